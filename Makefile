@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+.POSIX:
+.PHONY: demo test check lint lock clean help
+.DEFAULT_GOAL := help
+
+PYTHON = .venv/bin/python
+ARGS =
+
+# Nothing is written beside the sources: compiled modules live in the virtual environment.
+export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile
+
+demo: .venv/demo ## everything embedded, Envoy and nginx in front: a tour (ARGS=--once ends after it)
+	@$(PYTHON) -m extauthz demo $(ARGS)
+
+test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
+	@$(PYTHON) -m pytest -n 2 $(ARGS)
+
+check: .venv/dev ## formatting, lint, types, import rules
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) .venv/bin/lint-imports --no-cache
+
+lock: ## resolve the newest versions into requirements/ (needs uv)
+	@.ci/lock
+
+clean: ## remove the virtual environment and caches
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.venv/demo: pyproject.toml requirements/demo.txt .ci/venv
+	@.ci/venv demo
+
+.venv/dev: pyproject.toml requirements/dev.txt .ci/venv
+	@.ci/venv dev
