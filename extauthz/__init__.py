@@ -1,0 +1,1 @@
+"""extauthz: API keys, permissions, rate limits and quotas for HTTP APIs behind Envoy or nginx."""

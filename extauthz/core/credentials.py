@@ -1,0 +1,115 @@
+"""Find the bearer token, check its shape, digest it at once. The raw key does not leave this file.
+
+RFC 6750 §2.1 (bearer token), RFC 9110 §11.4 (token68).
+"""
+
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from extauthz.core.reason import Reason
+
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+SECRET_BYTES = 20
+SECRET_LENGTH = 27  # 62^27 > 2^160
+CHECK_LENGTH = 6  # 62^6 > 2^32
+FOREIGN_LENGTH_MIN = 16
+
+_SCHEME = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?=[ \t]|$)", re.ASCII)
+_BEARER = re.compile(r"[ \t]*[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9\-._~+/]+=*)[ \t]*", re.ASCII)
+_JWT = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A presented key, as nothing but its digests: 64 lower-case hex digits for each pepper, the signing one first."""
+
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pepper:
+    """A secret that digests keys. `id` names it in records; the value never shows in a repr."""
+
+    id: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"Pepper(id={self.id!r})"
+
+
+class KeyFormat:
+    """The shape `<prefix>_<env>_<secret><check>` and the peppers that digest it.
+
+    `peppers`: the first signs new keys, all verify.
+    """
+
+    def __init__(self, *, prefix: str, env: str, peppers: Sequence[Pepper]) -> None:
+        self._own = f"{prefix}_"
+        self._head = f"{prefix}_{env}_"
+        self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
+        self.signing_pepper = peppers[0].id
+        self._macs = tuple(hmac.new(pepper.value, digestmod=hashlib.sha256) for pepper in peppers)
+
+    def extract(self, authorization: Sequence[str]) -> Credential | Reason:
+        """The credential of a request's `Authorization` headers, or the reason why there is none."""
+        if not authorization:
+            return Reason.NO_CREDENTIALS
+        if len(authorization) > 1:
+            return Reason.MALFORMED_CREDENTIALS
+        match = _BEARER.fullmatch(authorization[0])
+        if match is None:
+            scheme = _SCHEME.match(authorization[0])
+            is_bearer = scheme is not None and scheme[1].lower() == "bearer"
+            return Reason.MALFORMED_CREDENTIALS if is_bearer else Reason.NO_CREDENTIALS
+        key = match[1]
+        if not self.plausible(key):
+            return Reason.INVALID_CREDENTIALS
+        return self.digest(key)
+
+    def plausible(self, key: str) -> bool:
+        """Whether a look-up could find `key`: our own with right check characters, or an imported one."""
+        if key.startswith(self._own):
+            return (
+                len(key) == self._length
+                and key.startswith(self._head)
+                and hmac.compare_digest(check_characters(key[:-CHECK_LENGTH]), key[-CHECK_LENGTH:])
+            )
+        return len(key) >= FOREIGN_LENGTH_MIN and _JWT.fullmatch(key) is None
+
+    def digest(self, key: str) -> Credential:
+        """HMAC-SHA256(pepper, key) for every pepper (RFC 2104)."""
+        raw = key.encode("ascii")
+        digests = []
+        for mac in self._macs:
+            fresh = mac.copy()
+            fresh.update(raw)
+            digests.append(fresh.hexdigest())
+        return Credential(tuple(digests))
+
+    def issue(self, entropy: bytes) -> str:
+        """A new key from 20 random bytes."""
+        if len(entropy) != SECRET_BYTES:
+            raise ValueError(f"a key takes {SECRET_BYTES} random bytes")
+        stem = self._head + _base62(int.from_bytes(entropy), SECRET_LENGTH)
+        return stem + check_characters(stem)
+
+    def handle(self, key: str) -> str:
+        """What lists may show of a key: what stands before its secret, and its last four characters."""
+        return f"{self._head if key.startswith(self._head) else ''}…{key[-4:]}"
+
+
+def check_characters(stem: str) -> str:
+    """Six base62 characters of the CRC-32 (ISO 3309) over all that stands before them."""
+    return _base62(zlib.crc32(stem.encode("ascii")), CHECK_LENGTH)
+
+
+def _base62(number: int, length: int) -> str:
+    digits = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        digits.append(BASE62[digit])
+    return "".join(reversed(digits))

@@ -1,0 +1,72 @@
+"""Decision = Allow | Deny: the one answer, before any proxy's dialect."""
+
+from dataclasses import dataclass
+
+from extauthz.core.balance import REFUSED_BY, Balance
+from extauthz.core.identity import Identity
+from extauthz.core.permissions import refusal_code
+from extauthz.core.reason import Reason
+
+RETRY_UNAVAILABLE = 1  # seconds: our own stores are usually back, or bypassed, within one
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request may pass. `identity` None: a public route. `degraded`: its limits could not be charged in Redis.
+
+    `cost` is what was taken from the tenant's limits, 0 where nothing was.
+    """
+
+    identity: Identity | None = None
+    balance: Balance | None = None
+    degraded: bool = False
+    cost: int = 0
+
+    @property
+    def reason(self) -> Reason:
+        """The token of this decision."""
+        return Reason.ALLOW
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request is refused. `code` is what API clients see; `scope` what a permission would have to name.
+
+    `retry_after` seconds, None where waiting does not help; `balance` on 429 only.
+    """
+
+    reason: Reason
+    code: str
+    scope: str | None = None
+    retry_after: int | None = None
+    balance: Balance | None = None
+
+
+Decision = Allow | Deny
+
+# Refusals that say nothing but their name are made once.
+PLAIN_DENIALS: dict[Reason, Deny] = {
+    reason: Deny(reason, reason.value) for reason in Reason if reason is not Reason.ALLOW
+}
+AUTHENTICATION_UNAVAILABLE = Deny(
+    Reason.AUTHENTICATION_UNAVAILABLE, Reason.AUTHENTICATION_UNAVAILABLE.value, retry_after=RETRY_UNAVAILABLE
+)
+LIMITS_UNAVAILABLE = Deny(Reason.LIMITS_UNAVAILABLE, Reason.LIMITS_UNAVAILABLE.value, retry_after=RETRY_UNAVAILABLE)
+
+
+def deny(reason: Reason) -> Deny:
+    """The refusal that says nothing but its reason."""
+    return PLAIN_DENIALS[reason]
+
+
+def deny_permission(resource: str, mode: str) -> Deny:
+    """The refusal of a key that lacks `resource:mode`."""
+    return Deny(Reason.PERMISSION_DENIED, refusal_code(resource, mode), scope=f"{resource}:{mode}")
+
+
+def conclude(identity: Identity, balance: Balance, cost: int) -> Decision:
+    """The decision after the limits have spoken."""
+    if not balance.refused or balance.binding is None:
+        return Allow(identity, balance, cost=cost)
+    reason = REFUSED_BY[balance.binding.name]
+    return Deny(reason, reason.value, retry_after=balance.retry_after, balance=balance)

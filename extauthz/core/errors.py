@@ -1,0 +1,46 @@
+"""The exceptions that cross rooms. A denial is not among them: a denial is a value."""
+
+
+class ExtauthzError(Exception):
+    """Anything that a person can mend; its text is one line and names what is wrong."""
+
+
+class ConfigError(ExtauthzError):
+    """Settings or routes that cannot work. `mistakes` holds one line for each, named by where it was read."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("; ".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class InvalidInput(ExtauthzError):
+    """A value that a person gave to a command cannot be taken; nothing was changed."""
+
+
+class NotFound(ExtauthzError):
+    """No organization, plan or key of that name or id."""
+
+
+class Conflict(ExtauthzError):
+    """What was asked for contradicts what is stored, for example a name that is taken; nothing was changed."""
+
+
+class StoreUnavailable(ExtauthzError):
+    """A store did not answer, or not in time. `reason` is a short word for metrics: `timeout`, `connection`, `busy`.
+
+    The outcome of what was asked is unknown, so it is never sent a second time.
+    """
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"{store} is away ({reason})")
+        self.store = store
+        self.reason = reason
+
+
+class StoreCorrupt(ExtauthzError):
+    """A record makes no sense. `what` says which part, never the value itself."""
+
+    def __init__(self, store: str, what: str) -> None:
+        super().__init__(f"{store} holds a record that makes no sense: {what}")
+        self.store = store
+        self.what = what

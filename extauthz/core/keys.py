@@ -1,0 +1,72 @@
+"""API keys: what a record says, and whether it is admitted now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from extauthz.core.permissions import Permissions, parse_permissions, storable
+from extauthz.core.tenants import Tenant, header_safe, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as a check needs it: never the key itself, only what its owner said of it.
+
+    All times are Unix seconds; `expires_at`, `revoked_at` and `disabled_at` None is never. `tenant` is the organization
+    as it was when the key was read from PostgreSQL.
+    """
+
+    id: str
+    organization_id: str
+    permissions: Permissions
+    expires_at: float | None
+    revoked_at: float | None
+    disabled_at: float | None
+    loaded_at: float
+    tenant: Tenant
+
+    def admits(self, now: float) -> bool:
+        """Whether the key may be used at `now` (Unix seconds). Revoked is revoked, whatever any clock says."""
+        return (
+            self.revoked_at is None and self.disabled_at is None and (self.expires_at is None or now < self.expires_at)
+        )
+
+    def to_record(self) -> dict[str, object]:
+        """The JSON object that caches keep."""
+        return {
+            "id": self.id,
+            "organization_id": self.organization_id,
+            "permissions": storable(self.permissions),
+            "expires_at": self.expires_at,
+            "revoked_at": self.revoked_at,
+            "disabled_at": self.disabled_at,
+            "loaded_at": self.loaded_at,
+            "tenant": self.tenant.to_record(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> "ApiKey":
+        """The key of a record from a store; ValueError says what makes no sense in it, never the value."""
+        tenant_record = record.get("tenant")
+        if not isinstance(tenant_record, dict):
+            raise ValueError("tenant is not an object")
+        tenant = Tenant.from_record(tenant_record)
+        organization_id = header_safe(record, "organization_id")
+        if organization_id != tenant.id:
+            raise ValueError("tenant is not the key's organization")
+        return cls(
+            id=header_safe(record, "id"),
+            organization_id=organization_id,
+            permissions=parse_permissions(record.get("permissions")),
+            expires_at=_time_or_never(record, "expires_at"),
+            revoked_at=_time_or_never(record, "revoked_at"),
+            disabled_at=_time_or_never(record, "disabled_at"),
+            loaded_at=seconds(record, "loaded_at"),
+            tenant=tenant,
+        )
+
+
+def _time_or_never(record: Mapping[str, object], name: str) -> float | None:
+    """A time that may be null, but not missing: a record that forgot `revoked_at` must not pass for a key in force."""
+    if name not in record:
+        raise ValueError(f"{name} is missing")
+    return None if record[name] is None else seconds(record, name)

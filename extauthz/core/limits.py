@@ -1,0 +1,102 @@
+"""What an organization may spend: a token bucket (rate and burst) and quotas by day and month."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+BURST_MAX = 1_000_000_000
+QUOTA_MAX = 1_000_000_000_000
+RATE_PER_SECOND_MAX = 1_000_000_000
+
+PERIODS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+# With so many decimals a rate is a whole count in at most 864,000 seconds, which keeps its arithmetic below 2^53.
+DECIMALS = {"s": 3, "min": 2, "h": 2, "d": 1}
+_RATE = re.compile(r"(\d{1,14})(?:\.(\d{1,9}))?(?:/(s|min|h|d))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`tokens` in `seconds`, both whole: one a day is exactly that."""
+
+    tokens: int
+    seconds: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Rate":
+        """`0.5`, `100/min`, `1/d` as a rate (per second where no period is named); ValueError says what is wrong."""
+        return _parse_rate(text)
+
+    def __str__(self) -> str:
+        for unit, period in PERIODS.items():
+            scaled = Fraction(self.tokens * period * 10 ** DECIMALS[unit], self.seconds)
+            if self.seconds == period or (self.seconds not in PERIODS.values() and scaled.denominator == 1):
+                whole, decimals = divmod(int(scaled), 10 ** DECIMALS[unit])
+                return f"{whole}.{decimals:0{DECIMALS[unit]}d}".rstrip("0").rstrip(".") + f"/{unit}"
+        raise ValueError(f"{self.tokens} in {self.seconds} seconds cannot be written as a rate")
+
+
+@lru_cache(maxsize=1024)  # plans are few, checks are many
+def _parse_rate(text: str) -> Rate:
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"rate {text[:40]!r} is no number with an optional /s, /min, /h or /d, as 0.5 or 100/min")
+    whole, decimals, period = match[1], (match[2] or "").rstrip("0"), match[3] or "s"
+    if len(decimals) > DECIMALS[period]:
+        raise ValueError(f"rate {text!r} cannot be kept exactly: at most {DECIMALS[period]} decimals per {period}")
+    exact = Fraction(int(whole + decimals), 10 ** len(decimals)) / PERIODS[period]
+    if exact == 0:
+        raise ValueError("rate is 0: a rate is above 0")
+    if exact > RATE_PER_SECOND_MAX:
+        raise ValueError(f"rate {text!r} is above {RATE_PER_SECOND_MAX} a second")
+    seconds = exact.denominator if decimals else PERIODS[period]
+    return Rate(int(exact * seconds), seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an organization may spend. None is no such limit, a quota of 0 allows nothing. Rate and burst are a pair."""
+
+    rate: Rate | None = None
+    burst: int | None = None
+    daily_quota: int | None = None
+    monthly_quota: int | None = None
+
+    def to_record(self) -> dict[str, object]:
+        """The fields of a JSON record."""
+        return {
+            "rate": None if self.rate is None else str(self.rate),
+            "burst": self.burst,
+            "daily_quota": self.daily_quota,
+            "monthly_quota": self.monthly_quota,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> "Limits":
+        """The limits of a record from a store; ValueError says what makes no sense in it, never the value."""
+        rate = record.get("rate", False)
+        if rate is not None and not isinstance(rate, str):
+            raise ValueError("rate is missing or no text")
+        burst = _whole(record, "burst", 1, BURST_MAX)
+        if (rate is None) != (burst is None):
+            raise ValueError("rate and burst go together: both or none")
+        try:
+            parsed = None if rate is None else Rate.parse(rate)
+        except ValueError:
+            raise ValueError("rate is none that can be kept") from None
+        return cls(
+            rate=parsed,
+            burst=burst,
+            daily_quota=_whole(record, "daily_quota", 0, QUOTA_MAX),
+            monthly_quota=_whole(record, "monthly_quota", 0, QUOTA_MAX),
+        )
+
+
+def _whole(record: Mapping[str, object], name: str, low: int, high: int) -> int | None:
+    value = record.get(name, False)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} is no whole number from {low} to {high}")
+    return value

@@ -1,0 +1,24 @@
+"""CheckRequest: the one neutral form of the question "may this request pass?"."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class CheckRequest:
+    """What a proxy asked, freed of the proxy's dialect.
+
+    `path` is the raw target with its query; bytes above 0x7F stand in it as lone surrogates. `authorization` holds
+    every `Authorization` header in order. `now` is the wall clock in Unix seconds and `started` the monotonic clock in
+    seconds, both read once, when the request arrived; `deadline` is the monotonic second at which the answer is due.
+    """
+
+    dialect: str
+    method: str
+    path: str
+    host: str
+    authorization: tuple[str, ...]
+    request_id: str
+    client_address: str
+    now: float
+    started: float
+    deadline: float

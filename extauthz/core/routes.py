@@ -1,0 +1,144 @@
+"""The route table: method, host and raw path in; resource, mode and cost out. Compiled once, asked at every request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+from urllib.parse import unquote
+
+from extauthz.core.errors import ConfigError
+from extauthz.core.paths import is_ambiguous
+from extauthz.core.route_rules import Route, bare_host, is_resource_name, mistakes_in
+
+__all__ = ["DEFAULT_ROUTES", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
+
+Mode = Literal["read", "write"]
+
+DEFAULT_ROUTES = (Route("/**", resource="api"),)
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Match(NamedTuple):
+    """What a request asks for. `resource` is empty on a public route and only there; `cost` is in tokens."""
+
+    resource: str
+    mode: Mode
+    cost: int
+    public: bool
+    cache: bool
+
+
+class _Compiled:
+    """A route made ready: what does not depend on the request is built once."""
+
+    __slots__ = ("host", "methods", "names", "position", "reading", "writing")
+
+    def __init__(self, route: Route, names: Mapping[str, str]) -> None:
+        segments = route.path.split("/")
+        self.host = bare_host(route.host)
+        self.methods = route.methods
+        self.names = names
+        self.position = segments.index("{resource}") if "{resource}" in segments else None
+        self.reading = self._match(route, "write" if route.mode == "write" else "read")
+        self.writing = self._match(route, "read" if route.mode == "read" else "write")
+
+    @staticmethod
+    def _match(route: Route, mode: Mode) -> Match:
+        return Match(route.resource or "", mode, route.cost, route.public, route.cache)
+
+    def fits(self, method: str, host: str | None) -> bool:
+        return (self.host is None or self.host == host) and (self.methods is None or method in self.methods)
+
+    def answer(self, method: str, segments: Sequence[str]) -> Match | None:
+        match = self.reading if method in _READING else self.writing
+        if self.position is None:
+            return match
+        segment = segments[self.position]
+        resource = self.names.get(segment)
+        if resource is None:
+            if not is_resource_name(segment):
+                return None
+            resource = segment
+        return Match(resource, match.mode, match.cost, match.public, match.cache)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of segments. `routes` end here; those of `tail` take whatever follows."""
+
+    spelling: str = ""
+    literals: dict[str, "_Node"] = field(default_factory=dict)  # by decoded segment
+    wild: "_Node | None" = None
+    tail: "_Node | None" = None
+    routes: list[_Compiled] = field(default_factory=list)
+
+    def place(self, segments: Sequence[str]) -> "_Node":
+        """The node where a pattern ends, made on the way."""
+        node = self
+        for segment in segments:
+            if segment == "**":
+                node.tail = node = node.tail or _Node()
+            elif segment in ("*", "{resource}"):
+                node.wild = node = node.wild or _Node()
+            else:
+                node = node.literals.setdefault(unquote(segment), _Node(segment))
+        return node
+
+
+class RouteTable:
+    """All routes, compiled. `resources` holds every name that a route can ask for; None when a path can name any."""
+
+    def __init__(self, routes: Sequence[Route], names: Mapping[str, str]) -> None:
+        """For `compile`, which checks first."""
+        self.routes = tuple(routes)
+        from_path = any("{resource}" in route.path for route in routes)
+        self.resources = None if from_path else frozenset(route.resource for route in routes if route.resource)
+        self._any_host = any(route.host is not None for route in routes)
+        self._depth = max((route.path.count("/") for route in routes), default=0)
+        self._root = _Node()
+        for route in sorted(routes, key=lambda route: (route.host is None, route.methods is None)):
+            self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names))
+
+    @classmethod
+    def compile(
+        cls, routes: Sequence[Route], resources: Mapping[str, str], *, numbers: Sequence[int] | None = None
+    ) -> "RouteTable":
+        """Check everything, then build the table. `resources` maps a segment to its name in permissions.
+
+        Raises ConfigError with one line per mistake, named by table and place (`[[routes]] 2 path: …`); `numbers`
+        are the places, when they are not 1, 2, 3 and so on.
+        """
+        labels = [f"[[routes]] {number}" for number in numbers or range(1, len(routes) + 1)]
+        mistakes = mistakes_in(dict(zip(labels, routes, strict=True)), resources)
+        if mistakes:
+            raise ConfigError(mistakes)
+        return cls(routes, dict(resources))
+
+    def match(self, method: str, host: str | None, raw_path: str) -> Match | None:
+        """The most specific route for the request, or None. Never raises; takes time by the depth of the routes.
+
+        None also where that route takes its resource from a segment that cannot be one, and where a segment is only
+        another encoding of a route's literal: falling back to a wider route would judge one thing by another's rule.
+        """
+        host = bare_host(host) if self._any_host else None
+        segments = raw_path.partition("?")[0].split("/", self._depth + 1)
+        end = len(segments)
+        branches = [(self._root, 1)]  # the last is the most specific one left
+        while branches:
+            node, depth = branches.pop()
+            if node.tail is not None:
+                branches.append((node.tail, end))
+            if depth == end:
+                for route in node.routes:
+                    if route.fits(method, host):
+                        return route.answer(method, segments)
+                continue
+            if node.wild is not None:
+                branches.append((node.wild, depth + 1))
+            segment = segments[depth]
+            literal = node.literals.get(unquote(segment) if "%" in segment else segment)
+            if literal is not None:
+                if literal.spelling != segment:
+                    return None
+                branches.append((literal, depth + 1))
+        return None

@@ -1,0 +1,76 @@
+"""What we know about an organization (= tenant): its plan, its status, its limits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from extauthz.core.limits import Limits
+
+ACTIVE, SUSPENDED = "active", "suspended"
+STATUSES = (ACTIVE, SUSPENDED)
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An organization as a check needs it. `plan` is a name; `loaded_at` Unix seconds of the read of PostgreSQL."""
+
+    id: str
+    plan: str
+    status: str
+    limits: Limits
+    loaded_at: float
+
+    @property
+    def suspended(self) -> bool:
+        """Whether all keys of the organization are refused."""
+        return self.status != ACTIVE
+
+    def to_record(self) -> dict[str, object]:
+        """The JSON object that caches keep."""
+        return {
+            "id": self.id,
+            "plan": self.plan,
+            "status": self.status,
+            "loaded_at": self.loaded_at,
+            **self.limits.to_record(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> "Tenant":
+        """The tenant of a record from a store; ValueError says what makes no sense in it."""
+        status = record.get("status")
+        if status not in STATUSES:
+            raise ValueError("status is neither active nor suspended")
+        return cls(
+            id=header_safe(record, "id"),
+            plan=header_safe(record, "plan"),
+            status=str(status),
+            limits=Limits.from_record(record),
+            loaded_at=seconds(record, "loaded_at"),
+        )
+
+
+def header_safe(record: Mapping[str, object], name: str) -> str:
+    """The text `name` of a record, fit for a header: printable ASCII, 1 to 255 characters, no space at its ends."""
+    value = record.get(name)
+    if not isinstance(value, str) or not _HEADER_SAFE.fullmatch(value):
+        raise ValueError(f"{name} is not printable ASCII of 1 to 255 characters")
+    return value
+
+
+def seconds(record: Mapping[str, object], name: str) -> float:
+    """The Unix seconds `name` of a record: a finite number that is not negative."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise ValueError(f"{name} is not a time")
+    return float(value)
+
+
+def key_part(tenant_id: str) -> str:
+    """A tenant's name as part of a store's key: itself if plain, else hex behind a `.`; two names never share one."""
+    if _PLAIN_NAME.fullmatch(tenant_id):
+        return tenant_id
+    return "." + tenant_id.encode("utf-8", "surrogatepass").hex()
