@@ -1,0 +1,1 @@
+"""The route: awaits ports, asks the core, knows no technology."""

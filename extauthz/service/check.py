@@ -1,0 +1,101 @@
+"""The page to read first: every step of a request, in order. The first step that refuses answers."""
+
+from time import monotonic
+
+from extauthz.core import failure
+from extauthz.core.balance import balance
+from extauthz.core.credentials import Credential, KeyFormat
+from extauthz.core.decision import Allow, Decision, conclude, deny, deny_permission
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.identity import Identity
+from extauthz.core.permissions import permitted
+from extauthz.core.ports import Observer
+from extauthz.core.reason import Reason
+from extauthz.core.request import CheckRequest
+from extauthz.core.routes import Match, RouteTable, is_ambiguous
+from extauthz.core.spend import plan
+from extauthz.service.lookup import Lookup, Stores
+
+
+class CheckService:
+    """May this request pass?"""
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        key_format: KeyFormat,
+        lookup: Lookup,
+        stores: Stores,
+        on_redis_down: OnRedisDown,
+        observer: Observer,
+    ) -> None:
+        self._routes = routes
+        self._key_format = key_format
+        self._lookup = lookup
+        self._stores = stores
+        self._on_redis_down = on_redis_down
+        self._observer = observer
+
+    async def check(self, request: CheckRequest) -> Decision:
+        """The one answer to `request`. Never raises for what a client sent, nor for a store that is away."""
+        decision = await self._decide(request)
+        self._observer.decided(request.dialect, decision, monotonic() - request.started)
+        return decision
+
+    def refuse_proxy_request(self, dialect: str, started: float) -> Decision:
+        """The answer to a request that is no question: the proxy's headers do not say what is asked."""
+        decision = deny(Reason.BAD_PROXY_REQUEST)
+        self._observer.decided(dialect, decision, monotonic() - started)
+        return decision
+
+    async def _decide(self, request: CheckRequest) -> Decision:
+        # path
+        if is_ambiguous(request.path):
+            return deny(Reason.PATH_AMBIGUOUS)
+
+        # route
+        route = self._routes.match(request.method, request.host, request.path)
+        if route is None:
+            return deny(Reason.ROUTE_NOT_ALLOWED)
+        if route.public:
+            return Allow()
+
+        # credential; the raw key stays inside this one call
+        credential = self._key_format.extract(request.authorization)
+        if isinstance(credential, Reason):
+            return deny(credential)
+        return await self._decide_for(credential, route, request)
+
+    async def _decide_for(self, credential: Credential, route: Match, request: CheckRequest) -> Decision:
+        # key, then its organization
+        try:
+            found = await self._lookup.key(credential, request, cached=route.cache)
+            if found is None or not found.key.admits(request.now):
+                return deny(Reason.INVALID_CREDENTIALS)
+            tenant = await self._lookup.tenant(found, request)
+        except StoreUnavailable:
+            return failure.without_identity_store()
+        if tenant is None:
+            return deny(Reason.INVALID_CREDENTIALS)
+        if tenant.suspended:
+            return deny(Reason.ORGANIZATION_SUSPENDED)
+
+        # permission
+        key = found.key
+        if not permitted(key.permissions, route.resource, route.mode):
+            return deny_permission(route.resource, route.mode)
+        identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
+
+        # limits: one script, one round trip, never sent twice. Redis has its time even where we are late already:
+        # who asks often enough to make us late must not pass uncharged.
+        asked = plan(tenant.limits, route.cost, request.now)
+        if isinstance(asked, Reason):
+            return deny(asked)
+        stores = self._stores
+        try:
+            spent = await stores.redis.run(lambda: stores.limits.spend(tenant.id, asked))
+        except StoreUnavailable:
+            return failure.without_limits(self._on_redis_down, identity)
+        return conclude(identity, balance(asked, spent), asked.cost)

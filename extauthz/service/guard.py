@@ -1,0 +1,182 @@
+"""A guard in front of each store: a bounded wait, one memory of whether the store is away, and the way back."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar
+
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import Observer, Store
+
+T = TypeVar("T")
+Call = Callable[[], Coroutine[Any, Any, T]]
+
+PROBE_EVERY = 0.25  # seconds between two attempts to reach a store that is away
+WATCH_EVERY = 1.0  # seconds between two looks at one that is up, since perhaps nobody else asks
+OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we were busy, not the store
+LAST_LOOKS = 3  # passes of the loop in which an answer that has already arrived is read and understood
+
+CANCEL_AGAIN = 0.1  # seconds
+
+OURS = frozenset({"busy", "deadline"})  # failures that say nothing of the store itself
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How one store is waited for.
+
+    `timeout` seconds for one call; `places` bounds the calls under way. `cancel`: whether a call that took too long is
+    cancelled (a Redis connection is then closed) or left alone to end (a PostgreSQL driver that is cancelled while its
+    server hangs would wait on); who is left alone keeps its place.
+    """
+
+    timeout: float
+    places: int
+    cancel: bool
+
+
+class Guard:
+    """Calls a store with a time limit; while the store is away, refuses at once and asks in the background.
+
+    `probe` raises StoreUnavailable while the store is not fit for use.
+    """
+
+    def __init__(self, store: Store, *, terms: Terms, probe: Call[None], observer: Observer) -> None:
+        self.store = store
+        self.up = False
+        self.seen = False
+        self.trouble = "not seen yet"
+        self._terms = terms
+        self._places = asyncio.Semaphore(terms.places)
+        self._probe = probe
+        self._observer = observer
+        self._recovery: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._left_alone: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """One attempt to reach the store; from then on it is looked after in the background."""
+        try:
+            await self._attempt()
+        except StoreUnavailable as error:
+            self._gone(error.reason)
+        self._watch = asyncio.create_task(self._keep_watch(), name=f"watch {self.store}")
+
+    async def close(self) -> None:
+        """End the background attempts and the calls that were left alone."""
+        background = [task for task in (self._watch, self._recovery) if task is not None]
+        await _end(background)
+        await _end(self._left_alone)  # in this order: an attempt that is cancelled may be left alone
+
+    async def run(self, call: Call[T], deadline: float = inf) -> T:
+        """The result of `call()`, awaited for the store's time limit but not beyond `deadline` (monotonic seconds).
+
+        Raises StoreUnavailable, at once while the store is known to be away.
+        """
+        if not self.up:
+            raise StoreUnavailable(self.store, "down")
+        try:
+            await self._take_place(deadline)
+            left = deadline - monotonic()
+            if left <= 0:  # what is asked now would be done, and charged, for nobody
+                self._places.release()
+                raise StoreUnavailable(self.store, "deadline")
+            task = asyncio.create_task(call())
+            task.add_done_callback(self._leave_place)
+            if left < self._terms.timeout:
+                return await self._within(task, left, "deadline")
+            return await self._within(task, self._terms.timeout, "timeout")
+        except StoreUnavailable as error:
+            self._observer.store_failed(self.store, error.reason)
+            if error.reason not in OURS:
+                self._gone(error.reason)
+            raise
+
+    async def _take_place(self, deadline: float) -> None:
+        """Waiting for our own turn is not the store's lateness: only the deadline bounds it."""
+        if not self._places.locked():
+            await self._places.acquire()
+            return
+        try:
+            async with asyncio.timeout(None if deadline == inf else deadline - monotonic()):
+                await self._places.acquire()
+        except TimeoutError:
+            raise StoreUnavailable(self.store, "busy") from None
+
+    def _leave_place(self, _: asyncio.Task[Any]) -> None:
+        self._places.release()
+
+    async def _look(self) -> None:
+        await self._within(asyncio.create_task(self._probe()), self._terms.timeout, "timeout")
+
+    async def _attempt(self) -> None:
+        await self._look()
+        self.up = self.seen = True
+        self.trouble = ""
+        self._observer.store_changed(self.store, up=True, reason="")
+
+    def _gone(self, reason: str) -> None:
+        was_up, self.up, self.trouble = self.up, False, reason
+        if was_up:
+            self._observer.store_changed(self.store, up=False, reason=reason)
+        if self._recovery is None or self._recovery.done():
+            self._recovery = asyncio.create_task(self._recover(), name=f"recover {self.store}")
+
+    async def _keep_watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            try:
+                if self.up:
+                    await self._look()
+            except StoreUnavailable as error:
+                if error.reason not in OURS:
+                    self._gone(error.reason)
+
+    async def _recover(self) -> None:
+        while not self.up:
+            try:
+                await self._attempt()
+            except StoreUnavailable as error:
+                self.trouble = error.reason
+                await asyncio.sleep(PROBE_EVERY)
+
+    async def _within(self, task: asyncio.Task[T], seconds: float, reason: str) -> T:
+        """The task's result; where it took too long, StoreUnavailable(reason). Our own lateness is not the store's."""
+        due = monotonic() + seconds
+        try:
+            await asyncio.wait({task}, timeout=seconds)
+            if not task.done() and monotonic() - due > OUR_LATENESS:
+                # We overslept: the call may have been sent late, or its answer lies unread. The store gets its time.
+                await asyncio.wait({task}, timeout=seconds)
+            for _ in range(LAST_LOOKS):
+                if not task.done():
+                    await asyncio.sleep(0)
+        finally:
+            if not task.done():
+                self._abandon(task)
+        if not task.done() or task.cancelled():
+            raise StoreUnavailable(self.store, reason)
+        return task.result()
+
+    def _abandon(self, task: asyncio.Task[Any]) -> None:
+        """Nobody waits for this call any more; its outcome is unknown and its error nobody's."""
+        self._left_alone.add(task)
+        task.add_done_callback(self._forget)
+        if self._terms.cancel:
+            task.cancel()
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._left_alone.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels tasks until they are over: some, when cancelled, wait on for a hung server until cancelled again."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)
