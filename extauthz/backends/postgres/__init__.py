@@ -1,0 +1,1 @@
+"""PostgreSQL: where keys, organizations and plans are kept for good. The only room that imports the driver."""

@@ -1,0 +1,70 @@
+"""The wall: whatever the driver raises becomes one of our exceptions, by table, with its cause kept."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput, StoreUnavailable
+from extauthz.core.ports import POSTGRESQL
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    # The guard admits no more calls than the pool has connections, so who waits in vain waits for the server.
+    (PoolTimeout, "connection"),
+    (TooManyRequests, "busy"),
+    (PoolClosed, "connection"),
+    (pg.QueryCanceled, "timeout"),
+    (pg.UndefinedTable, "schema"),
+    (pg.UndefinedColumn, "schema"),
+    (pg.InsufficientPrivilege, "authentication"),
+    (pg.InvalidAuthorizationSpecification, "authentication"),
+    (psycopg.OperationalError, "connection"),
+    (OSError, "connection"),
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns every failure of the driver into StoreUnavailable; InvalidInput where a text cannot even be sent."""
+    try:
+        yield
+    except ExtauthzError:
+        raise
+    except Exception as error:
+        if isinstance(error, UnicodeEncodeError) or (isinstance(error, psycopg.DataError) and error.sqlstate is None):
+            # A person's: nothing that a check asks for comes unseen from a client.
+            raise InvalidInput("PostgreSQL cannot hold NUL or half a character in a text") from error
+        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
+        raise StoreUnavailable(POSTGRESQL, reason) from error
+
+
+# What the constraints of the schema ask for, in a person's words.
+_RULES = {
+    "plans_name_valid": "a plan's name is 1 to 64 letters, digits, blanks and . _ -, and begins with a letter or digit",
+    "organizations_name_valid": "an organization's name is 1 to 255 characters, none a control character, no blank at"
+    " its ends, and does not look like an id",
+    "api_keys_name_valid": "a key's name is at most 255 characters, none of them a control character",
+    "plans_rate_and_burst_go_together": "rate and burst go together: give both",
+}
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Turns what the database refuses of a person's change into Conflict or InvalidInput, in words that name it."""
+    try:
+        with translated():
+            yield
+    except StoreUnavailable as error:
+        cause = error.__cause__
+        constraint = cause.diag.constraint_name or "" if isinstance(cause, psycopg.Error) else ""
+        if isinstance(cause, pg.UniqueViolation):
+            raise Conflict("that name is taken") from cause
+        if isinstance(cause, pg.ForeignKeyViolation):
+            raise Conflict("it is still in use, or what it refers to is gone") from cause
+        if isinstance(cause, pg.CheckViolation | pg.NotNullViolation | psycopg.DataError):
+            raise InvalidInput(
+                _RULES.get(constraint, f"the database refuses it ({constraint or type(cause).__name__})")
+            ) from cause
+        raise

@@ -1,0 +1,125 @@
+"""The version of the schema: which one this code knows, which one a database has, and the way from one to the other."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from extauthz.backends.postgres.errors import translated
+from extauthz.backends.postgres.pool import Pool, fetch
+from extauthz.core.errors import ExtauthzError, StoreUnavailable
+from extauthz.core.ports import POSTGRESQL
+
+KNOWN = "0001"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"
+
+
+class SchemaUnknown(ExtauthzError):
+    """The database has another version of the schema than this code knows."""
+
+    def __init__(self, found: str | None) -> None:
+        if found is None:
+            text = "the database has no extauthz schema; run: extauthz migrate"
+        elif found < KNOWN:
+            text = f"the schema is at version {found}, this extauthz needs {KNOWN}; run: extauthz migrate"
+        else:
+            text = f"the schema is at version {found}, newer than the {KNOWN} this extauthz knows; upgrade extauthz"
+        super().__init__(text)
+        self.found = found
+
+
+class MigrationFailed(ExtauthzError):
+    """The database refused a migration, in its own words; everything is as it was."""
+
+    def __init__(self, error: psycopg.Error) -> None:
+        super().__init__(f"the migration failed and changed nothing: {error.diag.message_primary or error}")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """`found` is None for a database without our schema."""
+
+    found: str | None
+    known: str
+
+    @property
+    def current(self) -> bool:
+        """Whether this code can work with the database."""
+        return self.found == self.known
+
+
+async def check(pool: Pool) -> None:
+    """Returns when the schema is the one this code knows. Raises SchemaUnknown, StoreUnavailable."""
+    found = await _found(pool)
+    if found != KNOWN:
+        raise SchemaUnknown(found)
+
+
+async def probe(pool: Pool) -> None:
+    """Raises StoreUnavailable while PostgreSQL has no schema, or one that is too old.
+
+    A newer one may come while we run: a release works on the schema of the next.
+    """
+    found = await _found(pool)
+    if found is None or found < KNOWN:
+        raise StoreUnavailable(POSTGRESQL, "schema")
+
+
+async def _found(pool: Pool) -> str | None:
+    try:
+        rows = await fetch(pool, "schema_version")
+    except StoreUnavailable as error:
+        if error.reason != "schema":
+            raise
+        return None
+    return rows[0]["version_num"] if rows else None
+
+
+async def status(dsn: str) -> SchemaStatus:
+    """What the database has. Raises StoreUnavailable."""
+    with translated():
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+            cursor = await connection.execute("SELECT to_regclass('alembic_version')")
+            row = await cursor.fetchone()
+            if row is None or row[0] is None:
+                return SchemaStatus(None, KNOWN)
+            version = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+            return SchemaStatus(version[0] if version else None, KNOWN)
+
+
+async def upgrade(dsn: str) -> SchemaStatus:
+    """Brings the schema to the version that this code knows, in one transaction, one upgrade at a time.
+
+    Raises StoreUnavailable, SchemaUnknown for a schema that is newer, and MigrationFailed.
+    """
+    before = await status(dsn)
+    if before.found is not None and before.found > KNOWN:
+        raise SchemaUnknown(before.found)
+    with translated():
+        await asyncio.to_thread(_upgrade, dsn)
+    return await status(dsn)
+
+
+def _upgrade(dsn: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import DBAPIError
+
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, connect_timeout=5), poolclass=NullPool
+    )
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            config = Config()
+            config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        cause = error.orig
+        if isinstance(cause, psycopg.Error) and not isinstance(cause, psycopg.OperationalError):
+            raise MigrationFailed(cause) from cause
+        raise cause or error from None
