@@ -1,0 +1,208 @@
+"""The one connection that all checks of a process share: commands leave together, answers come back in order.
+
+redis-py gives each command in flight a connection of its own, and the price of that is most of a check. Here commands
+of one turn of the loop go out in one write. Nothing is ever sent a second time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, cast
+
+import hiredis
+from redis import exceptions as redis
+from redis.asyncio import ConnectionPool, SSLConnection, UnixDomainSocketConnection
+
+from extauthz.backends.redis.errors import translated
+
+CALLS_AT_ONCE = 4096  # they share the connection; this bounds what a flood can pile up
+CONNECT_TIMEOUT = 1.0  # seconds
+RETIREMENT = 1.0  # seconds in which a connection that was replaced may still bring its answers
+
+_ERRORS: dict[str, type[redis.RedisError]] = {
+    "LOADING": redis.BusyLoadingError,
+    "NOAUTH": redis.AuthenticationError,
+    "NOPERM": redis.NoPermissionError,
+    "NOSCRIPT": redis.NoScriptError,
+    "OOM": redis.OutOfMemoryError,
+    "READONLY": redis.ReadOnlyError,
+    "WRONGPASS": redis.AuthenticationError,
+}
+_INCOMPLETE = object()
+
+
+class Commands(Protocol):
+    """Whatever sends a command to Redis and awaits its answer: a Link, or the client library."""
+
+    async def execute_command(self, *args: Any) -> Any:
+        """The answer of one command; raises what `errors.translated` knows."""
+        ...
+
+
+def _refusal(words: str) -> redis.RedisError:
+    return _ERRORS.get(words.partition(" ")[0], redis.ResponseError)(words)
+
+
+class _Wire(asyncio.Protocol):
+    """One connection. It ends at the first byte that nobody has asked for."""
+
+    def __init__(self) -> None:
+        self._parser = hiredis.Reader(replyError=_refusal, notEnoughData=_INCOMPLETE)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        # Somebody has left without an answer, and no byte has come since: the other side may be gone.
+        self.doubtful = False
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.doubtful = False
+        try:
+            self._parser.feed(data)
+            while self._waiting and (answer := self._parser.gets()) is not _INCOMPLETE:
+                waiter = self._waiting.popleft()
+                if waiter.done():  # who asked has left; the answer was still theirs
+                    continue
+                if isinstance(answer, Exception):
+                    waiter.set_exception(answer)
+                else:
+                    waiter.set_result(answer)
+            if not self._waiting and self._parser.has_data():
+                self.close()
+        except hiredis.ProtocolError:
+            self.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
+        self._waiting.clear()
+
+    def ask(self, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        if self._transport is None:
+            waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
+            return waiter
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(arguments))
+        self._waiting.append(waiter)
+        return waiter
+
+    def _send(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def close(self) -> None:
+        """Ends the connection; whoever still waits on it is told so."""
+        if self._transport is not None:
+            self._transport.abort()
+            self.connection_lost(None)
+
+    def retire(self) -> None:
+        """Ends the connection, now if nobody waits, else a little later."""
+        if self._waiting:
+            self._loop.call_later(RETIREMENT, self.close)
+        else:
+            self.close()
+
+
+class Link:
+    """A connection to a single Redis that opens when it is needed, and again after it was lost."""
+
+    def __init__(self, url: str) -> None:
+        # The library reads the address, and is not asked to connect.
+        self._address = ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # it has no hint
+        self._wire: _Wire | None = None
+        self._opening: asyncio.Task[_Wire] | None = None
+
+    async def execute_command(self, *args: Any) -> Any:
+        """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
+        wire = await self._connected()
+        try:
+            return await wire.ask(args)
+        except asyncio.CancelledError:
+            wire.doubtful = True
+            raise
+
+    async def probe(self) -> None:
+        """Returns when Redis answers, on a new connection where there is doubt about the old one.
+
+        Raises StoreUnavailable.
+        """
+        if self._wire is not None and self._wire.doubtful:
+            self._wire.retire()
+            self._wire = None
+        with translated():
+            await self.execute_command("PING")
+
+    async def close(self) -> None:
+        """Ends the connection."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _connected(self) -> _Wire:
+        if self._wire is not None and self._wire.open:
+            return self._wire
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(_heard)
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> _Wire:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            wire = await self._dial()
+            try:
+                for command in self._greeting():
+                    await wire.ask(command)
+            except BaseException:
+                wire.close()
+                raise
+        self._wire = wire
+        return wire
+
+    async def _dial(self) -> _Wire:
+        loop, address = asyncio.get_running_loop(), self._address
+        if isinstance(address, UnixDomainSocketConnection):
+            return (await loop.create_unix_connection(_Wire, address.path))[1]
+        tls = address.ssl_context.get() if isinstance(address, SSLConnection) else None
+        return (await loop.create_connection(_Wire, address.host, address.port, ssl=tls))[1]
+
+    def _greeting(self) -> list[tuple[Any, ...]]:
+        address = self._address
+        commands: list[tuple[Any, ...]] = []
+        if address.username or address.password:
+            who = (address.username,) if address.username else ()
+            commands.append(("AUTH", *who, address.password or ""))
+        if address.db:
+            commands.append(("SELECT", address.db))
+        return commands
+
+
+def _heard(opening: asyncio.Task[_Wire]) -> None:
+    """Everybody who waited for this connection may have left; its failure is then nobody's."""
+    if not opening.cancelled():
+        opening.exception()
+
+
+@asynccontextmanager
+async def linked(url: str) -> AsyncIterator[Link]:
+    """A Link to the Redis at `url`, closed at the end. It connects when it is needed."""
+    link = Link(url)
+    try:
+        yield link
+    finally:
+        await link.close()
