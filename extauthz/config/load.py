@@ -1,0 +1,161 @@
+"""Collect the settings from the environment and the file, check them together, report every mistake at once."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from extauthz.config import document, unavailable
+from extauthz.config.document import plain, suggestion
+from extauthz.config.settings import Settings
+from extauthz.core.errors import ConfigError
+
+# Setting by name in the environment -> its name in the file.
+KEYS = {field.alias: key for key, field in Settings.model_fields.items() if field.alias}
+_NAMES = {key: name for name, key in KEYS.items()}
+REQUIRED = {
+    "DATABASE_URL": "postgresql://user:password@host:5432/database",
+    "REDIS_URL": "redis://host:6379/0",
+    "EXTAUTHZ_KEY_PEPPER": "id:value, the value at least 32 random bytes",
+}
+# Those that may come from a file; the values of the last are merely never repeated.
+SECRETS = ("DATABASE_URL", "EXTAUTHZ_NOTIFY_DATABASE_URL", "REDIS_URL", "EXTAUTHZ_KEY_PEPPER", "EXTAUTHZ_ADMIN_TOKEN")
+_UNSPOKEN = (*SECRETS, "OTEL_EXPORTER_OTLP_ENDPOINT", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
+_REDIS = ("REDIS_URL", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
+_KUBERNETES = re.compile(r"\w+_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A setting as a person wrote it, and where. `text` None: it stands in a file that could not be read."""
+
+    label: str
+    source: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The environment or the configuration file: how settings are called there and where their files are."""
+
+    source: str
+    keys: Mapping[str, str]  # by name in the environment
+    in_file: str  # what is put after the key when the value is the name of a file
+    prefix: str = ""
+    folder: Path = Path()
+
+    def known(self) -> set[str]:
+        return {*self.keys.values(), *(self.keys[name] + self.in_file for name in SECRETS)}
+
+    def collect(self, entries: Mapping[str, str], mistakes: list[str]) -> Iterator[tuple[str, _Given]]:
+        """Every setting that is there, by its name in the environment. An empty text counts as not set."""
+        for name, key in self.keys.items():
+            label, text = self.prefix + key, entries.get(key)
+            file_label = label + self.in_file
+            file = entries.get(key + self.in_file) if name in SECRETS else None
+            if text and file:
+                mistakes.append(f"{file_label}: must not be set together with {label}")
+            if text:
+                yield name, _Given(label, self.source, text)
+            elif file:
+                yield name, _Given(file_label, self.source, _read_secret(self.folder / file, file_label, mistakes))
+
+
+def load(environ: Mapping[str, str], config_file: Path | None, *, needs: Collection[str] | None = None) -> Settings:
+    """The settings of the environment and of `config_file` (else of the file that EXTAUTHZ_CONFIG names), checked.
+
+    `needs` names the required settings that must be there, None all of them. Raises ConfigError with one line per
+    mistake, each named as the person wrote it; no line holds a secret.
+    """
+    mistakes: list[str] = []
+    named = environ.get("EXTAUTHZ_CONFIG")
+    path = config_file or (Path(named) if named else None)
+    file = document.read(path, mistakes)
+    given = {**_from_file(file.settings, path, mistakes), **_from_environment(environ, mistakes)}
+    mistakes += _clashes(given)
+    if not file.failed:
+        mistakes += _missing(given, REQUIRED if needs is None else needs)
+    texts = {name: entry.text for name, entry in given.items() if entry.text is not None}
+    extras = {"notes": unavailable.notes(texts), "sources": {name: given[name].source for name in texts}}
+    try:
+        settings = Settings.model_validate({**texts, **extras, "routes": file.routes})
+    except ValidationError as error:
+        mistakes += _lines(error, given)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return settings
+
+
+def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, _Given]:
+    place = _Place("environment", {name: name for name in KEYS}, "_FILE")
+    known = {*place.known(), "EXTAUTHZ_CONFIG"}
+    for name in sorted(environ):
+        ours = name.startswith(("EXTAUTHZ_", "RATE_LIMIT_"))
+        if ours and name not in known and not _KUBERNETES.fullmatch(name):
+            mistakes.append(f"{plain(name)}: unknown{suggestion(name, known)}")
+    return dict(place.collect(environ, mistakes))
+
+
+def _from_file(entries: Mapping[str, object], path: Path | None, mistakes: list[str]) -> dict[str, _Given]:
+    if path is None:
+        return {}
+    place = _Place("file", KEYS, "_file", f"{plain(str(path))} [settings] ", path.parent)
+    known = place.known()
+    texts = {}
+    for key, value in entries.items():
+        if key not in known:
+            mistakes.append(f"{place.prefix}{plain(key)}: unknown{suggestion(key, known)}")
+        elif isinstance(value, str | int | float):
+            texts[key] = str(value)
+        else:
+            mistakes.append(f"{place.prefix}{key}: must be a string, a number, true or false")
+    return dict(place.collect(texts, mistakes))
+
+
+def _read_secret(path: Path, label: str, mistakes: list[str]) -> str | None:
+    """What a secret's file holds, without the newline at its end."""
+    # A colon is rare in a path and stands in most secrets: somebody put the secret where its file belongs.
+    name = "the file" if ":" in str(path) else plain(str(path))
+    try:
+        text = path.read_bytes().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        mistakes.append(f"{label}: {name} is not UTF-8")
+    except OSError as error:
+        mistakes.append(f"{label}: {name} cannot be read: {error.strerror}")
+    except ValueError:
+        mistakes.append(f"{label}: must be the path of a file")
+    else:
+        if text:
+            return text
+        mistakes.append(f"{label}: {name} is empty")
+    return None
+
+
+def _clashes(given: Mapping[str, _Given]) -> Iterator[str]:
+    first, *others = [given[name].label for name in _REDIS if name in given] or [""]
+    yield from (f"{other}: must not be set together with {first}; there is one Redis" for other in others)
+
+
+def _missing(given: Mapping[str, _Given], needs: Collection[str]) -> Iterator[str]:
+    for name, right in REQUIRED.items():
+        if name in needs and given.keys().isdisjoint(_REDIS if name in _REDIS else [name]):
+            yield f"{name}: required; {right}"
+
+
+def _lines(error: ValidationError, given: Mapping[str, _Given]) -> Iterator[str]:
+    """One line for each setting that did not fit. Pydantic's own words are not used: they repeat the value."""
+    for item in error.errors(include_url=False, include_input=False):
+        cause = item.get("ctx", {}).get("error")
+        if cause is None:
+            continue  # routes, or a default taken from another setting, whose mistakes have their lines already
+        place = str(item["loc"][0])
+        name = _NAMES.get(place, place)
+        if name in given:
+            label, text = given[name].label, given[name].text or ""
+        else:
+            label, text = f"{name} (default)", str(Settings.model_fields[KEYS[name]].default)
+        silent = name in _UNSPOKEN or isinstance(cause, unavailable.NotYetError)
+        shown = "" if silent else f"{text if len(text) <= 40 else text[:40] + '...'!a} "
+        yield f"{label}: {shown}{cause}"

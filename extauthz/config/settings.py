@@ -1,0 +1,182 @@
+"""Every setting: its name, type, default and meaning. `docs/reference/settings.md` says the same to people."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, SecretStr, ValidationInfo
+from pydantic import field_validator as check
+
+from extauthz.config import unavailable, urls, values
+from extauthz.config.values import Listen, NamedSecret
+from extauthz.core.routes import RouteTable
+
+Environment = Literal["live", "test"]
+LogFormat = Literal["json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+OnRedisDown = Literal["local", "open", "closed"]
+Sampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
+
+Boolean = Annotated[bool, PlainValidator(values.boolean)]
+DatabaseUrl = Annotated[SecretStr, PlainValidator(urls.database_url)]
+Endpoint = Annotated[Listen | None, PlainValidator(values.listen)]
+Milliseconds = Annotated[int, PlainValidator(values.whole(1, 10_000))]
+Nodes = Annotated[tuple[tuple[str, int], ...], PlainValidator(values.nodes)]
+
+_IN_CHECK_ORDER = ("envoy_listen", "nginx_listen", "forward_listen", "grpc_listen", "usage_listen", "admin_listen")
+
+
+def setting(name: str, default: Any, about: str, *, secret: bool = False) -> Any:
+    """A field that is called `name` in the environment; a default that is text is parsed like any other value."""
+    parsed = isinstance(default, str) and default != ""
+    return Field(default=default, alias=name, description=about, exclude=secret, validate_default=parsed)
+
+
+class Settings(BaseModel):
+    """All that can be set, checked. Frozen; no repr and no dump holds a secret.
+
+    A secret that was not needed and not given is empty. Durations without a unit in their name are seconds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    database_url: DatabaseUrl = setting("DATABASE_URL", SecretStr(""), "PostgreSQL", secret=True)
+    notify_database_url: DatabaseUrl = Field(
+        default_factory=lambda fields: fields.get("database_url", SecretStr("")),
+        alias="EXTAUTHZ_NOTIFY_DATABASE_URL",
+        description="direct connection for LISTEN, where the other goes through a transaction pooler",
+        exclude=True,
+    )
+
+    redis_url: Annotated[SecretStr, PlainValidator(urls.redis_url)] = setting(
+        "REDIS_URL", SecretStr(""), "one Redis server", secret=True
+    )
+    rate_limit_redis_cluster_nodes: Nodes = setting("RATE_LIMIT_REDIS_CLUSTER_NODES", (), "Redis Cluster")
+    rate_limit_redis_sentinels: Nodes = setting("RATE_LIMIT_REDIS_SENTINELS", (), "Redis Sentinel")
+    rate_limit_redis_sentinel_master: Annotated[
+        str, PlainValidator(values.matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -"))
+    ] = setting("RATE_LIMIT_REDIS_SENTINEL_MASTER", "mymaster", "what the sentinels call the master")
+    rate_limit_on_redis_down: Annotated[OnRedisDown, PlainValidator(values.one_of(*get_args(OnRedisDown)))] = setting(
+        "RATE_LIMIT_ON_REDIS_DOWN", "open", "without Redis: `open` allows, `closed` answers 503"
+    )
+    rate_limit_headers: Annotated[frozenset[str], PlainValidator(values.header_families)] = setting(
+        "RATE_LIMIT_HEADERS", "ietf,x", "rate-limit headers for clients"
+    )
+
+    api_key_cache_ttl: Annotated[int, PlainValidator(values.whole(1, 3600))] = setting(
+        "API_KEY_CACHE_TTL", "120", "seconds that a key's record is kept, counted from its read of PostgreSQL"
+    )
+    api_key_cache_enabled: Boolean = setting("API_KEY_CACHE_ENABLED", "true", "keep records of keys at all")
+    api_key_stale_if_error: Annotated[int, PlainValidator(values.whole(0, 86_400))] = setting(
+        "API_KEY_STALE_IF_ERROR", "600", "seconds that a known key is still served while PostgreSQL is away"
+    )
+    tenant_quota_cache_ttl: Annotated[int, PlainValidator(values.whole(1, 600))] = setting(
+        "TENANT_QUOTA_CACHE_TTL", "30", "seconds that an organization's limits are kept"
+    )
+
+    key_pepper: Annotated[tuple[NamedSecret, ...], PlainValidator(values.peppers)] = setting(
+        "EXTAUTHZ_KEY_PEPPER", (), "peppers of API keys; the first signs, all verify", secret=True
+    )
+    key_prefix: Annotated[str, PlainValidator(values.matching(r"[a-z0-9]{1,16}", "must be 1 to 16 of a-z 0-9"))] = (
+        setting("EXTAUTHZ_KEY_PREFIX", "xa", "what keys begin with")
+    )
+    key_env: Annotated[Environment, PlainValidator(values.one_of(*get_args(Environment)))] = setting(
+        "EXTAUTHZ_KEY_ENV", "live", "the environment whose keys are accepted"
+    )
+    admin_token: Annotated[tuple[NamedSecret, ...], PlainValidator(values.admin_tokens)] = setting(
+        "EXTAUTHZ_ADMIN_TOKEN", (), "bearer tokens of the private REST API", secret=True
+    )
+    strip_credential: Boolean = setting("EXTAUTHZ_STRIP_CREDENTIAL", "true", "keep the credential from the upstream")
+    charge_once: Boolean = setting("EXTAUTHZ_CHARGE_ONCE", "false", "charge a proxy's request id once")
+
+    deadline_ms: Milliseconds = setting("EXTAUTHZ_DEADLINE_MS", "150", "milliseconds that a check may take")
+    redis_timeout_ms: Milliseconds = setting("EXTAUTHZ_REDIS_TIMEOUT_MS", "25", "milliseconds of it for Redis")
+    database_timeout_ms: Milliseconds = setting(
+        "EXTAUTHZ_DATABASE_TIMEOUT_MS", "100", "milliseconds of it for PostgreSQL"
+    )
+    workers: Annotated[int, PlainValidator(values.whole(1, 256))] = setting("EXTAUTHZ_WORKERS", "1", "processes")
+
+    envoy_listen: Endpoint = setting("EXTAUTHZ_ENVOY_LISTEN", "127.0.0.1:9001", "for Envoy's ext_authz over HTTP")
+    envoy_path_prefix: Annotated[str, PlainValidator(values.path_prefix)] = setting(
+        "EXTAUTHZ_ENVOY_PATH_PREFIX", "", "what Envoy puts before the path"
+    )
+    nginx_listen: Endpoint = setting("EXTAUTHZ_NGINX_LISTEN", "127.0.0.1:9002", "for nginx's auth_request")
+    forward_listen: Endpoint = setting("EXTAUTHZ_FORWARD_LISTEN", "127.0.0.1:9003", "for forward auth")
+    grpc_listen: Endpoint = setting("EXTAUTHZ_GRPC_LISTEN", "off", "for Envoy's ext_authz over gRPC")
+    usage_listen: Endpoint = setting("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9004", "for callers' own usage")
+    admin_listen: Endpoint = setting("EXTAUTHZ_ADMIN_LISTEN", "127.0.0.1:9000", "health, metrics, private REST API")
+
+    log_format: Annotated[LogFormat, PlainValidator(values.one_of(*get_args(LogFormat)))] = setting(
+        "EXTAUTHZ_LOG_FORMAT", "json", "`json`, or `console` for people"
+    )
+    log_level: Annotated[LogLevel, PlainValidator(values.one_of(*get_args(LogLevel)))] = setting(
+        "EXTAUTHZ_LOG_LEVEL", "info", "the least level that is written"
+    )
+    otel_exporter_otlp_endpoint: Annotated[SecretStr, PlainValidator(urls.web_url)] = setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT", SecretStr(""), "where spans are sent; unset: no tracing", secret=True
+    )
+    otel_traces_sampler: Annotated[Sampler, PlainValidator(values.one_of(*get_args(Sampler)))] = setting(
+        "OTEL_TRACES_SAMPLER", "parentbased_always_on", "which traces are kept"
+    )
+    otel_traces_sampler_arg: Annotated[float, PlainValidator(values.share)] = setting(
+        "OTEL_TRACES_SAMPLER_ARG", "1.0", "share of the traces that are kept"
+    )
+
+    routes: InstanceOf[RouteTable]
+    notes: tuple[str, ...] = ()  # lines about settings that have no effect yet
+    sources: Mapping[str, str] = Field(default_factory=dict, repr=False)  # name -> where it was read
+
+    @check(*_IN_CHECK_ORDER)
+    @classmethod
+    def _alone(cls, mine: Listen | None, info: ValidationInfo) -> Listen | None:
+        for field in _IN_CHECK_ORDER:
+            other = info.data.get(field)
+            if mine is not None and other is not None and mine.overlaps(other):
+                raise ValueError(f"must not be the address of {cls.model_fields[field].alias}")
+        return mine
+
+    @check("redis_timeout_ms", "database_timeout_ms")
+    @classmethod
+    def _within_deadline(cls, mine: int, info: ValidationInfo) -> int:
+        deadline = info.data.get("deadline_ms", mine)
+        if mine > deadline:
+            raise ValueError(f"must be at most EXTAUTHZ_DEADLINE_MS, {deadline}")
+        return mine
+
+    @check("*")
+    @classmethod
+    def _available(cls, mine: Any, info: ValidationInfo) -> Any:
+        unavailable.refuse(info.field_name or "", mine)
+        return mine
+
+    def effective(self) -> list[tuple[str, str, str]]:
+        """Every setting as (name, value with secrets masked, source): `default`, `environment` or `file`."""
+        return [
+            (field.alias, show(getattr(self, name)), self.sources.get(field.alias, "default"))
+            for name, field in type(self).model_fields.items()
+            if field.alias
+        ]
+
+
+def show(value: object) -> str:
+    """A value of a setting as a person writes it, secrets masked; `-` where there is none."""
+    match value:
+        case None:
+            return "off"
+        case SecretStr():
+            return urls.masked(value.get_secret_value()) or "-"
+        case bool():
+            return str(value).lower()
+        case frozenset():
+            return ",".join(sorted(value)) or "off"
+        case tuple():
+            parts = (repr(part) if isinstance(part, NamedSecret) else "{}:{}".format(*part) for part in value)
+            return ",".join(parts) or "-"
+        case _:
+            return str(value) or "-"

@@ -1,0 +1,163 @@
+"""From the text of a setting to its value. Each parser raises ValueError that says what would be right.
+
+No message repeats the text: whoever reports it knows whether the text is a secret.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from extauthz.core.routes import is_ambiguous
+
+SECRET_BYTES = 32
+
+_PORT = r"(?P<port>[0-9]{1,5})"
+_ADDRESS = re.compile(rf"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):{_PORT}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104 - compared with, not bound to
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a listener binds: `host` and `port` (0: any free one), or a Unix socket's `path` when that is not None."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" if self.path is None else f"unix:{self.path}"
+
+    def overlaps(self, other: "Listen") -> bool:
+        """Whether a connection could reach either of the two."""
+        if self.path is not None or other.path is not None:
+            return self.path == other.path
+        if self.port != other.port or self.port == 0:
+            return False
+        hosts = {host.lower().replace("localhost", "127.0.0.1") for host in (self.host, other.host)}
+        return len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE)
+
+
+class NamedSecret(NamedTuple):
+    """A pepper or an admin token: who it is, and what it is. Shown as `name:***`."""
+
+    name: str
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"{self.name}:***"
+
+
+def listen(text: str) -> Listen | None:
+    """`host:port`, `[::1]:port`, `unix:/path`, or None for `off`."""
+    if text == "off":
+        return None
+    if text.startswith("unix:/") and text.isprintable():
+        return Listen(path=text.removeprefix("unix:"))
+    host, port = _host_port(text, "must be host:port, [::1]:port, unix:/path or off")
+    return Listen(host, port)
+
+
+def nodes(text: str) -> tuple[tuple[str, int], ...]:
+    """`host:port,host:port`."""
+    return tuple(_host_port(part.strip(), "must be host:port,host:port") for part in text.split(","))
+
+
+def _host_port(text: str, right: str) -> tuple[str, int]:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(right)
+    return match["host"], int(match["port"])
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+(?:e-[0-9]{1,3})?", text) or float(text) > 1:
+        raise ValueError("must be a number from 0 to 1")
+    return float(text)
+
+
+def boolean(text: str) -> bool:
+    """`true` or `false`, or one of their usual other names, in any case."""
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("must be true or false")
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """A parser of one word out of a few."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return parse
+
+
+def matching(pattern: str, right: str) -> Callable[[str], str]:
+    """A parser of texts that a pattern describes; `right` says it in words."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(right)
+        return text
+
+    return parse
+
+
+def header_families(text: str) -> frozenset[str]:
+    """Which rate-limit headers are sent: `ietf`, `x`, both with a comma, or `off`."""
+    families = [part.strip() for part in text.split(",")]
+    if text != "off" and not {"ietf", "x"}.issuperset(families):
+        raise ValueError("must be ietf,x or one of them, or off")
+    return frozenset() if text == "off" else frozenset(families)
+
+
+def path_prefix(text: str) -> str:
+    """What the proxy puts before the client's path: starts with a slash, does not end with one."""
+    if text.endswith("/") or "?" in text or is_ambiguous(text):
+        raise ValueError("must be a plain path that starts with a slash and does not end with one")
+    return text
+
+
+def peppers(text: str) -> tuple[NamedSecret, ...]:
+    """`id:value[,id:value]`, the first one signs."""
+    right = "must be id:value, with an id of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
+    return _named([part.partition(":")[::2] for part in text.split(",")], right)
+
+
+def admin_tokens(text: str) -> tuple[NamedSecret, ...]:
+    """`value`, which is then called `admin`, or `name:value[,name:value]`."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("must be visible ASCII, since it travels in a header")
+    if not {",", ":"}.intersection(text):
+        return _named([("admin", text)], "must have at least 32 bytes")
+    right = "must be name:value, with a name of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
+    return _named([part.partition(":")[::2] for part in text.split(",")], right)
+
+
+def _named(parts: list[tuple[str, str]], right: str) -> tuple[NamedSecret, ...]:
+    found: dict[str, NamedSecret] = {}
+    for number, (name, text) in enumerate(parts, 1):
+        value = text.encode("utf-8", "surrogateescape")
+        if not _ID.fullmatch(name) or len(value) < SECRET_BYTES:
+            raise ValueError(right if len(parts) == 1 else f"entry {number} {right}")
+        if name in found:
+            raise ValueError(f"entry {number} has the same name as an earlier one")
+        found[name] = NamedSecret(name, value)
+    return tuple(found.values())
