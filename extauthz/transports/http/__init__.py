@@ -1,0 +1,1 @@
+"""The HTTP door: one listener for each dialect, and the private one for operators."""

@@ -1,0 +1,74 @@
+"""How each family of proxies asks, and what it can carry of the answer."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from extauthz.core.decision import Decision
+
+Headers = list[tuple[str, str]]
+
+
+class ReceivedHeaders(Protocol):
+    """Case-insensitive headers that may repeat."""
+
+    def getall(self, key: str, default: list[str]) -> list[str]:
+        """Every value of a name, in order."""
+        ...
+
+
+class Question(NamedTuple):
+    """What a proxy asked. `time_left` is the proxy's own patience in seconds, where it says so."""
+
+    method: str
+    path: str
+    host: str
+    authorization: tuple[str, ...]
+    request_id: str
+    client_address: str
+    time_left: float | None = None
+
+
+class Answer(NamedTuple):
+    """What goes back: status, headers, body."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What answers are to say. `families`: which rate limit headers (`ietf`, `x`)."""
+
+    strip_credential: bool = True
+    families: Collection[str] = ("ietf", "x")
+
+
+class Dialect(Protocol):
+    """One family of proxies."""
+
+    @property
+    def name(self) -> str:
+        """As metrics and logs call it."""
+        ...
+
+    def read(self, method: str, target: str, headers: ReceivedHeaders) -> Question | None:
+        """The question of a request; None where the proxy's headers do not say what is asked."""
+        ...
+
+    def render(self, decision: Decision) -> Answer:
+        """The decision as this proxy can carry it."""
+        ...
+
+
+def only(headers: ReceivedHeaders, name: str) -> str:
+    """The value of a header that stands once; empty where it is absent or repeated."""
+    values = headers.getall(name, [])
+    return values[0] if len(values) == 1 else ""
+
+
+def last_address(headers: ReceivedHeaders, name: str) -> str:
+    """The last address of a list such as `X-Forwarded-For`: the one that our own proxy added."""
+    values = headers.getall(name, [])
+    return values[-1].rpartition(",")[2].strip() if values else ""

@@ -1,0 +1,36 @@
+"""Forward auth: Caddy, Traefik, HAProxy, APISIX. 2xx allows, everything else goes to the client as it is."""
+
+from extauthz.core import headers
+from extauthz.core.decision import Allow, Decision
+from extauthz.transports.http import render
+from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, last_address, only
+
+
+class Forward:
+    """The question stands in `X-Forwarded-Method` and `X-Forwarded-Uri`."""
+
+    name = "forward"
+
+    def __init__(self, wording: Wording) -> None:
+        self._wording = wording
+
+    def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
+        """The question of a request; None where method or path are missing, empty or repeated."""
+        forwarded_method = only(received, headers.FORWARDED_METHOD)
+        path = only(received, headers.FORWARDED_URI)
+        if not forwarded_method or not path:
+            return None
+        return Question(
+            method=forwarded_method,
+            path=path,
+            host=only(received, headers.FORWARDED_HOST),
+            authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
+            request_id=only(received, headers.REQUEST_ID),
+            client_address=last_address(received, headers.FORWARDED_FOR),
+        )
+
+    def render(self, decision: Decision) -> Answer:
+        """The true status, a problem+json body on refusals; names without a value are empty on allow."""
+        if isinstance(decision, Allow):
+            return render.allow(decision, self._wording, render.emptied)
+        return render.deny(decision, self._wording)
