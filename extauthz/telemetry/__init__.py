@@ -1,0 +1,1 @@
+"""What is told to operators: metrics and logs. It reads decisions and is not sprinkled through them."""

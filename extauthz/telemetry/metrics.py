@@ -1,0 +1,161 @@
+"""The metrics of the contract, and the observer that counts them."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from extauthz.core.decision import Allow, Decision
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Store
+from extauthz.core.reason import Reason
+from extauthz.core.spend import BURST
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no hint there
+
+DIALECTS = ("envoy", "nginx", "forward")
+DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+
+_TOO_MANY = frozenset({Reason.RATE_LIMITED, Reason.DAILY_QUOTA_EXCEEDED, Reason.MONTHLY_QUOTA_EXCEEDED})
+
+
+class Sample(NamedTuple):
+    """One line of an exposition, as a worker hands it over."""
+
+    family: str
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    value: float
+
+
+class Metrics:
+    """Counts what it is told, and says what must be said once in the log. An `Observer`."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        self._log = structlog.get_logger()
+        self._away: set[Store] = set()
+        # The six that dashboards already know.
+        self._redis_down = Counter("redis_down_events", "Changes of Redis from up to down.", registry=registry)
+        self._rejections = Counter("rate_limiter_rejections", "Requests refused with 429.", registry=registry)
+        self._daily_hits = Counter("daily_quota_hits", "Requests refused by the daily quota.", registry=registry)
+        self._consumed = Counter("token_bucket_consumed", "Tokens taken from buckets.", registry=registry)
+        self._tenant_hits = Counter("tenant_quota_cache_hits", "Limits found in the shared cache.", registry=registry)
+        self._tenant_misses = Counter(
+            "tenant_quota_cache_misses", "Limits not found in the shared cache.", registry=registry
+        )
+        # The rest.
+        decisions = Counter("extauthz_decisions", "Answered checks.", ["dialect", "decision"], registry=registry)
+        durations = Histogram(
+            "extauthz_decision_duration_seconds",
+            "From the arrival of a check to its answer.",
+            ["dialect"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        key_hits = Counter("extauthz_api_key_cache_hits", "Keys found, by layer.", ["layer"], registry=registry)
+        key_misses = Counter("extauthz_api_key_cache_misses", "Keys not found in any layer.", registry=registry)
+        self._errors = Counter(
+            "extauthz_store_errors", "Calls to a store that failed.", ["store", "reason"], registry=registry
+        )
+        self._degraded = Gauge("extauthz_degraded", "1 while a store is away.", ["store"], registry=registry)
+        self._decisions = {
+            (dialect, reason): decisions.labels(dialect, reason.value) for dialect in DIALECTS for reason in Reason
+        }
+        self._durations = {dialect: durations.labels(dialect) for dialect in DIALECTS}
+        self._key_hits, self._key_misses = key_hits.labels("redis"), key_misses
+        for store in (POSTGRESQL, REDIS):
+            self._degraded.labels(store).set(1)  # until it was seen
+
+    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
+        """Counts an answered check."""
+        reason = decision.reason
+        self._decisions[dialect, reason].inc()
+        self._durations[dialect].observe(seconds)
+        if isinstance(decision, Allow):
+            balance = decision.balance
+            if balance is not None and any(standing.name == BURST for standing in balance.standings):
+                self._consumed.inc(decision.cost)
+        elif reason in _TOO_MANY:
+            self._rejections.inc()
+            if reason is Reason.DAILY_QUOTA_EXCEEDED:
+                self._daily_hits.inc()
+
+    def cache_read(self, cache: Cache, *, hit: bool) -> None:
+        """Counts a look into a shared cache."""
+        if cache == "api_key":
+            (self._key_hits if hit else self._key_misses).inc()
+        else:
+            (self._tenant_hits if hit else self._tenant_misses).inc()
+
+    def store_failed(self, store: Store, reason: str) -> None:
+        """Counts a call to a store that failed."""
+        self._errors.labels(store, reason).inc()
+
+    def record_corrupt(self, error: StoreCorrupt) -> None:
+        """Counts and names a record that makes no sense."""
+        self._errors.labels(error.store, "corrupt").inc()
+        self._log.warning("a record makes no sense", store=error.store, what=error.what)
+
+    def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
+        """Says once that a store went away or came back."""
+        self._degraded.labels(store).set(0 if up else 1)
+        if up:
+            say = self._log.warning if store in self._away else self._log.info
+            say("store is up", store=store)
+            self._away.discard(store)
+            return
+        self._away.add(store)
+        self._log.warning("store is away", store=store, reason=reason)
+        if store == REDIS:
+            self._redis_down.inc()
+
+    def samples(self) -> list[Sample]:
+        """All values now, for another process to add up."""
+        return [
+            Sample(metric.name, sample.name, tuple(sorted(sample.labels.items())), sample.value)
+            for metric in self.registry.collect()
+            for sample in metric.samples
+        ]
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return self.sum([self.samples()])
+
+    def sum(self, parts: Iterable[Sequence[Sample]]) -> bytes:
+        """The Prometheus text format of several processes' samples, added up."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Sum(self.registry.collect(), added(parts, self._gauges())))
+        return generate_latest(registry)
+
+    def counted(self, parts: Iterable[Sequence[Sample]]) -> list[Sample]:
+        """What processes that are no more have counted, added up; their gauges ended with them."""
+        gauges = self._gauges()
+        return [sample for sample in added(parts, gauges) if sample.family not in gauges]
+
+    def _gauges(self) -> frozenset[str]:
+        return frozenset(metric.name for metric in self.registry.collect() if metric.type == "gauge")
+
+
+def added(parts: Iterable[Sequence[Sample]], gauges: Collection[str]) -> list[Sample]:
+    """The samples of several processes as one: counters are added up, of a gauge the worst is taken."""
+    values: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
+    for family, name, labels, value in (sample for part in parts for sample in part):
+        before = values.get((family, name, labels), 0.0)
+        values[family, name, labels] = max(before, value) if family in gauges else before + value
+    return [Sample(*key, value) for key, value in values.items()]
+
+
+class _Sum(Collector):
+    """Samples under the names, types and documentation of our own metrics."""
+
+    def __init__(self, described: Iterable[Metric], samples: Iterable[Sample]) -> None:
+        self._metrics = {metric.name: Metric(metric.name, metric.documentation, metric.type) for metric in described}
+        for family, name, labels, value in samples:
+            self._metrics[family].add_sample(name, dict(labels), value)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics.values()
