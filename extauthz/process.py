@@ -1,0 +1,72 @@
+"""One serving process: from bound sockets until it is told to stop, and the quiet end that loses no request."""
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from socket import socket
+
+import structlog
+
+from extauthz import wiring
+from extauthz.backends.postgres import schema
+from extauthz.config import Settings
+from extauthz.core.errors import StoreUnavailable
+
+DRAIN = 1.0  # seconds in which answers ask the proxies to close their connections, before we do
+
+
+class StopSignals:
+    """SIGTERM and SIGINT as events: the first (`asked`) asks for a quiet end, the second (`again`) for a quick one."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.again = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.ask)
+
+    def ask(self) -> None:
+        """What a signal does."""
+        (self.again if self.asked.is_set() else self.asked).set()
+
+    async def pause(self, seconds: float) -> None:
+        """Waits so long, or until a second signal."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.again.wait()
+        except TimeoutError:
+            return
+
+
+async def check_schema(settings: Settings) -> None:
+    """Raises SchemaUnknown where PostgreSQL answers and has a schema that this code does not know."""
+    try:
+        found = await schema.status(settings.database_url.get_secret_value())
+    except StoreUnavailable:
+        return  # it may come later; until then the service is not ready
+    if not found.current:
+        raise schema.SchemaUnknown(found.found)
+
+
+async def serve(settings: Settings, sockets: Mapping[str, socket]) -> None:
+    """Answers checks, and operators where their listener is among `sockets`, until a signal asks for the end."""
+    stop = StopSignals()
+    log = structlog.get_logger()
+    async with wiring.running(settings, sockets) as service:
+        log.info("listening", **addresses(sockets), **service.health.readiness().stores)
+        await stop.asked.wait()
+        log.info("draining", seconds=DRAIN)
+        service.health.draining = True
+        await stop.pause(DRAIN)
+    log.info("stopped")
+
+
+def addresses(sockets: Mapping[str, socket]) -> dict[str, str]:
+    """Where each listener is, as a person writes it."""
+    return {name: _address(sock.getsockname()) for name, sock in sockets.items()}
+
+
+def _address(name: str | tuple[str, int] | tuple[str, int, int, int]) -> str:
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{host}:{name[1]}"

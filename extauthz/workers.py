@@ -1,0 +1,234 @@
+"""Several processes on the same sockets: started, watched, started again, and spoken for on one private listener.
+
+A worker has one control connection to its supervisor. First it gets its settings there, so that it never differs from
+the others, whatever became of files since. Then every line is a question for its report; the end of the connection is
+the end of the supervisor, and the worker stops.
+"""
+
+import asyncio
+import json
+import pickle
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+
+import structlog
+
+from extauthz import wiring
+from extauthz.config import Settings
+from extauthz.process import DRAIN, StopSignals, addresses
+from extauthz.service.health import OK, Readiness
+from extauthz.telemetry import logs
+from extauthz.telemetry.metrics import Metrics, Sample
+from extauthz.transports.http.health import Reports, serve_admin
+
+REPORT_EVERY = 1.0  # seconds between reports kept for the day a worker dies; its last ones are lost
+REPORT_TIMEOUT = 1.0
+REPORT_BYTES_MAX = 1 << 20
+RESTART_AFTER = (0.1, 0.5, 2.0, 5.0)  # seconds; the last for every further death in a row
+STEADY = 10.0  # seconds after which a worker's death is the first in a row again
+STOP_TIMEOUT = DRAIN + 5.0
+
+
+class _Worker:
+    """The supervisor's side of one worker process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self.process = process
+        self.samples: list[Sample] = []
+        self._questions = 0
+        self._reader = reader
+        self._writer = writer
+        self._turn = asyncio.Lock()
+
+    async def report(self) -> Readiness | None:
+        """Its readiness, with its samples kept; None where it does not answer in time."""
+        async with self._turn:
+            self._questions += 1
+            try:
+                async with asyncio.timeout(REPORT_TIMEOUT):
+                    self._writer.write(b"%d\n" % self._questions)
+                    await self._writer.drain()
+                    report = json.loads(await self._reader.readline())
+                    while report["question"] != self._questions:  # an earlier one, answered too late
+                        report = json.loads(await self._reader.readline())
+            except (TimeoutError, OSError, ValueError):
+                return None
+        self.samples = [
+            Sample(f, n, tuple((k, v) for k, v in labels), value) for f, n, labels, value in report["samples"]
+        ]
+        return Readiness(**report["readiness"])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class Supervisor:
+    """Keeps `settings.workers` workers on `sockets`."""
+
+    def __init__(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> None:
+        self._settings = settings
+        self._addresses = addresses(sockets)
+        self._shared = {name: sock for name, sock in sockets.items() if name != wiring.ADMIN}
+        self._admin = sockets.get(wiring.ADMIN)
+        self._workers: dict[int, _Worker] = {}
+        self._metrics = Metrics()
+        self._of_the_dead: list[Sample] = []
+        self._stopping = asyncio.Event()
+        self._log = structlog.get_logger()
+
+    async def run(self) -> None:
+        """Serves until a signal asks for the end; then every worker drains and stops."""
+        stop = StopSignals()
+        async with asyncio.TaskGroup() as group:
+            keepers = [group.create_task(self._keep(number)) for number in range(self._settings.workers)]
+            helpers = [group.create_task(self._refresh()), group.create_task(self._relay(stop))]
+            reports = Reports(self._readiness, self._exposition)
+            async with serve_admin(reports, self._admin) if self._admin else nullcontext():
+                self._log.info("listening", workers=self._settings.workers, **self._addresses)
+                await self._stopping.wait()
+                await asyncio.wait(keepers, timeout=STOP_TIMEOUT)
+                self._signal(signal.SIGKILL)
+            for helper in helpers:
+                helper.cancel()
+        self._log.info("stopped")
+
+    async def _relay(self, stop: StopSignals) -> None:
+        """Hands each signal on to the workers: the first lets them drain, the second hurries them."""
+        await stop.asked.wait()
+        self._log.info("draining", seconds=DRAIN)
+        self._stopping.set()
+        for sock in self._shared.values():
+            sock.close()  # or clients could connect when the last worker has gone, and wait for nobody
+        self._signal(signal.SIGTERM)
+        await stop.again.wait()
+        self._signal(signal.SIGINT)  # another kind: the kernel makes one of two equal ones that come together
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self._workers.values():
+            with suppress(ProcessLookupError):
+                worker.process.send_signal(number)
+
+    async def _keep(self, number: int) -> None:
+        """One worker after the other in place `number`."""
+        deaths = 0
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set():
+            started = clock()
+            status = await self._live(number)
+            if not self._stopping.is_set():
+                deaths = deaths + 1 if clock() - started < STEADY else 1
+                self._log.warning("a worker died and is started again", worker=number, status=status)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RESTART_AFTER[min(deaths, len(RESTART_AFTER)) - 1]):
+                        await self._stopping.wait()
+
+    async def _live(self, number: int) -> int | str:
+        """A worker from its start to its end: its exit status, or why it could not be started."""
+        try:
+            worker = await self._start(number)
+        except OSError as error:
+            return str(error)
+        self._workers[number] = worker
+        if self._stopping.is_set():
+            self._signal(signal.SIGTERM)
+        status = await worker.process.wait()
+        del self._workers[number]
+        self._bury(worker)
+        return status
+
+    async def _start(self, number: int) -> _Worker:
+        ours, theirs = socket.socketpair()
+        inherited = {name: sock.fileno() for name, sock in self._shared.items()}
+        arguments = {"number": number, "control": theirs.fileno(), "sockets": inherited}
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "extauthz.workers",
+                    json.dumps(arguments),
+                    pass_fds=(theirs.fileno(), *inherited.values()),
+                    start_new_session=True,  # Ctrl-C reaches the supervisor alone, and it ends them in order
+                )
+            except OSError:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours, limit=REPORT_BYTES_MAX)
+        settings = pickle.dumps(self._settings)
+        writer.write(b"%d\n%b" % (len(settings), settings))
+        return _Worker(process, reader, writer)
+
+    def _bury(self, worker: _Worker) -> None:
+        """A counter never goes back: what a dead worker counted stays counted."""
+        worker.close()
+        self._of_the_dead = self._metrics.counted([self._of_the_dead, worker.samples])
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def _readiness(self) -> Readiness:
+        workers = list(self._workers.values())
+        reports = [report for report in await asyncio.gather(*(w.report() for w in workers)) if report is not None]
+        stores: dict[str, str] = {}
+        for report in reports:
+            for store, state in report.stores.items():
+                stores[store] = state if stores.get(store, OK) == OK else stores[store]
+        there, wanted = len(reports), self._settings.workers
+        stores["workers"] = OK if there == wanted else f"{there} of {wanted}"
+        ready = any(report.ready for report in reports) and not self._stopping.is_set()
+        return Readiness(ready, self._stopping.is_set(), stores)
+
+    async def _exposition(self) -> bytes:
+        await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
+        # Who died meanwhile is among the dead by now, and must not be counted twice.
+        return self._metrics.sum([self._of_the_dead, *(worker.samples for worker in self._workers.values())])
+
+
+async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket) -> None:
+    """The worker's side."""
+    stop = StopSignals()
+    reader, writer = await asyncio.open_connection(sock=control)
+    settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - of our own
+    logs.configure(form=settings.log_format, level=settings.log_level)
+    structlog.contextvars.bind_contextvars(worker=number)
+    async with wiring.running(settings, sockets) as service:
+        structlog.get_logger().info("serving", **service.health.readiness().stores)
+        reporter = asyncio.create_task(_answer(reader, writer, service, stop))
+        await stop.asked.wait()
+        service.health.draining = True
+        await stop.pause(DRAIN)
+        reporter.cancel()
+    writer.close()
+
+
+async def _answer(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: wiring.Running, stop: StopSignals
+) -> None:
+    """Reports as often as the supervisor asks; asks for the end when it is gone."""
+    with suppress(ConnectionError):
+        while question := await reader.readline():
+            report = {
+                "question": int(question),
+                "readiness": asdict(service.health.readiness()),
+                "samples": service.metrics.samples(),
+            }
+            writer.write(json.dumps(report).encode() + b"\n")
+            await writer.drain()
+    stop.ask()
+
+
+def main() -> None:
+    """What a worker process runs."""
+    arguments = json.loads(sys.argv[1])
+    sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
+    asyncio.run(_work(arguments["number"], sockets, socket.socket(fileno=arguments["control"])))
+
+
+if __name__ == "__main__":
+    main()
