@@ -1,0 +1,1 @@
+"""The embedded stack: real servers from wheels, on loopback. For trying out, and for the tests."""
