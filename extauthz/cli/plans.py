@@ -1,0 +1,100 @@
+"""`extauthz plans`: limits under a name."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from extauthz.cli import options, output, parse
+from extauthz.cli.session import manage, read_settings, warn_if_late
+from extauthz.core.errors import InvalidInput
+from extauthz.core.limits import Limits
+from extauthz.core.records import Plan
+
+if TYPE_CHECKING:
+    from extauthz.management import Management
+
+app = typer.Typer(help="Plans: limits under a name, which organizations share.")
+
+NO_LIMITS = Limits().to_record()
+
+
+@app.command()
+def create(
+    name: options.PlanName,
+    rate: options.NeededRate,
+    burst: options.NeededBurst,
+    daily_quota: options.DailyQuota = None,
+    monthly_quota: options.MonthlyQuota = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Create a plan."""
+    limits = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    plan = manage(read_settings(config), lambda office: office.tenants.create_plan(name, NO_LIMITS | limits))
+    _print(plan, as_json)
+
+
+@app.command("list")
+def list_all(config: options.Config = None, as_json: options.Json = False) -> None:
+    """List all plans by name."""
+    plans = manage(read_settings(config), lambda office: office.tenants.list_plans())
+    if as_json:
+        output.print_json([plan.to_json() for plan in plans])
+    else:
+        headers = ("name", "rate", "burst", "daily quota", "monthly quota")
+        output.print_table(headers, [(plan.name, *limit_texts(plan.limits).values()) for plan in plans])
+
+
+@app.command()
+def show(name: options.PlanName, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Show a plan."""
+    _print(manage(read_settings(config), lambda office: office.tenants.show_plan(name)), as_json)
+
+
+@app.command()
+def update(
+    name: options.PlanName,
+    rate: options.Rate = None,
+    burst: options.Burst = None,
+    daily_quota: options.DailyQuota = None,
+    monthly_quota: options.MonthlyQuota = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Change limits of a plan, for every organization that has it."""
+    changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    if not changes:
+        raise InvalidInput("nothing to change: give --rate, --burst, --daily-quota or --monthly-quota")
+    settings = read_settings(config)
+    plan, told = manage(settings, lambda office: office.tenants.update_plan(name, changes))
+    _print(plan, as_json)
+    warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
+
+
+@app.command()
+def delete(name: options.PlanName, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Delete a plan that no organization has."""
+
+    async def show_and_delete(office: "Management") -> Plan:
+        plan = await office.tenants.show_plan(name)
+        await office.tenants.delete_plan(name)
+        return plan
+
+    plan = manage(read_settings(config), show_and_delete)
+    if as_json:
+        output.print_json(plan.to_json())
+    else:
+        output.print_line(f"Deleted the plan {plan.name}.")
+
+
+def limit_texts(limits: Limits) -> dict[str, str]:
+    """Limits for people, by their names in a record; `none` as it is typed."""
+    return {name: parse.NONE if value is None else str(value) for name, value in limits.to_record().items()}
+
+
+def _print(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        output.print_json(plan.to_json())
+        return
+    limits = {name.replace("_", " "): text for name, text in limit_texts(plan.limits).items()}
+    output.print_details({"name": plan.name, "id": plan.id, **limits, "created": output.time_text(plan.created_at)})

@@ -1,0 +1,59 @@
+"""`extauthz serve`: the service."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (TOML). Default: EXTAUTHZ_CONFIG.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: EXTAUTHZ_WORKERS.", min=1, max=256)] = None,
+    embedded: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run PostgreSQL and a Redis-compatible server too, with all data in this folder.", metavar="DIR"
+        ),
+    ] = None,
+) -> None:
+    """Answer Envoy, nginx and forward auth until told to stop."""
+    import asyncio
+
+    from extauthz import process, wiring
+    from extauthz.backends.postgres import schema
+    from extauthz.config import load
+    from extauthz.telemetry import logs
+
+    environ = dict(os.environ)
+    if workers is not None:
+        environ["EXTAUTHZ_WORKERS"] = str(workers)
+    with ExitStack() as stack:
+        if embedded is not None:
+            environ = stack.enter_context(_embedded(embedded.absolute(), environ))
+        settings = load(environ, config)
+        logs.configure(form=settings.log_format, level=settings.log_level)
+        logs.notes(settings.notes)
+        if embedded is not None:
+            asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
+        asyncio.run(process.check_schema(settings))
+        sockets = wiring.bind_all(settings)
+        if settings.workers == 1:
+            asyncio.run(process.serve(settings, sockets))
+        else:
+            from extauthz.workers import Supervisor
+
+            asyncio.run(Supervisor(settings, sockets).run())
+
+
+@contextmanager
+def _embedded(folder: Path, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    from extauthz.demo.embedded import ENV_FILE, embedded
+
+    with embedded(folder, environ) as complete:
+        # On standard output: no line of the log, and for a person.
+        typer.echo(f"extauthz: for commands in another shell: . {shlex.quote(str(folder / ENV_FILE))}")
+        yield complete
