@@ -1,0 +1,110 @@
+import subprocess
+import sys
+
+import pytest
+
+from extauthz.cli import config, plans
+from extauthz.cli.main import main
+from extauthz.core.errors import ConfigError, Conflict
+
+Capture = pytest.CaptureFixture[str]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["extauthz", *arguments])
+    return main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan"], "no such command 'plan'; did you mean 'plans'?"),
+        (["keys", "creat", "acme"], "no such command 'creat'; did you mean 'create'?"),
+        (["nothing-like-it"], "no such command 'nothing-like-it'; see extauthz --help"),
+        (["--colour"], "no such option: --colour; see extauthz --help"),
+        (["keys", "create"], "missing argument 'ORG'; see extauthz keys create --help"),
+        (["plans", "create", "gold", "--rate", "1"], "missing option '--burst'; see extauthz plans create --help"),
+        (["keys", "list", "a", "b"], "got unexpected extra argument(s) (b); see extauthz keys list --help"),
+        (["keys", "create", "a", "--expires-in"], "option '--expires-in' requires an argument"),
+        (
+            ["orgs", "update", "a", "--status", "asleep"],
+            "invalid value for '--status': 'asleep' is not one of 'active', 'suspended'; see extauthz orgs update",
+        ),
+        (["orgs", "update", "a"], "nothing to change: give --plan, --rate,"),
+        (["plans", "update", "a"], "nothing to change: give --rate,"),
+        (["keys", "create", "a", "--permission", "x"], "--permission 'x' is not RESOURCE:MODE"),
+        (["keys", "create", "a", "--expires-in", "1h", "--expires-at", "x"], "--expires-in and --expires-at exclude"),
+        (["keys", "list", "a\udcff"], "argument 3 is not UTF-8"),
+    ],
+)
+def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: list[str], said: str) -> None:
+    """A mistake in usage exits 2 with one line on standard error that begins with our name, and nothing else."""
+    assert run(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"extauthz: {said}")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [[], ["plans"], ["orgs"], ["keys"]])
+def test_no_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, group: list[str]) -> None:
+    """Without a command one reads which there are; a script that forgot it fails."""
+    assert run(monkeypatch, *group) == 2
+    captured = capsys.readouterr()
+    path = " ".join(["extauthz", *group])
+    assert captured.out.startswith(f"Usage: {path} ")
+    assert "Commands:" in captured.out
+    assert captured.err == f"extauthz: missing command; see {path} --help\n"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """`--version` prints name and version."""
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("extauthz 0.")
+
+
+def test_every_mistake_of_the_settings_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """All wrong settings are named at once, and no secret is repeated."""
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise ConfigError(["DATABASE_URL: required", "REDIS_URL: must be …"])
+
+    monkeypatch.setattr(config, "read_settings", fail)
+    assert run(monkeypatch, "check-config") == 2
+    assert capsys.readouterr() == ("", "extauthz: DATABASE_URL: required\nextauthz: REDIS_URL: must be …\n")
+
+
+def test_failure(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """What could not be done exits 1 with its one line."""
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise Conflict("that name\nis taken")
+
+    monkeypatch.setattr(plans, "read_settings", fail)
+    assert run(monkeypatch, "plans", "list", "--json") == 1
+    assert capsys.readouterr() == ("", "extauthz: that name is taken\n")
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Ctrl-C exits 130 without a word."""
+
+    def interrupt(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plans, "read_settings", interrupt)
+    assert run(monkeypatch, "plans", "list") == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Help is there at once: what talks to servers is imported by the command that does."""
+    script = """
+import sys
+from extauthz.cli.main import main
+sys.argv[1:] = ["--help"]
+main()
+print("imported:", *{"psycopg", "redis", "alembic", "sqlalchemy", "aiohttp", "pydantic", "structlog"} & {*sys.modules})
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "Commands:" in run.stdout
+    assert run.stdout.splitlines()[-1] == "imported:"

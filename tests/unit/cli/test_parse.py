@@ -1,0 +1,139 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from extauthz.cli import parse
+from extauthz.core.errors import InvalidInput
+from extauthz.core.permissions import FULL_ACCESS
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOT_GIVEN = dict.fromkeys(("rate", "burst", "daily_quota", "monthly_quota"))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("15m", 900), ("1h", 3600), ("30d", 30 * 86_400), ("0090s", 90)]
+)
+def test_duration(text: str, seconds: int) -> None:
+    """A key made with a duration ends that long from now."""
+    assert parse.expiry(text, None, NOW) == NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "90", "s", "1w", "1.5h", "-1d", "+1d", " 1h", "1h ", "1h30m", "1H", "१d", "1d\n"])
+def test_no_duration(text: str) -> None:
+    """What is no duration is refused with examples of what is."""
+    with pytest.raises(InvalidInput, match=r"--expires-in .* is no duration like 90s, 15m, 1h or 30d"):
+        parse.expiry(text, None, NOW)
+
+
+@pytest.mark.parametrize("text", ["0s", "00d"])
+def test_zero_duration(text: str) -> None:
+    """A key that would end at once is refused."""
+    with pytest.raises(InvalidInput, match="above 0"):
+        parse.expiry(text, None, NOW)
+
+
+@pytest.mark.parametrize("text", ["3000000d", "99999999999d", "999999999999999999s", "999999999999999999d"])
+def test_endless_duration(text: str) -> None:
+    """A duration beyond every calendar is a mistake, not an overflow."""
+    with pytest.raises(InvalidInput, match="too far away; the last year is 9998"):
+        parse.expiry(text, None, NOW)
+
+
+def test_moment() -> None:
+    """A time is taken in any time zone, and means that moment."""
+    expected = datetime(2030, 1, 31, 12, tzinfo=UTC)
+    for text in ("2030-01-31T12:00:00Z", "2030-01-31T12:00Z", "2030-01-31 14:00:00+02:00", "20300131T120000Z"):
+        assert parse.expiry(None, text, NOW) == expected
+    assert parse.expiry(None, "2030-01-31T12:00-02:30", NOW) == expected + timedelta(hours=2.5)
+
+
+@pytest.mark.parametrize("text", ["2030-01-31", "2030-01-31T00:00"])
+def test_moment_without_zone(text: str) -> None:
+    """A time without a zone is refused with the same time as it would be in UTC."""
+    with pytest.raises(InvalidInput, match="has no time zone; in UTC: 2030-01-31T00:00:00Z"):
+        parse.expiry(None, text, NOW)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "10000-01-01T00:00:00Z", "2030-02-30T00:00:00Z", "2030-01-31T25:00Z"])
+def test_no_moment(text: str) -> None:
+    """What is no time is refused with an example of one."""
+    with pytest.raises(InvalidInput, match="is no time in ISO 8601, as 2030-01-31T12:00:00Z"):
+        parse.expiry(None, text, NOW)
+
+
+def test_last_moment() -> None:
+    """Times end before the last year that Python knows, so that no time zone can push one over the edge."""
+    assert parse.expiry(None, "9998-12-31T23:59:59-12:00", NOW) == datetime(
+        9998, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-12))
+    )
+    with pytest.raises(InvalidInput, match="too far away"):
+        parse.expiry(None, "9999-12-31T23:59:59-12:00", NOW)
+
+
+def test_expiry_once() -> None:
+    """Without an option a key never ends; two of them contradict each other, even when they agree."""
+    assert parse.expiry(None, None, NOW) is None
+    with pytest.raises(InvalidInput, match="exclude each other"):
+        parse.expiry("1h", "2026-03-01T13:00:00Z", NOW)
+
+
+def test_permissions_merge() -> None:
+    """Permissions add up, by resource; without any a key may do everything."""
+    assert parse.permissions(["customer:read", "*:read", "customer:write", "customer:read"]) == {
+        "customer": {"read", "write"},
+        "*": {"read"},
+    }
+    assert parse.permissions([]) == FULL_ACCESS == {"*": {"read", "write"}}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "customer", ":read", "a b:read", "**:read", "kundé:read", "x" * 65 + ":read", "a:b:read"]
+)
+def test_no_resource(text: str) -> None:
+    """A permission without a resource that can be is refused, shortened, with an example."""
+    with pytest.raises(InvalidInput, match=r"--permission .{0,60} is not RESOURCE:MODE, as customer:read"):
+        parse.permissions(["api:read", text])
+
+
+@pytest.mark.parametrize("text", ["customer:", "customer:delete", "customer:READ", "customer:read,write"])
+def test_no_mode(text: str) -> None:
+    """A permission with another mode is refused and named."""
+    with pytest.raises(InvalidInput, match=f"--permission '{text}': the mode is read or write"):
+        parse.permissions([text])
+
+
+def test_limits() -> None:
+    """Only limits that were given are changed; `none` clears one, 0 of a quota is not `none`."""
+    assert parse.limits(NOT_GIVEN) == {}
+    assert parse.limits({**NOT_GIVEN, "rate": "100/min", "burst": "1000000000"}) == {"rate": "100/min", "burst": 10**9}
+    assert parse.limits(
+        {**NOT_GIVEN, "rate": "none", "burst": "none", "daily_quota": "0", "monthly_quota": "none"}
+    ) == {
+        "rate": None,
+        "burst": None,
+        "daily_quota": 0,
+        "monthly_quota": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("rate", "5/week", "--rate '5/week' is no number"),
+        ("rate", "0", "--rate is 0: a rate is above 0"),
+        ("rate", "-1", "--rate '-1' is no number"),
+        ("burst", "0", "--burst '0' is no whole number from 1 to 1000000000, nor none"),
+        ("burst", "1e3", "--burst '1e3' is no whole number"),
+        ("daily_quota", "-1", "--daily-quota '-1' is no whole number from 0 to 1000000000000, nor none"),
+        ("daily_quota", "1_000", "--daily-quota '1_000' is no whole number"),
+        ("monthly_quota", "1000000000001", "--monthly-quota '1000000000001' is no whole number"),
+        ("monthly_quota", "9" * 5000, "--monthly-quota '9999"),
+        ("monthly_quota", "None", "--monthly-quota 'None' is no whole number"),
+    ],
+)
+def test_no_limit(name: str, text: str, said: str) -> None:
+    """What is no limit is refused by the name of its option, whatever its length."""
+    with pytest.raises(InvalidInput) as refused:
+        parse.limits({name: text})
+    assert str(refused.value).startswith(said)
+    assert len(str(refused.value)) < 150

@@ -1,0 +1,105 @@
+"""What the configuration file may hold, and how its mistakes are named."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from extauthz.config import load
+from extauthz.core.errors import ConfigError
+
+PEPPER = "2026:" + "p" * 32
+GIVEN = {
+    "DATABASE_URL": "postgresql://app:s3cret@db/app",
+    "REDIS_URL": "redis://:s3cret@redis:6379/0",
+    "EXTAUTHZ_KEY_PEPPER": PEPPER,
+}
+
+
+def mistakes(environ: Mapping[str, str], file: Path | None = None) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, file)
+    assert all(line.isprintable() for line in caught.value.mistakes)
+    return caught.value.mistakes
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """A configuration file in a folder with a space in its name."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    return folder / "config.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"[settings\n", "is not valid TOML at line 1, column 10"),
+        (b'[settings]\nkey_pepper = "s3cret', "is not valid TOML at end of document"),
+        (b"a = \xff", "is not UTF-8 (byte 4)"),
+        (b"a = " + b"9" * 5000, "is not valid TOML"),
+        (b"[" * 5000, "is not valid TOML"),
+    ],
+)
+def test_files_that_are_no_toml(toml: Path, text: bytes, line: str) -> None:
+    """A file that cannot be read is the one mistake, with its place, without its words."""
+    toml.write_bytes(text)
+    found = mistakes({}, toml)
+    assert found[0].startswith(f"{toml}: is not")
+    assert re.sub(r" at .*", "", line) in found[0]
+    assert "s3cret" not in found[0]
+    assert len(found) == 1
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    """A missing file or a folder is named, and what it might have held is not asked for."""
+    assert mistakes({"EXTAUTHZ_CONFIG": "/nowhere.toml"}) == (
+        "/nowhere.toml: cannot be read: No such file or directory",
+    )
+    assert mistakes({}, tmp_path) == (f"{tmp_path}: cannot be read: Is a directory",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("routes = 1", "routes: must be tables, each under [[routes]]"),
+        ("routes = [1]", "[[routes]] 1: must be a table, under [[routes]]"),
+        ("settings = 1", "settings: must be a table, [settings]"),
+        ("route = 1", "route: unknown; did you mean routes?"),
+        ("[[routes]]\nresource = 'a'", "[[routes]] 1 path: required"),
+        ("[[routes]]\npath = '/a'\nmethod = 'GET'", "[[routes]] 1 method: unknown; did you mean methods?"),
+        ("[[routes]]\npath = '/a'\nmethods = 'GET'", "[[routes]] 1 methods: must be a list of strings"),
+        ("[[routes]]\npath = '/a'\nmethods = [1]", "[[routes]] 1 methods: must be a list of strings"),
+        ("[[routes]]\npath = '/a'\npublic = 'yes'", "[[routes]] 1 public: must be true or false, without quotes"),
+        ("[[routes]]\npath = '/a'\ncost = true", "[[routes]] 1 cost: must be a whole number, without quotes"),
+        ("[[routes]]\npath = '/a'\ncost = 0\nresource = 'a'", "[[routes]] 1 cost: must be a whole number from 1"),
+        ("[settings]\nworkers = 2026-01-01", "[settings] workers: must be a string, a number, true or false"),
+        ("[settings]\nextauthz_workers = 1", "[settings] extauthz_workers: unknown; did you mean workers?"),
+        ("[settings]\nconfig = 'x'", "[settings] config: unknown"),
+        ("[settings]\nkey_pepper = 'a'\nkey_pepper_file = 'b'", "[settings] key_pepper_file: must not be set together"),
+        (
+            "[settings]\nadmin_token_file = 'a\\u0000'".replace("'", '"'),
+            "[settings] admin_token_file: must be the path",
+        ),
+    ],
+)
+def test_mistakes_in_the_file(toml: Path, text: str, line: str) -> None:
+    """Every level of the file is checked for unknown keys and wrong types."""
+    toml.write_text(text)
+    assert mistakes(GIVEN, toml)[0].startswith(f"{toml} {line}")
+
+
+def test_routes_of_the_file(toml: Path) -> None:
+    """The file's routes replace the default one; a file without routes keeps it; an empty list allows nothing."""
+    toml.write_text(
+        "[[routes]]\npath = '/v1/{resource}/**'\nmethods = ['GET', 'HEAD']\nhost = 'h'\ncost = 3\ncache = false\n"
+        "mode = 'write'\n[[routes]]\npath = '/p'\npublic = true\n[resources]\ncustomers = 'customer'\n"
+    )
+    routes = load(GIVEN, toml).routes
+    assert routes.match("GET", "h", "/v1/customers/1") == ("customer", "write", 3, False, False)
+    assert routes.match("GET", None, "/other") is None
+    toml.write_text("[settings]\n")
+    assert load(GIVEN, toml).routes.resources == frozenset({"api"})
+    toml.write_text("routes = []\n")
+    assert load(GIVEN, toml).routes.match("GET", None, "/") is None

@@ -1,0 +1,262 @@
+"""What each setting takes and refuses, and that no secret is ever seen."""
+
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from extauthz.config import Listen, NamedSecret, Settings, load
+from extauthz.core.errors import ConfigError
+
+PEPPER = "2026:" + "p" * 32
+GIVEN = {
+    "DATABASE_URL": "postgresql://app:s3cret@db/app",
+    "REDIS_URL": "redis://:s3cret@redis:6379/0",
+    "EXTAUTHZ_KEY_PEPPER": PEPPER,
+}
+SECRETS = [*GIVEN, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+
+
+def settings(**environ: str) -> Settings:
+    return load({**GIVEN, **environ}, None)
+
+
+def mistake(**environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        settings(**environ)
+    (line,) = caught.value.mistakes
+    return line
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "key", "value"),
+    [
+        ("EXTAUTHZ_ENVOY_LISTEN", "0.0.0.0:1", "envoy_listen", Listen("0.0.0.0", 1)),
+        ("EXTAUTHZ_ENVOY_LISTEN", "[::1]:9001", "envoy_listen", Listen("[::1]", 9001)),
+        ("EXTAUTHZ_ENVOY_LISTEN", "localhost:0", "envoy_listen", Listen("localhost", 0)),
+        ("EXTAUTHZ_ENVOY_LISTEN", "unix:/run/a b", "envoy_listen", Listen(path="/run/a b")),
+        ("EXTAUTHZ_ENVOY_LISTEN", "off", "envoy_listen", None),
+        ("EXTAUTHZ_ENVOY_PATH_PREFIX", "/check/v1", "envoy_path_prefix", "/check/v1"),
+        ("RATE_LIMIT_HEADERS", "x", "rate_limit_headers", frozenset({"x"})),
+        ("RATE_LIMIT_HEADERS", "x, ietf", "rate_limit_headers", frozenset({"x", "ietf"})),
+        ("RATE_LIMIT_HEADERS", "off", "rate_limit_headers", frozenset()),
+        ("RATE_LIMIT_ON_REDIS_DOWN", "closed", "rate_limit_on_redis_down", "closed"),
+        ("API_KEY_CACHE_ENABLED", "False", "api_key_cache_enabled", False),
+        ("EXTAUTHZ_STRIP_CREDENTIAL", "0", "strip_credential", False),
+        ("API_KEY_CACHE_TTL", "3600", "api_key_cache_ttl", 3600),
+        ("API_KEY_STALE_IF_ERROR", "0", "api_key_stale_if_error", 0),
+        ("EXTAUTHZ_KEY_ENV", "test", "key_env", "test"),
+        ("EXTAUTHZ_LOG_FORMAT", "console", "log_format", "console"),
+        ("OTEL_TRACES_SAMPLER", "traceidratio", "otel_traces_sampler", "traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25", "otel_traces_sampler_arg", 0.25),
+        ("OTEL_TRACES_SAMPLER_ARG", "1e-05", "otel_traces_sampler_arg", 0.00001),
+        ("EXTAUTHZ_ADMIN_TOKEN", "t" * 32, "admin_token", (NamedSecret("admin", b"t" * 32),)),
+        (
+            "EXTAUTHZ_KEY_PEPPER",
+            f"b:{'é' * 16},a:{':' * 32}",
+            "key_pepper",
+            (NamedSecret("b", "é".encode() * 16), NamedSecret("a", b":" * 32)),
+        ),
+    ],
+)
+def test_values(name: str, text: str, key: str, value: object) -> None:
+    """Each form of the documentation becomes its typed value; lists keep their order."""
+    assert getattr(settings(**{name: text}), key) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "right"),
+    [
+        (
+            "EXTAUTHZ_ENVOY_LISTEN",
+            ["9001", ":9001", "h:65536", "h:", "::1:80", "unix:x", "Off"],
+            "must be host:port, [",
+        ),
+        ("EXTAUTHZ_ENVOY_PATH_PREFIX", ["check", "/", "/a/", "/a//b", "/a?b", "/%61"], "must be a plain path"),
+        (
+            "API_KEY_CACHE_TTL",
+            ["0", "3601", "1.5", "-1", "+1", "1_0", "٣", " 1"],
+            "must be a whole number from 1 to 3600",
+        ),
+        ("API_KEY_STALE_IF_ERROR", ["86401", "10m"], "must be a whole number from 0 to 86400"),
+        ("TENANT_QUOTA_CACHE_TTL", ["0", "601"], "must be a whole number from 1 to 600"),
+        ("EXTAUTHZ_DEADLINE_MS", ["0", "10001"], "must be a whole number from 1 to 10000"),
+        ("EXTAUTHZ_WORKERS", ["0", "257", "auto"], "must be a whole number from 1 to 256"),
+        ("API_KEY_CACHE_ENABLED", ["maybe", "2"], "must be true or false"),
+        ("RATE_LIMIT_ON_REDIS_DOWN", ["allow"], "must be local, open or closed"),
+        ("RATE_LIMIT_HEADERS", ["y", "x,off", ","], "must be ietf,x or one of them, or off"),
+        ("EXTAUTHZ_KEY_PREFIX", ["XA", "a_b", "a" * 17], "must be 1 to 16 of a-z 0-9"),
+        ("EXTAUTHZ_KEY_ENV", ["prod"], "must be live or test"),
+        ("EXTAUTHZ_LOG_FORMAT", ["text"], "must be json or console"),
+        ("EXTAUTHZ_LOG_LEVEL", ["INFO", "trace"], "must be debug, info, warning or error"),
+        ("RATE_LIMIT_REDIS_SENTINEL_MASTER", ["a b"], "must be 1 to 64 of"),
+        ("OTEL_TRACES_SAMPLER", ["sometimes"], "must be always_on, always_off, traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", ["1.01", "-0.1", "nan", "half"], "must be a number from 0 to 1"),
+    ],
+)
+def test_wrong_values(name: str, texts: list[str], right: str) -> None:
+    """A wrong value is shown, in ASCII, beside what would be right."""
+    for text in texts:
+        assert mistake(**{name: text}).startswith(f"{name}: {text!a} {right}")
+
+
+def test_long_values_are_shortened() -> None:
+    """A wrong value does not fill the terminal."""
+    assert mistake(EXTAUTHZ_KEY_ENV="x" * 5000) == f"EXTAUTHZ_KEY_ENV: '{'x' * 40}...' must be live or test"
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "right"),
+    [
+        ("EXTAUTHZ_KEY_PEPPER", ["x" * 40, ":" + "x" * 40, "a b:" + "x" * 40, "a:" + "x" * 31], "must be id:value"),
+        ("EXTAUTHZ_KEY_PEPPER", [f"{PEPPER},", f"{PEPPER},b:short"], "entry 2 must be id:value"),
+        ("EXTAUTHZ_KEY_PEPPER", [f"{PEPPER},{PEPPER}"], "entry 2 has the same name as an earlier one"),
+        ("EXTAUTHZ_ADMIN_TOKEN", ["t" * 31], "must have at least 32 bytes"),
+        ("EXTAUTHZ_ADMIN_TOKEN", ["t" * 32 + " ", "é" * 32], "must be visible ASCII"),
+        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},{'u' * 32}"], "entry 2 must be name:value"),
+        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},a:{'u' * 32}"], "entry 2 has the same name"),
+        (
+            "DATABASE_URL",
+            ["mysql://db/x", "db", "postgresql://u:p@ss@db/x", "postgresql://u:p/x@db"],
+            "must be postgresql",
+        ),
+        (
+            "DATABASE_URL",
+            ["postgresql://u:1#s3cret@db", "postgres:/db", "host=db password=a b", "czNjcmV0czNjcmV0="],
+            "must be postgresql",
+        ),
+        ("DATABASE_URL", ["postgresql://u:50%@db/x", "postgresql://u:a b@db/x", "postgresql://u:\udcff@db"], "holds a"),
+        (
+            "REDIS_URL",
+            ["http://r:6379", "redis://", "redis://:6379", "redis://a,b", "redis://r/db", "rediss"],
+            "must be redis",
+        ),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", ["otel:4317", "ftp://x"], "must be http://"),
+        ("RATE_LIMIT_REDIS_CLUSTER_NODES", ["redis://:s3cret@a:1"], "must be host:port,host:port"),
+    ],
+)
+def test_wrong_secrets(name: str, texts: list[str], right: str) -> None:
+    """A wrong secret is told by what would be right, never shown."""
+    for text in texts:
+        others = {"REDIS_URL": ""} if name == "RATE_LIMIT_REDIS_CLUSTER_NODES" else {}
+        assert mistake(**{name: text}, **others).startswith(f"{name}: {right}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://db/x",
+        "postgresql:///x",
+        "postgresql://u@h1:1,h2:2/x?target_session_attrs=read-write",
+        "postgresql://[::1]/x",
+        "postgresql://u:p%40ss@%2Frun%2Fpg/x",
+        "host=db dbname=x password='it\\'s s3cret'",
+        "host = db",
+    ],
+)
+def test_database_urls(url: str) -> None:
+    """URLs and words as libpq has them are taken as they are."""
+    assert settings(DATABASE_URL=url).database_url.get_secret_value() == url
+
+
+def test_timeouts_within_the_deadline() -> None:
+    """No store may take longer than the whole check, also when one of them is a default."""
+    assert mistake(EXTAUTHZ_REDIS_TIMEOUT_MS="151").endswith("'151' must be at most EXTAUTHZ_DEADLINE_MS, 150")
+    assert mistake(EXTAUTHZ_DEADLINE_MS="50").startswith(
+        "EXTAUTHZ_DATABASE_TIMEOUT_MS (default): '100' must be at most"
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9001", "localhost:9001", "0.0.0.0:9001", "[::]:9001"])
+def test_one_address_for_one_listener(address: str) -> None:
+    """Two listeners on one address are a mistake: a request could be read by another dialect's rules."""
+    line = mistake(EXTAUTHZ_NGINX_LISTEN=address)
+    assert line == f"EXTAUTHZ_NGINX_LISTEN: {address!r} must not be the address of EXTAUTHZ_ENVOY_LISTEN"
+
+
+def test_addresses_that_differ() -> None:
+    """`off` and port 0 may stand twice, a socket only once."""
+    settings(EXTAUTHZ_NGINX_LISTEN="off", EXTAUTHZ_ENVOY_LISTEN="off")
+    settings(EXTAUTHZ_NGINX_LISTEN="127.0.0.1:0", EXTAUTHZ_ENVOY_LISTEN="127.0.0.1:0")
+    line = mistake(EXTAUTHZ_NGINX_LISTEN="unix:/run/x", EXTAUTHZ_ADMIN_LISTEN="unix:/run/x")
+    assert line.startswith("EXTAUTHZ_ADMIN_LISTEN: 'unix:/run/x' must not be the address of EXTAUTHZ_NGINX_LISTEN")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RATE_LIMIT_ON_REDIS_DOWN", "local"),
+        ("EXTAUTHZ_GRPC_LISTEN", "127.0.0.1:9005"),
+        ("EXTAUTHZ_CHARGE_ONCE", "true"),
+        ("REDIS_URL", "redis+sentinel://h1:26379,h2:26379/mymaster"),
+        ("REDIS_URL", "redis+cluster://h1:6379,h2:6379"),
+        ("RATE_LIMIT_REDIS_CLUSTER_NODES", "h1:6379, h2:6379"),
+        ("RATE_LIMIT_REDIS_SENTINELS", "h1:26379"),
+    ],
+)
+def test_not_in_this_version(name: str, text: str) -> None:
+    """What is not there yet is refused with what to use instead, never silently ignored."""
+    line = mistake(**{"REDIS_URL": "", name: text} if name.startswith("RATE_LIMIT_REDIS") else {name: text})
+    assert line.startswith(f"{name}: ")
+    assert "not available in this version (0.1.0); use " in line
+
+
+def test_one_redis() -> None:
+    """Two ways to name Redis are a mistake, whichever of them this version can do."""
+    with pytest.raises(ConfigError, match="RATE_LIMIT_REDIS_SENTINELS: must not be set together with REDIS_URL"):
+        settings(RATE_LIMIT_REDIS_SENTINELS="h:1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("DATABASE_URL", "postgresql://u:s3cret@h:1/d?sslmode=require&sslpassword=s3cret", "postgresql://u:***@h:1/d?sslmode=require&sslpassword=***"),
+        ("DATABASE_URL", "host=h password='s3cret s3cret' user=u", "host=h password=*** user=u"),
+        ("DATABASE_URL", "host=h dbname='password=s3cret'", "host=h dbname=***"),
+        ("REDIS_URL", "redis://s3cret@h/1", "redis://***@h/1"),
+        ("REDIS_URL", "rediss://u:s3cret@h:1?db=2&password=s3cret", "rediss://u:***@h:1?db=2&password=***"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h:4318/s3cret?s3cret", "https://h:4318/***?***"),
+        ("EXTAUTHZ_KEY_PEPPER", f"b:{'s3cret' * 6},{PEPPER}", "b:***,2026:***"),
+        ("EXTAUTHZ_ADMIN_TOKEN", "s3cret" * 6, "admin:***"),
+        ("RATE_LIMIT_HEADERS", "off", "off"),
+        ("EXTAUTHZ_ENVOY_LISTEN", "[::1]:0", "[::1]:0"),
+        ("EXTAUTHZ_ENVOY_LISTEN", "unix:/run/x", "unix:/run/x"),
+        ("EXTAUTHZ_ENVOY_LISTEN", "off", "off"),
+        ("EXTAUTHZ_ADMIN_TOKEN", "", "-"),
+    ],
+)  # fmt: skip
+def test_effective(name: str, text: str, shown: str) -> None:
+    """`check-config` shows values as a person writes them, and of secrets only what is none."""
+    effective = {setting: value for setting, value, _ in settings(**{name: text}).effective()}
+    assert effective[name] == shown
+
+
+@examples(max_examples=40)
+@given(st.sampled_from(SECRETS), st.text(st.characters(exclude_characters="\x00,")))
+def test_a_wrong_secret_is_never_seen(name: str, text: str) -> None:
+    """Whatever stands in a secret setting: no mistake, traceback, repr, dump or effective value holds it."""
+    secret_keys = {key for key, field in Settings.model_fields.items() if field.alias in SECRETS}
+    # No pepper has a name with a tilde; names may be seen.
+    words = f"~Zq7x{text}~Zq7x{text}{'~Zq7x' * 8}"
+    for secret in (words, f"id:{words}", f"redis://:{words}@h/0", f"postgresql://u:{words}@h/d", f"http://u:{words}@h"):
+        for known in ({}, {f"{name}_FILE": "/nowhere"}):
+            try:
+                taken = settings(**{name: secret}, **known)
+                seen = f"{taken!r} {taken} {taken.effective()} {taken.model_dump(include=secret_keys)}"
+            except ConfigError as error:
+                seen = "".join(traceback.format_exception(error)) + repr(error.mistakes)
+            assert "Zq7x" not in seen
+
+
+def test_a_secret_in_the_file_is_never_seen(tmp_path: Path) -> None:
+    """Also in the configuration file, where a secret stands as the wrong type or under a wrong name."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[settings]\nkey_pepper = ["s3cret"]\nkey_peper = "s3cret"\ndatabase_url = "s3cret"\ns = "s3cret"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load({}, file)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))

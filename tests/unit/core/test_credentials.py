@@ -1,0 +1,184 @@
+"""The format of keys, and what a request's `Authorization` headers are taken for."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.credentials import BASE62, Credential, KeyFormat, Pepper, check_characters
+from extauthz.core.reason import Reason
+
+NEW, OLD = Pepper("new", b"new-pepper-new-pepper-new-pepper"), Pepper("old", b"old-pepper-old-pepper-old-pepper")
+FORMAT = KeyFormat(prefix="xa", env="live", peppers=[NEW, OLD])
+KEY = FORMAT.issue(bytes(range(20)))
+NONE, MALFORMED, INVALID = Reason.NO_CREDENTIALS, Reason.MALFORMED_CREDENTIALS, Reason.INVALID_CREDENTIALS
+
+entropies = st.binary(min_size=20, max_size=20)
+# As aiohttp hands headers over: bytes that are not UTF-8 stand as lone surrogates.
+header_values = st.binary(max_size=80).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
+
+
+def test_shape_of_a_new_key() -> None:
+    """A key is `<prefix>_<env>_`, 27 base62 characters and six check characters, whatever the random bytes were."""
+    for entropy in (b"\x00" * 20, b"\xff" * 20, bytes(range(20))):
+        assert re.fullmatch(r"xa_live_[0-9A-Za-z]{27}[0-9A-Za-z]{6}", FORMAT.issue(entropy))
+    assert KeyFormat(prefix="acme", env="test", peppers=[NEW]).issue(b"\x00" * 20).startswith("acme_test_000")
+
+
+@pytest.mark.parametrize("size", [0, 19, 21])
+def test_key_takes_all_its_random_bytes(size: int) -> None:
+    """Fewer or more than 160 bits are refused, not padded or cut."""
+    with pytest.raises(ValueError, match="20 random bytes"):
+        FORMAT.issue(b"x" * size)
+
+
+@given(entropies, entropies)
+@settings(max_examples=50)
+def test_no_random_bit_is_lost(one: bytes, other: bytes) -> None:
+    """Two keys are the same only if all their random bytes are; each is found by the digests made at its issue."""
+    first, second = FORMAT.issue(one), FORMAT.issue(other)
+    assert (first == second) == (one == other)
+    assert FORMAT.extract([f"Bearer {first}"]) == FORMAT.digest(first)
+
+
+def test_check_characters_are_crc32() -> None:
+    """Six base62 digits, most significant first, of CRC-32; its published check value is 0xCBF43926 for 123456789."""
+    number = 0
+    for character in check_characters("123456789"):
+        number = number * 62 + BASE62.index(character)
+    assert number == 0xCBF43926
+    assert check_characters("") == "000000"
+
+
+@given(st.integers(0, len(KEY) - 1), st.sampled_from(BASE62 + "-._~+/="))
+@settings(max_examples=40)
+def test_a_mistyped_character_is_noticed(position: int, character: str) -> None:
+    """One wrong character anywhere: what looks like ours is refused without any look-up."""
+    wrong = KEY[:position] + character + KEY[position + 1 :]
+    if wrong != KEY and wrong.startswith("xa_"):
+        assert not FORMAT.plausible(wrong)
+
+
+def test_swapped_and_missing_characters_are_noticed() -> None:
+    """Neighbours swapped, one left out, one doubled: refused without any look-up."""
+    for position in range(8, len(KEY) - 1):
+        swapped = KEY[:position] + KEY[position + 1] + KEY[position] + KEY[position + 2 :]
+        shorter, longer = KEY[:position] + KEY[position + 1 :], KEY[:position] + KEY[position] + KEY[position:]
+        assert not any(map(FORMAT.plausible, {swapped, shorter, longer} - {KEY}))
+
+
+@pytest.mark.parametrize(
+    ("key", "plausible"),
+    [
+        (KeyFormat(prefix="xa", env="test", peppers=[NEW]).issue(b"x" * 20), False),
+        (KeyFormat(prefix="xa", env="lively", peppers=[NEW]).issue(b"x" * 20), False),
+        ("xa_" + "k" * 40, False),
+        ("xa_live_", False),
+        (KeyFormat(prefix="xb", env="live", peppers=[NEW]).issue(b"x" * 20), True),
+        ("k" * 15, False),
+        ("k" * 16, True),
+        ("XA_LIVE_" + "k" * 33, True),
+        ("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln", False),
+        ("................", True),
+        ("aaaa.bbbb.cccc.dddd", True),
+        ("aaaaaaaa.bbbbbbbb", True),
+        ("aaaaaa.bbbbbb.cccccc=", True),
+    ],
+)
+def test_which_keys_are_looked_up(key: str, plausible: bool) -> None:
+    """Our own only of our environment and with right check characters; others from 16 characters, but no JWT."""
+    assert FORMAT.plausible(key) is plausible
+    assert isinstance(FORMAT.extract([f"Bearer {key}"]), Credential) is plausible
+    if not plausible:
+        assert FORMAT.extract([f"Bearer {key}"]) is INVALID
+
+
+def test_digest_is_hmac_sha256() -> None:
+    """The digest is HMAC-SHA256 keyed by the pepper, in lower-case hex (RFC 4231, test case 2)."""
+    format_ = KeyFormat(prefix="xa", env="live", peppers=[Pepper("rfc", b"Jefe")])
+    expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert format_.digest("what do ya want for nothing?").digests == (expected,)
+
+
+def test_first_pepper_signs_and_all_verify() -> None:
+    """A key digested with yesterday's pepper is still found; new keys are digested with the first one."""
+    yesterday = KeyFormat(prefix="xa", env="live", peppers=[OLD])
+    found = FORMAT.extract([f"Bearer {KEY}"])
+    assert isinstance(found, Credential)
+    assert FORMAT.signing_pepper == "new"
+    assert found.digests[1:] == yesterday.digest(KEY).digests
+    assert found.digests[0] == KeyFormat(prefix="xa", env="live", peppers=[NEW]).digest(KEY).digests[0]
+
+
+def test_nothing_secret_is_shown() -> None:
+    """Neither pepper nor key stands in a repr or str of what is made of them."""
+    for thing in (NEW, [NEW], FORMAT, FORMAT.digest(KEY), (FORMAT.extract([f"Bearer {KEY}"]),)):
+        for text in (repr(thing), str(thing)):
+            assert KEY not in text
+            assert "new-pepper" not in text
+    assert repr(NEW) == "Pepper(id='new')"
+
+
+def test_handle_shows_the_end_only() -> None:
+    """Lists show what stands before the secret and four characters; of a foreign key the four characters."""
+    assert FORMAT.handle(KEY) == f"xa_live_…{KEY[-4:]}"
+    assert FORMAT.handle("sk_live_0123456789abcdef") == "…cdef"
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ([], NONE),
+        ([""], NONE),
+        ([" \t "], NONE),
+        (["Basic dXNlcjpwYXNzd29yZA=="], NONE),
+        (["Negotiate"], NONE),
+        ([f"Bearerx {KEY}"], NONE),
+        ([KEY], NONE),
+        ([f"\udcffBearer {KEY}"], NONE),
+        (["Bearer"], MALFORMED),
+        (["bEARER"], MALFORMED),
+        (["Bearer "], MALFORMED),
+        ([f"Bearer  {KEY}"], MALFORMED),
+        ([f"Bearer\t{KEY}"], MALFORMED),
+        ([f"Bearer {KEY} x"], MALFORMED),
+        ([f"Bearer {KEY},Bearer {KEY}"], MALFORMED),
+        ([f"Bearer {KEY}\n"], MALFORMED),
+        ([f"Bearer {KEY}\x00"], MALFORMED),
+        (["Bearer =0123456789abcdef"], MALFORMED),
+        (["Bearer 0123456789=abcdef"], MALFORMED),
+        (["Bearer clé-0123456789abcdef"], MALFORMED),
+        (["Bearer \udcff0123456789abcdef"], MALFORMED),
+        (["Bearer ٠١٢٣٤٥٦٧٨٩٠١٢٣٤٥٦"], MALFORMED),
+        ([f"Bearer {KEY}", f"Bearer {KEY}"], MALFORMED),
+        ([f"Bearer {KEY}", ""], MALFORMED),
+        (["", ""], MALFORMED),
+        (["Basic eDp5", f"Bearer {KEY}"], MALFORMED),
+    ],
+)
+def test_headers_that_carry_no_key(headers: list[str], reason: Reason) -> None:
+    """Absent, empty or another scheme is no credential; repeated, or not `Bearer SP token68`, is malformed."""
+    assert FORMAT.extract(headers) is reason
+
+
+@pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER {KEY}", f" \tBearer {KEY}\t "])
+def test_scheme_in_any_case(header: str) -> None:
+    """The scheme's case and white space round the value do not matter (RFC 9110)."""
+    assert FORMAT.extract([header]) == FORMAT.digest(KEY)
+
+
+@given(st.lists(header_values | header_values.map("Bearer {}".format), max_size=3))
+@settings(max_examples=60)
+def test_any_bytes_are_an_answer(headers: list[str]) -> None:
+    """Whatever bytes a client sends, the answer is a credential or one of three reasons; never an exception."""
+    answer = FORMAT.extract(headers)
+    assert isinstance(answer, Credential) or answer in (NONE, MALFORMED, INVALID)
+
+
+@pytest.mark.parametrize("piece", ["a", " ", "\t", "=", ".", "-", "a=", "a.", " a", "\udcff", "xa_live_"])
+def test_sixty_kibibytes_take_no_time(piece: str) -> None:
+    """A header as long as Envoy lets through is judged in time that grows with its length, not with its square."""
+    long = piece * (61_440 // len(piece))
+    for header in (long, f"Bearer {long}", f"Bearer {long}\x00", f"Bearer a{long}!"):
+        FORMAT.extract([header])

@@ -1,0 +1,186 @@
+"""Every decision as each dialect carries it: status, headers, body."""
+
+import json
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from extauthz.core.balance import Balance, Standing
+from extauthz.core.decision import (
+    AUTHENTICATION_UNAVAILABLE,
+    LIMITS_UNAVAILABLE,
+    Allow,
+    Decision,
+    Deny,
+    deny,
+    deny_permission,
+)
+from extauthz.core.identity import Identity
+from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.transports.http.dialect import Dialect, Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+
+ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
+WHO = Identity("org-1", "key-1", "customer:read", "pro")
+BURST = Standing("burst", 100, 2, 37, 1)
+DAILY = Standing("daily", 1000, 86_400, 0, 41_532)
+IDENTITY = {"x-organization-id", "x-api-key-id", "x-subject", "x-permissions", "x-plan"}
+BARE = 'Bearer realm="api"'
+
+
+def limited(reason: Reason) -> Deny:
+    return Deny(reason, reason.value, retry_after=7, balance=Balance((BURST, DAILY), ("burst", "daily"), 7, DAILY))
+
+
+# decision, true status, status for nginx, code, challenge, Retry-After
+DENIALS: list[tuple[Deny, int, int, str, str | None, str | None]] = [
+    (deny(Reason.NO_CREDENTIALS), 401, 401, "no_credentials", BARE, None),
+    (deny(Reason.MALFORMED_CREDENTIALS), 401, 401, "malformed_credentials", f'{BARE}, error="invalid_request"', None),
+    (deny(Reason.INVALID_CREDENTIALS), 401, 401, "invalid_credentials", f'{BARE}, error="invalid_token"', None),
+    (deny(Reason.ORGANIZATION_SUSPENDED), 403, 403, "organization_suspended", None, None),
+    (
+        deny_permission("customer", "write"),
+        403,
+        403,
+        "write_action_not_allowed_for_customer",
+        f'{BARE}, error="insufficient_scope", scope="customer:write"',
+        None,
+    ),
+    (deny(Reason.ROUTE_NOT_ALLOWED), 403, 403, "route_not_allowed", None, None),
+    (deny(Reason.PATH_AMBIGUOUS), 403, 403, "path_ambiguous", None, None),
+    (deny(Reason.BAD_PROXY_REQUEST), 403, 403, "bad_proxy_request", None, None),
+    (deny(Reason.COST_EXCEEDS_LIMIT), 403, 403, "cost_exceeds_limit", None, None),
+    (limited(Reason.RATE_LIMITED), 429, 403, "rate_limited", None, "7"),
+    (limited(Reason.DAILY_QUOTA_EXCEEDED), 429, 403, "daily_quota_exceeded", None, "7"),
+    (limited(Reason.MONTHLY_QUOTA_EXCEEDED), 429, 403, "monthly_quota_exceeded", None, "7"),
+    (AUTHENTICATION_UNAVAILABLE, 503, 503, "authentication_unavailable", None, "1"),
+    (LIMITS_UNAVAILABLE, 503, 503, "limits_unavailable", None, "1"),
+]
+TITLES = {401: "Unauthorized", 403: "Forbidden", 429: "Too Many Requests", 503: "Service Unavailable"}
+ALLOWS = [
+    Allow(),
+    Allow(WHO, degraded=True),
+    Allow(WHO, Balance((BURST, DAILY), (), 0, DAILY), cost=1),
+    Allow(WHO, Balance((), (), 0, None), cost=1),
+]
+
+
+def test_the_table_has_every_decision() -> None:
+    """No decision is without its line here, and none without its outcome."""
+    assert {line[0].reason for line in DENIALS} | {Reason.ALLOW} == set(Reason) == set(OUTCOMES)
+
+
+@pytest.mark.parametrize("line", DENIALS, ids=lambda line: line[3])
+def test_denials_word_for_word(line: tuple[Deny, int, int, str, str | None, str | None]) -> None:
+    """Envoy and forward get the true status with problem+json, nginx a status it understands without a body."""
+    denial, status, for_nginx, code, challenge, retry_after = line
+    common = {
+        "x-extauthz-decision": denial.reason.value,
+        "cache-control": "no-store",
+        "server": "extauthz",
+        "x-extauthz-code": code,
+    }
+    common |= {"www-authenticate": challenge} if challenge else {}
+    common |= {"retry-after": retry_after} if retry_after else {}
+    problem: dict[str, object] = {"type": "about:blank", "title": TITLES[status], "status": status, "code": code}
+    if status == 429:
+        problem["type"] = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+        problem["violated-policies"] = ["burst", "daily"]
+        common |= {
+            "ratelimit-policy": '"burst";q=100;w=2, "daily";q=1000;w=86400',
+            "ratelimit": '"burst";r=37;t=1, "daily";r=0;t=41532',
+            "x-ratelimit-limit": "1000",
+            "x-ratelimit-remaining": "0",
+            "x-ratelimit-reset": "41532",
+        }
+    for dialect in (ENVOY, FORWARD):
+        answer = dialect.render(denial)
+        assert answer.status == status
+        assert sorted(answer.headers) == sorted((common | {"content-type": "application/problem+json"}).items())
+        assert json.loads(answer.body) == problem
+    answer = NGINX.render(denial)
+    assert (answer.status, answer.body) == (for_nginx, b"")
+    common |= {"x-extauthz-status": str(status)} | ({"x-extauthz-violated": '"burst","daily"'} if status == 429 else {})
+    assert sorted(answer.headers) == sorted(common.items())
+
+
+def test_allow_says_who_passed() -> None:
+    """The upstream learns who passed; what is not said is removed or emptied, the credential with it."""
+    expected = {
+        "x-extauthz-decision": "allow",
+        "cache-control": "no-store",
+        "server": "extauthz",
+        "x-organization-id": "org-1",
+        "x-api-key-id": "key-1",
+        "x-permissions": "customer:read",
+        "x-plan": "pro",
+        "ratelimit-policy": '"burst";q=100;w=2, "daily";q=1000;w=86400',
+        "ratelimit": '"burst";r=37;t=1, "daily";r=0;t=41532',
+        "x-ratelimit-limit": "1000",
+        "x-ratelimit-remaining": "0",
+        "x-ratelimit-reset": "41532",
+    }
+    answer = ENVOY.render(ALLOWS[2])
+    assert (answer.status, answer.body) == (200, b"")
+    removed = {"x-envoy-auth-headers-to-remove": "authorization,x-subject"}
+    assert sorted(answer.headers) == sorted((expected | removed).items())
+    for dialect in (NGINX, FORWARD):
+        answer = dialect.render(ALLOWS[2])
+        assert (answer.status, answer.body) == (200, b"")
+        assert sorted(answer.headers) == sorted((expected | {"authorization": "", "x-subject": ""}).items())
+
+
+@pytest.mark.parametrize("allow", ALLOWS)
+@pytest.mark.parametrize("strip", [True, False])
+def test_no_header_of_the_clients_own_survives(allow: Allow, strip: bool) -> None:
+    """On every allow, a public route's too, each identity header is set, emptied or removed, never two of these."""
+    wanted = IDENTITY | ({"authorization"} if strip else set())
+    for dialect in (Nginx(Wording(strip)), Forward(Wording(strip))):
+        names = [name for name, _ in dialect.render(allow).headers]
+        assert wanted <= set(names)
+        assert len(names) == len(set(names))
+        assert strip or "authorization" not in names
+    answer = Envoy(Wording(strip)).render(allow)
+    said = [name for name, _ in answer.headers]
+    removed = dict(answer.headers)["x-envoy-auth-headers-to-remove"].split(",")
+    assert IDENTITY & set(said) | set(removed) == wanted
+    assert not set(said) & set(removed)
+
+
+def test_an_uncharged_allow_says_so() -> None:
+    """`x-extauthz-degraded: limits` marks it, and it stands on no other answer."""
+    for dialect in (ENVOY, NGINX, FORWARD):
+        marked = [dict(dialect.render(allow).headers).get("x-extauthz-degraded") for allow in ALLOWS]
+        assert marked == [None, "limits", None, None]
+
+
+def every_answer(wording: Wording) -> Iterator[tuple[Dialect, Decision]]:
+    dialects: list[Dialect] = [Envoy(wording), Nginx(wording), Forward(wording)]
+    decisions: list[Decision] = [*ALLOWS, *(line[0] for line in DENIALS)]
+    yield from product(dialects, decisions)
+
+
+@pytest.mark.parametrize("families", [(), ("ietf",), ("x",), ("ietf", "x")])
+def test_rate_limit_headers_as_chosen(families: tuple[str, ...]) -> None:
+    """Only the chosen families, and only on allow and 429; `Retry-After` stays whatever is chosen."""
+    for dialect, decision in every_answer(Wording(families=families)):
+        names = {name for name, _ in dialect.render(decision).headers}
+        told = decision.balance is not None and bool(decision.balance.standings)
+        assert ("ratelimit" in names) == ("ratelimit-policy" in names) == (told and "ietf" in families)
+        assert ("x-ratelimit-limit" in names) == (told and "x" in families)
+        if isinstance(decision, Deny):
+            assert ("retry-after" in names) == (OUTCOMES[decision.reason].status in (429, 503))
+
+
+def test_headers_hold_nothing_that_breaks_a_line() -> None:
+    """Every value is printable ASCII, every name stands once, and no denial says who was denied."""
+    for dialect, decision in every_answer(Wording()):
+        answer = dialect.render(decision)
+        names = [name for name, _ in answer.headers]
+        assert all(value.isascii() and (value.isprintable() or value == "") for _, value in answer.headers)
+        assert len(names) == len(set(names))
+        if isinstance(decision, Deny):
+            assert not IDENTITY & set(names)

@@ -1,0 +1,66 @@
+"""The text of the headers that API clients read: limits as the drafts spell them, and the Bearer challenge."""
+
+import pytest
+
+from extauthz.core import headers
+from extauthz.core.balance import Balance, Standing
+from extauthz.core.reason import OUTCOMES, Reason
+
+BURST = Standing("burst", 100, 2, 37, 1)
+DAILY = Standing("daily", 100_000, 86_400, 99_213, 41_532)
+BALANCE = Balance((BURST, DAILY), (), 0, BURST)
+IETF = [
+    ("ratelimit-policy", '"burst";q=100;w=2, "daily";q=100000;w=86400'),
+    ("ratelimit", '"burst";r=37;t=1, "daily";r=99213;t=41532'),
+]
+X = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "37"), ("x-ratelimit-reset", "1")]
+
+
+@pytest.mark.parametrize(
+    ("families", "expected"), [({"ietf", "x"}, IETF + X), ({"ietf"}, IETF), ({"x"}, X), (frozenset(), [])]
+)
+def test_rate_limit_headers_word_for_word(families: set[str], expected: list[tuple[str, str]]) -> None:
+    """The example of the contract, in the families that were chosen."""
+    assert headers.rate_limit_headers(BALANCE, families) == expected
+
+
+def test_the_binding_limit_is_the_old_headers_limit() -> None:
+    """`X-RateLimit-*` speak of the limit that refused, whatever else applies."""
+    refused = Balance((BURST, DAILY), ("daily",), 41_532, DAILY)
+    assert headers.rate_limit_headers(refused, {"x"}) == [
+        ("x-ratelimit-limit", "100000"),
+        ("x-ratelimit-remaining", "99213"),
+        ("x-ratelimit-reset", "41532"),
+    ]
+
+
+def test_without_limits_nothing_is_said() -> None:
+    """A tenant without any limit gets no empty headers."""
+    assert headers.rate_limit_headers(Balance((), (), 0, None), {"ietf", "x"}) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "scope", "expected"),
+    [
+        (Reason.NO_CREDENTIALS, None, 'Bearer realm="api"'),
+        (Reason.MALFORMED_CREDENTIALS, None, 'Bearer realm="api", error="invalid_request"'),
+        (Reason.INVALID_CREDENTIALS, None, 'Bearer realm="api", error="invalid_token"'),
+        (
+            Reason.PERMISSION_DENIED,
+            "customer:read",
+            'Bearer realm="api", error="insufficient_scope", scope="customer:read"',
+        ),
+    ],
+)
+def test_challenges_word_for_word(reason: Reason, scope: str | None, expected: str) -> None:
+    """Who sends nothing gets the bare challenge, all others learn what was wrong (RFC 6750)."""
+    error = OUTCOMES[reason].error
+    assert error is not None
+    assert headers.challenge(error, scope) == expected
+
+
+def test_every_name_is_lower_case() -> None:
+    """HTTP/2 and our comparisons want it so; no two constants name the same header."""
+    names = [value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)]
+    assert all(name == name.lower() for name in names)
+    assert len(set(names)) == len(names)

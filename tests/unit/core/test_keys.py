@@ -1,0 +1,212 @@
+"""Keys, permissions and organizations: which records make sense, and what they say at a given moment."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.keys import ApiKey
+from extauthz.core.permissions import (
+    FULL_ACCESS,
+    MODES,
+    parse_permissions,
+    permitted,
+    refusal_code,
+    storable,
+    unknown_resources,
+)
+from extauthz.core.tenants import Tenant, key_part
+from tests.unit.service.fakes import KEY, NOW, TENANT
+
+RECORD = KEY.to_record()
+READ, WRITE, BOTH = frozenset({"read"}), frozenset({"write"}), frozenset(MODES)
+
+times = st.none() | st.floats(0, 4e9)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9_-]{1,64}|\*", fullmatch=True), st.frozensets(st.sampled_from(MODES)), max_size=3
+    ),
+    st.tuples(times, times, times),
+    st.floats(0, 4e9),
+)
+@settings(max_examples=20)
+def test_record_of_a_key_is_the_key(
+    permissions: dict[str, frozenset[str]], ends: tuple[float | None, float | None, float | None], loaded_at: float
+) -> None:
+    """What is written into a cache as JSON and read again is the same key, to the last microsecond."""
+    expires_at, revoked_at, disabled_at = ends
+    key = ApiKey("k", TENANT.id, permissions, expires_at, revoked_at, disabled_at, loaded_at, TENANT)
+    assert ApiKey.from_record(json.loads(json.dumps(key.to_record()))) == key
+
+
+@pytest.mark.parametrize("name", [*RECORD, *(f"tenant.{name}" for name in TENANT.to_record())])
+def test_a_missing_field_is_nonsense(name: str) -> None:
+    """A record that forgot a field, `revoked_at` for one, is not taken for a key in force."""
+    record = json.loads(json.dumps(RECORD))
+    holder, _, field = ("", "", name) if "." not in name else name.partition(".")
+    del (record[holder] if holder else record)[field]
+    with pytest.raises(ValueError, match=r"missing|not|no |do not go together|neither"):
+        ApiKey.from_record(record)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"id": ""}, "id is not"),
+        ({"id": 7}, "id is not"),
+        ({"id": "a\r\nx-organization-id: b"}, "id is not"),
+        ({"id": "a\n"}, "id is not"),
+        ({"id": " a"}, "id is not"),
+        ({"id": "ключ"}, "id is not"),
+        ({"id": "k" * 256}, "id is not"),
+        ({"organization_id": "org-2"}, "not the key's organization"),
+        ({"permissions": None}, "permissions are not"),
+        ({"permissions": ["read"]}, "permissions are not"),
+        ({"permissions": {"a/b": ["read"]}}, "a resource that cannot be"),
+        ({"permissions": {"": ["read"]}}, "a resource that cannot be"),
+        ({"permissions": {"customer\n": ["read"]}}, "a resource that cannot be"),
+        ({"permissions": {"c" * 65: ["read"]}}, "a resource that cannot be"),
+        ({"permissions": {"customer": "read"}}, "modes other than"),
+        ({"permissions": {"customer": None}}, "modes other than"),
+        ({"permissions": {"customer": ["admin"]}}, "modes other than"),
+        ({"permissions": {"customer": [["read"]]}}, "modes other than"),
+        ({"permissions": {"customer": {"read": True}}}, "modes other than"),
+        ({"expires_at": "2030-01-01"}, "expires_at is not a time"),
+        ({"expires_at": -1}, "expires_at is not a time"),
+        ({"expires_at": float("nan")}, "expires_at is not a time"),
+        ({"expires_at": float("inf")}, "expires_at is not a time"),
+        ({"expires_at": 10**400}, "expires_at is not a time"),
+        ({"revoked_at": False}, "revoked_at is not a time"),
+        ({"disabled_at": "never"}, "disabled_at is not a time"),
+        ({"loaded_at": None}, "loaded_at is not a time"),
+        ({"tenant": None}, "tenant is not an object"),
+        ({"tenant": [TENANT.to_record()]}, "tenant is not an object"),
+        ({"tenant": TENANT.to_record() | {"status": "paused"}}, "status is neither"),
+        ({"tenant": TENANT.to_record() | {"status": ["active"]}}, "status is neither"),
+        ({"tenant": TENANT.to_record() | {"plan": "p\nq"}}, "plan is not"),
+        ({"tenant": TENANT.to_record() | {"rate": "banana"}}, "rate is none that can be kept"),
+    ],
+)
+def test_nonsense_in_a_record(changed: dict[str, object], complaint: str) -> None:
+    """Each wrong value is named by its field."""
+    with pytest.raises(ValueError, match=complaint):
+        ApiKey.from_record(RECORD | changed)
+
+
+@given(st.sampled_from([*RECORD, *TENANT.to_record()]), json_values)
+@settings(max_examples=60)
+def test_any_json_is_a_key_or_nonsense(name: str, value: object) -> None:
+    """Whatever stands in a record, reading it gives a key, or a ValueError of one line that does not quote it."""
+    tenant = TENANT.to_record() | ({name: value} if name in TENANT.to_record() else {})
+    record = RECORD | {"tenant": tenant} | ({name: value} if name in RECORD else {})
+    try:
+        key = ApiKey.from_record(record)
+    except ValueError as error:
+        assert str(error).isprintable()  # noqa: PT017 - both outcomes are right
+        assert not (isinstance(value, str) and len(value) > 4 and value in str(error))  # noqa: PT017
+    else:
+        assert key == ApiKey.from_record(json.loads(json.dumps(key.to_record())))
+
+
+@pytest.mark.parametrize(
+    ("changed", "admitted"),
+    [
+        ({}, True),
+        ({"expires_at": NOW + 0.000001}, True),
+        ({"expires_at": NOW}, False),
+        ({"expires_at": NOW - 1}, False),
+        ({"expires_at": 0.0}, False),
+        ({"revoked_at": NOW - 1}, False),
+        ({"revoked_at": NOW + 3600}, False),
+        ({"revoked_at": 0.0}, False),
+        ({"disabled_at": NOW + 3600}, False),
+        ({"disabled_at": 0.0, "expires_at": NOW + 3600}, False),
+    ],
+)
+def test_when_a_key_is_admitted(changed: dict[str, float], admitted: bool) -> None:
+    """Up to the moment it expires; revoked and disabled at once, whatever any clock says."""
+    assert replace(KEY, **changed).admits(NOW) is admitted  # type: ignore[arg-type] # only times are changed
+
+
+@pytest.mark.parametrize(
+    ("permissions", "resource", "mode", "allowed"),
+    [
+        ({"customer": READ}, "customer", "read", True),
+        ({"customer": READ}, "customer", "write", False),
+        ({"customer": WRITE}, "customer", "read", False),
+        ({"customer": BOTH}, "customer", "write", True),
+        ({"customer": BOTH}, "invoice", "read", False),
+        ({"customer": BOTH}, "Customer", "read", False),
+        ({"customer": frozenset()}, "customer", "read", False),
+        ({}, "customer", "read", False),
+        ({"*": READ}, "customer", "read", True),
+        ({"*": READ}, "customer", "write", False),
+        ({"*": READ, "customer": WRITE}, "customer", "read", True),
+        ({"*": frozenset()}, "customer", "read", False),
+        (FULL_ACCESS, "anything", "write", True),
+    ],
+)
+def test_what_is_permitted(permissions: dict[str, frozenset[str]], resource: str, mode: str, allowed: bool) -> None:
+    """By its own name or by `*`; a missing resource or an empty list is no access."""
+    assert permitted(permissions, resource, mode) is allowed
+
+
+def test_refusal_names_mode_and_resource() -> None:
+    """The code that API clients see is the one of the contract."""
+    assert refusal_code("customer", "read") == "read_action_not_allowed_for_customer"
+    assert refusal_code("customer", "write") == "write_action_not_allowed_for_customer"
+
+
+def test_stored_form_of_permissions() -> None:
+    """Modes are stored in one order and read whatever the order or repetition."""
+    parsed = parse_permissions({"customer": ["write", "read", "read"], "invoice": []})
+    assert parsed == {"customer": BOTH, "invoice": frozenset()}
+    assert storable(parsed) == {"customer": ["read", "write"], "invoice": []}
+
+
+def test_resources_that_no_route_knows() -> None:
+    """They are named in order; `*` is always known, and so is any name where a route takes it from the path."""
+    permissions = {"zebra": READ, "customer": READ, "*": READ, "ape": READ}
+    assert unknown_resources(permissions, {"customer"}) == ["ape", "zebra"]
+    assert unknown_resources(permissions, None) == []
+
+
+def test_record_of_a_tenant_is_the_tenant() -> None:
+    """What is written into a cache as JSON and read again is the same organization; suspended stays suspended."""
+    suspended = replace(TENANT, status="suspended")
+    assert Tenant.from_record(json.loads(json.dumps(suspended.to_record()))) == suspended
+    assert suspended.suspended
+    assert not TENANT.suspended
+
+
+@given(*[st.text(st.characters(exclude_categories=()), max_size=70)] * 2)
+@settings(max_examples=50)
+def test_two_tenants_never_share_a_key(one: str, other: str) -> None:
+    """The name's part of a store's key is plain text of its own, whatever the name holds."""
+    assert (key_part(one) == key_part(other)) == (one == other)
+    assert set(key_part(one)) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.")
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("acme", "acme"),
+        ("a" * 64, "a" * 64),
+        ("a" * 65, "." + "61" * 65),
+        ("a}b", ".617d62"),
+        ("", "."),
+        ("a\n", ".610a"),
+    ],
+)
+def test_how_a_tenant_is_named_in_keys(name: str, part: str) -> None:
+    """Plain names as they are, all others in hex behind a dot, which no plain name has."""
+    assert key_part(name) == part

@@ -1,0 +1,156 @@
+"""Rates as people write them, and the limits of a record."""
+
+import json
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, Limits, Rate
+
+LIMITS = Limits(Rate(100, 60), 20, 10_000, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "seconds"),
+    [
+        ("10", 10, 1),
+        ("10/s", 10, 1),
+        ("0.5", 1, 2),
+        ("0.001", 1, 1000),
+        ("100/min", 100, 60),
+        ("1/d", 1, 86_400),
+        ("0.1/d", 1, 864_000),
+        ("2.5/h", 1, 1440),
+        ("10.0/min", 10, 60),
+        ("007.50/s", 15, 2),
+        ("1000000000", 10**9, 1),
+        ("86400000000000/d", 86_400 * 10**9, 86_400),
+    ],
+)
+def test_rates_that_people_write(text: str, tokens: int, seconds: int) -> None:
+    """A number with an optional period, kept exactly; per second where no period is named."""
+    assert Rate.parse(text) == Rate(tokens, seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "no number"),
+        ("banana", "no number"),
+        ("-1", "no number"),
+        ("+1", "no number"),
+        ("1e3", "no number"),
+        ("nan", "no number"),
+        ("1.", "no number"),
+        (".5", "no number"),
+        ("1/m", "no number"),
+        ("1 /s", "no number"),
+        ("1/s\n", "no number"),
+        ("\u0661", "no number"),
+        ("1" * 15, "no number"),
+        ("9" * 5000, "no number"),
+        ("0", "rate is 0"),
+        ("0.000/s", "rate is 0"),
+        ("0/d", "rate is 0"),
+        ("0.0001", "at most 3 decimals per s"),
+        ("0.123/min", "at most 2 decimals per min"),
+        ("0.01/d", "at most 1 decimals per d"),
+        ("1000000000.001", "above 1000000000 a second"),
+        ("60000000001/min", "above 1000000000 a second"),
+    ],
+)
+def test_rates_that_cannot_be(text: str, complaint: str) -> None:
+    """Nothing is rounded or guessed; the message says what is wrong and stays short."""
+    with pytest.raises(ValueError, match=complaint) as caught:
+        Rate.parse(text)
+    assert len(str(caught.value)) < 150
+
+
+@st.composite
+def rates(draw: st.DrawFn) -> tuple[str, Fraction]:
+    """A rate as text, and what it is exactly, in tokens a second."""
+    unit = draw(st.sampled_from(list(PERIODS)))
+    places = draw(st.integers(0, DECIMALS[unit]))
+    number = draw(st.integers(1, 99) | st.integers(1, 10**9 * PERIODS[unit] * 10**places))
+    whole, decimals = divmod(number, 10**places)
+    text = f"{whole}.{decimals:0{places}d}" if places else str(whole)
+    assume(len(str(whole)) <= 14)
+    return f"{text}/{unit}", Fraction(number, 10**places * PERIODS[unit])
+
+
+@given(rates())
+@settings(max_examples=60)
+def test_a_rate_is_exact_and_survives_writing(given_rate: tuple[str, Fraction]) -> None:
+    """Parsing loses nothing, and a rate that is printed and parsed again is the same count in the same period."""
+    text, exact = given_rate
+    rate = Rate.parse(text)
+    assert Fraction(rate.tokens, rate.seconds) == exact
+    assert rate.seconds <= 864_000
+    assert Rate.parse(str(rate)) == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("10", "10/s"),
+        ("60/min", "60/min"),
+        ("60.0/min", "60/min"),
+        ("2.00/min", "2/min"),
+        ("0.50", "0.5/s"),
+        ("1/d", "1/d"),
+    ],
+)
+def test_how_a_rate_is_printed(text: str, printed: str) -> None:
+    """In the period that its owner chose, without idle zeros."""
+    assert str(Rate.parse(text)) == printed
+
+
+def test_a_rate_that_was_never_parsed_may_have_no_text() -> None:
+    """One in seven seconds is no decimal of any period; it is refused, not rounded."""
+    with pytest.raises(ValueError, match="1 in 7 seconds"):
+        str(Rate(1, 7))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [LIMITS, Limits(), Limits(daily_quota=0, monthly_quota=QUOTA_MAX), Limits(Rate(1, 1000), BURST_MAX)],
+)
+def test_record_of_limits_is_the_limits(limits: Limits) -> None:
+    """What is written as JSON and read again is the same; null is no such limit, 0 is nothing allowed."""
+    assert Limits.from_record(json.loads(json.dumps(limits.to_record()))) == limits
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"rate": 10}, "rate is missing or no text"),
+        ({"rate": True}, "rate is missing or no text"),
+        ({"rate": "0"}, "rate is none that can be kept"),
+        ({"rate": None}, "rate and burst go together"),
+        ({"burst": None}, "rate and burst go together"),
+        ({"burst": 0}, "burst is no whole number from 1"),
+        ({"burst": BURST_MAX + 1}, "burst is no whole number"),
+        ({"burst": True}, "burst is no whole number"),
+        ({"burst": 2.0}, "burst is no whole number"),
+        ({"burst": "20"}, "burst is no whole number"),
+        ({"daily_quota": -1}, "daily_quota is no whole number from 0"),
+        ({"daily_quota": QUOTA_MAX + 1}, "daily_quota is no whole number"),
+        ({"monthly_quota": float("nan")}, "monthly_quota is no whole number"),
+        ({"monthly_quota": []}, "monthly_quota is no whole number"),
+    ],
+)
+def test_limits_that_cannot_be(changed: dict[str, object], complaint: str) -> None:
+    """Each wrong value is named by its field."""
+    with pytest.raises(ValueError, match=complaint):
+        Limits.from_record(LIMITS.to_record() | changed)
+
+
+@pytest.mark.parametrize("name", ["rate", "burst", "daily_quota", "monthly_quota"])
+def test_a_missing_limit_is_nonsense(name: str) -> None:
+    """A record that forgot a limit is not taken for one without it."""
+    record = LIMITS.to_record()
+    del record[name]
+    with pytest.raises(ValueError, match=name):
+        Limits.from_record(record)

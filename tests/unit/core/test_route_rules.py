@@ -1,0 +1,85 @@
+import pytest
+
+from extauthz.core.errors import ConfigError
+from extauthz.core.routes import Route, RouteTable
+
+
+def mistakes(*routes: Route) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        RouteTable.compile(routes, {})
+    return caught.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("route", "line"),
+    [
+        (Route("a", resource="a"), "path: must start with a slash, not 'a'"),
+        (Route("", resource="a"), "path: must start with a slash"),
+        (Route("/a//b", resource="a"), "path: no request can match"),
+        (Route("/a?b", resource="a"), "path: no request can match"),
+        (Route("/%61", resource="a"), "path: no request can match"),
+        (Route("/é", resource="a"), "path: no request can match"),
+        (Route("/**/a", resource="a"), "path: `**` must be the last segment"),
+        (Route("/{id}", resource="a"), "path: a segment is a literal, `*`, `**` or {resource}, not '{id}'"),
+        (Route("/a*", resource="a"), "path: a segment is"),
+        (Route("/{resource}/{resource}"), "path: only one {resource}"),
+        (Route("/a", host="a:80", resource="a"), "host: must be a name"),
+        (Route("/a", host="*.a", resource="a"), "host: must be a name"),
+        (Route("/a", methods=frozenset(), resource="a"), "methods: must name at least one"),
+        (Route("/a", methods=frozenset({"G T"}), resource="a"), "methods: must be names"),
+        (Route("/a", methods=frozenset({"get"}), resource="a"), "methods: case matters: must be GET"),
+        (Route("/a", mode="delete", resource="a"), "mode: must be read or write, not 'delete'"),
+        (Route("/a", cost=0, resource="a"), "cost: must be a whole number from 1 to 1000000000, not 0"),
+        (Route("/a", cost=10**9 + 1, resource="a"), "cost: must be"),
+        (Route("/a", cost=True, resource="a"), "cost: must be"),
+        (Route("/a", resource="a b"), "resource: must be"),
+        (Route("/a", resource=""), "resource: must be"),
+        (Route("/a"), "resource: required"),
+        (Route("/{resource}", resource="a"), "resource: is in the path already"),
+        (Route("/a", public=True, resource="a"), "public: goes without"),
+        (Route("/{resource}", public=True), "public: goes without"),
+        (Route("/a", public=True, cost=2), "public: goes without"),
+    ],
+)
+def test_mistakes(route: Route, line: str) -> None:
+    """Each mistake is one line that names the route's place and the key."""
+    fine = Route("/fine", resource="a")
+    (mistake,) = mistakes(fine, route)
+    assert mistake.startswith(f"[[routes]] 2 {line}")
+    assert mistake.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (Route("/a", resource="a"), Route("/a", resource="b")),
+        (Route("/{resource}/b"), Route("/*/b", resource="b")),
+        (Route("/a", resource="a", host="H"), Route("/a", resource="b", host="h.")),
+        (Route("/a", resource="a", methods=frozenset("AB")), Route("/a", resource="b", methods=frozenset("BC"))),
+    ],
+)
+def test_equal_routes(one: Route, two: Route) -> None:
+    """Two routes between which only the order could choose are a mistake."""
+    assert mistakes(one, two) == (
+        "[[routes]] 2: matches the same requests as [[routes]] 1; their path, host or methods must differ",
+    )
+
+
+def test_two_spellings_of_a_literal() -> None:
+    """Two encodings of one literal are a mistake, also in the middle: the second could never match."""
+    (mistake,) = mistakes(Route("/a:b/c", resource="a"), Route("/a%3Ab/d", resource="a"))
+    assert mistake.startswith("[[routes]] 2 path: 'a%3Ab' is another spelling of 'a:b'")
+    RouteTable.compile([Route("/*/c", resource="a"), Route("/%2A/d", resource="a")], {})
+
+
+def test_all_mistakes_at_once() -> None:
+    """Every mistake of every route and of [resources] is named, by the given places."""
+    with pytest.raises(ConfigError) as caught:
+        RouteTable.compile([Route("a"), Route("/b", cost=0)], {"x": "no name"}, numbers=[2, 5])
+    assert [line.partition(":")[0] for line in caught.value.mistakes] == [
+        "[[routes]] 2 path",
+        "[[routes]] 2 resource",
+        "[[routes]] 5 cost",
+        "[[routes]] 5 resource",
+        "[resources] x",
+    ]

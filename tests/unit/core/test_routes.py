@@ -1,0 +1,247 @@
+import re
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.errors import ConfigError
+from extauthz.core.routes import DEFAULT_ROUTES, Match, Route, RouteTable
+
+CONTRACT = (
+    Route("/public/**", public=True),
+    Route("/api/v1/{resource}/**"),
+    Route(
+        "/api/v1/reports/**",
+        host="api.example.com",
+        methods=frozenset({"POST"}),
+        resource="report",
+        mode="read",
+        cost=10,
+    ),
+)
+
+
+def table(*routes: Route, **resources: str) -> RouteTable:
+    return RouteTable.compile(routes, resources)
+
+
+def named(*paths: str) -> RouteTable:
+    """A table whose resources are called r0, r1 and so on, by the order of the paths."""
+    return table(*(Route(path, resource=f"r{number}") for number, path in enumerate(paths)))
+
+
+def found(routes: RouteTable, path: str, *, method: str = "GET", host: str | None = None) -> str | None:
+    match = routes.match(method, host, path)
+    return match.resource if match else None
+
+
+def test_example_of_the_contract() -> None:
+    """The routes of the documentation answer as it says."""
+    routes = table(*CONTRACT, customers="customer")
+    assert routes.match("GET", "x", "/api/v1/customers/7?a=/public/") == Match("customer", "read", 1, False, True)
+    assert routes.match("POST", "API.example.com.:443", "/api/v1/reports/1") == Match("report", "read", 10, False, True)
+    assert routes.match("POST", "other", "/api/v1/reports/1") == Match("reports", "write", 1, False, True)
+    assert routes.match("GET", None, "/public/a/b") == Match("", "read", 1, True, True)
+    assert routes.match("GET", None, "/other") is None
+
+
+def test_default_routes() -> None:
+    """Without a file every path asks for `api`."""
+    assert found(table(*DEFAULT_ROUTES), "/") == found(table(*DEFAULT_ROUTES), "/a/b?c") == "api"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("/a", ["/a", "/a?x"], ["/a/", "/A", "/", "/a/b"]),
+        ("/a/", ["/a/"], ["/a"]),
+        ("/a/*", ["/a/b", "/a/", "/a/%20"], ["/a", "/a/b/c", "/a/b/"]),
+        ("/a/**", ["/a", "/a/", "/a/b", "/a/b/c/"], ["/ab", "/"]),
+        ("/", ["/", "/?x"], ["/a"]),
+        ("/*/b", ["/a/b", "/c/b"], ["/a", "/a/c", "/a/b/c"]),
+        ("/%20/b", ["/%20/b"], ["/ /b"]),
+    ],
+)
+def test_patterns(pattern: str, matching: list[str], others: list[str]) -> None:
+    """`*` is one segment, `**` zero or more, a slash at the end one more empty segment, the query is not looked at."""
+    routes = named(pattern)
+    assert [path for path in matching + others if found(routes, path)] == matching
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path", "winner"),
+    [
+        (["/**", "/a/**", "/a/b"], "/a/b", "r2"),
+        (["/a/b/**", "/a/*/c"], "/a/b/c", "r0"),
+        (["/a", "/a/**"], "/a", "r0"),
+        (["/a/*", "/a/**"], "/a/x", "r0"),
+        (["/a/b/c", "/a/*/d"], "/a/b/d", "r1"),
+        (["/a/b/c", "/a/**"], "/a/b/d", "r1"),
+        (["/a/b/c/d", "/a/*/c/e", "/**"], "/a/b/c/f", "r2"),
+        (["/a/**", "/a/*/c/**", "/a/b/d"], "/a/b/c/d/e", "r1"),
+    ],
+)
+def test_most_specific_wins(patterns: list[str], path: str, winner: str) -> None:
+    """From the left a literal before one segment before many, whatever the order; dead ends fall back."""
+    routes = [Route(pattern, resource=f"r{number}") for number, pattern in enumerate(patterns)]
+    assert {found(table(*order), path) for order in permutations(routes)} == {winner}
+
+
+def test_host_before_methods() -> None:
+    """Among equal paths the route with a host wins, then the one with methods; what does not fit is not there."""
+    get = frozenset({"GET"})
+    routes = [
+        Route("/a", resource="plain"),
+        Route("/a", resource="get", methods=get),
+        Route("/a", resource="host", host="h"),
+        Route("/a", resource="both", host="h", methods=get),
+        Route("/**", resource="wide"),
+        Route("/b", resource="b", host="h"),
+    ]
+    for order in permutations(routes):
+        compiled = table(*order)
+        assert found(compiled, "/a", host="h") == "both"
+        assert found(compiled, "/a", host="h", method="POST") == "host"
+        assert found(compiled, "/a", host="x") == "get"
+        assert found(compiled, "/a", method="get") == "plain"
+        assert found(compiled, "/b", host="x") == "wide"
+    for order in permutations(routes[:3]):
+        assert found(table(*order), "/a", host="h") == "host"
+
+
+@pytest.mark.parametrize(
+    "host", ["api.example.com", "API.Example.COM", "api.example.com.", "api.example.com:8443", "api.example.com:"]
+)
+def test_host_is_compared_without_case_port_and_dot(host: str) -> None:
+    """Spellings of one host are one host, on both sides."""
+    assert found(table(Route("/", host="Api.Example.com.", resource="a")), "/", host=host) == "a"
+
+
+@pytest.mark.parametrize("host", [None, "", "example.com", "api.example.com.evil", "api.example.\u212aom", "\udcff"])
+def test_other_hosts_do_not_match(host: str | None) -> None:
+    """No host, another one and bytes that are no host do not match, and never raise."""
+    assert found(table(Route("/", host="api.example.com", resource="a")), "/", host=host) is None
+
+
+def test_ipv6_hosts() -> None:
+    """An address in brackets keeps its colons."""
+    routes = table(Route("/", host="[::1]", resource="a"))
+    assert found(routes, "/", host="[::1]:80") == found(routes, "/", host="[::1]") == "a"
+
+
+@pytest.mark.parametrize(("method", "mode"), [("GET", "read"), ("HEAD", "read"), ("OPTIONS", "read")])
+def test_reading_methods(method: str, mode: str) -> None:
+    """GET, HEAD and OPTIONS read; anything else, other case included, writes; a route can fix it."""
+    routes = table(Route("/a", resource="a"), Route("/w", resource="a", mode="write"))
+    for asked, expected in ((method, mode), (method.lower(), "write"), ("DELETE", "write"), ("PURGE", "write")):
+        match = routes.match(asked, None, "/a")
+        assert match is not None
+        assert match.mode == expected
+    fixed = routes.match(method, None, "/w")
+    assert fixed is not None
+    assert fixed.mode == "write"
+
+
+@pytest.mark.parametrize(
+    ("segment", "resource"),
+    [("invoices", "invoices"), ("customers", "customer"), ("credit.notes", "credit_note"), ("a" * 64, "a" * 64)],
+)
+def test_resource_from_the_path(segment: str, resource: str) -> None:
+    """The segment is the resource, by its name in [resources] if it has one."""
+    routes = RouteTable.compile([Route("/{resource}/**")], {"customers": "customer", "credit.notes": "credit_note"})
+    assert found(routes, f"/{segment}/1") == resource
+
+
+@pytest.mark.parametrize("segment", ["", "a.b", "a%20b", "a" * 65, "é", "*", "{resource}", "a\n"])
+def test_a_segment_that_is_no_resource(segment: str) -> None:
+    """A segment that cannot be a resource matches nothing, not even a wider route."""
+    assert found(table(Route("/v1/{resource}/x"), Route("/**", resource="api")), f"/v1/{segment}/x") is None
+
+
+@pytest.mark.parametrize("path", ["/v1/things%3Acancel", "/v1/things%3acancel", "/%c3%a9", "/v1/%77"])
+def test_another_encoding_of_a_literal(path: str) -> None:
+    """A literal in another encoding matches nothing: it must not fall through to a wider route."""
+    assert found(named("/v1/things:cancel", "/%C3%A9", "/v1/w", "/**"), path) is None
+
+
+def test_known_resources() -> None:
+    """The table knows its resources, unless a path can name any."""
+    assert named("/a", "/b").resources == frozenset({"r0", "r1"})
+    assert table(Route("/a", resource="a"), Route("/b", public=True)).resources == frozenset({"a"})
+    assert table(*CONTRACT).resources is None
+
+
+# --- the tree against a plain search
+
+SEGMENTS = st.sampled_from(["a", "b", "*", "{resource}", "%20"])
+PATTERNS = st.tuples(st.lists(SEGMENTS, max_size=4), st.sampled_from(["", "/", "/**"])).map(
+    lambda parts: "".join(f"/{segment}" for segment in parts[0]) + parts[1] or "/"
+)
+ROUTES = st.builds(
+    Route,
+    PATTERNS,
+    host=st.sampled_from([None, "h"]),
+    methods=st.sampled_from([None, frozenset({"GET"}), frozenset({"PUT"})]),
+    resource=st.just("fixed"),
+    cost=st.integers(1, 10**9),
+)
+
+
+def fits(route: Route, method: str, host: str, path: str) -> bool:
+    parts = [re.escape(part) if part not in ("*", "{resource}") else "[^/]*" for part in route.path.split("/")]
+    pattern = "/".join(parts).replace(r"/\*\*", "(?:/.*)?")
+    return (
+        re.fullmatch(pattern, path) is not None
+        and route.host in (None, host)
+        and (route.methods is None or method in route.methods)
+    )
+
+
+def rank(route: Route) -> tuple[list[int], bool, bool]:
+    kinds = {"*": 1, "{resource}": 1, "**": 3}
+    segments = route.path.split("/")[1:]
+    # The end of a pattern comes before `**`, which would go on.
+    return [*(kinds.get(segment, 0) for segment in segments), 2], route.host is None, route.methods is None
+
+
+@settings(max_examples=60)
+@given(st.lists(ROUTES, max_size=8), PATTERNS, st.sampled_from(["GET", "PUT"]), st.sampled_from(["h", "x"]))
+def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, host: str) -> None:
+    """The tree finds what trying every route and sorting by the contract's order finds."""
+    whole = [replace(route, resource=None) if "{resource}" in route.path else route for route in routes]
+    path = path.replace("{resource}", "c").replace("/**", "/d/e").replace("*", "f")
+    unique: list[Route] = []
+    for route in whole:
+        try:
+            RouteTable.compile([*unique, route], {})
+        except ConfigError:
+            continue
+        unique.append(route)
+    best = min((route for route in unique if fits(route, method, host, path)), key=rank, default=None)
+    match = table(*unique).match(method, host, path)
+    if best is not None and "{resource}" in best.path:
+        segment = path.split("/")[best.path.split("/").index("{resource}")]
+        assert (match and (match.resource, match.cost)) == ((segment, best.cost) if segment.isalnum() else None)
+    else:
+        assert (match and match.cost) == (best and best.cost)
+
+
+DOCUMENTED = table(*CONTRACT)
+WIDE = named("/**", "/api/*/%20/x")
+
+
+@settings(max_examples=50)
+@given(st.text(), st.text(), st.text())
+def test_any_text_is_matched_or_not(method: str, host: str, path: str) -> None:
+    """No method, host or path makes the table raise."""
+    for routes in (DOCUMENTED, WIDE):
+        routes.match(method, host, path)
+        routes.match(method, host, f"/api/v1/{path}/x")
+
+
+def test_long_paths_cost_no_more_than_the_routes_are_deep() -> None:
+    """A path of many segments is split no further than the deepest route looks."""
+    assert found(named("/a/**"), "/a" * 30_000) == "r0"
+    assert found(named("/a/a"), "/a" * 30_000) is None

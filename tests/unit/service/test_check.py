@@ -1,0 +1,179 @@
+"""One request, step by step: who refuses first, and what becomes of it while a store is away or holds nonsense."""
+
+from dataclasses import replace
+from time import sleep
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.decision import Allow, Decision, Deny
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.identity import Identity
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.ports import POSTGRESQL
+from extauthz.core.reason import Reason
+from extauthz.core.tenants import Tenant
+from extauthz.transports.http.dialect import Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, House, open_house
+
+WHO = Identity("org-1", "key-1", "customer:read", "pro")
+OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
+
+
+def reasons(*decisions: Decision) -> list[Reason]:
+    return [decision.reason for decision in decisions]
+
+
+async def test_a_request_that_passes() -> None:
+    """The answer says who passed, what it cost and what is left, and is observed."""
+    async with open_house() as house:
+        decision = await house.ask()
+        assert isinstance(decision, Allow)
+        assert (decision.identity, decision.cost, decision.degraded) == (WHO, 1, False)
+        assert decision.balance is not None
+        assert [(standing.name, standing.remaining) for standing in decision.balance.standings] == [
+            ("burst", 19),
+            ("daily", 999),
+        ]
+        assert house.watch.decisions == [("envoy", decision)]
+
+
+async def test_order_of_refusals() -> None:
+    """Path, route, credential, key, organization, permission, limits: mended one by one, the next one answers."""
+    async with open_house() as house:
+        house.store(replace(KEY, revoked_at=1.0, permissions={}, tenant=replace(TENANT, status="suspended")))
+        found = [
+            await house.ask("/api/../x", "Basic x"),
+            await house.ask("/nowhere", "Basic x"),
+            await house.ask("/api/reports/1", "Basic x"),
+            await house.ask("/api/reports/1", "Bearer"),
+            await house.ask("/api/reports/1", OTHER),
+            await house.ask("/api/reports/1"),
+        ]
+        tiny = replace(TENANT, limits=Limits(Rate(1, 1), 10, 0))
+        for tenant, permissions in (
+            (replace(tiny, status="suspended"), {}),
+            (tiny, {}),
+            (tiny, {"report": frozenset({"read"})}),
+            (replace(TENANT, limits=Limits(Rate(1, 1), 15, 0)), {"report": frozenset({"read"})}),
+        ):
+            house.key_cache.held.clear()
+            house.store(replace(KEY, tenant=tenant, permissions=permissions))
+            found.append(await house.ask("/api/reports/1"))
+        assert reasons(*found) == [
+            Reason.PATH_AMBIGUOUS,
+            Reason.ROUTE_NOT_ALLOWED,
+            Reason.NO_CREDENTIALS,
+            Reason.MALFORMED_CREDENTIALS,
+            Reason.INVALID_CREDENTIALS,
+            Reason.INVALID_CREDENTIALS,
+            Reason.ORGANIZATION_SUSPENDED,
+            Reason.PERMISSION_DENIED,
+            Reason.COST_EXCEEDS_LIMIT,
+            Reason.DAILY_QUOTA_EXCEEDED,
+        ]
+        assert [decision for _, decision in house.watch.decisions] == found
+        assert house.limits.calls == 1
+
+
+async def test_what_asks_no_store() -> None:
+    """A refusal before the key, and a public route, touch no store: strangers cost nothing."""
+    async with open_house() as house:
+        wrong = SECRET[:-1] + ("a" if SECRET[-1] != "a" else "b")
+        for path, header in (
+            ("/api/./x", SECRET),
+            ("/nowhere", SECRET),
+            ("/api/customers", "Basic x"),
+            ("/api/customers", "Bearer x y"),
+            ("/api/customers", f"Bearer {wrong}"),
+            ("/public/x", ""),
+            ("/public/x", f"Bearer {SECRET}"),
+        ):
+            await house.ask(path, header)
+        stores = (house.keys, house.key_cache, house.tenants, house.tenant_cache, house.limits)
+        assert [store.calls for store in stores] == [0] * 5
+        assert await house.ask("/public/x", "") == Allow()
+
+
+async def test_one_answer_for_every_invalid_key() -> None:
+    """Unknown, wrong, expired, revoked, disabled, unreadable: the same bytes in every dialect."""
+    async with open_house(cache_keys=False) as house:
+        found = [await house.ask("/api/customers", header) for header in (OTHER, "Bearer xa_live_x", "Bearer short")]
+        for changes in ({"expires_at": NOW}, {"revoked_at": NOW + 60}, {"disabled_at": 0.0}):
+            house.store(replace(KEY, **changes))  # type: ignore[arg-type] # only times are changed
+            found.append(await house.ask())
+        house.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
+        found.append(await house.ask())
+        assert reasons(*found) == [Reason.INVALID_CREDENTIALS] * 7
+        for dialect in (Envoy(Wording()), Nginx(Wording()), Forward(Wording())):
+            assert len({repr(dialect.render(decision)) for decision in found}) == 1
+        assert house.limits.calls == 0
+
+
+async def test_a_cached_key_still_expires() -> None:
+    """`expires_at` is looked at in every request, cached or not."""
+    async with open_house() as house:
+        house.store(replace(KEY, expires_at=NOW + 10))
+        before, after = await house.ask(now=NOW + 9.9), await house.ask(now=NOW + 10)
+        assert reasons(before, after) == [Reason.ALLOW, Reason.INVALID_CREDENTIALS]
+        assert house.keys.calls == 1
+
+
+async def test_a_proxy_that_asks_nothing() -> None:
+    """The refusal of a request without method or path is observed like any other."""
+    async with open_house() as house:
+        decision = house.service.refuse_proxy_request("nginx", 0.0)
+        assert decision.reason is Reason.BAD_PROXY_REQUEST
+        assert house.watch.decisions == [("nginx", decision)]
+
+
+async def test_a_burst_ends_in_429() -> None:
+    """As many as the burst holds pass, the next is told when to come back, and then passes."""
+    async with open_house() as house:
+        found = [await house.ask() for _ in range(21)]
+        assert reasons(*found) == [Reason.ALLOW] * 20 + [Reason.RATE_LIMITED]
+        last = found[-1]
+        assert isinstance(last, Deny)
+        assert last.retry_after == 1
+        house.limits.now += last.retry_after
+        assert isinstance(await house.ask(), Allow)
+
+
+@given(
+    st.text(st.characters(exclude_categories=()), max_size=12).map("/api/{}".format) | st.text(max_size=12),
+    st.text(st.characters(exclude_categories=()), max_size=12),
+    st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+)
+@settings(max_examples=40)
+async def test_anything_is_a_decision(path: str, method: str, authorization: str) -> None:
+    """Any path, method and credential: a decision, which every dialect can carry; never an exception, never a 503."""
+    house = House()
+    for guard in (house.postgresql, house.redis):
+        await guard.start()
+    for header in (authorization, f"Bearer {SECRET}"):
+        decision = await house.ask(path, header, method=method)
+        for dialect in (Envoy(Wording()), Nginx(Wording()), Forward(Wording())):
+            answer = dialect.render(decision)
+            assert answer.status < 500
+            assert all(value.isascii() and (value.isprintable() or not value) for _, value in answer.headers)
+
+
+async def test_who_makes_us_late_is_charged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check whose time ran out on our side still asks for its limits: only a store that is away opens them."""
+    async with open_house() as house:
+        find = house.tenant_cache.get
+
+        async def slowly(tenant_id: str, now: float) -> Tenant | None:
+            sleep(0.03)  # noqa: ASYNC251 - our own loop is what is late
+            return await find(tenant_id, now)
+
+        monkeypatch.setattr(house.tenant_cache, "get", slowly)
+        await house.ask()
+        decision = await house.ask(patience=0.02)
+        assert isinstance(decision, Allow)
+        assert not decision.degraded
+        assert house.limits.calls == 2

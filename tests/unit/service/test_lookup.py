@@ -1,0 +1,146 @@
+"""Where keys, organizations and limits are asked for, and what becomes of requests while a store is away."""
+
+from dataclasses import replace
+
+import pytest
+
+from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Allow, Deny
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.identity import Identity
+from extauthz.core.ports import POSTGRESQL, REDIS
+from extauthz.core.reason import Reason
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, OLD_DIGEST, TENANT, open_house
+
+WHO = Identity("org-1", "key-1", "customer:read", "pro")
+OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
+
+
+async def test_caches_spare_postgresql() -> None:
+    """The second request reads PostgreSQL no more; each cache's hits and misses are told."""
+    async with open_house() as house:
+        for _ in range(3):
+            assert isinstance(await house.ask(), Allow)
+        assert (house.keys.calls, house.tenants.calls) == (1, 0)
+        assert house.watch.reads == {
+            ("api_key", False): 1,
+            ("api_key", True): 2,
+            ("tenant_quota", True): 2,
+        }
+
+
+async def test_a_route_or_a_setting_without_cache() -> None:
+    """`cache = false`, and the cache turned off, read PostgreSQL every time and write nothing into the key cache."""
+    async with open_house() as house:
+        await house.ask("/api/vault/1")
+        await house.ask("/api/vault/1")
+        assert (house.keys.calls, house.key_cache.calls) == (2, 0)
+    async with open_house(cache_keys=False) as house:
+        await house.ask()
+        await house.ask()
+        assert (house.keys.calls, house.key_cache.calls) == (2, 0)
+
+
+async def test_a_key_of_an_old_pepper_is_cached_where_it_is_stored() -> None:
+    """A key stored under yesterday's pepper is found, and cached under the digest that PostgreSQL knows."""
+    async with open_house() as house:
+        house.keys.held = {OLD_DIGEST: KEY}
+        assert isinstance(await house.ask(), Allow)
+        assert list(house.key_cache.held) == [OLD_DIGEST]
+
+
+async def test_a_corrupt_cache_entry_is_a_miss() -> None:
+    """Nonsense in a cache is counted, read from PostgreSQL instead and overwritten; nobody is refused for it."""
+    async with open_house() as house:
+        house.key_cache.error = house.tenant_cache.error = StoreCorrupt(REDIS, "not JSON")
+        assert isinstance(await house.ask(), Allow)
+        assert house.key_cache.held[NEW_DIGEST] == KEY
+        house.key_cache.error = None
+        house.tenant_cache.held.clear()
+        assert isinstance(await house.ask(), Allow)
+        assert house.tenant_cache.held == {TENANT.id: TENANT}
+        assert len(house.watch.corrupt) == 2
+        assert house.watch.reads["tenant_quota", False] == 1
+
+
+@pytest.mark.parametrize("tenant_row", ["corrupt", "gone"])
+async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) -> None:
+    """A cached key whose organization makes no sense, or is gone, is invalid; other organizations are untouched."""
+    async with open_house() as house:
+        await house.ask()
+        house.tenant_cache.held.clear()
+        house.tenants.held.clear()
+        house.tenants.error = StoreCorrupt(POSTGRESQL, "plan") if tenant_row == "corrupt" else None
+        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
+        assert len(house.watch.corrupt) == (tenant_row == "corrupt")
+        assert house.postgresql.up
+
+
+async def test_postgresql_away() -> None:
+    """A cached key goes on with the organization as it was read with it; keys that are not cached wait."""
+    async with open_house() as house:
+        await house.ask()
+        house.tenant_cache.held.clear()
+        await house.lose(house.postgresql)
+        decision = await house.ask()
+        assert isinstance(decision, Allow)
+        assert (decision.identity, decision.degraded) == (WHO, False)
+        assert await house.ask("/api/customers", OTHER) == AUTHENTICATION_UNAVAILABLE
+        assert await house.ask("/api/vault/1") == AUTHENTICATION_UNAVAILABLE
+        assert (house.keys.calls, house.tenants.calls) == (1, 0)
+
+
+async def test_suspended_while_postgresql_is_away() -> None:
+    """The key's own copy of its organization is believed in what it refuses, too."""
+    async with open_house() as house:
+        house.key_cache.held[NEW_DIGEST] = replace(KEY, tenant=replace(TENANT, status="suspended"))
+        await house.lose(house.postgresql)
+        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+
+
+async def test_a_suspension_reaches_cached_keys() -> None:
+    """What the tenant's own, younger record says goes before the copy that came with the key."""
+    async with open_house() as house:
+        await house.ask()
+        house.tenant_cache.held[TENANT.id] = replace(TENANT, status="suspended")
+        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+
+
+@pytest.mark.parametrize("policy", OnRedisDown)
+async def test_redis_away(policy: OnRedisDown) -> None:
+    """Keys come from PostgreSQL; `open` allows uncharged and says so, `closed` refuses; nobody else slips in."""
+    async with open_house(on_redis_down=policy) as house:
+        await house.lose(house.redis)
+        decision = await house.ask()
+        assert decision == (Allow(WHO, degraded=True) if policy is OnRedisDown.OPEN else LIMITS_UNAVAILABLE)
+        refused = [
+            await house.ask("/api/customers", OTHER),
+            await house.ask(method="POST"),
+            await house.ask("/api/reports/1"),
+        ]
+        assert [decision.reason for decision in refused] == [
+            Reason.INVALID_CREDENTIALS,
+            Reason.PERMISSION_DENIED,
+            Reason.PERMISSION_DENIED,
+        ]
+        assert house.limits.calls == 0
+
+
+async def test_a_spend_that_fails_is_not_repeated() -> None:
+    """Its outcome is unknown: one call, then the policy decides."""
+    async with open_house() as house:
+        house.limits.error = StoreUnavailable(REDIS, "timeout")
+        assert await house.ask() == Allow(WHO, degraded=True)
+        assert house.limits.calls == 1
+
+
+async def test_both_stores_away() -> None:
+    """Nobody can say whose key it is: 503 and never let in, in `open` mode too. Public routes go on."""
+    async with open_house() as house:
+        await house.lose(house.redis)
+        await house.lose(house.postgresql)
+        decision = await house.ask()
+        assert decision == AUTHENTICATION_UNAVAILABLE
+        assert isinstance(decision, Deny)
+        assert decision.retry_after == 1
+        assert await house.ask("/public/x", "") == Allow()

@@ -1,0 +1,187 @@
+"""What each dialect reads of a request, and nothing else."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from extauthz.transports.http.dialect import Dialect, Question, Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+
+ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
+PREFIXED = Envoy(Wording(), path_prefix="/authz")
+# What an honest proxy of each kind sends; the headers of the others stand beside them.
+EVERYTHING = [
+    ("Host", "envoy.example"),
+    ("X-Forwarded-For", "203.0.113.7, 198.51.100.1"),
+    ("X-Envoy-Expected-Rq-Timeout-Ms", "200"),
+    ("X-Original-Method", "PUT"),
+    ("X-Original-URI", "/nginx?a=1"),
+    ("X-Original-Host", "nginx.example"),
+    ("X-Real-IP", "203.0.113.8"),
+    ("X-Forwarded-Method", "PATCH"),
+    ("X-Forwarded-Uri", "/forward?b=2"),
+    ("X-Forwarded-Host", "forward.example"),
+    ("X-Request-ID", "r-1"),
+    ("Authorization", "Bearer abc"),
+    ("X-Organization-Id", "mine"),
+]
+
+
+def read(dialect: Dialect, *pairs: tuple[str, str], method: str = "GET", target: str = "/seen") -> Question | None:
+    return dialect.read(method, target, CIMultiDict(pairs))
+
+
+def without(*names: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in EVERYTHING if name not in names]
+
+
+def test_each_dialect_reads_its_own_headers() -> None:
+    """With the headers of all proxies at once, each listener sees the question of its own."""
+    ours = (("Bearer abc",), "r-1")
+    assert read(ENVOY, *EVERYTHING, method="DELETE", target="/seen?c=3") == Question(
+        "DELETE", "/seen?c=3", "envoy.example", *ours, "198.51.100.1", 0.2
+    )
+    assert read(NGINX, *EVERYTHING) == Question("PUT", "/nginx?a=1", "nginx.example", *ours, "203.0.113.8")
+    assert read(FORWARD, *EVERYTHING) == Question("PATCH", "/forward?b=2", "forward.example", *ours, "198.51.100.1")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "pairs"),
+    [
+        (NGINX, without("X-Original-Method")),
+        (NGINX, without("X-Original-URI")),
+        (NGINX, [*without("X-Original-Method"), ("X-Original-Method", "")]),
+        (NGINX, [*without("X-Original-URI"), ("X-Original-URI", "")]),
+        (NGINX, [*EVERYTHING, ("X-Original-Method", "PUT")]),
+        (NGINX, [*EVERYTHING, ("X-Original-URI", "/public/")]),
+        (NGINX, [*EVERYTHING, ("x-original-uri", "/nginx?a=1")]),
+        (NGINX, [*without("X-Original-URI"), ("X-Original-URI", ""), ("X-Original-URL", "http://h/public/")]),
+        (NGINX, [*EVERYTHING, ("X-Original-URI", ""), ("X-Original-URL", "http://h/public/")]),
+        (FORWARD, without("X-Forwarded-Method")),
+        (FORWARD, without("X-Forwarded-Uri")),
+        (FORWARD, [*without("X-Forwarded-Method"), ("X-Forwarded-Method", "")]),
+        (FORWARD, [*without("X-Forwarded-Uri"), ("X-Forwarded-Uri", "")]),
+        (FORWARD, [*EVERYTHING, ("X-Forwarded-Method", "GET")]),
+        (FORWARD, [*EVERYTHING, ("X-Forwarded-Uri", "/public/")]),
+    ],
+)
+def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list[tuple[str, str]]) -> None:
+    """Such a request asks nothing: the proxy is not set up as it should be, or a client's header slipped through."""
+    assert read(dialect, *pairs) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://api.example.com/v1/a?b=/c", "/v1/a?b=/c"),
+        ("https://[::1]:8443/v1", "/v1"),
+        ("http://h//x", "//x"),
+        ("http://h/a://b/c", "/a://b/c"),
+        ("http://h", None),
+        ("/v1/a", None),
+        ("://h/v1", None),
+        ("/admin?next=http://h/public/x", None),
+        ("http://h?next=/public/x", None),
+        ("http://h#/public/x", None),
+        ("ftp://h/v1", None),
+        ("", None),
+    ],
+)
+def test_path_of_an_original_url(url: str, path: str | None) -> None:
+    """nginx configurations that send only `X-Original-URL` are understood; a path with a URL in its query is no URL."""
+    question = read(NGINX, *without("X-Original-URI"), ("X-Original-URL", url))
+    assert (question and question.path) == path
+
+
+def test_original_uri_goes_before_original_url() -> None:
+    """Where both are sent, `X-Original-URI` is the path; a repeated `X-Original-URL` is none."""
+    question = read(NGINX, *EVERYTHING, ("X-Original-URL", "http://h/other"))
+    assert question is not None
+    assert question.path == "/nginx?a=1"
+    url = ("X-Original-URL", "http://h/other")
+    assert read(NGINX, *without("X-Original-URI"), url, url) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/authz/api/v1?a=/authz", "/api/v1?a=/authz"),
+        ("/authz/authz/x", "/authz/x"),
+        ("/authz?a=1", "?a=1"),
+        ("/authzfoo", "foo"),
+        ("/authz", None),
+        ("/api/v1", None),
+        ("/AUTHZ/x", None),
+        ("/%61uthz/x", None),
+    ],
+)
+def test_prefix_that_envoy_puts_before_the_path(target: str, path: str | None) -> None:
+    """It is taken off once and byte for byte; a target without it was not sent by our Envoy."""
+    question = read(PREFIXED, target=target)
+    assert (question and question.path) == path
+
+
+@pytest.mark.parametrize("dialect", [ENVOY, NGINX, FORWARD])
+def test_repeated_host_and_request_id_are_unused(dialect: Dialect) -> None:
+    """They are optional; of two values neither is believed, and the request is judged without."""
+    names = ("Host", "X-Original-Host", "X-Forwarded-Host", "X-Request-ID")
+    twice = read(dialect, *EVERYTHING, *((name, "other") for name in names))
+    absent = read(dialect, *without(*names))
+    for question in (twice, absent):
+        assert question is not None
+        assert (question.host, question.request_id) == ("", "")
+
+
+@pytest.mark.parametrize("dialect", [ENVOY, NGINX, FORWARD])
+def test_every_authorization_header_is_handed_on(dialect: Dialect) -> None:
+    """None is chosen or joined here: that there are two is for the core to judge."""
+    question = read(dialect, *EVERYTHING, ("authorization", "Bearer def"))
+    assert question is not None
+    assert question.authorization == ("Bearer abc", "Bearer def")
+    question = read(dialect, *without("Authorization"))
+    assert question is not None
+    assert question.authorization == ()
+
+
+def test_client_address_is_the_one_our_proxy_added() -> None:
+    """What a client wrote into `X-Forwarded-For` stands before it and is not believed."""
+    for dialect in (ENVOY, FORWARD):
+        question = read(dialect, *EVERYTHING, ("X-Forwarded-For", "10.0.0.1 ,\t192.0.2.9 "))
+        assert question is not None
+        assert question.client_address == "192.0.2.9"
+    question = read(NGINX, *EVERYTHING, ("X-Real-IP", "10.0.0.1"))
+    assert question is not None
+    assert question.client_address == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("200", 0.2), ("0", 0.0), ("999999999", 999_999.999), ("-1", None), ("1.5", None), ("\u0661", None), ("²", None),
+     ("", None), ("9" * 5000, None)],
+)  # fmt: skip
+def test_envoys_patience(said: str, seconds: float | None) -> None:
+    """Whole milliseconds; what is none is as if it were not said."""
+    question = read(ENVOY, *without("X-Envoy-Expected-Rq-Timeout-Ms"), ("x-envoy-expected-rq-timeout-ms", said))
+    assert question is not None
+    assert question.time_left == seconds
+
+
+@given(
+    st.sampled_from([ENVOY, NGINX, FORWARD, PREFIXED]),
+    st.text(min_size=1, max_size=20),
+    st.lists(
+        st.tuples(
+            st.sampled_from([name for name, _ in EVERYTHING] + ["X-Original-URL", "X-Forwarded-For"]),
+            st.binary(max_size=20).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+        ),
+        max_size=8,
+    ),
+)
+@settings(max_examples=50)
+def test_any_headers_are_a_question_or_none(dialect: Dialect, target: str, pairs: list[tuple[str, str]]) -> None:
+    """Whatever stands in the headers, reading them raises nothing; a question has a method and a path."""
+    question = read(dialect, *pairs, target=target)
+    assert question is None or (question.method and question.path)
