@@ -1,0 +1,80 @@
+"""One running service for all tests of a file that only ask it questions."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from extauthz.backends.postgres.pool import open_pool
+from extauthz.backends.redis.topology import connect
+from extauthz.demo.postgres import Postgres
+from extauthz.demo.redis import Redis
+from tests.servers.fixtures import (
+    database,
+    empty_database,
+    migrated,
+    new_database,
+    office,
+    pool,
+    postgres_server,
+    redis,
+    redis_server,
+    redis_url,
+)
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.serving import PATIENT, Serving, serving
+
+__all__ = [
+    "database",
+    "empty_database",
+    "migrated",
+    "office",
+    "pool",
+    "postgres_server",
+    "redis",
+    "redis_server",
+    "redis_url",
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_office(
+    postgres_server: Postgres, redis_server: Redis, migrated: str
+) -> AsyncIterator[tuple[str, Office]]:
+    """Management on a database of its own, and the database's address."""
+    with new_database(postgres_server, template=migrated) as dsn:
+        async with (
+            open_pool(dsn, size=2, wait=5, statement_timeout=5) as pool,
+            connect(redis_server.redis_url, patience=5) as redis,
+        ):
+            await redis.flushall()
+            yield dsn, Office(pool, redis)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def key(shared_office: tuple[str, Office]) -> str:
+    """A key that may do everything, of an organization without limits."""
+    _, office = shared_office
+    await office.tenants.create_plan("free", NO_LIMITS)
+    await office.tenants.create_organization("acme", "free")
+    return (await office.new_key("acme"))[1]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(shared_office: tuple[str, Office], redis_server: Redis) -> AsyncIterator[Serving]:
+    """The whole service, with more patience than a busy machine needs."""
+    dsn, _ = shared_office
+    async with serving(dsn, redis_server.redis_url, **PATIENT) as running:
+        yield running
+
+
+@pytest.fixture
+def silence(key: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever a test does, no part of the key is in any log or on any output, and nothing breaks."""
+    caplog.set_level(logging.DEBUG)
+    yield
+    out, err = capfd.readouterr()
+    told = caplog.text + out + err
+    assert key[8:20] not in told
+    assert "Traceback" not in told

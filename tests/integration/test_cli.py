@@ -1,0 +1,237 @@
+"""The command line against real PostgreSQL and Redis, in processes of its own where that could make a difference."""
+
+import json
+import re
+import signal
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis.asyncio import Redis
+
+from extauthz.backends.postgres import schema
+from extauthz.backends.redis import keyspace
+from extauthz.core.credentials import KeyFormat, Pepper
+from extauthz.demo.ports import free_port
+from tests.servers.shell import Here, Shell
+
+PEPPER = "a pepper of the tests: 32 bytes or more"
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("p1", PEPPER.encode())])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "a folder"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def shell(folder: Path, database: str, redis_url: str) -> Shell:
+    return Shell(folder, {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"})
+
+
+@pytest.fixture
+def here(shell: Shell) -> Here:
+    return Here(shell.folder, shell.environ)
+
+
+def test_plans(here: Here) -> None:
+    """A plan is made, shown, changed and deleted; what is not named stays; JSON and text say the same."""
+    gold = here.json("plans", "create", "gold", "--rate", "100/min", "--burst", "50", "--daily-quota", "1000")
+    assert UUID.fullmatch(gold["id"])
+    assert (gold["rate"], gold["burst"], gold["daily_quota"], gold["monthly_quota"]) == ("100/min", 50, 1000, None)
+    changed = here.json("plans", "update", "gold", "--daily-quota", "none", "--monthly-quota", "0")
+    assert changed == {**gold, "daily_quota": None, "monthly_quota": 0}
+    listed = here.json("plans", "list")
+    assert [plan["name"] for plan in listed] == ["default", "gold"]
+    assert listed[1] == changed
+    table = here.run("plans", "list").stdout.splitlines()
+    assert table[0].split() == ["NAME", "RATE", "BURST", "DAILY", "QUOTA", "MONTHLY", "QUOTA"]
+    assert table[2].split() == ["gold", "100/min", "50", "none", "0"]
+    assert here.refused(1, "plans", "create", "gold", "--rate", "1", "--burst", "1") == "that name is taken"
+    assert here.refused(2, "plans", "update", "gold", "--rate", "none") == "rate and burst go together: both or none"
+    assert here.run("plans", "delete", "gold").stdout == "Deleted the plan gold.\n"
+    assert "'gold'" in here.refused(1, "plans", "show", "gold", "--json")
+
+
+def test_organizations(here: Here) -> None:
+    """An organization gets the plan `default`, own limits, which `none` clears, and is known by name and by id."""
+    acme = here.json("orgs", "create", "Acme & Söhne")
+    assert (acme["plan"], acme["status"], acme["rate"], acme["burst"]) == ("default", "active", None, None)
+    by_id = here.json("orgs", "update", acme["id"], "--rate", "5", "--burst", "7", "--status", "suspended")
+    assert by_id == {**acme, "rate": "5/s", "burst": 7, "status": "suspended"}
+    shown = here.run("orgs", "show", "Acme & Söhne").stdout
+    assert re.search(r"^burst +7 \(own\)$", shown, re.MULTILINE)
+    assert re.search(r"^daily quota +10000 \(plan\)$", shown, re.MULTILINE)
+    table = here.run("orgs", "list").stdout.splitlines()
+    assert table[1] == f"Acme & Söhne  {acme['id']}  default  suspended  --rate 5/s --burst 7"
+    back = ("orgs", "update", "Acme & Söhne", "--rate", "none", "--burst", "none", "--status", "active")
+    assert here.json(*back) == acme
+    assert here.json("orgs", "delete", "Acme & Söhne") == acme
+    assert here.json("orgs", "list") == []
+
+
+def test_life_of_a_key(shell: Shell) -> None:
+    """A key is shown once; what is stored is its digest; it is listed, shown and revoked by its id."""
+    shell.json("orgs", "create", "acme")
+    options = ("--name", "ci", "--permission", "api:write", "--permission", "*:read", "--expires-in", "30d")
+    created = shell.json("keys", "create", "acme", *options)
+    key = created.pop("key")
+    assert KEY_FORMAT.plausible(key)
+    assert created["permissions"] == {"api": ["write"], "*": ["read"]}
+    left = datetime.fromisoformat(created["expires_at"]) - datetime.now(UTC)
+    assert timedelta(days=29, hours=23) < left < timedelta(days=30)
+    assert shell.json("keys", "show", created["id"]) == created
+    assert shell.json("keys", "list", "acme") == [created]
+    assert "last usable key" in shell.refused(1, "keys", "revoke", created["id"])
+    revoked = shell.json("keys", "revoke", created["id"], "--last")
+    assert revoked == {**created, "revoked_at": revoked["revoked_at"]}
+    assert revoked["revoked_at"] is not None
+    with psycopg.connect(shell.environ["DATABASE_URL"]) as connection:
+        stored = str(connection.execute("SELECT api_keys, encode(hash, 'escape') FROM api_keys").fetchall())
+    assert key not in stored
+    assert created["id"] in stored
+
+
+def test_new_key_for_people(here: Here) -> None:
+    """Without `--json` the key stands alone on its line, with a word that this is the only time."""
+    here.json("orgs", "create", "acme")
+    done = here.run("keys", "create", "acme")
+    assert re.search(r"^key +xa_live_[0-9A-Za-z]{33}$", done.stdout, re.MULTILINE)
+    assert "permissions   *:read *:write\n" in done.stdout
+    assert "it will not be shown again" in done.stdout
+    listed = here.run("keys", "list", "acme").stdout.splitlines()
+    assert listed[0].split() == ["ID", "NAME", "KEY", "PERMISSIONS", "STATUS", "EXPIRES"]
+    assert UUID.match(listed[1])
+    assert listed[1].endswith("active  never")
+
+
+def test_refused_keys(here: Here) -> None:
+    """Times in the past, resources that no route knows and organizations that are not there make no key."""
+    here.json("orgs", "create", "acme")
+    assert "in the past" in here.refused(2, "keys", "create", "acme", "--expires-at", "0001-01-01T00:00:00+14:00")
+    assert "customer" in here.refused(2, "keys", "create", "acme", "--permission", "customer:read")
+    (here.folder / "routes.toml").write_text('[[routes]]\npath = "/{resource}/**"\n')
+    with_routes = ("--config", "routes.toml", "--permission", "customer:read")
+    assert here.json("keys", "create", "acme", *with_routes)["permissions"] == {"customer": ["read"]}
+    assert "'nobody'" in here.refused(1, "keys", "create", "nobody")
+    assert len(here.json("keys", "list", "acme")) == 1
+
+
+async def test_shared_cache_is_told(shell: Shell, redis: Redis) -> None:
+    """A revoked key leaves Redis at once; where Redis is away, a warning says when the change takes effect."""
+    shell.json("orgs", "create", "acme")
+    created = shell.json("keys", "create", "acme")
+    cached = keyspace.api_key_cache(KEY_FORMAT.digest(created["key"]).digests[0])
+    await redis.set(cached, "{}")
+    away = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
+    late = shell.run("keys", "revoke", created["id"], "--last", "--json", REDIS_URL=away)
+    assert (late.returncode, json.loads(late.stdout)["id"]) == (0, created["id"])
+    warning = "extauthz: warning: Redis could not be told; the change takes effect within"
+    assert late.stderr == f"{warning} API_KEY_CACHE_TTL, 120 seconds\n"
+    late = shell.run("orgs", "update", "acme", "--burst", "3", REDIS_URL=away, TENANT_QUOTA_CACHE_TTL="7")
+    assert late.stderr == f"{warning} TENANT_QUOTA_CACHE_TTL, 7 seconds\n"
+    assert await redis.exists(cached)
+    shell.json("keys", "revoke", created["id"])
+    assert not await redis.exists(cached)
+
+
+def test_migrate(folder: Path, empty_database: str) -> None:
+    """`migrate` needs only DATABASE_URL, says from where to where, and may run twice; `--status` changes nothing."""
+    shell = Shell(folder, {"DATABASE_URL": empty_database})
+    before = shell.run("migrate", "--status", "--json")
+    assert before.returncode == 1
+    status = json.loads(before.stdout)
+    assert status == {"found": None, "known": status["known"], "current": False}
+    assert before.stderr == "extauthz: the database has no extauthz schema; run: extauthz migrate\n"
+    everything = {"REDIS_URL": "redis://127.0.0.1/0", "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"}
+    assert "run: extauthz migrate" in shell.refused(1, "plans", "list", **everything)
+    assert shell.json("migrate") == {"from": None, "to": status["known"]}
+    assert shell.run("migrate").stdout == f"The schema is up to date: {status['known']}.\n"
+    assert shell.json("migrate", "--status") == {**status, "found": status["known"], "current": True}
+
+
+def test_postgresql_away(shell: Shell) -> None:
+    """Without PostgreSQL a command says at once where it looked, why it failed and what to do, and no password."""
+    port = free_port()
+    for command in (["keys", "list", "acme", "--json"], ["migrate"]):
+        said = shell.refused(1, *command, DATABASE_URL=f"postgresql://app:hunter2@127.0.0.1:{port}/app")
+        assert said == (
+            f"PostgreSQL at postgresql://app:***@127.0.0.1:{port}/app cannot be used (Connection refused):"
+            " see that it runs and that DATABASE_URL is right"
+        )
+    nowhere = shell.environ["DATABASE_URL"].rpartition("/")[0] + "/nowhere"
+    assert 'database "nowhere" does not exist' in shell.refused(1, "migrate", "--status", DATABASE_URL=nowhere)
+
+
+def test_interrupted(shell: Shell) -> None:
+    """Ctrl-C ends a command that waits for PostgreSQL with status 130 and without a word."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        dsn = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/app"
+        with shell.start("plans", "list", DATABASE_URL=dsn) as command, silent.accept()[0]:
+            command.send_signal(signal.SIGINT)
+            assert (command.communicate(), command.returncode) == (("", ""), 130)
+
+
+def test_interrupted_migration(folder: Path, empty_database: str) -> None:
+    """Ctrl-C ends a migration, also while it waits for another one, and nothing is changed."""
+    shell = Shell(folder, {"DATABASE_URL": empty_database})
+    waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute(f"SELECT pg_advisory_lock({schema._LOCK})".encode())
+        with shell.start("migrate") as command:
+            while connection.execute(waits).fetchone() is None:
+                assert command.poll() is None
+            command.send_signal(signal.SIGINT)
+            assert (command.communicate(), command.returncode) == (("", ""), 130)
+    assert shell.json("migrate")["from"] is None
+
+
+def test_closed_pipe(shell: Shell) -> None:
+    """A reader that has seen enough, as `head` does, is no reason for a word."""
+    with shell.start("check-config") as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        command.stdout.close()
+        assert command.stderr.read() == ""
+    assert command.returncode == 1
+
+
+def test_check_config(shell: Shell) -> None:
+    """What is in effect is shown with where it came from, secrets masked; every mistake has a line."""
+    (shell.folder / "extauthz.toml").write_text(
+        '[settings]\nworkers = 4\n\n[[routes]]\npath = "/a/**"\nresource = "a"\n'
+    )
+    said = shell.json("check-config", EXTAUTHZ_CONFIG="extauthz.toml", EXTAUTHZ_ADMIN_TOKEN="hunter2" * 5)
+    assert said["settings"]["EXTAUTHZ_WORKERS"] == {"value": "4", "source": "file"}
+    assert said["settings"]["EXTAUTHZ_ADMIN_TOKEN"] == {"value": "admin:***", "source": "environment"}
+    assert said["settings"]["EXTAUTHZ_KEY_PEPPER"]["value"] == "p1:***"
+    assert said["settings"]["EXTAUTHZ_ENVOY_PATH_PREFIX"] == {"value": None, "source": "default"}
+    assert [(route["path"], route["resource"], route["cost"]) for route in said["routes"]] == [("/a/**", "a", 1)]
+    text = shell.run("check-config", "--config", "extauthz.toml", EXTAUTHZ_USAGE_LISTEN="127.0.0.1:0")
+    assert re.search(r"^EXTAUTHZ_WORKERS +4 +file$", text.stdout, re.MULTILINE)
+    assert re.search(r"^/a/\*\* +any +any +a:by method +1$", text.stdout, re.MULTILINE)
+    assert text.stderr.startswith("extauthz: note: EXTAUTHZ_USAGE_LISTEN: ")
+    assert PEPPER not in text.stdout
+    wrong = shell.run("check-config", EXTAUTHZ_KEY_PEPPER="hunter2", EXTAUTHZ_WORKERS="0")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert [line.split(":")[:2] for line in wrong.stderr.splitlines()] == [
+        ["extauthz", " EXTAUTHZ_KEY_PEPPER"],
+        ["extauthz", " EXTAUTHZ_WORKERS"],
+    ]
+    assert "hunter2" not in wrong.stderr
+
+
+def test_terminal(shell: Shell) -> None:
+    """On a terminal there are colours and a next step, and however narrow it is, ids and keys are whole."""
+    shell.json("orgs", "create", "acme")
+    created = shell.on_terminal("keys", "create", "acme")
+    (key,) = set(re.findall(r"xa_live_[0-9A-Za-z]{33}", created))
+    assert "\x1b[" in created
+    assert f"  curl -i -H 'Authorization: Bearer {key}' http://127.0.0.1:9001/" in created
+    assert UUID.search(shell.on_terminal("keys", "list", "acme"))

@@ -1,0 +1,115 @@
+"""The schema: how a database comes to it, and who may come too early or too late."""
+
+import asyncio
+
+import psycopg
+import pytest
+from alembic.script import ScriptDirectory
+
+from extauthz.backends.postgres import schema
+from extauthz.backends.postgres.pool import open_pool
+from extauthz.core.errors import StoreUnavailable
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import stopped
+
+TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+FUNCTIONS = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+
+def value(dsn: str, query: str) -> object:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_an_empty_database_is_brought_up_to_date_once(empty_database: str) -> None:
+    """The first upgrade makes the schema and the plan `default`; the second changes nothing; the status says which."""
+    before = await schema.status(empty_database)
+    assert (before.found, before.current) == (None, False)
+    for _ in range(2):
+        after = await schema.upgrade(empty_database)
+        assert (after.found, after.known, after.current) == (schema.KNOWN, schema.KNOWN, True)
+        assert after == await schema.status(empty_database)
+        with psycopg.connect(empty_database) as connection:
+            plans = connection.execute("SELECT name, rate, burst, daily_quota, monthly_quota FROM plans").fetchall()
+        assert plans == [("default", "10/s", 20, 10_000, None)]
+
+
+async def test_two_upgrades_at_once_come_one_after_the_other(empty_database: str) -> None:
+    """Both succeed and the schema is made once: an upgrade waits for another that is under way."""
+    async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as first:
+        await first.execute(f"SELECT pg_advisory_lock({schema._LOCK})".encode())
+        upgrades = [asyncio.create_task(schema.upgrade(empty_database)) for _ in range(2)]
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(value, empty_database, WAITING) != 2:
+                assert not any(upgrade.done() for upgrade in upgrades)
+        assert value(empty_database, TABLES) == 0
+    assert [status.current for status in await asyncio.gather(*upgrades)] == [True, True]
+    assert value(empty_database, "SELECT count(*) FROM plans") == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (None, "the database has no extauthz schema; run: extauthz migrate"),
+        ("0000", f"the schema is at version 0000, this extauthz needs {schema.KNOWN}; run: extauthz migrate"),
+        ("9999", f"the schema is at version 9999, newer than the {schema.KNOWN} this extauthz knows; upgrade extauthz"),
+    ],
+)
+async def test_another_version_is_refused_with_what_mends_it(
+    empty_database: str, version: str | None, words: str
+) -> None:
+    """A service does not work with a schema that it does not know, and says what to do about it."""
+    if version is not None:
+        with psycopg.connect(empty_database) as connection:
+            connection.execute("CREATE TABLE alembic_version (version_num text)")
+            connection.execute("INSERT INTO alembic_version VALUES (%s)", [version])
+    async with open_pool(empty_database, size=1, wait=5, statement_timeout=5) as pool:
+        with pytest.raises(schema.SchemaUnknown) as unknown:
+            await schema.check(pool)
+        assert str(unknown.value) == words
+        assert unknown.value.found == version
+        if version is None or version < schema.KNOWN:  # a running service goes on with a newer one
+            with pytest.raises(StoreUnavailable) as away:
+                await schema.probe(pool)
+            assert (away.value.store, away.value.reason) == ("postgresql", "schema")
+
+
+async def test_a_newer_schema_is_left_alone(database: str) -> None:
+    """`migrate` of an older release does not touch what a newer one has made."""
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(schema.SchemaUnknown, match="upgrade extauthz"):
+        await schema.upgrade(database)
+    assert value(database, "SELECT version_num FROM alembic_version") == "9999"
+
+
+async def test_the_known_schema_is_taken(database: str) -> None:
+    """The version that this code knows is the newest migration, and a database that has it passes."""
+    assert ScriptDirectory(str(schema._MIGRATIONS)).get_current_head() == schema.KNOWN
+    async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
+        await schema.check(pool)
+        await schema.probe(pool)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:
+    """Where something is in the way, all that the migration had done until then is undone, and it can be tried anew."""
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE TABLE api_keys (mine text)")
+    with pytest.raises(schema.MigrationFailed, match='changed nothing: relation "api_keys" already exists'):
+        await schema.upgrade(empty_database)
+    assert (value(empty_database, TABLES), value(empty_database, FUNCTIONS)) == (1, 0)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("DROP TABLE api_keys")
+    assert (await schema.upgrade(empty_database)).current
+
+
+async def test_a_database_that_cannot_be_reached_is_no_schema(postgres_server: Postgres, database: str) -> None:
+    """Without a server, `migrate` and `serve` speak of the server, not of the schema."""
+    with stopped(postgres_server):
+        for attempt in (schema.status(database), schema.upgrade(database)):
+            with pytest.raises(StoreUnavailable) as away:
+                await attempt
+            assert away.value.reason == "connection"

@@ -1,0 +1,208 @@
+"""Keys in real PostgreSQL: found by digest, and what becomes of rows that strangers have touched."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from math import inf
+
+import pytest
+from psycopg.types.json import Jsonb
+
+from extauthz.backends.postgres.keys import PostgresKeys
+from extauthz.backends.postgres.pool import Pool, open_pool
+from extauthz.core.credentials import KeyFormat
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.limits import Rate
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import stopped
+from tests.servers.office import KEY_FORMAT, PEPPERS, Office
+
+NOW = 1_800_000_000.0
+WORD = "sesame"  # stands in every value that makes no sense, and must stand in no error
+
+NONSENSE: list[tuple[str, str, object]] = [
+    ("api_keys", "permissions", Jsonb([WORD])),
+    ("api_keys", "permissions", Jsonb(None)),
+    ("api_keys", "permissions", "[" * 5000 + "]" * 5000),
+    ("api_keys", "permissions", "9" * 5000),
+    ("api_keys", "permissions", Jsonb({"customer": {WORD: True}})),
+    ("api_keys", "permissions", Jsonb({"customer": [[WORD]]})),
+    ("api_keys", "permissions", Jsonb({"customer": [{}]})),
+    ("api_keys", "permissions", Jsonb({f"{WORD} {WORD}": ["read"]})),
+    ("api_keys", "expires_at", "-infinity"),
+    ("api_keys", "expires_at", "4713-01-01 BC"),
+    ("api_keys", "revoked_at", "infinity"),
+    ("organizations", "rate", WORD),
+    ("organizations", "rate", "0"),
+    ("organizations", "burst", -1),
+    ("organizations", "daily_quota", -1),
+    ("organizations", "status", WORD),
+    ("plans", "rate", f"1/{WORD}"),
+    ("plans", "rate", None),
+    ("plans", "burst", 10**18),
+    ("plans", "monthly_quota", 10**13),
+    ("plans", "name", f"{WORD}\r\nx-plan: {WORD}"),
+]
+
+
+NO_QUOTAS = {"daily_quota": None, "monthly_quota": None}
+
+
+async def digests_of(office: Office, organization: str) -> tuple[str, tuple[str, ...]]:
+    """A new key of an organization with a plan of its own: its id and digests."""
+    await office.tenants.create_plan(f"plan of {organization}", {"rate": "5/s", "burst": 5} | NO_QUOTAS)
+    await office.tenants.create_organization(organization, f"plan of {organization}")
+    details, key = await office.new_key(organization)
+    return details.id, KEY_FORMAT.digest(key).digests
+
+
+async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> None:
+    """One read brings the key, its organization and the limits that hold, marked with the time of the read."""
+    details, key = await office.new_key(
+        "acme", permissions={"customer": frozenset({"read"})}, expires_at=datetime(2100, 1, 1, tzinfo=UTC)
+    )
+    await office.tenants.update_organization("acme", {"daily_quota": 7})
+    digests = KEY_FORMAT.digest(key).digests
+    stored = await office.key_store.find(digests, NOW)
+    assert stored is not None
+    assert stored.digest == digests[0]
+    found = stored.key
+    assert (found.id, found.organization_id) == (details.id, details.organization_id)
+    assert found.permissions == {"customer": {"read"}}
+    assert (found.expires_at, found.revoked_at, found.disabled_at) == (4102444800.0, None, None)
+    assert (found.loaded_at, found.tenant.loaded_at) == (NOW, NOW)
+    assert (found.tenant.id, found.tenant.plan, found.tenant.status) == (details.organization_id, "default", "active")
+    assert found.tenant.limits.rate == Rate(10, 1)
+    assert (found.tenant.limits.burst, found.tenant.limits.daily_quota) == (20, 7)
+    assert found.tenant == await office.tenant_store.find(details.organization_id, NOW)
+
+
+async def test_an_unknown_key_is_nothing(office: Office) -> None:
+    """A digest that no row has finds nothing, and is no error."""
+    assert await office.key_store.find(("00" * 32, "ff" * 32), NOW) is None
+
+
+async def test_either_pepper_finds_a_key(office: Office) -> None:
+    """While peppers change, keys made with the one before are found, under the digest that they are stored with."""
+    before = KeyFormat(prefix="xa", env="live", peppers=PEPPERS[1:])
+    await office.tenants.create_organization("acme")
+    old = office.key_service(before)
+    details, key = await old.create("acme", name="old", permissions={}, expires_at=None)
+    digests = KEY_FORMAT.digest(key).digests
+    assert digests[1:] == before.digest(key).digests
+    stored = await office.key_store.find(digests, NOW)
+    assert stored is not None
+    assert (stored.digest, stored.key.id) == (digests[1], details.id)
+
+
+async def test_the_signing_pepper_comes_first(office: Office) -> None:
+    """Where one key is stored with both peppers, the record of the signing one holds."""
+    first, key = await office.new_key("acme")
+    second, _ = await office.new_key("acme")
+    digests = KEY_FORMAT.digest(key).digests
+    await office.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
+    for order, expected in ((digests, first.id), (digests[::-1], second.id)):
+        stored = await office.key_store.find(order, NOW)
+        assert stored is not None
+        assert stored.key.id == expected
+
+
+async def test_an_infinite_expiry_is_none(office: Office) -> None:
+    """PostgreSQL's 'infinity' is a key that never expires, for a check and for a person."""
+    details, key = await office.new_key("acme")
+    await office.sql("UPDATE api_keys SET expires_at = 'infinity'")
+    stored = await office.key_store.find(KEY_FORMAT.digest(key).digests, NOW)
+    assert stored is not None
+    assert stored.key.expires_at is None
+    assert stored.key.admits(inf)
+    listed = await office.keys.list_of("acme")
+    assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in listed] == ["active"]
+    assert await office.keys.show(details.id) == listed[0]
+
+
+async def test_a_time_beyond_pythons_can_be_listed(office: Office) -> None:
+    """A time that only PostgreSQL can hold does not hide an organization's keys from a person."""
+    await office.new_key("acme")
+    for written, status in (("-infinity", "expired"), ("4713-01-01 BC", "expired"), ("20000-01-01", "active")):
+        await office.sql("UPDATE api_keys SET expires_at = %s", written)
+        assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in await office.keys.list_of("acme")] == [status]
+
+
+async def test_a_time_is_shown_as_it_was_given(office: Office, database: str) -> None:
+    """A person sees the expiry to the microsecond, in UTC, whatever the database's own time zone and style."""
+    at = datetime(2100, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+    details, _ = await office.new_key("acme", expires_at=at)
+    assert details.expires_at == at
+    name = database.rpartition("/")[2].replace("%20", " ")
+    await office.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
+    await office.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
+    async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
+        shown = await PostgresKeys(pool).show(details.id)
+    assert (shown.expires_at, shown.to_json()["expires_at"]) == (at, "2100-01-02T03:04:05.678901+00:00")
+
+
+async def test_a_row_that_makes_no_sense_harms_no_other(office: Office, subtests: pytest.Subtests) -> None:
+    """Such a row is corrupt by name, its value is not repeated, and keys of other organizations are as they were."""
+    _, others = await digests_of(office, "umbrella")
+    await office.drop_checks()
+    for number, (table, column, value) in enumerate(NONSENSE):
+        with subtests.test(table=table, column=column, value=str(value)[:40]):
+            name = f"acme {number}"
+            key_id, digests = await digests_of(office, name)
+            row = {"api_keys": key_id, "organizations": name, "plans": f"plan of {name}"}[table]
+            identity = "id::text" if table == "api_keys" else "name"
+            await office.sql(f"UPDATE {table} SET {column} = %s WHERE {identity} = %s", value, row)
+            with pytest.raises(StoreCorrupt, match=f"key {key_id}: ") as corrupt:
+                await office.key_store.find(digests, NOW)
+            assert corrupt.value.store == "postgresql"
+            assert WORD not in str(corrupt.value)
+            assert await office.key_store.find(others, NOW) is not None
+
+
+async def reason_of(dsn: str) -> str:
+    """Why the store is away, for a caller who is patient enough."""
+    async with open_pool(dsn, size=1, wait=0.5, statement_timeout=0.2) as pool:
+        with pytest.raises(StoreUnavailable) as away:
+            await PostgresKeys(pool).find(("00" * 32,), NOW)
+    assert away.value.store == "postgresql"
+    return away.value.reason
+
+
+async def test_a_schema_that_is_not_ours_is_named(database: str, office: Office) -> None:
+    """A table that is not there, and one that we may not read, are told apart from a server that is away."""
+    await office.sql("CREATE ROLE stranger LOGIN")
+    try:
+        assert await reason_of(database.replace("extauthz@", "stranger@")) == "authentication"
+    finally:
+        await office.sql("DROP ROLE stranger")
+    await office.sql("ALTER TABLE api_keys RENAME TO other_keys")
+    assert await reason_of(database) == "schema"
+
+
+async def test_a_server_that_lets_nobody_in_is_away(postgres_server: Postgres, database: str) -> None:
+    """A role that does not exist, a database that is gone and a server that is stopped: no connection."""
+    assert await reason_of(database.replace("extauthz@", "nobody@")) == "connection"
+    assert await reason_of(database + "%20gone") == "connection"
+    with stopped(postgres_server):
+        assert await reason_of(database) == "connection"
+
+
+async def test_a_locked_table_is_a_timeout(database: str, office: Office) -> None:
+    """The server itself ends a statement that takes too long."""
+    async with office.pool.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE api_keys")
+        assert await reason_of(database) == "timeout"
+
+
+async def test_too_many_who_wait_are_turned_away(pool: Pool) -> None:
+    """Once enough callers wait for a connection, further ones are refused at once: busy."""
+    async with AsyncExitStack() as held:
+        for _ in range(pool.max_size):
+            await held.enter_async_context(pool.connection())
+        keys = PostgresKeys(pool)
+        calls = [asyncio.create_task(keys.find(("00" * 32,), NOW)) for _ in range(pool.max_waiting + 1)]
+        done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        (error,) = [call.exception() for call in done]
+        assert isinstance(error, StoreUnavailable)
+        assert error.reason == "busy"
+    assert await asyncio.gather(*waiting) == [None] * pool.max_waiting

@@ -1,0 +1,117 @@
+"""Organizations and plans in real PostgreSQL: what a check reads of them, and what becomes of senseless rows."""
+
+import pytest
+
+from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
+from extauthz.core.limits import Limits, Rate
+from tests.servers.office import NO_LIMITS, Office
+
+NOW = 1_800_000_000.0
+WORD = "sesame"
+
+
+async def test_an_organizations_own_limits_go_before_its_plans(office: Office) -> None:
+    """Each limit comes from the organization where it has one of its own, from the plan where not; 0 is a limit."""
+    await office.tenants.create_plan("gold", {"rate": "5/s", "burst": 50, "daily_quota": 1000, "monthly_quota": None})
+    acme = await office.tenants.create_organization("acme", "gold")
+    steps: list[tuple[dict[str, object], Limits]] = [
+        ({}, Limits(Rate(5, 1), 50, 1000, None)),
+        ({"burst": 9}, Limits(Rate(5, 1), 9, 1000, None)),
+        ({"daily_quota": 0, "monthly_quota": 7}, Limits(Rate(5, 1), 9, 0, 7)),
+        ({"rate": "100/min", "daily_quota": None}, Limits(Rate(100, 60), 9, 1000, 7)),
+        ({"rate": None, "burst": None, "monthly_quota": None}, Limits(Rate(5, 1), 50, 1000, None)),
+    ]
+    for changes, expected in steps:
+        await office.tenants.update_organization("acme", changes)
+        found = await office.tenant_store.find(acme.id, NOW)
+        assert found is not None
+        assert (found.limits, found.loaded_at, found.plan) == (expected, NOW, "gold")
+
+
+async def test_rates_come_back_exactly(office: Office) -> None:
+    """A count and a period are stored as they were given; nothing is rounded on the way."""
+    rates = ["0.001/s", "0.5/s", "10/s", "100/min", "0.01/min", "7/h", "1/d", "0.1/d", "86400000000000/d"]
+    for number, rate in enumerate(rates):
+        plan = await office.tenants.create_plan(f"plan {number}", NO_LIMITS | {"rate": rate, "burst": 1})
+        assert plan.to_json()["rate"] == rate
+        assert (await office.tenants.show_plan(plan.name)).limits.rate == Rate.parse(rate)
+
+
+async def test_an_unknown_organization_is_nothing(office: Office) -> None:
+    """Any text may be asked for: a check finds nothing, a person is told that there is none."""
+    for reference in ("", "nobody", "1' OR '1'='1", "\x01", "x" * 10_000):
+        assert await office.tenant_store.find(reference, NOW) is None
+        with pytest.raises(NotFound, match="no organization has the id or name"):
+            await office.tenant_store.show_organization(reference)
+
+
+@pytest.mark.parametrize("reference", ["nul\x00", "lone \udcff surrogate"])
+async def test_what_postgresql_cannot_hold_is_not_found(office: Office, reference: str) -> None:
+    """Text that no column can hold is a mistake of the person who gave it, not an outage."""
+    await office.tenants.create_organization("acme")
+    for attempt in (
+        office.tenants.show_organization(reference),
+        office.tenants.show_plan(reference),
+        office.tenants.update_organization("acme", {"plan": reference}),
+        office.tenants.create_organization(reference),
+        office.tenants.create_organization("umbrella", reference),
+        office.tenants.create_plan(reference, NO_LIMITS),
+        office.tenants.delete_plan(reference),
+        office.tenants.delete_organization(reference),
+        office.keys.show(reference),
+        office.keys.list_of(reference),
+        office.keys.revoke(reference, last=True),
+        office.keys.create("acme", name=reference, permissions={}, expires_at=None),
+    ):
+        with pytest.raises((NotFound, InvalidInput)):
+            await attempt
+
+
+NONSENSE: list[tuple[str, str, object]] = [
+    ("organizations", "rate", WORD),
+    ("organizations", "burst", 0),
+    ("organizations", "monthly_quota", -5),
+    ("organizations", "status", WORD),
+    ("plans", "rate", WORD),
+    ("plans", "burst", None),
+    ("plans", "name", f"gold\n{WORD}"),
+]
+
+
+async def test_a_row_that_makes_no_sense_harms_no_other(office: Office, subtests: pytest.Subtests) -> None:
+    """Such an organization is corrupt by name, its value is not repeated, and the others are as they were."""
+    umbrella = await office.tenants.create_organization("umbrella")
+    await office.drop_checks()
+    for number, (table, column, value) in enumerate(NONSENSE):
+        with subtests.test(table=table, column=column, value=value):
+            name = f"acme {number}"
+            await office.tenants.create_plan(name, NO_LIMITS | {"rate": "5/s", "burst": 5})
+            acme = await office.tenants.create_organization(name, name)
+            await office.sql(f"UPDATE {table} SET {column} = %s WHERE name = %s", value, name)
+            with pytest.raises(StoreCorrupt, match=f"organization {acme.id}: ") as corrupt:
+                await office.tenant_store.find(acme.id, NOW)
+            assert WORD not in str(corrupt.value)
+            assert await office.tenant_store.find(umbrella.id, NOW) is not None
+
+
+async def test_an_override_that_fits_no_plan_is_corrupt(office: Office) -> None:
+    """A stranger may give an organization a rate where its plan has no bucket; that organization alone is refused."""
+    await office.tenants.create_plan("free", NO_LIMITS)
+    acme = await office.tenants.create_organization("acme", "free")
+    assert (await office.tenant_store.find(acme.id, NOW)) is not None
+    await office.sql("UPDATE organizations SET rate = '1/s'")
+    with pytest.raises(StoreCorrupt, match="rate and burst go together"):
+        await office.tenant_store.find(acme.id, NOW)
+
+
+async def test_the_database_has_the_last_word(office: Office) -> None:
+    """What our own checks let through and the database refuses is told in words."""
+    acme = await office.tenants.create_organization("acme")
+    with pytest.raises(InvalidInput, match="rate and burst go together: give both"):
+        await office.tenant_store.create_plan("gold", Limits(burst=5))
+    with pytest.raises(Conflict, match="that name is taken"):
+        await office.tenant_store.create_plan("default", Limits())
+    await office.new_key("acme")
+    digests = await office.tenant_store.delete_organization(acme.id)
+    assert len(digests) == 1
+    assert await office.key_store.find(digests, NOW) is None

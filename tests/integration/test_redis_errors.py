@@ -1,0 +1,116 @@
+"""Redis that is gone, silent, full or closed to us: one word each, and nothing that anybody could misuse."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from extauthz.backends.redis.records import RedisKeyCache
+from extauthz.backends.redis.topology import connect
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.keys import ApiKey
+from extauthz.core.limits import Limits
+from extauthz.core.tenants import Tenant
+from extauthz.demo.redis import Redis as Server
+from tests.servers.fixtures import paused, stopped
+
+NOW = 1_800_000_000.0
+DIGEST = "ab" * 32
+WORD = "sesame"
+KEY = ApiKey("k1", "acme", {}, None, None, None, NOW, Tenant("acme", "gold", "active", Limits(), NOW))
+
+
+async def reason_of(client: Redis) -> str:
+    """Why the store is away, for all three calls of a cache."""
+    keys = RedisKeyCache(client, ttl=120)
+    reasons = set()
+    for call in (keys.get([DIGEST], NOW), keys.put(DIGEST, KEY, NOW), keys.drop([DIGEST])):
+        with pytest.raises(StoreUnavailable) as away:
+            await call
+        assert away.value.store == "redis"
+        reasons.add(away.value.reason)
+    (reason,) = reasons
+    return reason
+
+
+@asynccontextmanager
+async def with_password(redis: Redis) -> AsyncIterator[None]:
+    await redis.config_set("requirepass", WORD)
+    try:
+        yield
+    finally:
+        await redis.config_set("requirepass", "")
+
+
+async def test_a_server_that_is_gone_or_hangs_is_away(redis_server: Server, redis_url: str) -> None:
+    """Stopped, hanging, and nobody at that address: one word each, also on connections that were open."""
+    async with connect(redis_url, patience=0.05) as client:
+        await client.ping()
+        with paused(redis_server):
+            assert await reason_of(client) == "timeout"
+        await client.ping()
+        with stopped(redis_server):
+            assert await reason_of(client) == "connection"
+        await client.ping()
+
+
+async def test_a_server_that_refuses_us_is_away(redis: Redis, redis_url: str) -> None:
+    """A wrong password, none, too few rights, a full memory: one word each, and never the password."""
+    wrong = redis_url.replace("redis://", f"redis://:{WORD}x@")
+    async with with_password(redis):
+        for url in (redis_url, wrong):
+            async with connect(url, patience=5) as client:
+                assert await reason_of(client) == "authentication"
+                with pytest.raises(StoreUnavailable) as away:
+                    await RedisKeyCache(client, ttl=120).get([DIGEST], NOW)
+                assert WORD not in str(away.value) + repr(away.value.__cause__)
+    await redis.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "SETUSER", "reader", "on", "nopass", "+ping", "+hello", "~nothing"
+    )
+    async with connect(redis_url.replace("redis://", "redis://reader:x@"), patience=5) as client:
+        assert await reason_of(client) == "authentication"
+    await redis.execute_command(  # type: ignore[no-untyped-call]
+        "ACL", "DELUSER", "reader"
+    )
+
+
+async def test_a_full_memory_is_named(redis: Redis) -> None:
+    """Where Redis may not evict and cannot take more, reads go on and writes say `memory`."""
+    await redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable) as away:
+            await RedisKeyCache(redis, ttl=120).put(DIGEST, KEY, NOW)
+        assert away.value.reason == "memory"
+        assert await RedisKeyCache(redis, ttl=120).get([DIGEST], NOW) is None
+    finally:
+        await redis.config_set("maxmemory", "0")
+
+
+async def test_a_replica_is_read_only(redis: Redis, redis_server: Server) -> None:
+    """After a failover the old server, now a replica, refuses writes: `readonly`."""
+    await redis.execute_command(  # type: ignore[no-untyped-call]
+        "REPLICAOF", "127.0.0.1", "1"
+    )
+    try:
+        with pytest.raises(StoreUnavailable) as away:
+            await RedisKeyCache(redis, ttl=120).put(DIGEST, KEY, NOW)
+        assert away.value.reason == "readonly"
+    finally:
+        await redis.execute_command(  # type: ignore[no-untyped-call]
+            "REPLICAOF", "NO", "ONE"
+        )
+
+
+async def test_when_all_connections_are_taken_we_are_busy(redis_url: str) -> None:
+    """Our own crowd is told apart from a server that is away."""
+    async with connect(redis_url, patience=5) as client:
+        pool = client.connection_pool
+        held = [
+            await pool.get_connection()  # type: ignore[no-untyped-call]
+            for _ in range(pool.max_connections)
+        ]
+        assert await reason_of(client) == "busy"
+        for connection in held:
+            await pool.release(connection)
+        assert await RedisKeyCache(client, ttl=120).get([DIGEST], NOW) is None

@@ -1,0 +1,156 @@
+"""The one connection of all checks: how it logs in, keeps answers apart and comes back, on a real server."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis import exceptions
+
+from extauthz.backends.redis.link import Link, linked
+from extauthz.core.errors import StoreUnavailable
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.redis import Redis as Server
+
+TLS = Path(__file__).parents[1] / "servers" / "tls"
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Server]:
+    """A server with a password."""
+    with temporary_folder("extauthz test ") as folder, Server(folder / "redis", durable=True) as server:
+        yield server
+
+
+async def reason_of(link: Link) -> str:
+    with pytest.raises(StoreUnavailable) as away:
+        await link.probe()
+    return away.value.reason
+
+
+async def test_it_logs_in(locked: Server) -> None:
+    """Password, user and database of the address are used, as the client library would use them."""
+    _, _, password = locked.redis_url.rpartition("@")[0].rpartition(":")
+    where = f"127.0.0.1:{locked.port}"
+    for url in (
+        f"redis://:{password}@{where}/3",
+        f"redis://default:{password}@{where}/3",
+        f"redis://{where}/3?password={password}",
+    ):
+        async with linked(url) as link:
+            await link.probe()
+            assert b" db=3 " in await link.execute_command("CLIENT", "INFO")
+
+
+async def test_who_may_not_enter_is_told_so(locked: Server) -> None:
+    """A wrong password, and none, is named as what it is; the password stands in no words of it."""
+    for url in (f"redis://:sesame@127.0.0.1:{locked.port}/0", f"redis://127.0.0.1:{locked.port}/0"):
+        async with linked(url) as link:
+            assert await reason_of(link) == "authentication"
+            with pytest.raises(exceptions.RedisError) as refusal:
+                await link.execute_command("GET", "a")
+            assert "sesame" not in str(refusal.value)
+
+
+async def test_each_gets_its_own_answer(redis_url: str) -> None:
+    """A thousand commands of one turn go out together; answers and refusals come to those who asked."""
+    async with linked(redis_url) as link:
+        asked = [
+            link.execute_command("ECHO", number) if number % 3 else link.execute_command("EVALSHA", "0" * 40, 0)
+            for number in range(1000)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for number, answer in enumerate(answers):
+            assert isinstance(answer, exceptions.NoScriptError) if number % 3 == 0 else answer == b"%d" % number
+        clients = await link.execute_command("CLIENT", "LIST")
+        assert clients.count(b"\n") == 1
+
+
+async def test_a_long_answer_comes_whole(redis_url: str) -> None:
+    """Answers that arrive in many pieces are put together."""
+    async with linked(redis_url) as link:
+        await link.execute_command("SET", "long", b"x" * 5_000_000)
+        first, second = await asyncio.gather(link.execute_command("GET", "long"), link.execute_command("ECHO", "next"))
+        assert (len(first), second) == (5_000_000, b"next")
+
+
+async def test_first_callers_share_one_connection_and_its_failure(redis_server: Server, redis_url: str) -> None:
+    """Whoever asks while the connection opens waits for the same one; when it cannot be had, all are told."""
+    async with linked(redis_url) as link:
+        redis_server.stop()
+        try:
+            outcomes = await asyncio.gather(*(link.execute_command("PING") for _ in range(10)), return_exceptions=True)
+        finally:
+            redis_server.start()
+        assert {type(outcome) for outcome in outcomes} == {ConnectionRefusedError}
+        assert await asyncio.gather(*(link.execute_command("PING") for _ in range(10))) == [b"PONG"] * 10
+
+
+async def test_a_server_that_restarts_is_found_again(redis_server: Server, redis_url: str) -> None:
+    """The next command after a restart opens a new connection."""
+    async with linked(redis_url) as link:
+        await link.probe()
+        await asyncio.to_thread(redis_server.stop)  # our loop goes on, and hears of the end
+        await asyncio.to_thread(redis_server.start)
+        await link.probe()
+
+
+async def test_over_tls(redis_server: Server) -> None:
+    """`rediss://` checks the server's certificate, and talks only to one that it knows."""
+    async with tls_before(redis_server.port) as port:
+        async with linked(f"rediss://localhost:{port}/0?ssl_ca_certs={TLS / 'cert.pem'}") as link:
+            await link.probe()
+        async with linked(f"rediss://localhost:{port}/0") as stranger:
+            assert await reason_of(stranger) == "connection"
+
+
+async def test_by_a_unix_socket(tmp_path: Path, redis_server: Server) -> None:
+    """`unix://` reaches a server on this machine."""
+    path = Path("/tmp") / f"extauthz-{redis_server.port}.sock" if len(str(tmp_path)) > 80 else tmp_path / "redis.sock"
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await join(reader, writer, redis_server.port)
+
+    server = await asyncio.start_unix_server(pipe, path)
+    try:
+        async with linked(f"unix://{path}?db=2") as link:
+            await link.probe()
+            assert b" db=2 " in await link.execute_command("CLIENT", "INFO")
+    finally:
+        server.close()
+        path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def tls_before(port: int) -> AsyncIterator[int]:
+    """The port of a door with TLS in front of another port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await join(reader, writer, port)
+
+    server = await asyncio.start_server(pipe, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+    """Hands on what comes, both ways, until either side ends."""
+    there, back = await asyncio.open_connection("127.0.0.1", port)
+
+    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                sink.write(data)
+                await sink.drain()
+        except (ConnectionError, ssl.SSLError):
+            pass
+        finally:
+            sink.close()
+
+    await asyncio.gather(copy(reader, back), copy(there, writer))

@@ -1,0 +1,247 @@
+"""Redis that hangs, crawls, breaks off, refuses or lies: what a guard makes of it, over the wire, on a real server."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+from redis.asyncio import Redis
+
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import CALLS_AT_ONCE, Link, linked
+from extauthz.backends.redis.records import RedisKeyCache
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.keys import ApiKey
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.ports import REDIS
+from extauthz.core.spend import Spend, Spent, plan
+from extauthz.core.tenants import Tenant
+from extauthz.demo.redis import Redis as Server
+from extauthz.service.guard import Guard, Terms
+from tests.servers.fixtures import keep_our_loop_busy
+from tests.servers.hurting_proxy import HurtingProxy
+from tests.servers.office import text
+from tests.servers.witness import Witness
+
+TIMEOUT = 0.1
+SLACK = 0.4  # seconds that a busy machine may add
+FAR = 10.0
+LIMITS = Limits(Rate(1000, 1), 1000, 10_000, None)
+TENANT = Tenant("acme", "gold", "active", LIMITS, 1_800_000_000.0)
+DIGESTS = ("ab" * 32,)
+
+
+class GuardedRedis:
+    """Limits and keys in Redis, behind a proxy that hurts and a guard that waits as the service does."""
+
+    def __init__(self, client: Link, direct: Redis, proxy: HurtingProxy) -> None:
+        self.proxy = proxy
+        self.direct = direct
+        self.witness = Witness()
+        self.limits = RedisLimits(client)
+        self.keys = RedisKeyCache(client, ttl=120)
+        self.guard = Guard(
+            REDIS,
+            terms=Terms(TIMEOUT, places=CALLS_AT_ONCE, cancel=True),
+            probe=client.probe,
+            observer=self.witness,
+        )
+
+    async def spend(self) -> Spent:
+        """One token of a tenant with plenty."""
+        asked = plan(LIMITS, 1, time.time())
+        assert isinstance(asked, Spend)
+        return await self.guard.run(lambda: self.limits.spend("acme", asked), time.monotonic() + FAR)
+
+    async def refused(self) -> tuple[str, float]:
+        """Why a spend could not be made, and how many seconds that took."""
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable) as away:
+            await self.spend()
+        return away.value.reason, time.monotonic() - begun
+
+    async def charged(self) -> int:
+        """How much was taken, as Redis itself says."""
+        fields = await self.direct.hgetall("tenant_limits:{acme}")
+        return sum(int(value) for name, value in fields.items() if text(name).startswith("d:"))
+
+    async def back(self) -> None:
+        """Waits until the guard knows that the store is back."""
+        await self.witness.until(lambda: self.guard.up)
+
+
+@pytest.fixture
+async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRedis]:
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(HurtingProxy("127.0.0.1", redis_server.port))
+        client = await stack.enter_async_context(linked(f"redis://127.0.0.1:{proxy.port}/0"))
+        guarded = GuardedRedis(client, redis, proxy)
+        stack.push_async_callback(guarded.guard.close)
+        await guarded.guard.start()
+        assert (await guarded.spend()).used[0] == 1
+        guarded.witness.forget()
+        yield guarded
+
+
+async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> None:
+    """One caller waits its time; the next are refused at once; what was sent is charged once; it comes back alone."""
+    guarded.proxy.swallow = True
+    reason, seconds = await guarded.refused()
+    assert reason == "timeout"
+    assert TIMEOUT <= seconds < TIMEOUT + SLACK
+    for _ in range(20):
+        reason, seconds = await guarded.refused()
+        assert reason == "down"
+        assert seconds < TIMEOUT
+    assert guarded.witness.changes == [(REDIS, False, "timeout")]
+    assert await guarded.charged() == 2
+    guarded.proxy.swallow = False
+    await guarded.back()
+    assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
+    assert (await guarded.spend()).used[0] == 3
+
+
+async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: GuardedRedis) -> None:
+    """A script whose answer is late has run: it is not sent a second time, and its answer is nobody else's."""
+    await asyncio.gather(*(guarded.spend() for _ in range(10)))
+    guarded.proxy.delay = 3 * TIMEOUT
+    reasons = {reason for reason, _ in await asyncio.gather(*(guarded.refused() for _ in range(10)))}
+    assert reasons == {"timeout"}
+    guarded.proxy.delay = 0
+    await guarded.back()
+    charged = await guarded.charged()
+    assert charged == 21
+    for number in range(1, 30):
+        assert (await guarded.spend()).used[0] == charged + number
+    assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
+
+
+async def test_fifty_milliseconds_are_borne_where_there_is_time(guarded: GuardedRedis) -> None:
+    """Slow is not away: an answer within the time limit is taken."""
+    guarded.proxy.delay = 0.05
+    assert [(await guarded.spend()).used[0] for _ in range(3)] == [2, 3, 4]
+    assert guarded.witness.failures == []
+
+
+async def test_a_connection_cut_in_the_middle_charges_once(guarded: GuardedRedis) -> None:
+    """The script has run, its answer is lost: away, at once, and never sent again."""
+    guarded.proxy.swallow = True
+    call = asyncio.create_task(guarded.refused())
+    await guarded.proxy.swallowed.wait()
+    guarded.proxy.cut()
+    reason, seconds = await call
+    assert reason == "connection"
+    assert seconds < TIMEOUT
+    guarded.proxy.swallow = False
+    await guarded.back()
+    assert await guarded.charged() == 2
+    assert (await guarded.spend()).used[0] == 3
+
+
+async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedis) -> None:
+    """A connection that ended while nobody used it is replaced; if that is seen too late, at most one is charged."""
+    for _ in range(5):
+        before = await guarded.charged()
+        guarded.proxy.cut()
+        try:
+            await guarded.spend()
+        except StoreUnavailable:
+            await guarded.back()
+        assert await guarded.charged() <= before + 1
+    assert (await guarded.spend()).used[0] == await guarded.charged()
+
+
+async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> None:
+    """Where nobody listens nobody waits, and when somebody listens again it is noticed."""
+    await guarded.proxy.refuse()
+    reason, seconds = await guarded.refused()
+    assert reason == "connection"
+    assert seconds < TIMEOUT
+    await guarded.proxy.accept()
+    await guarded.back()
+    assert (await guarded.spend()).used[0] == 2
+
+
+STRAYS = [
+    b"+OK\r\n",
+    b":424242\r\n",
+    b"$-1\r\n",
+    b"$6\r\nsesame\r\n",
+    b"-ERR sesame\r\n",
+    b"*8\r\n:0\r\n:1\r\n:424242\r\n:0\r\n:424242\r\n:2\r\n:424242\r\n:2\r\n",
+    b"*8\r\n:0\r\n:1\r\n",
+    b"$1000\r\nsesame",
+    b">2\r\n+invalidate\r\n*0\r\n",
+    b"\r\n",
+    b"\x00\xff sesame",
+    b"+PONG\r\n" * 50,
+]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+async def test_stray_bytes_are_never_an_answer(guarded: GuardedRedis, stray: bytes) -> None:
+    """What arrives unasked on an idle connection is thrown away with it: the next answer is the right one, or none."""
+    guarded.proxy.inject(stray)
+    before = await guarded.charged()  # takes longer than the stray
+    try:
+        assert (await guarded.spend()).used[0] == before + 1
+    except StoreUnavailable:
+        await guarded.back()
+    charged = await guarded.charged()
+    assert charged <= before + 1
+    for number in range(1, 4):
+        assert (await guarded.spend()).used[0] == charged + number
+
+
+async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
+    """A forged record of another key on an idle connection is not taken for the record that was asked for."""
+    key = ApiKey("k1", "acme", {"*": frozenset({"read"})}, None, None, None, TENANT.loaded_at, TENANT)
+    record = json.dumps(key.to_record() | {"hash": "00" * 32}).encode()
+    guarded.proxy.inject(b"$%d\r\n%s\r\n" % (len(record), record))
+    await guarded.charged()  # the stray is there before anybody asks
+    for _ in range(3):
+        try:
+            found = await guarded.guard.run(lambda: guarded.keys.get(DIGESTS, TENANT.loaded_at), time.monotonic() + FAR)
+        except StoreUnavailable:
+            await guarded.back()
+        else:
+            assert found is None
+
+
+async def test_an_answer_to_somebody_who_left_is_nobody_elses(guarded: GuardedRedis) -> None:
+    """Callers that are cancelled in the middle, however often, leave no answer behind for others."""
+    for _ in range(10):
+        calls = [asyncio.create_task(guarded.spend()) for _ in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+    used = [(await guarded.spend()).used[0] for _ in range(5)]
+    assert used == list(range(used[0], used[0] + 5))
+    assert used[-1] == await guarded.charged()
+    assert guarded.witness.failures == []
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> None:
+    """While our loop was blocked the answer has come, or could not even be asked for: neither is an outage."""
+    redis = Link(redis_url)
+    witness = Witness()
+    terms = Terms(0.025, places=CALLS_AT_ONCE, cancel=True)
+    guard = Guard(REDIS, terms=terms, probe=redis.probe, observer=witness)
+    await guard.start()
+    asked = plan(LIMITS, 1, time.time())
+    assert isinstance(asked, Spend)
+    limits = RedisLimits(redis)
+    await limits.spend("acme", asked)
+    witness.forget()
+    blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
+    spent = await guard.run(lambda: limits.spend("acme", asked), time.monotonic() + FAR)
+    await blocking
+    assert spent.used[0] == 2
+    assert (witness.failures, witness.changes) == ([], [])
+    await guard.close()
+    await redis.close()

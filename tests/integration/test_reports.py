@@ -1,0 +1,207 @@
+"""What operators see: `/livez`, `/readyz` and `/metrics`, counted for real while real requests are answered."""
+
+import json
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from extauthz.backends.postgres import schema
+from extauthz.core.reason import Reason
+from extauthz.demo.postgres import Postgres
+from extauthz.demo.redis import Redis as Server
+from tests.servers.fixtures import stopped
+from tests.servers.office import NO_LIMITS, Office, text
+from tests.servers.raw_http import Answer, ask
+from tests.servers.serving import LISTENERS, PATIENT, Serving, question, serving
+
+SIX = (
+    "redis_down_events",
+    "rate_limiter_rejections",
+    "daily_quota_hits",
+    "token_bucket_consumed",
+    "tenant_quota_cache_hits",
+    "tenant_quota_cache_misses",
+)
+
+
+async def get(service: Serving, path: str) -> Answer:
+    return await ask(service.ports["admin"], f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+
+
+async def readiness(service: Serving) -> tuple[int, dict[str, str]]:
+    answer = await get(service, "/readyz")
+    assert answer["content-type"].startswith("application/json")
+    return answer.status, json.loads(answer.body)
+
+
+async def scraped(service: Serving) -> dict[str, float]:
+    """Every sample as `name` or `name{label=value,…}`."""
+    answer = await get(service, "/metrics")
+    assert answer.status == 200
+    assert answer["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return {
+        sample.name + "".join(f",{name}={value}" for name, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+def decisions(listener: str, **counts: int) -> dict[str, float]:
+    """The samples of a listener's decisions: as many as are named, none of the others."""
+    return {
+        f"extauthz_decisions_total,decision={reason},dialect={listener}": counts.get(reason.value, 0)
+        for reason in Reason
+    }
+
+
+async def test_everything_starts_at_zero(database: str, redis_url: str) -> None:
+    """Before the first request each of the six names and each decision is there, at 0: no rate misses the first."""
+    async with serving(database, redis_url, **PATIENT) as service:
+        samples = await scraped(service)
+    for name in SIX:
+        assert samples[f"{name}_total"] == 0
+    for listener in LISTENERS:
+        assert samples.items() >= decisions(listener).items()
+        assert samples[f"extauthz_decision_duration_seconds_count,dialect={listener}"] == 0
+    assert samples["extauthz_degraded,store=redis"] == samples["extauthz_degraded,store=postgresql"] == 0
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_what_is_decided_is_counted(database: str, redis_url: str, office: Office, listener: str) -> None:
+    """The metrics say after a few requests exactly what was answered to them."""
+    await office.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 3, "daily_quota": 100})
+    await office.tenants.create_plan("daily", NO_LIMITS | {"daily_quota": 1})
+    for plan in ("small", "daily"):
+        await office.tenants.create_organization(plan, plan)
+    _, small = await office.new_key("small")
+    _, daily = await office.new_key("daily")
+    asked: list[tuple[str, str | None]] = [
+        *[("/a", small)] * 5,
+        *[("/a", daily)] * 2,
+        *[("/a", None), ("/a//b", small), ("/a", "xa_live_unknown")],
+    ]
+    async with serving(database, redis_url, **PATIENT) as service:
+        answers = [await ask(service.ports[listener], question(listener, path, key=key)) for path, key in asked]
+        samples = await scraped(service)
+    assert [answer.decision for answer in answers] == [
+        *["allow"] * 3,
+        *["rate_limited"] * 2,
+        *["allow", "daily_quota_exceeded", "no_credentials", "path_ambiguous", "invalid_credentials"],
+    ]
+    expected = decisions(
+        listener,
+        allow=4,
+        rate_limited=2,
+        daily_quota_exceeded=1,
+        no_credentials=1,
+        path_ambiguous=1,
+        invalid_credentials=1,
+    )
+    for other in LISTENERS:
+        assert samples.items() >= (expected if other == listener else decisions(other)).items()
+    assert samples[f"extauthz_decision_duration_seconds_count,dialect={listener}"] == len(asked)
+    assert samples[f"extauthz_decision_duration_seconds_bucket,dialect={listener},le=+Inf"] == len(asked)
+    assert [samples[f"{name}_total"] for name in SIX] == [0, 3, 1, 3, 5, 0]
+    assert samples["extauthz_api_key_cache_hits_total,layer=redis"] == 5
+    assert samples["extauthz_api_key_cache_misses_total"] == 2
+    assert not [name for name in samples if name.startswith("extauthz_store_errors_total")]
+
+
+async def test_a_senseless_record_is_counted_and_replaced(
+    database: str, redis_url: str, office: Office, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A cache entry that makes no sense is a miss: PostgreSQL is read, the entry overwritten, the harm counted."""
+    details, key = await office.new_key("acme")
+    async with serving(database, redis_url, **PATIENT) as service:
+        assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
+        (name,) = await office.redis.keys("api_key_cache:*")
+        (tenant,) = await office.redis.keys("tenant_quota_cache:*")
+        for corrupt in (b"{sesame", b'["sesame"]', b""):
+            await office.redis.set(name, corrupt)
+            await office.redis.set(tenant, corrupt)
+            assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
+            assert json.loads(text(await office.redis.get(name)))["id"] == details.id
+        samples = await scraped(service)
+    assert samples["extauthz_store_errors_total,reason=corrupt,store=redis"] == 3
+    assert "sesame" not in "".join(capfd.readouterr())
+
+
+async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: str, office: Office) -> None:
+    """A row of PostgreSQL that makes no sense is that key's affair: the others pass, nothing is away."""
+    details, key = await office.new_key("acme")
+    _, other = await office.new_key("umbrella")
+    await office.drop_checks()
+    await office.sql("UPDATE api_keys SET permissions = '[1]' WHERE id::text = %s", details.id)
+    async with serving(database, redis_url, **PATIENT) as service:
+        for listener in LISTENERS:
+            refused = await ask(service.ports[listener], question(listener, key=key))
+            unknown = await ask(service.ports[listener], question(listener, key="unknown" * 5))
+            assert refused.decision == "invalid_credentials"
+            assert (refused.status, refused.body, refused["www-authenticate"]) == (
+                *(unknown.status, unknown.body, unknown["www-authenticate"]),
+            )
+            assert (await ask(service.ports[listener], question(listener, key=other))).decision == "allow"
+        assert (await readiness(service))[1] == {"status": "ready", "postgresql": "ok", "redis": "ok"}
+        samples = await scraped(service)
+    assert samples["extauthz_store_errors_total,reason=corrupt,store=postgresql"] == len(LISTENERS)
+
+
+async def test_the_process_lives_whatever_its_stores_do() -> None:
+    """`/livez` answers without any store: an outage elsewhere restarts nobody; `/readyz` says what is missing."""
+    async with serving("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1/0") as service:
+        assert (await get(service, "/livez")).status == 200
+        status, stores = await readiness(service)
+        assert (status, stores["status"]) == (503, "not ready")
+        assert stores["redis"] == "connection"
+        assert stores["postgresql"] in {"connection", "timeout"}
+        samples = await scraped(service)
+        assert samples["extauthz_degraded,store=redis"] == samples["extauthz_degraded,store=postgresql"] == 1
+        assert samples["redis_down_events_total"] == 0
+        answer = await ask(service.ports["envoy"], question("envoy", key="a" * 40))
+        assert (answer.status, answer.decision, answer["retry-after"]) == (503, "authentication_unavailable", "1")
+
+
+async def test_ready_once_both_stores_were_seen(
+    empty_database: str, redis_url: str, redis_server: Server, postgres_server: Postgres
+) -> None:
+    """PostgreSQL, its schema and Redis may come in any order after the start; then it is ready, and stays so."""
+    async with AsyncExitStack() as stack:
+        with stopped(postgres_server):
+            with stopped(redis_server):
+                service = await stack.enter_async_context(serving(empty_database, redis_url))
+                assert (await readiness(service))[0] == 503
+            await until(service, 503, redis="ok")
+        await until(service, 503, redis="ok", postgresql="schema")
+        await schema.upgrade(empty_database)
+        await until(service, 200, redis="ok", postgresql="ok")
+        with stopped(redis_server):
+            answer = await ask(service.ports["nginx"], question("nginx", key="a" * 40))
+            assert answer.decision == "invalid_credentials"
+            status, stores = await readiness(service)
+            assert (status, stores["status"]) == (200, "ready")
+            assert stores["redis"] != "ok"
+        service.health.draining = True
+        assert (await readiness(service))[0] == 503
+        assert (await ask(service.ports["nginx"], question("nginx")))["connection"] == "close"
+
+
+async def until(service: Serving, status: int, **stores: str) -> None:
+    """Asks `/readyz` until it says so; fails after ten seconds."""
+    deadline = time.monotonic() + 10
+    while True:
+        now = await readiness(service)
+        if now[0] == status and now[1].items() >= stores.items():
+            return
+        assert time.monotonic() < deadline, now
+
+
+async def test_the_private_listener_is_no_check_listener(database: str, redis_url: str) -> None:
+    """Unknown paths and methods of the private listener are errors there, never decisions."""
+    async with serving(database, redis_url) as service:
+        assert (await get(service, "/")).status == 404
+        for path in ("/livez", "/readyz", "/metrics"):
+            refused = await ask(service.ports["admin"], f"POST {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert refused.status == 405
+            assert not refused.decision

@@ -1,0 +1,75 @@
+"""The whole service inside the test's own event loop, on free ports, and questions as each family of proxies asks."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from extauthz import wiring
+from extauthz.config import load
+from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.service.health import Health
+from extauthz.telemetry.metrics import Metrics
+from tests.servers.office import PEPPERS
+from tests.servers.raw_http import Answer
+
+PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)
+LISTENERS = ("envoy", "nginx", "forward")
+PATIENT = {"EXTAUTHZ_DEADLINE_MS": "5000", "EXTAUTHZ_REDIS_TIMEOUT_MS": "2000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "2000"}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running service; `ports` by the listener's name."""
+
+    ports: dict[str, int]
+    health: Health
+    metrics: Metrics
+
+    def value(self, name: str, **labels: str) -> float:
+        """What a metric says now; 0 where it has not been counted yet."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def serving(database: str, redis_url: str, **environment: str) -> AsyncIterator[Serving]:
+    """Runs the service; `environment` is further settings by their names in the environment."""
+    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.ADMIN)}
+    given = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
+    settings = load(given | ports | environment, None)
+    sockets = wiring.bind_all(settings)
+    async with wiring.running(settings, sockets) as running:
+        ports_by_name = {name: sock.getsockname()[1] for name, sock in sockets.items()}
+        yield Serving(ports_by_name, running.health, running.metrics)
+
+
+def question(
+    listener: str, path: str | bytes = "/", *, key: str | None = None, method: str = "GET", more: bytes = b""
+) -> bytes:
+    """What a proxy of that family sends for a request; `more` is further header lines."""
+    raw = path.encode() if isinstance(path, str) else path
+    verb = method.encode()
+    target, told = {
+        "envoy": (raw, b""),
+        "nginx": (b"/check", b"X-Original-Method: " + verb + b"\r\nX-Original-URI: " + raw + b"\r\n"),
+        "forward": (b"/", b"X-Forwarded-Method: " + verb + b"\r\nX-Forwarded-Uri: " + raw + b"\r\n"),
+    }[listener]
+    head = (verb if listener == "envoy" else b"GET") + b" " + target + b" HTTP/1.1\r\nHost: api.example.com\r\n"
+    credential = b"" if key is None else b"Authorization: Bearer " + key.encode() + b"\r\n"
+    return head + told + credential + more + b"\r\n"
+
+
+def check_form(answer: Answer, listener: str) -> None:
+    """Asserts what every answer of a listener owes to its proxy."""
+    reason = Reason(answer.decision)
+    assert answer["cache-control"] == "no-store"
+    assert answer["server"] == "extauthz"
+    assert answer["content-length"] == str(len(answer.body))
+    assert len([name for name, _ in answer.headers if name == "date"]) == 1
+    if listener == "nginx":
+        assert answer.status in (200, 401, 403, 503)
+        assert answer.body == b""
+    else:
+        assert answer.status == OUTCOMES[reason].status
+    if reason is not Reason.ALLOW:
+        assert answer["x-extauthz-code"]
+        assert not answer["x-organization-id"]

@@ -1,0 +1,49 @@
+"""An observer that remembers what it was told, and can be waited for."""
+
+import asyncio
+from collections.abc import Callable
+
+from extauthz.core.decision import Decision
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.ports import Cache, Store
+
+
+class Witness:
+    """`failures` and `changes` in the order in which they were told."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[Store, str]] = []
+        self.changes: list[tuple[Store, bool, str]] = []
+        self.corrupt: list[StoreCorrupt] = []
+        self._told = asyncio.Event()
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Returns when `happened` is true after something was told; TimeoutError after so many seconds."""
+        async with asyncio.timeout(seconds):
+            while not happened():
+                self._told.clear()
+                await self._told.wait()
+
+    def forget(self) -> None:
+        """Begins anew."""
+        self.failures.clear()
+        self.changes.clear()
+        self.corrupt.clear()
+
+    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:  # noqa: ARG002 - only told
+        self._told.set()
+
+    def cache_read(self, cache: Cache, *, hit: bool) -> None:  # noqa: ARG002 - only told
+        self._told.set()
+
+    def store_failed(self, store: Store, reason: str) -> None:
+        self.failures.append((store, reason))
+        self._told.set()
+
+    def record_corrupt(self, error: StoreCorrupt) -> None:
+        self.corrupt.append(error)
+        self._told.set()
+
+    def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
+        self.changes.append((store, up, reason))
+        self._told.set()
