@@ -1,0 +1,70 @@
+"""One whole stack for each process of tests: real PostgreSQL, Redis, extauthz, upstream, Envoy and nginx."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from extauthz import management
+from extauthz.core.permissions import FULL_ACCESS
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.stack import Proxy, Stack
+from tests.e2e.site import PATIENT, ROUTES, Customer, Site, issue
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    """Ends with a look for keys in everything that was written."""
+    environ = {"EXTAUTHZ_CONFIG": str(ROUTES), **PATIENT}
+    with (
+        temporary_folder("extauthz test ") as folder,
+        Stack(folder, usual_ports=False, environ=environ) as stack,
+    ):
+        site = Site(stack)
+        yield site
+        site.check_secrets()
+
+
+@pytest.fixture(params=["envoy", "nginx"])
+def proxy(site: Site, request: pytest.FixtureRequest) -> Proxy:
+    """Each of the two."""
+    return {proxy.name: proxy for proxy in site.stack.proxies}[request.param]
+
+
+@pytest.fixture(scope="session")
+def customer(site: Site) -> Customer:
+    """Somebody who may do everything, without any limit."""
+    return site.customer()
+
+
+@pytest.fixture(scope="session")
+def reader(site: Site) -> Customer:
+    """Somebody who may read customers and nothing else."""
+    return site.customer(permissions={"customer": frozenset({"read"})}, rate="100/s", burst=100)
+
+
+@pytest.fixture(scope="session")
+def bad_keys(site: Site) -> dict[str, str]:
+    """Keys that must not pass, by what is wrong with them."""
+    stories = ("revoked", "disabled", "expired")
+    owner = site.customer()
+
+    async def make(office: management.Management) -> dict[str, str]:
+        made = {}
+        for story in stories:
+            details, made[story] = await office.keys.create(
+                owner.organization, name=story, permissions=FULL_ACCESS, expires_at=None
+            )
+            if story == "revoked":
+                await office.keys.revoke(details.id, last=False)
+        return made
+
+    keys = site.manage(make)
+    site.sql("UPDATE api_keys SET disabled_at = now() WHERE name = 'disabled'")
+    site.sql("UPDATE api_keys SET expires_at = now() WHERE name = 'expired'")
+    unknown, good = issue(), owner.key
+    return keys | {
+        "unknown": unknown,
+        "wrong environment": issue("test"),
+        "wrong check characters": good[:-1] + ("0" if good[-1] != "0" else "1"),
+        "of another system": "sk-0123456789abcdef0123",
+    }
