@@ -69,7 +69,7 @@ class Keys(Failing):
         self.held[digest] = key
 
     async def drop(self, digests: Sequence[str]) -> None:
-        raise NotImplementedError("a check drops nothing")
+        raise AssertionError("a check drops nothing")
 
 
 class Tenants(Failing):
@@ -90,7 +90,7 @@ class Tenants(Failing):
         self.held[tenant.id] = tenant
 
     async def drop(self, tenant_ids: Sequence[str]) -> None:
-        raise NotImplementedError("a check drops nothing")
+        raise AssertionError("a check drops nothing")
 
 
 class LimitsInMemory(Failing):
