@@ -6,7 +6,7 @@
 PYTHON = .venv/bin/python
 ARGS =
 
-# Nothing is written beside the sources: compiled modules live in the virtual environment.
+# Compiled modules live in the virtual environment, not beside the sources.
 export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 
 help: ## show this list

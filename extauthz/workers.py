@@ -148,6 +148,7 @@ class Supervisor:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # what lies in the current folder is no part of us
                     "-m",
                     "extauthz.workers",
                     json.dumps(arguments),

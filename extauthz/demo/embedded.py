@@ -1,15 +1,21 @@
 """PostgreSQL and a Redis-compatible server in one folder: for trying out, and for small single machines."""
 
+import os
 import shlex
-from collections.abc import Iterator, Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from extauthz.demo.folders import make_folder, secret, write_private
+from extauthz.demo.folders import ServerFailed, make_folder, secret, write_private
+from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
+from extauthz.demo.process import Process
 from extauthz.demo.redis import Redis
 
 ENV_FILE = "env"
+LOOK_EVERY = 1.0  # seconds
 
 
 @contextmanager
@@ -17,12 +23,14 @@ def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str
     """Runs both servers with their data in `folder`; `environ` with the settings to use them.
 
     Pepper and admin token are made at the first start and kept, readable by the owner alone; `folder`/env holds the
-    same settings for a shell. Raises ServerFailed.
+    same settings for a shell. A server that ends by itself ends us in order, for whoever runs us to start us again.
+    Raises ServerFailed.
     """
     make_folder(folder)
     with (
-        Postgres(folder / "postgres", durable=True) as postgres,
-        Redis(folder / "redis", durable=True) as redis,
+        Postgres(folder / "postgres", _port(folder / "postgres.port"), durable=True) as postgres,
+        Redis(folder / "redis", _port(folder / "redis.port"), durable=True) as redis,
+        _watched((postgres, redis)),
     ):
         ours = {
             "DATABASE_URL": postgres.dsn,
@@ -30,6 +38,38 @@ def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str
             "EXTAUTHZ_KEY_PEPPER": f"embedded:{secret(folder / 'pepper')}",
             "EXTAUTHZ_ADMIN_TOKEN": f"embedded:{secret(folder / 'admin-token')}",
         }
+        write_private(folder / "postgres.port", str(postgres.port))
+        write_private(folder / "redis.port", str(redis.port))
         write_private(folder / ENV_FILE, "".join(f"export {name}={shlex.quote(v)}\n" for name, v in ours.items()))
         given = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in ours}
         yield given | ours
+
+
+def _port(file: Path) -> int:
+    """The port of the last time where it is free, so that a shell's settings hold over a restart."""
+    known = file.read_text() if file.exists() else ""
+    return free_port(int(known) if known.isdigit() else None)
+
+
+@contextmanager
+def _watched(servers: Sequence[Process]) -> Iterator[None]:
+    """Sends us SIGTERM when a server ends by itself, and raises ServerFailed at the end."""
+    leaving = threading.Event()
+    lost: list[str] = []
+
+    def watch() -> None:
+        while not leaving.wait(LOOK_EVERY):
+            lost.extend(server.name for server in servers if not server.alive)
+            if lost:
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    watcher = threading.Thread(target=watch, name="watch embedded servers", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        watcher.join()
+    if lost:
+        raise ServerFailed(f"the embedded {' and '.join(lost)} ended by itself; its log is in its folder")

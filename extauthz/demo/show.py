@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from extauthz.demo.office import furnish
 from extauthz.demo.stack import ADMIN, Stack
 from extauthz.demo.tour import Visit, curl_lines, limits_of, stops, visits
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal is closed
 WIDTH = 160  # columns where there is no terminal to ask
 
 
@@ -23,7 +23,7 @@ def show(*, once: bool) -> bool:
     """The whole demo; whether every answer of the tour was as expected. Nothing of it is left at the end."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     errors = Console(stderr=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDINGS:
         signal.signal(number, _interrupt)
     try:
         with temporary_folder("extauthz-demo-") as folder, errors.status("starting") as status:
@@ -59,7 +59,7 @@ def show(*, once: bool) -> bool:
 
 def _interrupt(*_: object) -> None:
     """The first signal ends the demo in order; further ones must not end the order."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDINGS:
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
@@ -75,12 +75,12 @@ def _stay(console: Console, stack: Stack, lines: Iterable[str]) -> None:
 
 
 def _table(seen: Iterable[Visit]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("request", overflow="fold")
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits into 80 columns
+    table.add_column("request", overflow="fold", min_width=15)
     table.add_column("proxy", no_wrap=True)
     table.add_column("status", no_wrap=True)
     table.add_column("decision", no_wrap=True)
-    table.add_column("why", overflow="fold", min_width=20)
+    table.add_column("why", overflow="fold", min_width=16)
     table.add_column("µs", justify="right", no_wrap=True)
     for visit in seen:
         reply = visit.reply

@@ -124,7 +124,7 @@ class Stack(AbstractContextManager["Stack"]):
 
     def _python(self, name: str, *arguments: str) -> Process:
         environ = NEUTRAL_ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | self.environ
-        return Process([sys.executable, *arguments], self.folder / name / f"{name}.log", env=environ)
+        return Process([sys.executable, "-P", *arguments], self.folder / name / f"{name}.log", env=environ)
 
     def _run(self, name: str, process: P, ready: Callable[[], bool] | None = None) -> P:
         self._told(f"starting {name}")

@@ -40,7 +40,8 @@ class KeyService:
         if unknown := unknown_resources(permissions, self._resources):
             known = ", ".join(sorted(self._resources or ())) or "none"
             raise InvalidInput(
-                f"no route knows the resources {', '.join(unknown)}; those in the configuration file know: {known}"
+                f"no route knows the resource {', '.join(unknown)}; the routes of this configuration (--config or"
+                f" EXTAUTHZ_CONFIG; without a file: api) know: {known}"
             )
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise InvalidInput(f"expires_at {expires_at.isoformat()} is in the past")

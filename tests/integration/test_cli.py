@@ -52,7 +52,10 @@ def test_plans(here: Here) -> None:
     table = here.run("plans", "list").stdout.splitlines()
     assert table[0].split() == ["NAME", "RATE", "BURST", "DAILY", "QUOTA", "MONTHLY", "QUOTA"]
     assert table[2].split() == ["gold", "100/min", "50", "none", "0"]
-    assert here.refused(1, "plans", "create", "gold", "--rate", "1", "--burst", "1") == "that name is taken"
+    assert (
+        here.refused(1, "plans", "create", "gold", "--rate", "1", "--burst", "1")
+        == "a plan of that name is there already"
+    )
     assert here.refused(2, "plans", "update", "gold", "--rate", "none") == "rate and burst go together: both or none"
     assert here.run("plans", "delete", "gold").stdout == "Deleted the plan gold.\n"
     assert "'gold'" in here.refused(1, "plans", "show", "gold", "--json")

@@ -17,6 +17,9 @@ import extauthz
 from extauthz.demo.folders import am_root, temporary_folder
 from extauthz.demo.process import family
 from tests.servers.process import EXTAUTHZ, INHERITED, Service, listening, started
+from tests.servers.serving import LISTENERS
+
+FREE_PORTS = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "admin")}
 
 
 @pytest.fixture
@@ -83,6 +86,21 @@ async def test_what_it_keeps(folder: Path) -> None:
                 os.kill(member, signal.SIGKILL)
             assert await service.ended() == -signal.SIGKILL
     assert secrets == [(folder / name).read_text() for name in ("pepper", "admin-token", "postgres/password")]
+
+
+async def test_a_server_that_ends_by_itself_ends_the_service(folder: Path) -> None:
+    """Whoever runs the service starts it again, and then the shell's settings still hold: the ports are kept."""
+    async with started(FREE_PORTS, "--embedded", folder) as service:
+        await service.logged("listening")
+        await ready(service)
+        settings = (folder / "env").read_text()
+        os.kill(int((folder / "postgres/data/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        assert await service.ended() == 1
+        assert service.text.endswith("the embedded postgres ended by itself; its log is in its folder\n")
+    async with listening({}, "--embedded", folder) as again:
+        await ready(again)
+        assert (folder / "env").read_text() == settings
+        assert await again.end() == 0
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ async def test_what_cannot_be_a_key_is_refused(office: Office) -> None:
         (
             routed.create("acme", name="", permissions={"invoice": frozenset()}, expires_at=None),
             InvalidInput,
-            "no route knows the resources invoice",
+            "no route knows the resource invoice",
         ),
         (
             office.keys.create("acme", name="a\x1b[2J", permissions={}, expires_at=None),

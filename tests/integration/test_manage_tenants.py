@@ -36,7 +36,7 @@ async def test_what_cannot_be_a_plan_is_refused(office: Office) -> None:
     """A taken name, limits that make no sense, a plan that is not there: told in words, and nothing changes."""
     before = await office.tenants.list_plans()
     for attempt, error, words in (
-        (office.tenants.create_plan("default", LIMITS), Conflict, "that name is taken"),
+        (office.tenants.create_plan("default", LIMITS), Conflict, "of that name is there already"),
         (office.tenants.create_plan("a/b", LIMITS), InvalidInput, "a plan's name is 1 to 64 "),
         (office.tenants.create_plan("gold", LIMITS | {"rate": "banana"}), InvalidInput, "rate 'banana' is no number"),
         (office.tenants.create_plan("gold", LIMITS | {"rate": "0.0001"}), InvalidInput, "cannot be kept exactly"),
@@ -91,7 +91,7 @@ async def test_what_cannot_be_an_organization_is_refused(office: Office) -> None
     before = await office.tenants.list_organizations()
     name_refused = "an organization's name is 1 to 255 characters"
     for attempt, error, words in (
-        (office.tenants.create_organization("acme"), Conflict, "that name is taken"),
+        (office.tenants.create_organization("acme"), Conflict, "of that name is there already"),
         (office.tenants.create_organization(NOBODY), InvalidInput, name_refused),
         (office.tenants.create_organization(" acme"), InvalidInput, name_refused),
         (office.tenants.create_organization("umbrella", "gold"), NotFound, "no plan is called 'gold'"),

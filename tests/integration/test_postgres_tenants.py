@@ -109,7 +109,7 @@ async def test_the_database_has_the_last_word(office: Office) -> None:
     acme = await office.tenants.create_organization("acme")
     with pytest.raises(InvalidInput, match="rate and burst go together: give both"):
         await office.tenant_store.create_plan("gold", Limits(burst=5))
-    with pytest.raises(Conflict, match="that name is taken"):
+    with pytest.raises(Conflict, match="a plan of that name is there already"):
         await office.tenant_store.create_plan("default", Limits())
     await office.new_key("acme")
     digests = await office.tenant_store.delete_organization(acme.id)

@@ -46,6 +46,8 @@ _RULES = {
     "organizations_name_valid": "an organization's name is 1 to 255 characters, none a control character, no blank at"
     " its ends, and does not look like an id",
     "api_keys_name_valid": "a key's name is at most 255 characters, none of them a control character",
+    "plans_name_taken": "a plan of that name is there already",
+    "organizations_name_taken": "an organization of that name is there already",
     "plans_rate_and_burst_go_together": "rate and burst go together: give both",
 }
 
@@ -60,7 +62,7 @@ def refused() -> Iterator[None]:
         cause = error.__cause__
         constraint = cause.diag.constraint_name or "" if isinstance(cause, psycopg.Error) else ""
         if isinstance(cause, pg.UniqueViolation):
-            raise Conflict("that name is taken") from cause
+            raise Conflict(_RULES.get(constraint, f"it is there already ({constraint})")) from cause
         if isinstance(cause, pg.ForeignKeyViolation):
             raise Conflict("it is still in use, or what it refers to is gone") from cause
         if isinstance(cause, pg.CheckViolation | pg.NotNullViolation | psycopg.DataError):

@@ -68,7 +68,7 @@ class Keys(Failing):
         self.calls += 1
         self.held[digest] = key
 
-    async def drop(self, digests: Sequence[str]) -> None:
+    async def drop(self, digests: Sequence[str]) -> None:  # noqa: ARG002 - nobody calls it
         raise AssertionError("a check drops nothing")
 
 
@@ -89,7 +89,7 @@ class Tenants(Failing):
         self.calls += 1
         self.held[tenant.id] = tenant
 
-    async def drop(self, tenant_ids: Sequence[str]) -> None:
+    async def drop(self, tenant_ids: Sequence[str]) -> None:  # noqa: ARG002 - nobody calls it
         raise AssertionError("a check drops nothing")
 
 
