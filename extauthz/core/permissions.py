@@ -49,5 +49,5 @@ def unknown_resources(permissions: Permissions, known: Collection[str] | None) -
 
 
 def storable(permissions: Permissions) -> dict[str, list[str]]:
-    """The map as it is stored in JSON: modes in the order read, write."""
-    return {resource: [mode for mode in MODES if mode in modes] for resource, modes in permissions.items()}
+    """The map as it is stored and shown in JSON: resources by name, modes in the order read, write."""
+    return {resource: [mode for mode in MODES if mode in permissions[resource]] for resource in sorted(permissions)}
