@@ -8,7 +8,7 @@ import hmac
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from extauthz.core.reason import Reason
 
@@ -25,9 +25,13 @@ _JWT = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A presented key, as nothing but its digests: 64 lower-case hex digits for each pepper, the signing one first."""
+    """A presented key, as nothing but its digests: 64 lower-case hex digits for each pepper, the signing one first.
+
+    `sha256` is the hex SHA-256 of the key, empty where nobody asks for it.
+    """
 
     digests: tuple[str, ...]
+    sha256: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +48,15 @@ class Pepper:
 class KeyFormat:
     """The shape `<prefix>_<env>_<secret><check>` and the peppers that digest it.
 
-    `peppers`: the first signs new keys, all verify.
+    `peppers`: the first signs new keys, all verify. `sha256`: whether keys are looked up by their SHA-256 too.
     """
 
-    def __init__(self, *, prefix: str, env: str, peppers: Sequence[Pepper]) -> None:
+    def __init__(self, *, prefix: str, env: str, peppers: Sequence[Pepper], sha256: bool = False) -> None:
         self._own = f"{prefix}_"
         self._head = f"{prefix}_{env}_"
         self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
+        self._sha256 = sha256
         self._macs = tuple(hmac.new(pepper.value, digestmod=hashlib.sha256) for pepper in peppers)
 
     def extract(self, authorization: Sequence[str]) -> Credential | Reason:
@@ -81,14 +86,14 @@ class KeyFormat:
         return len(key) >= FOREIGN_LENGTH_MIN and _JWT.fullmatch(key) is None
 
     def digest(self, key: str) -> Credential:
-        """HMAC-SHA256(pepper, key) for every pepper (RFC 2104)."""
+        """HMAC-SHA256(pepper, key) for every pepper (RFC 2104), and its SHA-256 where that is asked for."""
         raw = key.encode("ascii")
         digests = []
         for mac in self._macs:
             fresh = mac.copy()
             fresh.update(raw)
             digests.append(fresh.hexdigest())
-        return Credential(tuple(digests))
+        return Credential(tuple(digests), hashlib.sha256(raw).hexdigest() if self._sha256 else "")
 
     def issue(self, entropy: bytes) -> str:
         """A new key from 20 random bytes."""

@@ -25,6 +25,25 @@ class Conflict(ExtauthzError):
     """What was asked for contradicts what is stored, for example a name that is taken; nothing was changed."""
 
 
+class VersionMismatch(Conflict):
+    """What is stored is no longer the version that a change was meant for."""
+
+    def __init__(self, current: int) -> None:
+        super().__init__(f"it was changed in between: its version is {current} now")
+        self.current = current
+
+
+class LastUsableKey(Conflict):
+    """A key is the last usable one of its organization, and nobody said that it shall end all the same."""
+
+    def __init__(self) -> None:
+        super().__init__("this is the organization's last usable key")
+
+
+class AlreadyImported(Conflict):
+    """The key that was to be imported is a key of that organization already."""
+
+
 class StoreUnavailable(ExtauthzError):
     """A store did not answer, or not in time. `reason` is a short word for metrics: `timeout`, `connection`, `busy`.
 

@@ -1,10 +1,14 @@
 """API keys: what a record says, and whether it is admitted now."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from extauthz.core.changes import Thing
 from extauthz.core.permissions import Permissions, parse_permissions, storable
-from extauthz.core.tenants import Tenant, header_safe, seconds
+from extauthz.core.tenants import Tenant, header_safe, read_version, seconds
+
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +16,8 @@ class ApiKey:
     """A key as a check needs it: never the key itself, only what its owner said of it.
 
     All times are Unix seconds; `expires_at`, `revoked_at` and `disabled_at` None is never. `tenant` is the organization
-    as it was when the key was read from PostgreSQL.
+    as it was when the key was read from PostgreSQL, `version` the number of that read (see `core.changes`), `digest`
+    what the key is stored under.
     """
 
     id: str
@@ -22,7 +27,19 @@ class ApiKey:
     revoked_at: float | None
     disabled_at: float | None
     loaded_at: float
+    version: int
     tenant: Tenant
+    digest: str = field(repr=False)
+
+    @property
+    def made_of(self) -> tuple[Thing, ...]:
+        """What must not have changed since this was read.
+
+        Our organizations, which have a plan of ours, have records of their own; another database's come with the key.
+        """
+        if self.tenant.plan_id:
+            return (Thing("api_key", self.id),)
+        return (Thing("api_key", self.id), Thing("organization", self.organization_id))
 
     def admits(self, now: float) -> bool:
         """Whether the key may be used at `now` (Unix seconds). Revoked is revoked, whatever any clock says."""
@@ -40,6 +57,8 @@ class ApiKey:
             "revoked_at": self.revoked_at,
             "disabled_at": self.disabled_at,
             "loaded_at": self.loaded_at,
+            "version": self.version,
+            "hash": self.digest,
             "tenant": self.tenant.to_record(),
         }
 
@@ -53,6 +72,9 @@ class ApiKey:
         organization_id = header_safe(record, "organization_id")
         if organization_id != tenant.id:
             raise ValueError("tenant is not the key's organization")
+        digest = record.get("hash")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise ValueError("hash is not 64 hex digits")
         return cls(
             id=header_safe(record, "id"),
             organization_id=organization_id,
@@ -61,7 +83,9 @@ class ApiKey:
             revoked_at=_time_or_never(record, "revoked_at"),
             disabled_at=_time_or_never(record, "disabled_at"),
             loaded_at=seconds(record, "loaded_at"),
+            version=read_version(record),
             tenant=tenant,
+            digest=digest,
         )
 
 

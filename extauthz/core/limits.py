@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from extauthz.core.shown import shown
+
 BURST_MAX = 1_000_000_000
 QUOTA_MAX = 1_000_000_000_000
 RATE_PER_SECOND_MAX = 1_000_000_000
@@ -41,7 +43,7 @@ class Rate:
 def _parse_rate(text: str) -> Rate:
     match = _RATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"rate {text[:40]!r} is no number with an optional /s, /min, /h or /d, as 0.5 or 100/min")
+        raise ValueError(f"rate {shown(text)!r} is no number with an optional /s, /min, /h or /d, as 0.5 or 100/min")
     whole, decimals, period = match[1], (match[2] or "").rstrip("0"), match[3] or "s"
     if len(decimals) > DECIMALS[period]:
         raise ValueError(f"rate {text!r} cannot be kept exactly: at most {DECIMALS[period]} decimals per {period}")

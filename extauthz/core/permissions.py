@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Mapping
 
+from extauthz.core.shown import shown
+
 READ, WRITE = "read", "write"
 MODES = (READ, WRITE)
 ANY_RESOURCE = "*"
@@ -39,6 +41,16 @@ def parse_permissions(value: object) -> Permissions:
             raise ValueError("permissions hold modes other than read and write")
         parsed[resource] = frozenset(modes)
     return parsed
+
+
+def mistakes(permissions: Permissions) -> list[str]:
+    """The names in a map that can be no resource, and the modes that are none: in words for who wrote them."""
+    names = [repr(shown(name)) for name in permissions if name != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(name)]
+    modes = {repr(shown(mode)) for granted in permissions.values() for mode in granted if mode not in MODES}
+    return [
+        *(f"{name} is no resource, which is 1 to 64 of A-Z a-z 0-9 _ -, or * for all" for name in names),
+        *(f"{mode} is no mode, which is {' or '.join(MODES)}" for mode in sorted(modes)),
+    ]
 
 
 def unknown_resources(permissions: Permissions, known: Collection[str] | None) -> list[str]:

@@ -1,143 +1,84 @@
 """The protocols that the outside must fit. Every method may raise StoreUnavailable; reads may raise StoreCorrupt."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, Protocol, TypeVar
 
+from extauthz.core.changes import Change
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
-from extauthz.core.keys import ApiKey
-from extauthz.core.limits import Limits
-from extauthz.core.records import KeyDetails, NewKey, Organization, Plan
 from extauthz.core.spend import Spend, Spent
-from extauthz.core.tenants import Tenant
 
 Store = Literal["postgresql", "redis"]
 POSTGRESQL: Store = "postgresql"
 REDIS: Store = "redis"
 
 Cache = Literal["api_key", "tenant_quota"]
+Layer = Literal["process", "redis"]
 
 
-class StoredKey(NamedTuple):
-    """A key and the digest under which it is stored."""
-
-    digest: str
-    key: ApiKey
+Asked_contra = TypeVar("Asked_contra", contravariant=True)
+Record_co = TypeVar("Record_co", covariant=True)
+Record = TypeVar("Record")
 
 
-class KeySource(Protocol):
-    """Where keys are kept for good."""
+class Source(Protocol[Asked_contra, Record_co]):
+    """Where records are kept for good: keys by their credential, organizations by their id."""
 
-    async def find(self, digests: Sequence[str], now: float) -> StoredKey | None:
-        """The key with one of these digests; `now` (Unix seconds, before the read) becomes its `loaded_at`."""
+    @property
+    def at_once(self) -> int:
+        """How many may be asked for in one call that is not to take long."""
+        ...
+
+    async def find(self, asked: Sequence[Asked_contra], now: float) -> "Sequence[Record_co | StoreCorrupt | None]":
+        """One answer for each of `asked`, all of one read: the record, what makes no sense in it, or None.
+
+        `now` (Unix seconds, before the read) becomes the `loaded_at` of the records.
+        """
         ...
 
 
-class KeyCache(Protocol):
-    """Keys for `API_KEY_CACHE_TTL` seconds after they were read from where they are kept for good."""
+class SharedCache(Protocol[Asked_contra, Record]):
+    """Records for their seconds after they were read from where they are kept for good, for all processes.
 
-    async def get(self, digests: Sequence[str], now: float) -> ApiKey | None:
-        """The key cached under one of these digests, if it is not too old at `now`."""
+    What is returned knows of every change whose fence was raised here; reads may raise StoreCorrupt.
+    """
+
+    async def get(self, asked: Asked_contra, now: float) -> Record | None:
+        """The cached record, if it is not too old at `now`."""
         ...
 
-    async def put(self, digest: str, key: ApiKey, now: float) -> None:
-        """Keep `key` for what is left of its time."""
-        ...
-
-    async def drop(self, digests: Sequence[str]) -> None:
-        """Forget these digests."""
-        ...
-
-
-class TenantSource(Protocol):
-    """Where organizations and their limits are kept for good."""
-
-    async def find(self, tenant_id: str, now: float) -> Tenant | None:
-        """The organization of that id; `now` (Unix seconds, before the read) becomes its `loaded_at`."""
+    async def put(self, record: Record, now: float) -> None:
+        """Keep `record` for what is left of its time, unless a younger one is there; a revoked key stays revoked."""
         ...
 
 
-class TenantCache(Protocol):
-    """Organizations and their limits for `TENANT_QUOTA_CACHE_TTL` seconds."""
+class SharedFences(Protocol):
+    """The fences that all processes respect, for as long as an older record can be anywhere."""
 
-    async def get(self, tenant_id: str, now: float) -> Tenant | None:
-        """The cached organization, if it is not too old at `now`."""
-        ...
-
-    async def put(self, tenant: Tenant, now: float) -> None:
-        """Keep `tenant` for what is left of its time."""
-        ...
-
-    async def drop(self, tenant_ids: Sequence[str]) -> None:
-        """Forget these organizations."""
+    async def raise_all(self, changes: Sequence[Change]) -> None:
+        """From now on older records of these things are not returned. Raises StoreUnavailable."""
         ...
 
 
-class KeyStore(Protocol):
-    """Keys as a person manages them."""
+class ChangeFeed(Protocol):
+    """Where PostgreSQL tells what changed, whoever changed it."""
 
-    async def create(self, new: NewKey) -> KeyDetails:
-        """Stores a key. Raises InvalidInput, Conflict."""
-        ...
+    async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
+        """Calls `hear` for each change, until cancelled; `flowing` says when messages arrive and when they do not.
 
-    async def list_of(self, organization_id: str) -> list[KeyDetails]:
-        """All keys of an organization, newest first."""
-        ...
-
-    async def show(self, key_id: str) -> KeyDetails:
-        """One key. Raises NotFound."""
-        ...
-
-    async def usable(self, organization_id: str) -> int:
-        """How many keys of an organization could be used now."""
-        ...
-
-    async def revoke(self, key_id: str, *, last: bool) -> tuple[KeyDetails, str]:
-        """Ends a key for good; the key and its digest. Raises NotFound, Conflict."""
+        Changes of the time before `flowing(True)` that may matter were heard by then.
+        """
         ...
 
 
-class TenantStore(Protocol):
-    """Plans and organizations as a person manages them. Raises NotFound, Conflict, InvalidInput."""
+class UseLog(Protocol):
+    """Where it is kept when keys were used."""
 
-    async def create_plan(self, name: str, limits: Limits) -> Plan:
-        """Stores a plan."""
-        ...
+    async def used(self, times: Mapping[str, float]) -> Collection[str]:
+        """Notes the last use (Unix seconds) of each key, by id; an older one changes nothing.
 
-    async def list_plans(self) -> list[Plan]:
-        """All plans by name."""
-        ...
-
-    async def show_plan(self, name: str) -> Plan:
-        """One plan."""
-        ...
-
-    async def update_plan(self, name: str, limits: Limits) -> tuple[Plan, list[str]]:
-        """Gives a plan other limits; the plan and the ids of the organizations that have it."""
-        ...
-
-    async def delete_plan(self, name: str) -> None:
-        """Removes a plan that no organization has."""
-        ...
-
-    async def create_organization(self, name: str, plan: str) -> Organization:
-        """Stores an organization."""
-        ...
-
-    async def list_organizations(self) -> list[Organization]:
-        """All organizations by name."""
-        ...
-
-    async def show_organization(self, ref: str) -> Organization:
-        """One organization, by id or name."""
-        ...
-
-    async def update_organization(self, changed: Organization) -> Organization:
-        """Stores plan, status and overrides."""
-        ...
-
-    async def delete_organization(self, tenant_id: str) -> list[str]:
-        """Removes an organization and its keys; the digests of the keys."""
+        Returns the keys that somebody else is changing at this moment: they have to be noted again.
+        """
         ...
 
 
@@ -156,8 +97,8 @@ class Observer(Protocol):
         """A check was answered, `seconds` after it arrived."""
         ...
 
-    def cache_read(self, cache: Cache, *, hit: bool) -> None:
-        """A shared cache was asked."""
+    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
+        """A record was found in a layer; None: in none, so that PostgreSQL was read."""
         ...
 
     def store_failed(self, store: Store, reason: str) -> None:
@@ -166,6 +107,10 @@ class Observer(Protocol):
 
     def record_corrupt(self, error: StoreCorrupt) -> None:
         """One record of a store made no sense."""
+        ...
+
+    def messages_flow(self, flows: bool) -> None:
+        """Messages of changes arrive from now on, or no longer."""
         ...
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:

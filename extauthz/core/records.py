@@ -1,25 +1,50 @@
-"""What management shows: plans, organizations and keys as they are stored, with a JSON form for scripts."""
+"""What management shows: plans, organizations, keys and changes as they are stored, with a JSON form for scripts."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from extauthz.core.limits import Limits
-from extauthz.core.permissions import Permissions, storable
+from extauthz.core.permissions import FULL_ACCESS, Permissions, storable
+
+T = TypeVar("T")
+
+LIMITS = ("rate", "burst", "daily_quota", "monthly_quota")
+_ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX = 50, 64, 500  # entries, characters, characters
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """One page, newest first. `next` is where the next one begins: url-safe text that means nothing to others."""
+
+    items: list[T]
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Limits under a name."""
+    """Limits under a name. `row_version` goes up with every change."""
 
     id: str
     name: str
     limits: Limits
     created_at: datetime
+    updated_at: datetime
+    row_version: int
 
     def to_json(self) -> dict[str, object]:
         """One JSON object; times in ISO 8601."""
-        return {"id": self.id, "name": self.name, **self.limits.to_record(), "created_at": self.created_at.isoformat()}
+        return {
+            "id": self.id,
+            "name": self.name,
+            **self.limits.to_record(),
+            "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+            "version": self.row_version,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +57,13 @@ class Organization:
     status: str
     overrides: Mapping[str, object]
     created_at: datetime
+    updated_at: datetime
+    row_version: int
+
+    def limits_on(self, plan: Plan) -> Limits:
+        """What it may spend on a plan. ValueError where its own limits do not fit the plan's."""
+        own = {name: value for name, value in self.overrides.items() if value is not None}
+        return Limits.from_record(plan.limits.to_record() | own)
 
     def to_json(self) -> dict[str, object]:
         """One JSON object; times in ISO 8601, an override that is null is the plan's."""
@@ -42,36 +74,64 @@ class Organization:
             "status": self.status,
             **self.overrides,
             "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+            "version": self.row_version,
         }
 
 
 @dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What its owner says of a key. `limits` are its own, inside its organization's."""
+
+    name: str = ""
+    permissions: Permissions = field(default_factory=lambda: FULL_ACCESS)
+    expires_at: datetime | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
 class NewKey:
-    """What is stored of a key that was just made: `digest` (64 hex digits) was made with the pepper `pepper_id`."""
+    """What is stored of a key: the first of `digests` (64 hex digits each), made with the pepper `pepper_id`.
+
+    The other digests are of the same key under other peppers; none of them may be stored or retired.
+    """
 
     organization_id: str
-    name: str
-    digest: str
+    terms: KeyTerms
+    digests: tuple[str, ...] = field(repr=False)
     pepper_id: str
     handle: str
-    permissions: Permissions
-    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class KeyDetails:
-    """A key as lists show it: never the key itself."""
+    """A key as lists show it: never the key itself.
+
+    `rotated_to` is the id of the key that took its place; `row_version` goes up with every change but `last_used_at`.
+    """
 
     id: str
     organization_id: str
     name: str
     handle: str
     permissions: Permissions
+    metadata: Mapping[str, str]
+    limits: Limits
+    pepper_id: str
     created_at: datetime
+    updated_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     disabled_at: datetime | None
     last_used_at: datetime | None
+    rotated_to: str | None
+    row_version: int
+
+    @property
+    def terms(self) -> KeyTerms:
+        """What its owner says of it."""
+        return KeyTerms(self.name, self.permissions, self.expires_at, self.metadata, self.limits)
 
     def status(self, now: datetime) -> str:
         """`revoked`, `disabled`, `expired` or `active`."""
@@ -81,20 +141,90 @@ class KeyDetails:
             return "disabled"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"
 
-    def to_json(self) -> dict[str, object]:
-        """One JSON object; times in ISO 8601 or null."""
+    def to_json(self, now: datetime) -> dict[str, object]:
+        """One JSON object; times in ISO 8601 or null, `status` as it is at `now`."""
         return {
             "id": self.id,
             "organization_id": self.organization_id,
             "name": self.name,
             "handle": self.handle,
             "permissions": storable(self.permissions),
+            "status": self.status(now),
+            "metadata": dict(self.metadata),
+            **self.limits.to_record(),
             "created_at": self.created_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
             "expires_at": _iso(self.expires_at),
             "revoked_at": _iso(self.revoked_at),
             "disabled_at": _iso(self.disabled_at),
             "last_used_at": _iso(self.last_used_at),
+            "rotated_to": self.rotated_to,
+            "version": self.row_version,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One change of one thing. `diff` holds [before, after] of every field that changed, and no digest.
+
+    `actor` is `token:` and a token's name, `cli:` and a user's, or `sql:` and a database role. `role` is the one that
+    was logged in to PostgreSQL: who changes things there by hand cannot choose it, as they can the actor.
+    """
+
+    id: int
+    at: datetime
+    actor: str
+    role: str
+    action: str
+    kind: str
+    subject_id: str
+    organization_id: str | None
+    diff: Mapping[str, list[object]]
+
+    def to_json(self) -> dict[str, object]:
+        """One JSON object; the time in ISO 8601."""
+        return {
+            "id": self.id,
+            "at": self.at.isoformat(),
+            "actor": self.actor,
+            "role": self.role,
+            "action": self.action,
+            "kind": self.kind,
+            "subject_id": self.subject_id,
+            "organization_id": self.organization_id,
+            "diff": dict(self.diff),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PepperUse:
+    """How many keys hang on a pepper, and how many of them are neither revoked, disabled nor expired."""
+
+    id: str
+    signs: bool
+    keys: int
+    usable: int
+
+
+def looks_like_id(text: str) -> bool:
+    """Whether a text is an id as we write them, 8-4-4-4-12 hex digits. No plan and no organization has such a name."""
+    return _ID.fullmatch(text) is not None
+
+
+def parse_metadata(value: object) -> Mapping[str, str]:
+    """Metadata as a value; ValueError says what cannot be kept, never the value."""
+    if not isinstance(value, Mapping):
+        raise ValueError("metadata is not an object")
+    if len(value) > METADATA_MAX:
+        raise ValueError(f"metadata has more than {METADATA_MAX} entries")
+    for name, text in value.items():
+        if not isinstance(name, str) or not 1 <= len(name) <= METADATA_NAME_MAX:
+            raise ValueError(f"metadata has a name that is not 1 to {METADATA_NAME_MAX} characters")
+        if not isinstance(text, str) or len(text) > METADATA_VALUE_MAX:
+            raise ValueError(f"metadata has a value that is no text of at most {METADATA_VALUE_MAX} characters")
+        if "\0" in name + text or any("\ud800" <= character <= "\udfff" for character in name + text):
+            raise ValueError("metadata holds NUL or half a character")
+    return dict(value)
 
 
 def _iso(time: datetime | None) -> str | None:

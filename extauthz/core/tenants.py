@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from extauthz.core.changes import Thing
 from extauthz.core.limits import Limits
 
 ACTIVE, SUSPENDED = "active", "suspended"
@@ -15,13 +16,24 @@ _HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.A
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """An organization as a check needs it. `plan` is a name; `loaded_at` Unix seconds of the read of PostgreSQL."""
+    """An organization as a check needs it.
+
+    `plan` is a name and `plan_id` what changes of that plan are told by, empty where there are none; `loaded_at` Unix
+    seconds of the read of PostgreSQL and `version` its number (see `core.changes`).
+    """
 
     id: str
     plan: str
     status: str
     limits: Limits
     loaded_at: float
+    version: int
+    plan_id: str = ""
+
+    @property
+    def made_of(self) -> tuple[Thing, ...]:
+        """What must not have changed since this was read."""
+        return (Thing("organization", self.id), Thing("plan", self.plan_id))
 
     @property
     def suspended(self) -> bool:
@@ -35,6 +47,8 @@ class Tenant:
             "plan": self.plan,
             "status": self.status,
             "loaded_at": self.loaded_at,
+            "version": self.version,
+            "plan_id": self.plan_id,
             **self.limits.to_record(),
         }
 
@@ -50,6 +64,8 @@ class Tenant:
             status=str(status),
             limits=Limits.from_record(record),
             loaded_at=seconds(record, "loaded_at"),
+            version=read_version(record),
+            plan_id=_plan_id(record),
         )
 
 
@@ -67,6 +83,18 @@ def seconds(record: Mapping[str, object], name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         raise ValueError(f"{name} is not a time")
     return float(value)
+
+
+def read_version(record: Mapping[str, object]) -> int:
+    """The number of the read that a record came from."""
+    value = record.get("version")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError("version is not the number of a read")
+    return value
+
+
+def _plan_id(record: Mapping[str, object]) -> str:
+    return "" if record.get("plan_id") == "" else header_safe(record, "plan_id")
 
 
 def key_part(tenant_id: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extauthz.core.changes import Thing
 from extauthz.core.keys import ApiKey
 from extauthz.core.permissions import (
     FULL_ACCESS,
@@ -44,7 +45,9 @@ def test_record_of_a_key_is_the_key(
 ) -> None:
     """What is written into a cache as JSON and read again is the same key, to the last microsecond."""
     expires_at, revoked_at, disabled_at = ends
-    key = ApiKey("k", TENANT.id, permissions, expires_at, revoked_at, disabled_at, loaded_at, TENANT)
+    key = ApiKey(
+        "k", TENANT.id, permissions, expires_at, revoked_at, disabled_at, loaded_at, 1 << 62, TENANT, KEY.digest
+    )
     assert ApiKey.from_record(json.loads(json.dumps(key.to_record()))) == key
 
 
@@ -88,7 +91,17 @@ def test_a_missing_field_is_nonsense(name: str) -> None:
         ({"revoked_at": False}, "revoked_at is not a time"),
         ({"disabled_at": "never"}, "disabled_at is not a time"),
         ({"loaded_at": None}, "loaded_at is not a time"),
+        ({"version": None}, "version is not the number"),
+        ({"version": True}, "version is not the number"),
+        ({"version": 7.0}, "version is not the number"),
+        ({"version": -1}, "version is not the number"),
+        ({"version": 1 << 63}, "version is not the number"),
+        ({"hash": ""}, "hash is not 64"),
+        ({"hash": "AB" * 32}, "hash is not 64"),
+        ({"hash": "ab" * 32 + "\n"}, "hash is not 64"),
         ({"tenant": None}, "tenant is not an object"),
+        ({"tenant": TENANT.to_record() | {"version": "7"}}, "version is not the number"),
+        ({"tenant": TENANT.to_record() | {"plan_id": None}}, "plan_id is not"),
         ({"tenant": [TENANT.to_record()]}, "tenant is not an object"),
         ({"tenant": TENANT.to_record() | {"status": "paused"}}, "status is neither"),
         ({"tenant": TENANT.to_record() | {"status": ["active"]}}, "status is neither"),
@@ -158,6 +171,19 @@ def test_when_a_key_is_admitted(changed: dict[str, float], admitted: bool) -> No
 def test_what_is_permitted(permissions: dict[str, frozenset[str]], resource: str, mode: str, allowed: bool) -> None:
     """By its own name or by `*`; a missing resource or an empty list is no access."""
     assert permitted(permissions, resource, mode) is allowed
+
+
+def test_what_a_record_is_made_of() -> None:
+    """Our organizations and their plans have records of their own; where there is no plan of ours, the key says all."""
+    key, organization = Thing("api_key", KEY.id), Thing("organization", TENANT.id)
+    assert KEY.made_of == (key,)
+    assert TENANT.made_of == (organization, Thing("plan", TENANT.plan_id))
+    assert replace(KEY, tenant=replace(TENANT, plan_id="")).made_of == (key, organization)
+
+
+def test_no_digest_in_a_repr() -> None:
+    """What a key is stored under is no secret, but nobody's business in a log either."""
+    assert KEY.digest not in repr(KEY)
 
 
 def test_refusal_names_mode_and_resource() -> None:

@@ -1,0 +1,40 @@
+"""What changed in PostgreSQL, and from which read on a record knows of it.
+
+A version here is the number of a read: the lowest transaction that was not over when PostgreSQL took the read's
+snapshot (`pg_snapshot_xmin`). A change made by transaction X is in every read whose version is above X, so a fence of
+X + 1 keeps out all records that cannot know of the change, whoever made it and in whatever order they arrive. A read
+that began while an older transaction was open has a low version: it may be kept out although it knows, never let in
+although it does not.
+"""
+
+import re
+from typing import Literal, NamedTuple
+
+Kind = Literal["api_key", "organization", "plan", "everything"]
+
+CHANNEL = "extauthz"
+_MESSAGE = re.compile(r"(api_key|organization|plan) ([\x20-\x7e]{1,255}) ([0-9]{1,19})", re.ASCII)
+_KINDS: dict[str, Kind] = {"api_key": "api_key", "organization": "organization", "plan": "plan"}
+
+
+class Thing(NamedTuple):
+    """Something that records are made of."""
+
+    kind: Kind
+    id: str
+
+
+EVERYTHING = Thing("everything", "")
+
+
+class Change(NamedTuple):
+    """Records of `thing` that were read with a version below `fence` may not know what it is now."""
+
+    thing: Thing
+    fence: int
+
+
+def parse_change(message: str) -> Change | None:
+    """The change that a trigger told of, as `api_key <id> <transaction>`; None for what says nothing to us."""
+    match = _MESSAGE.fullmatch(message)
+    return None if match is None else Change(Thing(_KINDS[match[1]], match[2]), int(match[3]) + 1)

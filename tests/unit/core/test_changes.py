@@ -1,0 +1,56 @@
+"""Messages of changes: what our triggers say is understood, and nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.core.changes import Change, Thing, parse_change
+
+ID = "0b5c4f5e-8a52-4c58-9d5e-0f4f6a1f7a10"
+
+
+@pytest.mark.parametrize("kind", ["api_key", "organization", "plan"])
+def test_a_change_keeps_out_what_cannot_know_of_it(kind: str) -> None:
+    """The fence is one above the transaction: a read of that number may have been made while it was open."""
+    assert parse_change(f"{kind} {ID} 741") == Change(Thing(kind, ID), 742)  # type: ignore[arg-type] # the three kinds
+
+
+def test_ids_of_other_tables() -> None:
+    """Another application's ids may be any printable text, blanks too; the number is what stands last."""
+    assert parse_change("api_key acme inc. 7 12") == Change(Thing("api_key", "acme inc. 7"), 13)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "api_key",
+        f"api_key {ID}",
+        f"api_key {ID} ",
+        f"api_key {ID} -1",
+        f"api_key {ID} 1.5",
+        f"api_key {ID} \u0661",
+        f"api_key {ID} {'9' * 20}",
+        f" api_key {ID} 741",
+        f"api_key {ID} 741\n",
+        f"api_key {ID} 741 more",
+        f"API_KEY {ID} 741",
+        f"everything {ID} 741",
+        "everything  741",
+        f"usage {ID} 741",
+        "api_key  741",
+        "api_key caf\u00e9 741",
+        "api_key a\x00b 741",
+        f"api_key {'i' * 256} 741",
+    ],
+)
+def test_what_is_no_message(message: str) -> None:
+    """Anybody may speak on the channel: what says nothing to us changes nothing."""
+    assert parse_change(message) is None
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_a_change_or_nothing(message: str) -> None:
+    """No message, however made, is an error."""
+    change = parse_change(message)
+    assert change is None or change.fence > 0
