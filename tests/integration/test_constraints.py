@@ -1,6 +1,8 @@
 """What the tables refuse, whoever writes: each line of the tables below is one mistake of a person or a program."""
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -18,8 +20,9 @@ KEY: dict[str, object] = {
     "permissions": '{"customer": ["read"]}',
 }
 ORGANIZATION: dict[str, object] = {"name": "umbrella", "plan_id": "22222222-2222-2222-2222-222222222222"}
+KEYS_OWN: dict[str, object] = {"rate": "10/s", "burst": 20}
 PLAN: dict[str, object] = {"name": "gold", "rate": "10/s", "burst": 20}
-ROWS: dict[str, dict[str, object]] = {"api_keys": KEY, "organizations": ORGANIZATION, "plans": PLAN}
+ROWS: dict[str, dict[str, object]] = {"api_keys": KEY | KEYS_OWN, "organizations": ORGANIZATION, "plans": PLAN}
 
 BAD_RATES = [
     *("", " ", "0", "0/s", "0.0", "0.000/s", "-1", "+1", "1e3", "nan", "inf", "banana", ".5", "1.", "1,5", "0x10"),
@@ -57,18 +60,28 @@ BAD_LIMITS: dict[str, list[object]] = {
     "monthly_quota": [-1, 10**12 + 1],
 }
 
+BAD_METADATA = [
+    *("[]", "null", '"a"', "1", '{"a": 1}', '{"a": null}', '{"a": []}', '{"a": {"b": "c"}}', '{"": "a"}'),
+    *(f'{{"{"a" * 65}": "b"}}', f'{{"a": "{"b" * 501}"}}', json.dumps({str(number): "" for number in range(51)})),
+]
+GOOD_METADATA = [
+    *("{}", '{"a": ""}', f'{{"{"é" * 64}": "{"✓" * 500}"}}', json.dumps({str(number): "" for number in range(50)})),
+]
+
 REFUSED: list[tuple[str, str, object, str]] = [
     *(("api_keys", "permissions", bad, "api_keys_permissions_valid") for bad in BAD_PERMISSIONS),
     *(("plans", "name", bad, "plans_name_valid") for bad in BAD_PLAN_NAMES),
+    *(("plans", "name", bad, "plans_name_no_id") for bad in IDS),
     *(("organizations", "name", bad, "organizations_name_valid") for bad in BAD_ORGANIZATION_NAMES + IDS),
     *(("organizations", "status", bad, "organizations_status_valid") for bad in ("paused", "", "Active", "active ")),
     *(("api_keys", "name", bad, "api_keys_name_valid") for bad in (*CONTROLS, "a" * 256)),
+    *(("api_keys", "metadata", bad, "api_keys_metadata_valid") for bad in BAD_METADATA),
     *(("api_keys", "hash", bad, "api_keys_hash_valid") for bad in (b"", b"x" * 31, b"x" * 33)),
     *(("api_keys", "pepper_id", bad, "api_keys_pepper_id_valid") for bad in ("", "a b", "p\n", "ä", "p" * 33)),
     *(("api_keys", "handle", bad, "api_keys_handle_valid") for bad in ("", "h" * 65)),
     *(
         (table, column, bad, f"{table}_{column}_valid")
-        for table in ("plans", "organizations")
+        for table in ("plans", "organizations", "api_keys")
         for column, bads in BAD_LIMITS.items()
         for bad in bads
     ),
@@ -77,14 +90,17 @@ REFUSED: list[tuple[str, str, object, str]] = [
     ("plans", "name", "default", "plans_name_taken"),
     ("plans", "rate", None, "plans_rate_and_burst_go_together"),
     ("plans", "burst", None, "plans_rate_and_burst_go_together"),
+    ("api_keys", "rate", None, "api_keys_rate_and_burst_go_together"),
+    ("api_keys", "burst", None, "api_keys_rate_and_burst_go_together"),
 ]
 NEEDED = [
-    *(("api_keys", column) for column in (*KEY, "name", "created_at")),
+    *(("api_keys", column) for column in (*KEY, "name", "created_at", "metadata")),
     *(("organizations", column) for column in (*ORGANIZATION, "status", "created_at")),
     *(("plans", column) for column in ("name", "created_at")),
 ]
 TAKEN: list[tuple[str, str, object]] = [
     *(("api_keys", "permissions", good) for good in GOOD_PERMISSIONS),
+    *(("api_keys", "metadata", good) for good in GOOD_METADATA),
     *(("organizations", "rate", good) for good in (*GOOD_RATES, None)),
     *(("organizations", "name", good) for good in ("a", "a" * 255, "Ünïcode & Söhne 株式会社", "1111-1111")),
     *(("organizations", "status", good) for good in ("active", "suspended")),
@@ -97,13 +113,18 @@ TAKEN: list[tuple[str, str, object]] = [
 
 
 @pytest.fixture(scope="module")
-def tables(postgres_server: Postgres, migrated: str) -> Iterator[psycopg.Connection]:
+def dsn(postgres_server: Postgres, migrated: str) -> Iterator[str]:
+    with new_database(postgres_server, template=migrated) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def tables(dsn: str) -> Iterator[psycopg.Connection]:
     """A database with one plan and one organization; every test leaves it as it was."""
-    with (
-        new_database(postgres_server, template=migrated) as dsn,
-        psycopg.connect(dsn, autocommit=True) as connection,
-    ):
-        connection.execute("INSERT INTO plans (id, name) VALUES (%s, 'plain')", [ORGANIZATION["plan_id"]])
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO plans (id, name, rate, burst) VALUES (%s, 'plain', '1/s', 1)", [ORGANIZATION["plan_id"]]
+        )
         connection.execute(
             "INSERT INTO organizations (id, name, plan_id) VALUES (%s, 'acme', %s)",
             [KEY["organization_id"], ORGANIZATION["plan_id"]],
@@ -148,6 +169,84 @@ def test_two_keys_never_share_a_hash(tables: psycopg.Connection) -> None:
                    SELECT %s, %s, 'p', 'h', '{}' FROM generate_series(1, 2)"""
         with pytest.raises(pg.UniqueViolation, match="api_keys_hash_taken"):
             tables.execute(twice, [KEY["organization_id"], KEY["hash"]])
+
+
+CREATE_KEY = """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)
+                VALUES (%s, %s, 'p', 'h', '{}')"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "revoked_at = NULL",
+        "revoked_at = NULL, name = 'new'",
+        "hash = decode(repeat('02', 32), 'hex')",
+        "id = gen_random_uuid()",
+        "hash = decode(repeat('02', 32), 'hex'), revoked_at = NULL",
+    ],
+)
+def test_a_revoked_key_stays_revoked(tables: psycopg.Connection, change: str) -> None:
+    """Nobody takes a revocation back, nor gives the revoked row another key."""
+    with tables.transaction(force_rollback=True):
+        tables.execute(CREATE_KEY, [KEY["organization_id"], KEY["hash"]])
+        tables.execute("UPDATE api_keys SET revoked_at = now()")
+        with pytest.raises(pg.CheckViolation, match=r"key [0-9a-f-]{36} is revoked, for good") as refused:
+            tables.execute(f"UPDATE api_keys SET {change}".encode())
+    assert refused.value.diag.constraint_name == "api_keys_revoked_for_good"
+
+
+def test_revoking_again_keeps_the_first_time(tables: psycopg.Connection) -> None:
+    """One statement may revoke all keys, of which some are revoked already."""
+    with tables.transaction(force_rollback=True):
+        for number in (1, 2):
+            tables.execute(CREATE_KEY, [KEY["organization_id"], bytes([number]) * 32])
+        tables.execute("UPDATE api_keys SET revoked_at = '2026-01-01Z' WHERE hash = %s", [KEY["hash"]])
+        tables.execute("UPDATE api_keys SET revoked_at = '2026-02-02Z'")
+        rows = tables.execute("SELECT revoked_at::date::text, row_version FROM api_keys ORDER BY hash").fetchall()
+    assert rows == [("2026-01-01", 2), ("2026-02-02", 2)]
+
+
+def test_the_hash_of_a_revoked_key_never_comes_back(tables: psycopg.Connection) -> None:
+    """Neither with a new row nor in one that is there; that of a key which was only deleted may."""
+    with tables.transaction(force_rollback=True):
+        for number in (1, 2, 3):
+            tables.execute(CREATE_KEY, [KEY["organization_id"], bytes([number]) * 32])
+        tables.execute("UPDATE api_keys SET revoked_at = now() WHERE hash = %s", [b"\x01" * 32])
+        tables.execute("DELETE FROM api_keys WHERE hash <> %s", [b"\x03" * 32])
+        for statement, arguments in (
+            (CREATE_KEY, [KEY["organization_id"], b"\x01" * 32]),
+            ("UPDATE api_keys SET hash = %s", [b"\x01" * 32]),
+        ):
+            with pytest.raises(pg.UniqueViolation) as refused, tables.transaction():
+                tables.execute(statement.encode(), arguments)
+            assert refused.value.diag.constraint_name == "api_keys_hash_retired"
+        tables.execute(CREATE_KEY, [KEY["organization_id"], b"\x02" * 32])
+
+
+def test_a_hash_does_not_come_back_while_its_row_goes(tables: psycopg.Connection, dsn: str) -> None:
+    """Who inserts while the deletion is under way waits for it, and is refused then."""
+    tables.execute(CREATE_KEY, [KEY["organization_id"], KEY["hash"]])
+    tables.execute("UPDATE api_keys SET revoked_at = now()")
+    with psycopg.connect(dsn) as deleting, ThreadPoolExecutor(1) as pool:
+        deleting.execute("DELETE FROM api_keys")
+        inserting = pool.submit(tables.execute, CREATE_KEY, [KEY["organization_id"], KEY["hash"]])
+        with psycopg.connect(dsn, autocommit=True) as watching:
+            while not watching.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount:
+                assert not inserting.done()
+        deleting.commit()
+        with pytest.raises(pg.UniqueViolation, match="revoked, for good"):
+            inserting.result()
+    tables.execute("DELETE FROM retired_hashes")
+
+
+def test_nobody_chooses_a_number_or_a_date(tables: psycopg.Connection) -> None:
+    """What an INSERT or UPDATE says of row_version and updated_at is ignored."""
+    with tables.transaction(force_rollback=True):
+        tables.execute("INSERT INTO plans (name, row_version, updated_at) VALUES ('gold', 7, '2000-01-01')")
+        gold = "SELECT row_version, updated_at > now() - interval '1 hour' FROM plans WHERE name = 'gold'"
+        assert tables.execute(gold).fetchone() == (1, True)
+        tables.execute("UPDATE plans SET daily_quota = 1, row_version = 7, updated_at = '2000-01-01'")
+        assert tables.execute(gold).fetchone() == (2, True)
 
 
 def test_a_plan_in_use_cannot_go(tables: psycopg.Connection) -> None:

@@ -94,6 +94,70 @@ async def test_the_known_schema_is_taken(database: str) -> None:
         await schema.probe(pool)
 
 
+# What the release before wrote: it may still run while the first instances of this one do.
+OF_0001 = """
+    INSERT INTO plans (name, rate, burst, daily_quota, monthly_quota) VALUES ('gold', '5/s', 50, 1000, NULL);
+    INSERT INTO organizations (name, plan_id) SELECT 'acme', p.id FROM plans p WHERE p.name = 'gold';
+    INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at)
+    SELECT id, 'ci', decode(repeat('01', 32), 'hex'), 'p1', 'xa_live_…abcd', '{"customer": ["read"]}', '2100-01-01Z'
+    FROM organizations;
+    INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at, revoked_at)
+    SELECT id, 'old', decode(repeat('02', 32), 'hex'), 'p1', 'h', '{}', NULL, '2026-01-01Z' FROM organizations;
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE name = 'old';
+    UPDATE organizations SET plan_id = plan_id, status = 'suspended', rate = '1/s', burst = 5;
+    UPDATE plans SET rate = '6/s' WHERE name = 'gold';
+"""
+ALL = """SELECT array_agg(row ORDER BY row) FROM (
+    SELECT (to_jsonb(p) - '{row_version,updated_at}'::text[])::text FROM plans p
+    UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at}'::text[])::text FROM organizations o
+    UNION ALL SELECT (to_jsonb(k) - '{row_version,updated_at,metadata,rate,burst}'::text[]
+                      - '{daily_quota,monthly_quota,rotated_to}'::text[])::text FROM api_keys k
+) AS everything (row)"""
+
+
+def first_version(dsn: str) -> None:
+    """The schema as the release before made it."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute((schema._MIGRATIONS / "versions" / "0001_first.sql").read_bytes())
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+
+
+async def test_an_upgrade_keeps_what_is_there(empty_database: str) -> None:
+    """Every row of 0001 is as it was, with new columns that say nothing; from then on changes are written down."""
+    first_version(empty_database)
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(OF_0001.encode())
+    before = value(empty_database, ALL)
+    assert (await schema.upgrade(empty_database)).current
+    assert value(empty_database, ALL) == before
+    assert value(empty_database, "SELECT count(*) FROM audit_log") == 0
+    new = (
+        "SELECT DISTINCT row_version, metadata::text, rate, burst, daily_quota, monthly_quota, rotated_to FROM api_keys"
+    )
+    with psycopg.connect(empty_database) as connection:
+        assert connection.execute(new.encode()).fetchall() == [(1, "{}", None, None, None, None, None)]
+        connection.execute("UPDATE api_keys SET name = 'new' WHERE name = 'ci'")
+    assert value(empty_database, "SELECT diff::text FROM audit_log") == '{"name": ["ci", "new"]}'
+
+
+async def test_yesterdays_release_writes_todays_schema(database: str) -> None:
+    """Its statements do what they did, and are written down and told like any other."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("LISTEN extauthz")
+        connection.execute(OF_0001.encode())
+        connection.execute("NOTIFY extauthz, 'now'")
+        told = []
+        for message in connection.notifies(timeout=10):
+            if message.payload == "now":
+                break
+            told.append(message.payload)
+        statuses = connection.execute("SELECT name, revoked_at::date::text FROM api_keys ORDER BY name").fetchall()
+    assert statuses == [("ci", None), ("old", "2026-01-01")]
+    assert sorted(line.split()[0] for line in told) == ["api_key", "api_key", "organization", "plan"]
+    assert value(database, "SELECT count(*) FROM audit_log") == 6
+
+
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:
     """Where something is in the way, all that the migration had done until then is undone, and it can be tried anew."""
     with psycopg.connect(empty_database) as connection:

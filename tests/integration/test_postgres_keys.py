@@ -1,7 +1,9 @@
 """Keys in real PostgreSQL: found by digest, and what becomes of rows that strangers have touched."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
 
@@ -10,14 +12,19 @@ from psycopg.types.json import Jsonb
 
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool, open_pool
-from extauthz.core.credentials import KeyFormat
+from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
+from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Rate
+from extauthz.core.records import KeyTerms
+from extauthz.core.tenants import Tenant
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
-from tests.servers.office import KEY_FORMAT, PEPPERS, Office
+from tests.servers.office import ACTOR, KEY_FORMAT, PEPPERS, Office
 
 NOW = 1_800_000_000.0
+UNKNOWN = Credential(("00" * 32,))
 WORD = "sesame"  # stands in every value that makes no sense, and must stand in no error
 
 NONSENSE: list[tuple[str, str, object]] = [
@@ -48,6 +55,12 @@ NONSENSE: list[tuple[str, str, object]] = [
 NO_QUOTAS = {"daily_quota": None, "monthly_quota": None}
 
 
+async def find(office: Office, digests: Sequence[str]) -> ApiKey | StoreCorrupt | None:
+    """What a check finds under the first of these digests that is stored."""
+    (found,) = await PostgresKeySource(office.pool).find([Credential(tuple(digests))], NOW)
+    return found
+
+
 async def digests_of(office: Office, organization: str) -> tuple[str, tuple[str, ...]]:
     """A new key of an organization with a plan of its own: its id and digests."""
     await office.tenants.create_plan(f"plan of {organization}", {"rate": "5/s", "burst": 5} | NO_QUOTAS)
@@ -63,10 +76,10 @@ async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> Non
     )
     await office.tenants.update_organization("acme", {"daily_quota": 7})
     digests = KEY_FORMAT.digest(key).digests
-    stored = await office.key_store.find(digests, NOW)
-    assert stored is not None
-    assert stored.digest == digests[0]
-    found = stored.key
+    stored = await find(office, digests)
+    assert isinstance(stored, ApiKey)
+    found = stored
+    assert found.digest == digests[0]
     assert (found.id, found.organization_id) == (details.id, details.organization_id)
     assert found.permissions == {"customer": {"read"}}
     assert (found.expires_at, found.revoked_at, found.disabled_at) == (4102444800.0, None, None)
@@ -74,25 +87,28 @@ async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> Non
     assert (found.tenant.id, found.tenant.plan, found.tenant.status) == (details.organization_id, "default", "active")
     assert found.tenant.limits.rate == Rate(10, 1)
     assert (found.tenant.limits.burst, found.tenant.limits.daily_quota) == (20, 7)
-    assert found.tenant == await office.tenant_store.find(details.organization_id, NOW)
+    assert found.version == found.tenant.version > 0
+    (tenant,) = await PostgresTenantSource(office.pool).find([details.organization_id], NOW)
+    assert isinstance(tenant, Tenant)
+    assert found.tenant == replace(tenant, version=found.version)
+    assert tenant.version >= found.version
 
 
 async def test_an_unknown_key_is_nothing(office: Office) -> None:
     """A digest that no row has finds nothing, and is no error."""
-    assert await office.key_store.find(("00" * 32, "ff" * 32), NOW) is None
+    assert await find(office, ("00" * 32, "ff" * 32)) is None
 
 
 async def test_either_pepper_finds_a_key(office: Office) -> None:
     """While peppers change, keys made with the one before are found, under the digest that they are stored with."""
     before = KeyFormat(prefix="xa", env="live", peppers=PEPPERS[1:])
     await office.tenants.create_organization("acme")
-    old = office.key_service(before)
-    details, key = await old.create("acme", name="old", permissions={}, expires_at=None)
+    details, key = await office.key_service(PEPPERS[1:]).create("acme", KeyTerms())
     digests = KEY_FORMAT.digest(key).digests
     assert digests[1:] == before.digest(key).digests
-    stored = await office.key_store.find(digests, NOW)
-    assert stored is not None
-    assert (stored.digest, stored.key.id) == (digests[1], details.id)
+    stored = await find(office, digests)
+    assert isinstance(stored, ApiKey)
+    assert (stored.digest, stored.id) == (digests[1], details.id)
 
 
 async def test_the_signing_pepper_comes_first(office: Office) -> None:
@@ -102,19 +118,33 @@ async def test_the_signing_pepper_comes_first(office: Office) -> None:
     digests = KEY_FORMAT.digest(key).digests
     await office.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
     for order, expected in ((digests, first.id), (digests[::-1], second.id)):
-        stored = await office.key_store.find(order, NOW)
-        assert stored is not None
-        assert stored.key.id == expected
+        stored = await find(office, order)
+        assert isinstance(stored, ApiKey)
+        assert stored.id == expected
+
+
+async def test_of_two_rows_for_one_key_the_revoked_one_wins(office: Office) -> None:
+    """A key that was revoked under one pepper is not admitted under another, whichever signs."""
+    _, key = await office.new_key("acme")
+    second, _ = await office.new_key("acme")
+    digests = KEY_FORMAT.digest(key).digests
+    await office.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
+    await office.keys.revoke(second.id, last=False)
+    for order in (digests, digests[::-1]):
+        stored = await find(office, order)
+        assert isinstance(stored, ApiKey)
+        assert stored.id == second.id
+        assert not stored.admits(0)
 
 
 async def test_an_infinite_expiry_is_none(office: Office) -> None:
     """PostgreSQL's 'infinity' is a key that never expires, for a check and for a person."""
     details, key = await office.new_key("acme")
     await office.sql("UPDATE api_keys SET expires_at = 'infinity'")
-    stored = await office.key_store.find(KEY_FORMAT.digest(key).digests, NOW)
-    assert stored is not None
-    assert stored.key.expires_at is None
-    assert stored.key.admits(inf)
+    stored = await find(office, KEY_FORMAT.digest(key).digests)
+    assert isinstance(stored, ApiKey)
+    assert stored.expires_at is None
+    assert stored.admits(inf)
     listed = await office.keys.list_of("acme")
     assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in listed] == ["active"]
     assert await office.keys.show(details.id) == listed[0]
@@ -137,8 +167,8 @@ async def test_a_time_is_shown_as_it_was_given(office: Office, database: str) ->
     await office.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
     await office.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
     async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
-        shown = await PostgresKeys(pool).show(details.id)
-    assert (shown.expires_at, shown.to_json()["expires_at"]) == (at, "2100-01-02T03:04:05.678901+00:00")
+        shown = await PostgresKeys(pool, actor=ACTOR).show(details.id)
+    assert (shown.expires_at, shown.to_json(at)["expires_at"]) == (at, "2100-01-02T03:04:05.678901+00:00")
 
 
 async def test_a_row_that_makes_no_sense_harms_no_other(office: Office, subtests: pytest.Subtests) -> None:
@@ -152,18 +182,19 @@ async def test_a_row_that_makes_no_sense_harms_no_other(office: Office, subtests
             row = {"api_keys": key_id, "organizations": name, "plans": f"plan of {name}"}[table]
             identity = "id::text" if table == "api_keys" else "name"
             await office.sql(f"UPDATE {table} SET {column} = %s WHERE {identity} = %s", value, row)
-            with pytest.raises(StoreCorrupt, match=f"key {key_id}: ") as corrupt:
-                await office.key_store.find(digests, NOW)
-            assert corrupt.value.store == "postgresql"
-            assert WORD not in str(corrupt.value)
-            assert await office.key_store.find(others, NOW) is not None
+            corrupt = await find(office, digests)
+            assert isinstance(corrupt, StoreCorrupt)
+            assert f"key {key_id}: " in str(corrupt)
+            assert corrupt.store == "postgresql"
+            assert WORD not in str(corrupt)
+            assert await find(office, others) is not None
 
 
 async def reason_of(dsn: str) -> str:
     """Why the store is away, for a caller who is patient enough."""
     async with open_pool(dsn, size=1, wait=0.5, statement_timeout=0.2) as pool:
         with pytest.raises(StoreUnavailable) as away:
-            await PostgresKeys(pool).find(("00" * 32,), NOW)
+            await PostgresKeySource(pool).find([UNKNOWN], NOW)
     assert away.value.store == "postgresql"
     return away.value.reason
 
@@ -199,10 +230,10 @@ async def test_too_many_who_wait_are_turned_away(pool: Pool) -> None:
     async with AsyncExitStack() as held:
         for _ in range(pool.max_size):
             await held.enter_async_context(pool.connection())
-        keys = PostgresKeys(pool)
-        calls = [asyncio.create_task(keys.find(("00" * 32,), NOW)) for _ in range(pool.max_waiting + 1)]
+        keys = PostgresKeySource(pool)
+        calls = [asyncio.create_task(keys.find([UNKNOWN], NOW)) for _ in range(pool.max_waiting + 1)]
         done, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
         (error,) = [call.exception() for call in done]
         assert isinstance(error, StoreUnavailable)
         assert error.reason == "busy"
-    assert await asyncio.gather(*waiting) == [None] * pool.max_waiting
+    assert await asyncio.gather(*waiting) == [[None]] * pool.max_waiting

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 from extauthz.backends.postgres import schema
-from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
+from extauthz.backends.postgres.records import PostgresKeySource
+from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.demo.postgres import Postgres
@@ -20,7 +21,7 @@ from tests.servers.witness import Witness
 TIMEOUT = 0.1
 SLACK = 0.4  # seconds that a busy machine may add
 FAR = 10.0
-DIGESTS = ("ab" * 32,)
+ASKED = [Credential(("ab" * 32,))]
 
 
 class GuardedPostgres:
@@ -28,7 +29,7 @@ class GuardedPostgres:
 
     def __init__(self, pool: Pool) -> None:
         self.witness = Witness()
-        self.keys = PostgresKeys(pool)
+        self.keys = PostgresKeySource(pool)
         self.guard = Guard(
             POSTGRESQL,
             terms=Terms(TIMEOUT, places=LOOKUPS_AT_ONCE, cancel=False),
@@ -38,8 +39,8 @@ class GuardedPostgres:
 
     async def find(self) -> None:
         """Looks for a key that is not there."""
-        found = await self.guard.run(lambda: self.keys.find(DIGESTS, time.time()), time.monotonic() + FAR)
-        assert found is None
+        found = await self.guard.run(lambda: self.keys.find(ASKED, time.time()), time.monotonic() + FAR)
+        assert found == [None]
 
     async def refused(self) -> tuple[str, float]:
         """Why a key could not be looked for, and how many seconds that took."""
@@ -86,7 +87,7 @@ async def test_more_callers_than_places_wait_no_longer_than_their_deadline(
     with paused(postgres_server):
         begun = time.monotonic()
         calls = [
-            guarded.guard.run(lambda: guarded.keys.find(DIGESTS, 0.0), begun + 1.5 * TIMEOUT)
+            guarded.guard.run(lambda: guarded.keys.find(ASKED, 0.0), begun + 1.5 * TIMEOUT)
             for _ in range(3 * LOOKUPS_AT_ONCE)
         ]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)

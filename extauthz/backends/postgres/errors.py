@@ -16,6 +16,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (TooManyRequests, "busy"),
     (PoolClosed, "connection"),
     (pg.QueryCanceled, "timeout"),
+    (pg.DeadlockDetected, "conflict"),
+    (pg.SerializationFailure, "conflict"),
+    (psycopg.IntegrityError, "refused"),
+    (pg.RaiseException, "refused"),
     (pg.UndefinedTable, "schema"),
     (pg.UndefinedColumn, "schema"),
     (pg.InsufficientPrivilege, "authentication"),
@@ -40,15 +44,28 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(POSTGRESQL, reason) from error
 
 
-# What the constraints of the schema ask for, in a person's words.
+_PLAN_NAME = (
+    "a plan's name is 1 to 64 letters, digits, blanks and . _ -, begins with a letter or digit, ends with no blank, and"
+    " does not look like an id"
+)
+
+# What the constraints and triggers of the schema ask for, in a person's words.
 _RULES = {
-    "plans_name_valid": "a plan's name is 1 to 64 letters, digits, blanks and . _ -, and begins with a letter or digit",
+    "plans_name_valid": _PLAN_NAME,
+    "plans_name_no_id": _PLAN_NAME,
     "organizations_name_valid": "an organization's name is 1 to 255 characters, none a control character, no blank at"
     " its ends, and does not look like an id",
     "api_keys_name_valid": "a key's name is at most 255 characters, none of them a control character",
     "plans_name_taken": "a plan of that name is there already",
     "organizations_name_taken": "an organization of that name is there already",
     "plans_rate_and_burst_go_together": "rate and burst go together: give both",
+    "api_keys_rate_and_burst_go_together": "rate and burst go together: give both",
+    "organizations_rate_and_burst_go_together": "rate and burst go together, its own or its plan's: both or none",
+    "plans_bucket_is_overridden": "organizations override half of this plan's bucket; clear that first",
+    "api_keys_metadata_valid": "metadata is at most 50 texts of up to 500 characters, under names of 1 to 64",
+    "api_keys_hash_taken": "the key is there already",
+    "api_keys_hash_retired": "the key was revoked and deleted; a revoked key never comes back",
+    "api_keys_revoked_for_good": "the key is revoked, for good",
 }
 
 
@@ -63,8 +80,10 @@ def refused() -> Iterator[None]:
         constraint = cause.diag.constraint_name or "" if isinstance(cause, psycopg.Error) else ""
         if isinstance(cause, pg.UniqueViolation):
             raise Conflict(_RULES.get(constraint, f"it is there already ({constraint})")) from cause
-        if isinstance(cause, pg.ForeignKeyViolation):
-            raise Conflict("it is still in use, or what it refers to is gone") from cause
+        if isinstance(cause, pg.ForeignKeyViolation | pg.RestrictViolation):
+            raise Conflict(_RULES.get(constraint, "it is still in use, or what it refers to is gone")) from cause
+        if error.reason == "conflict":
+            raise Conflict("others changed the same at this moment; nothing was changed, try it again") from cause
         if isinstance(cause, pg.CheckViolation | pg.NotNullViolation | psycopg.DataError):
             raise InvalidInput(
                 _RULES.get(constraint, f"the database refuses it ({constraint or type(cause).__name__})")

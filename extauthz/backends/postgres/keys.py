@@ -1,52 +1,73 @@
-"""Keys in PostgreSQL: read by digest for a check, by id or organization for a person."""
+"""Keys in PostgreSQL, as a person manages them."""
 
-from collections.abc import Sequence
-from math import isinf
+from collections.abc import Callable, Mapping, Sequence
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
-from extauthz.backends.postgres.errors import refused, translated
-from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
-from extauthz.core.errors import Conflict, NotFound, StoreCorrupt
-from extauthz.core.keys import ApiKey
+from extauthz.backends.postgres import pages
+from extauthz.backends.postgres.errors import refused
+from extauthz.backends.postgres.pool import Pool, as_id, fetch
+from extauthz.backends.postgres.writing import Change, changing, expect
+from extauthz.core.errors import (
+    AlreadyImported,
+    Conflict,
+    ExtauthzError,
+    InvalidInput,
+    LastUsableKey,
+    NotFound,
+    StoreCorrupt,
+)
+from extauthz.core.limits import Limits
 from extauthz.core.permissions import parse_permissions, storable
-from extauthz.core.ports import POSTGRESQL, StoredKey
-from extauthz.core.records import KeyDetails, NewKey
+from extauthz.core.ports import POSTGRESQL
+from extauthz.core.records import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
+from extauthz.core.shown import shown
+from extauthz.core.stores import Succession
 
-_TENANT_FIELDS = ("status", "plan", "rate", "burst", "daily_quota", "monthly_quota")
+_PARSED = {"permissions", "metadata", "limits"}
 
 
 class PostgresKeys:
-    """The table `api_keys`."""
+    """The table `api_keys`. `actor` is who changes it, as the audit log shall say."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, actor: str) -> None:
         self._pool = pool
+        self._actor = actor
 
-    async def find(self, digests: Sequence[str], now: float) -> StoredKey | None:
-        """The key with one of these digests, with its organization. Raises StoreUnavailable, StoreCorrupt."""
-        rows = await fetch(self._pool, "find_key", {"hashes": [bytes.fromhex(digest) for digest in digests]})
-        if not rows:
-            return None
-        return StoredKey(rows[0]["digest"], _api_key(rows[0], now))
+    async def horizon(self) -> int:
+        """A fence above every change that is committed by now. Raises StoreUnavailable."""
+        return int((await fetch(self._pool, "horizon"))[0]["horizon"])
 
     async def create(self, new: NewKey) -> KeyDetails:
         """Stores a key. Raises InvalidInput, Conflict, StoreUnavailable."""
-        with refused():
-            rows = await fetch(
-                self._pool,
-                "create_key",
-                {
-                    "organization_id": new.organization_id,
-                    "name": new.name,
-                    "hash": bytes.fromhex(new.digest),
-                    "pepper_id": new.pepper_id,
-                    "handle": new.handle,
-                    "permissions": Jsonb(storable(new.permissions)),
-                    "expires_at": new.expires_at,
-                },
-            )
-        return _details(rows[0])
+        async with changing(self._pool, self._actor) as change:
+            return await _create(change, new)
+
+    async def import_many(self, news: Sequence[NewKey]) -> list[KeyDetails | ExtauthzError]:
+        """Stores keys of one organization; what is refused spares the others. One import at a time.
+
+        They are stored in the order of their digests, so that none waits for another in a circle.
+
+        Raises Conflict, StoreUnavailable; then nothing was stored.
+        """
+        async with changing(self._pool, self._actor, action="api_key.import") as change:
+            await change.fetch("one_import", {})
+            hashes = [bytes.fromhex(digest) for new in news for digest in new.digests]
+            rows = await change.fetch("known_hashes", {"hashes": hashes})
+            known: dict[str, Mapping[str, object]] = {row["digest"]: row for row in rows}
+            outcomes: dict[int, KeyDetails | ExtauthzError] = {}
+            for place, new in sorted(enumerate(news), key=lambda each: each[1].digests[0]):
+                try:
+                    _refuse_known(new, known)
+                    async with change.attempt():
+                        key = await _create(change, new)
+                except (Conflict, InvalidInput) as error:
+                    outcomes[place] = error
+                else:
+                    known[new.digests[0]] = _as_known(new, key)
+                    outcomes[place] = key
+            return [outcomes[place] for place in range(len(news))]
 
     async def list_of(self, organization_id: str) -> list[KeyDetails]:
         """All keys of an organization, newest first. Raises StoreUnavailable."""
@@ -54,57 +75,118 @@ class PostgresKeys:
             _details(row) for row in await fetch(self._pool, "list_keys", {"organization_id": as_id(organization_id)})
         ]
 
+    async def page(self, organization_id: str | None, *, limit: int, cursor: str | None) -> Listing[KeyDetails]:
+        """Keys of one organization or of all, newest first. Raises InvalidInput, StoreUnavailable."""
+        whose = None if organization_id is None else as_id(organization_id)
+        arguments = pages.asked(limit, cursor) | {"organization_id": whose}
+        with refused():
+            rows = await fetch(self._pool, "page_of_keys", arguments)
+        return pages.listing(rows, limit, _details)
+
     async def show(self, key_id: str) -> KeyDetails:
         """One key. Raises NotFound, StoreUnavailable."""
-        rows = await fetch(self._pool, "show_key", {"id": as_id(key_id)})
-        if not rows:
-            raise NotFound(f"no key has the id {key_id[:64]!r}")
-        return _details(rows[0])
+        return _only(await fetch(self._pool, "show_key", {"id": as_id(key_id)}), key_id)
 
-    async def usable(self, organization_id: str) -> int:
-        """How many keys of an organization could be used now. Raises StoreUnavailable."""
-        rows = await fetch(
-            self._pool, "count_usable_keys", {"organization_id": as_id(organization_id), "besides": None}
-        )
-        return int(rows[0]["usable"])
+    async def update(self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], *, version: int | None) -> KeyDetails:
+        """Stores terms and `disabled_at`. Raises NotFound, InvalidInput, VersionMismatch, StoreUnavailable."""
+        async with changing(self._pool, self._actor) as change:
+            before = await _locked(change, key_id)
+            expect(version, before.row_version)
+            after = edit(before)
+            values = _terms(after.terms) | {"id": as_id(key_id), "disabled_at": after.disabled_at}
+            return _only(await change.fetch("update_key", values), key_id)
 
-    async def revoke(self, key_id: str, *, last: bool) -> tuple[KeyDetails, str]:
-        """Ends a key for good; the key and its digest. Revoking twice keeps the first time.
+    async def rotate(self, key_id: str, succeed: Callable[[KeyDetails], Succession]) -> tuple[KeyDetails, KeyDetails]:
+        """Puts a new key in place of a key; the new one and the old one.
 
-        Raises NotFound; Conflict for an organization's last usable key unless `last`; StoreUnavailable.
+        Raises NotFound, InvalidInput, StoreUnavailable.
         """
-        key = await self.show(key_id)
-        with translated():
-            async with self._pool.connection() as connection, connection.transaction():
-                organization = {"id": as_id(key.organization_id)}
-                await connection.execute(STATEMENTS["lock_organization"].encode(), organization)
-                besides = {"organization_id": as_id(key.organization_id), "besides": as_id(key_id)}
-                cursor = await connection.execute(STATEMENTS["count_usable_keys"].encode(), besides)
-                (count,) = await cursor.fetchall()
-                if count["usable"] and not count["others"] and not last:
-                    raise Conflict("this is the organization's last usable key; to revoke it all the same: --last")
-                cursor = await connection.execute(STATEMENTS["revoke_key"].encode(), {"id": as_id(key_id)})
-                row = await cursor.fetchone()
-        if row is None:
-            raise NotFound(f"no key has the id {key_id[:64]!r}")
-        return _details(row), row["digest"]
+        async with changing(self._pool, self._actor, action="api_key.rotate") as change:
+            succession = succeed(await _locked(change, key_id))
+            new = await _create(change, succession.new)
+            values = {"id": as_id(key_id), "expires_at": succession.old_expires_at, "rotated_to": as_id(new.id)}
+            return new, _only(await change.fetch("retire_key", values), key_id)
+
+    async def revoke(self, key_id: str, *, last: bool) -> KeyDetails:
+        """Ends a key for good. Revoking twice keeps the first time.
+
+        Raises NotFound; Conflict for an organization's last usable key unless `last`; StoreUnavailable. What may do
+        nothing, or has a successor and so ends by itself, is none to live on.
+        """
+        async with changing(self._pool, self._actor) as change:
+            key = await _locked(change, key_id)
+            values = {"organization_id": as_id(key.organization_id), "id": as_id(key_id)}
+            (count,) = await change.fetch("count_lasting_keys", values)
+            if count["this"] and not count["others"] and not last:
+                raise LastUsableKey
+            return _only(await change.fetch("revoke_key", {"id": as_id(key_id)}), key_id)
+
+    async def peppers(self) -> Mapping[str, tuple[int, int]]:
+        """By the id of a pepper: how many keys were digested with it, and how many of them are usable.
+
+        Raises StoreUnavailable.
+        """
+        return {row["pepper_id"]: (row["keys"], row["usable"]) for row in await fetch(self._pool, "count_by_pepper")}
 
 
-def _api_key(row: DictRow, now: float) -> ApiKey:
-    tenant = {name: row[name] for name in _TENANT_FIELDS} | {"id": row["organization_id"], "loaded_at": now}
-    record = dict(row) | {"tenant": tenant, "loaded_at": now}
-    if record["expires_at"] is not None and isinf(record["expires_at"]) and record["expires_at"] > 0:
-        record["expires_at"] = None  # PostgreSQL's 'infinity'
-    try:
-        return ApiKey.from_record(record)
-    except ValueError as error:
-        raise StoreCorrupt(POSTGRESQL, f"key {row['id']}: {error}") from None
+async def _locked(change: Change, key_id: str) -> KeyDetails:
+    await change.fetch("lock_organization_of_key", {"id": as_id(key_id)})
+    return _only(await change.fetch("lock_key", {"id": as_id(key_id)}), key_id)
+
+
+async def _create(change: Change, new: NewKey) -> KeyDetails:
+    values = _terms(new.terms) | {
+        "organization_id": as_id(new.organization_id),
+        "hash": bytes.fromhex(new.digests[0]),
+        "pepper_id": new.pepper_id,
+        "handle": new.handle,
+    }
+    (row,) = await change.fetch("create_key", values)
+    return _details(row)
+
+
+def _refuse_known(new: NewKey, known: Mapping[str, Mapping[str, object]]) -> None:
+    """Raises Conflict where the key is or was somebody's, under whichever pepper."""
+    row = next((known[digest] for digest in new.digests if digest in known), None)
+    if row is None:
+        return
+    if row["id"] is None:
+        raise Conflict("the key was revoked and deleted; a revoked key never comes back")
+    if row["revoked"]:
+        raise Conflict(f"the key is there already as {row['id']}, and revoked; a revoked key never comes back")
+    if row["organization_id"] != new.organization_id:
+        raise Conflict(f"the key is there already as {row['id']}, of another organization")
+    under = "" if row["pepper_id"] == new.pepper_id else f", under the pepper {row['pepper_id']}"
+    raise AlreadyImported(f"the key is there already as {row['id']}{under}")
+
+
+def _as_known(new: NewKey, key: KeyDetails) -> Mapping[str, object]:
+    return {"id": key.id, "organization_id": key.organization_id, "pepper_id": new.pepper_id, "revoked": False}
+
+
+def _terms(terms: KeyTerms) -> dict[str, object]:
+    return {
+        "name": terms.name,
+        "permissions": Jsonb(storable(terms.permissions)),
+        "expires_at": terms.expires_at,
+        "metadata": Jsonb(dict(terms.metadata)),
+        **terms.limits.to_record(),
+    }
+
+
+def _only(rows: Sequence[DictRow], key_id: str) -> KeyDetails:
+    if not rows:
+        raise NotFound(f"no key has the id {shown(key_id)!r}")
+    return _details(rows[0])
 
 
 def _details(row: DictRow) -> KeyDetails:
     try:
-        permissions = parse_permissions(row["permissions"])
+        return KeyDetails(
+            permissions=parse_permissions(row["permissions"]),
+            metadata=parse_metadata(row["metadata"]),
+            limits=Limits.from_record({name: row[name] for name in LIMITS}),
+            **{name: row[name] for name in KeyDetails.__slots__ if name not in _PARSED},
+        )
     except ValueError as error:
         raise StoreCorrupt(POSTGRESQL, f"key {row['id']}: {error}") from None
-    columns = {name: row[name] for name in KeyDetails.__slots__ if name != "permissions"}
-    return KeyDetails(permissions=permissions, **columns)

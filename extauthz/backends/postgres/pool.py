@@ -1,8 +1,9 @@
-"""Connections to PostgreSQL, opened in the background, and the named statements of queries.sql."""
+"""Connections to PostgreSQL, opened in the background, and the named statements of lookups.sql and queries.sql."""
 
 import json
 import logging
 import re
+import select
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from extauthz.backends.postgres.errors import translated
+from extauthz.core.records import looks_like_id
 
 Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 
@@ -31,8 +33,12 @@ _NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def _statements() -> Mapping[str, str]:
-    parts = _NAMED.split(files("extauthz.backends.postgres").joinpath("queries.sql").read_text("utf-8"))
-    return dict(zip(parts[1::2], (text.strip() for text in parts[2::2]), strict=True))
+    named: dict[str, str] = {}
+    for file in ("lookups.sql", "queries.sql"):
+        parts = _NAMED.split(files("extauthz.backends.postgres").joinpath(file).read_text("utf-8"))
+        # The name goes along, so that the server's logs and its list of activities show it.
+        named |= {name: f"-- {name}{text.rstrip()}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return named
 
 
 STATEMENTS = _statements()
@@ -79,7 +85,7 @@ async def open_pool(dsn: str, *, size: int, wait: float, statement_timeout: floa
         timeout=wait,
         max_waiting=5 * size,
         reconnect_timeout=0,  # no back-off of its own: whoever asks tries again
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
         open=False,
         name="extauthz",
     )
@@ -88,6 +94,17 @@ async def open_pool(dsn: str, *, size: int, wait: float, statement_timeout: floa
         yield pool
     finally:
         await pool.close(timeout=1)
+
+
+async def _check(connection: AsyncConnection[DictRow]) -> None:
+    """Raises OperationalError for a connection that has ended: then, and hardly ever else, there is something to read.
+
+    Asking the server each time would double the queries of a look-up.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 def _options(dsn: str, statement_timeout: float) -> dict[str, Any]:
@@ -103,11 +120,8 @@ def _options(dsn: str, statement_timeout: float) -> dict[str, Any]:
 
 
 def as_id(text: str) -> UUID | None:
-    """An id as the tables have it; None for a text that can be none."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
+    """An id as the tables have it; None for a text that is none, also where Python would make one of it."""
+    return UUID(text) if looks_like_id(text) else None
 
 
 async def fetch(pool: Pool, statement: str, arguments: Mapping[str, object] | None = None) -> list[DictRow]:

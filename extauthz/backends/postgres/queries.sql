@@ -1,147 +1,235 @@
--- Every statement that runs against our tables. A name, what goes in as %(name)s, what comes out.
+-- Every statement that management runs. A name, what goes in as %(name)s, what comes out.
 -- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
 
--- name: schema_version
--- out: version_num
-SELECT version_num FROM alembic_version;
+-- name: act
+-- in: actor, action (empty: what the change itself says). For the transaction under way: who changes, and what it means.
+SELECT set_config('extauthz.actor', %(actor)s, true), set_config('extauthz.action', %(action)s, true);
 
--- name: find_key
--- in: hashes (bytea[], the signing pepper's first); out: one row of the record of a key with its organization
-SELECT encode(k.hash, 'hex') AS digest,
-       k.id::text AS id,
-       k.organization_id::text AS organization_id,
-       k.permissions,
-       extract(epoch FROM k.expires_at)::float8 AS expires_at,
-       extract(epoch FROM k.revoked_at)::float8 AS revoked_at,
-       extract(epoch FROM k.disabled_at)::float8 AS disabled_at,
-       o.status,
-       p.name AS plan,
-       coalesce(o.rate, p.rate) AS rate,
-       coalesce(o.burst, p.burst) AS burst,
-       coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
-       coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota
-FROM api_keys k
-JOIN organizations o ON o.id = k.organization_id
-JOIN plans p ON p.id = o.plan_id
-WHERE k.hash = ANY (%(hashes)s)
-ORDER BY array_position(%(hashes)s, k.hash)
-LIMIT 1;
+-- name: horizon
+-- out: horizon, a fence above every change that is committed by now (see core/changes.py)
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS horizon;
 
--- name: find_tenant
--- in: id; out: status, plan and effective limits of one organization
-SELECT o.id::text AS id,
-       o.status,
-       p.name AS plan,
-       coalesce(o.rate, p.rate) AS rate,
-       coalesce(o.burst, p.burst) AS burst,
-       coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
-       coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota
-FROM organizations o
-JOIN plans p ON p.id = o.plan_id
-WHERE o.id = %(id)s;
+-- name: one_import
+-- Waits until no other import is under way: whether a key is there under another pepper is seen only once it is committed.
+SELECT pg_advisory_xact_lock(hashtextextended('extauthz import', 0));
+
+-- name: take_a_minute
+-- For the transaction under way: time for a statement that goes through all keys of a large organization.
+SET LOCAL statement_timeout = '1min';
 
 -- name: create_key
--- in: organization_id, name, hash, pepper_id, handle, permissions, expires_at; out: the key
-INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at)
-VALUES (%(organization_id)s, %(name)s, %(hash)s, %(pepper_id)s, %(handle)s, %(permissions)s, %(expires_at)s)
-RETURNING id::text, organization_id::text, name, handle, permissions, created_at, expires_at, revoked_at, disabled_at,
-          last_used_at;
+-- in: organization_id, hash, pepper_id, handle and the terms; out: the key
+INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at, metadata,
+                      rate, burst, daily_quota, monthly_quota)
+VALUES (%(organization_id)s, %(name)s, %(hash)s, %(pepper_id)s, %(handle)s, %(permissions)s, %(expires_at)s, %(metadata)s,
+        %(rate)s, %(burst)s, %(daily_quota)s, %(monthly_quota)s)
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+          pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
+
+-- name: known_hashes
+-- in: hashes (bytea[]); out: those that are a key's or were one's: digest, and of a key that is there id,
+-- organization_id, pepper_id, revoked
+SELECT encode(hash, 'hex') AS digest, id::text, organization_id::text, pepper_id, revoked_at IS NOT NULL AS revoked
+FROM api_keys WHERE hash = ANY (%(hashes)s)
+UNION ALL
+SELECT encode(hash, 'hex'), null, null, null, true FROM retired_hashes WHERE hash = ANY (%(hashes)s);
 
 -- name: list_keys
 -- in: organization_id; out: its keys, newest first
-SELECT id::text, organization_id::text, name, handle, permissions, created_at, expires_at, revoked_at, disabled_at,
-       last_used_at
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+       pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE organization_id = %(organization_id)s
 ORDER BY created_at DESC, id DESC;
 
+-- name: page_of_keys
+-- in: organization_id (null: all), at, id (null: from the newest), at_most; out: keys older than that, newest first
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+       pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
+FROM api_keys
+WHERE (%(organization_id)s::uuid IS NULL OR organization_id = %(organization_id)s)
+  AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(id)s))
+ORDER BY created_at DESC, id DESC
+LIMIT %(at_most)s;
+
 -- name: show_key
 -- in: id; out: the key
-SELECT id::text, organization_id::text, name, handle, permissions, created_at, expires_at, revoked_at, disabled_at,
-       last_used_at
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+       pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE id = %(id)s;
 
+-- name: lock_key
+-- in: id; out: the key. Its organization is locked first, see lock_organization_of_key.
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+       pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
+FROM api_keys
+WHERE id = %(id)s
+FOR UPDATE;
+
+-- name: lock_organization_of_key
+-- in: id; out: organization_id. Changes that look at all keys of an organization come one after the other, and nobody
+-- who has locked a key waits for its organization.
+SELECT o.id::text AS organization_id
+FROM organizations o JOIN api_keys k ON k.organization_id = o.id
+WHERE k.id = %(id)s
+FOR NO KEY UPDATE OF o;
+
+-- name: update_key
+-- in: id, the terms and disabled_at as they shall be; out: the key
+UPDATE api_keys
+SET name = %(name)s, permissions = %(permissions)s, expires_at = %(expires_at)s, metadata = %(metadata)s,
+    rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s,
+    disabled_at = %(disabled_at)s
+WHERE id = %(id)s
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+          pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
+
+-- name: retire_key
+-- in: id, expires_at, rotated_to; out: the key
+UPDATE api_keys
+SET expires_at = %(expires_at)s, rotated_to = %(rotated_to)s
+WHERE id = %(id)s
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+          pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
+
 -- name: revoke_key
--- in: id; out: the key with its digest. A key that was revoked stays revoked at its first time.
+-- in: id; out: the key. A key that was revoked stays revoked at its first time.
 UPDATE api_keys
 SET revoked_at = coalesce(revoked_at, now())
 WHERE id = %(id)s
-RETURNING id::text, organization_id::text, name, handle, permissions, created_at, expires_at, revoked_at, disabled_at,
-          last_used_at, encode(hash, 'hex') AS digest;
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+          pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
 
 -- name: count_usable_keys
--- in: organization_id, besides (a key's id, or null); out: usable, and others: those of them besides that key
-SELECT count(*) AS usable, count(*) FILTER (WHERE id IS DISTINCT FROM %(besides)s) AS others
+-- in: organization_id; out: usable
+SELECT count(*) AS usable
 FROM api_keys
 WHERE organization_id = %(organization_id)s
   AND revoked_at IS NULL AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
--- name: lock_organization
--- in: id; out: id. Two changes that look at all keys of an organization come one after the other.
-SELECT id::text FROM organizations WHERE id = %(id)s FOR UPDATE;
+-- name: count_lasting_keys
+-- in: organization_id, id; out: of the usable keys that may do something and have no successor: this (0 or 1) and others
+SELECT count(*) FILTER (WHERE id = %(id)s) AS this, count(*) FILTER (WHERE id <> %(id)s) AS others
+FROM api_keys
+WHERE organization_id = %(organization_id)s
+  AND revoked_at IS NULL AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+  AND rotated_to IS NULL AND permissions @? '$.*[*]';
+
+-- name: count_by_pepper
+-- out: pepper_id, keys, usable
+SELECT pepper_id, count(*) AS keys,
+       count(*) FILTER (
+           WHERE revoked_at IS NULL AND disabled_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+       ) AS usable
+FROM api_keys
+GROUP BY pepper_id;
 
 -- name: create_plan
 -- in: name, rate, burst, daily_quota, monthly_quota; out: the plan
 INSERT INTO plans (name, rate, burst, daily_quota, monthly_quota)
 VALUES (%(name)s, %(rate)s, %(burst)s, %(daily_quota)s, %(monthly_quota)s)
-RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at;
+RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version;
 
 -- name: list_plans
 -- out: all plans by name
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at FROM plans ORDER BY name;
+SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+FROM plans ORDER BY name;
+
+-- name: page_of_plans
+-- in: at, id (null: from the newest), at_most; out: plans older than that, newest first
+SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+FROM plans
+WHERE %(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(id)s)
+ORDER BY created_at DESC, id DESC
+LIMIT %(at_most)s;
 
 -- name: show_plan
--- in: name; out: the plan
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at FROM plans WHERE name = %(name)s;
+-- in: id (or null), ref (a name, where it is none); out: the plan. Where one's name is another's id, the id wins.
+SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+FROM plans WHERE id = %(id)s OR name = %(ref)s
+ORDER BY id = %(id)s DESC LIMIT 1;
+
+-- name: hold_plan
+-- in: id (or null), ref; out: the plan as show_plan finds it, which nobody changes meanwhile
+SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+FROM plans WHERE id = %(id)s OR name = %(ref)s
+ORDER BY id = %(id)s DESC LIMIT 1
+FOR SHARE;
+
+-- name: lock_plan
+-- in: id; out: the plan
+SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+FROM plans WHERE id = %(id)s FOR UPDATE;
 
 -- name: update_plan
--- in: name and every limit as it shall be; out: the plan
+-- in: id and every limit as it shall be; out: the plan
 UPDATE plans
 SET rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s
-WHERE name = %(name)s
-RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at;
+WHERE id = %(id)s
+RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version;
 
 -- name: delete_plan
--- in: name; out: its id
-DELETE FROM plans WHERE name = %(name)s RETURNING id::text;
+-- in: id; out: its id
+DELETE FROM plans WHERE id = %(id)s RETURNING id::text;
 
--- name: tenants_of_plan
--- in: name; out: id of every organization of that plan
-SELECT o.id::text FROM organizations o JOIN plans p ON p.id = o.plan_id WHERE p.name = %(name)s;
+-- name: count_of_plan
+-- in: id; out: how many organizations have that plan
+SELECT count(*) AS organizations FROM organizations WHERE plan_id = %(id)s;
 
 -- name: create_organization
--- in: name, plan (a name); out: its id, or nothing where there is no such plan
-INSERT INTO organizations (name, plan_id)
-SELECT %(name)s, p.id FROM plans p WHERE p.name = %(plan)s
-RETURNING id::text;
+-- in: name, plan_id; out: its id
+INSERT INTO organizations (name, plan_id) VALUES (%(name)s, %(plan_id)s) RETURNING id::text;
 
 -- name: list_organizations
 -- out: all organizations by name, with their own limits where they override the plan's
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
+       o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 ORDER BY o.name;
 
--- name: show_organization
--- in: id (or null), ref (a name, where it is none); out: the organization
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at
+-- name: page_of_organizations
+-- in: at, id (null: from the newest), at_most; out: organizations older than that, newest first
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
+       o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
-WHERE o.id = %(id)s OR o.name = %(ref)s;
+WHERE %(at)s::timestamptz IS NULL OR (o.created_at, o.id) < (%(at)s, %(id)s)
+ORDER BY o.created_at DESC, o.id DESC
+LIMIT %(at_most)s;
+
+-- name: show_organization
+-- in: id (or null), ref (a name, where it is none); out: the organization. The id wins, as with plans.
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
+       o.updated_at, o.row_version
+FROM organizations o JOIN plans p ON p.id = o.plan_id
+WHERE o.id = %(id)s OR o.name = %(ref)s
+ORDER BY o.id = %(id)s DESC LIMIT 1;
+
+-- name: lock_organization
+-- in: id (or null), ref (a name, where it is none); out: the id of the organization, which nobody else changes meanwhile,
+-- nor adds a key to it. Without its plan: a row that had to be waited for is not joined anew.
+SELECT id::text FROM organizations
+WHERE id = %(id)s OR name = %(ref)s
+ORDER BY id = %(id)s DESC LIMIT 1
+FOR UPDATE;
 
 -- name: update_organization
--- in: id, plan (a name), status and every override as it shall be; out: its id, or nothing where there is no such plan
-UPDATE organizations o
-SET plan_id = p.id, status = %(status)s,
+-- in: id, name, plan_id, status and every override as it shall be; out: its id
+UPDATE organizations
+SET name = %(name)s, plan_id = %(plan_id)s, status = %(status)s,
     rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s
-FROM plans p
-WHERE o.id = %(id)s AND p.name = %(plan)s
-RETURNING o.id::text;
+WHERE id = %(id)s
+RETURNING id::text;
 
 -- name: delete_organization
--- in: id; out: the digests of the keys that went with it
-WITH gone AS (
-    SELECT encode(hash, 'hex') AS digest FROM api_keys WHERE organization_id = %(id)s
-), deleted AS (
-    DELETE FROM organizations WHERE id = %(id)s RETURNING id
-)
-SELECT gone.digest FROM gone, deleted;
+-- in: id; out: its id. Its keys go with it.
+DELETE FROM organizations WHERE id = %(id)s RETURNING id::text;
+
+-- name: page_of_audit_log
+-- in: organization_id (null: everything), id (null: from the newest), at_most; out: entries older than that, newest first
+SELECT id, at, actor, role, action, kind, subject_id, organization_id, diff
+FROM audit_log
+WHERE (%(organization_id)s::text IS NULL OR organization_id = %(organization_id)s)
+  AND (%(id)s::bigint IS NULL OR id < %(id)s)
+ORDER BY id DESC
+LIMIT %(at_most)s;

@@ -1,94 +1,150 @@
-"""Organizations and plans in PostgreSQL: read by id for a check, by name for a person."""
+"""Organizations and plans in PostgreSQL, as a person manages them."""
+
+from collections.abc import Callable, Sequence
 
 from psycopg.rows import DictRow
 
+from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
 from extauthz.backends.postgres.pool import Pool, as_id, fetch
-from extauthz.core.errors import Conflict, NotFound, StoreCorrupt
+from extauthz.backends.postgres.writing import Change, changing, expect
+from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.records import Organization, Plan
-from extauthz.core.tenants import Tenant
-
-LIMITS = ("rate", "burst", "daily_quota", "monthly_quota")
+from extauthz.core.records import LIMITS, Listing, Organization, Plan
+from extauthz.core.shown import shown
 
 
 class PostgresTenants:
-    """The tables `organizations` and `plans`."""
+    """The tables `organizations` and `plans`. `actor` is who changes them, as the audit log shall say."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, actor: str) -> None:
         self._pool = pool
+        self._actor = actor
 
-    async def find(self, tenant_id: str, now: float) -> Tenant | None:
-        """The organization of that id. Raises StoreUnavailable, StoreCorrupt."""
-        rows = await fetch(self._pool, "find_tenant", {"id": as_id(tenant_id)})
-        if not rows:
-            return None
-        try:
-            return Tenant.from_record(rows[0] | {"loaded_at": now})
-        except ValueError as error:
-            raise StoreCorrupt(POSTGRESQL, f"organization {tenant_id}: {error}") from None
+    async def horizon(self) -> int:
+        """A fence above every change that is committed by now. Raises StoreUnavailable."""
+        return int((await fetch(self._pool, "horizon"))[0]["horizon"])
 
     async def create_plan(self, name: str, limits: Limits) -> Plan:
         """Stores a plan. Raises Conflict, InvalidInput, StoreUnavailable."""
-        with refused():
-            (row,) = await fetch(self._pool, "create_plan", {"name": name, **limits.to_record()})
-        return _plan(row)
+        async with changing(self._pool, self._actor) as change:
+            (row,) = await change.fetch("create_plan", {"name": name, **limits.to_record()})
+            return _plan(row)
 
     async def list_plans(self) -> list[Plan]:
         """All plans by name. Raises StoreUnavailable."""
         return [_plan(row) for row in await fetch(self._pool, "list_plans")]
 
-    async def show_plan(self, name: str) -> Plan:
-        """One plan. Raises NotFound, StoreUnavailable."""
-        return _plan(_only(await fetch(self._pool, "show_plan", {"name": name}), f"no plan is called {name[:64]!r}"))
-
-    async def update_plan(self, name: str, limits: Limits) -> tuple[Plan, list[str]]:
-        """Gives a plan other limits; the plan and the organizations that have it. Raises NotFound, InvalidInput."""
+    async def page_of_plans(self, *, limit: int, cursor: str | None) -> Listing[Plan]:
+        """Plans, newest first. Raises InvalidInput, StoreUnavailable."""
         with refused():
-            rows = await fetch(self._pool, "update_plan", {"name": name, **limits.to_record()})
-        plan = _plan(_only(rows, f"no plan is called {name[:64]!r}"))
-        return plan, [row["id"] for row in await fetch(self._pool, "tenants_of_plan", {"name": name})]
+            rows = await fetch(self._pool, "page_of_plans", pages.asked(limit, cursor))
+        return pages.listing(rows, limit, _plan)
 
-    async def delete_plan(self, name: str) -> None:
+    async def show_plan(self, ref: str) -> Plan:
+        """One plan, by id or name. Raises NotFound, StoreUnavailable."""
+        return _only_plan(await fetch(self._pool, "show_plan", _named(ref)), ref)
+
+    async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: int | None) -> Plan:
+        """Gives a plan other limits. Raises NotFound, InvalidInput, Conflict, VersionMismatch, StoreUnavailable."""
+        async with changing(self._pool, self._actor) as change:
+            found = as_id(_only_plan(await change.fetch("show_plan", _named(ref)), ref).id)
+            before = _only_plan(await change.fetch("lock_plan", {"id": found}), ref)
+            expect(version, before.row_version)
+            return _only_plan(await change.fetch("update_plan", {"id": found, **edit(before).to_record()}), ref)
+
+    async def delete_plan(self, plan_id: str) -> None:
         """Removes a plan that no organization has. Raises NotFound, Conflict, StoreUnavailable."""
-        users = await fetch(self._pool, "tenants_of_plan", {"name": name})
-        if users:
-            raise Conflict(f"organizations still have the plan {name[:64]!r} ({len(users)}); give them another first")
-        with refused():
-            _only(await fetch(self._pool, "delete_plan", {"name": name}), f"no plan is called {name[:64]!r}")
+        async with changing(self._pool, self._actor) as change:
+            plan = _only_plan(await change.fetch("lock_plan", {"id": as_id(plan_id)}), plan_id)
+            (count,) = await change.fetch("count_of_plan", {"id": as_id(plan_id)})
+            if users := count["organizations"]:
+                raise Conflict(f"organizations still have the plan {plan.name!r} ({users}); give them another first")
+            await change.fetch("delete_plan", {"id": as_id(plan_id)})
 
     async def create_organization(self, name: str, plan: str) -> Organization:
         """Stores an organization. Raises NotFound (the plan), Conflict, InvalidInput, StoreUnavailable."""
-        with refused():
-            rows = await fetch(self._pool, "create_organization", {"name": name, "plan": plan})
-        return await self.show_organization(_only(rows, f"no plan is called {plan[:64]!r}")["id"])
+        async with changing(self._pool, self._actor) as change:
+            values = {"name": name, "plan_id": as_id((await _hold_plan(change, plan)).id)}
+            (row,) = await change.fetch("create_organization", values)
+            return _only_organization(await change.fetch("show_organization", _named(row["id"])), name)
 
     async def list_organizations(self) -> list[Organization]:
         """All organizations by name. Raises StoreUnavailable."""
         return [_organization(row) for row in await fetch(self._pool, "list_organizations")]
 
+    async def page_of_organizations(self, *, limit: int, cursor: str | None) -> Listing[Organization]:
+        """Organizations, newest first. Raises InvalidInput, StoreUnavailable."""
+        with refused():
+            rows = await fetch(self._pool, "page_of_organizations", pages.asked(limit, cursor))
+        return pages.listing(rows, limit, _organization)
+
     async def show_organization(self, ref: str) -> Organization:
         """One organization, by id or name. Raises NotFound, StoreUnavailable."""
-        rows = await fetch(self._pool, "show_organization", {"id": as_id(ref), "ref": ref})
-        return _organization(_only(rows, f"no organization has the id or name {ref[:64]!r}"))
+        return _only_organization(await fetch(self._pool, "show_organization", _named(ref)), ref)
 
-    async def update_organization(self, changed: Organization) -> Organization:
-        """Stores plan, status and overrides. Raises NotFound (the plan), InvalidInput, StoreUnavailable."""
-        values = {"id": as_id(changed.id), "plan": changed.plan, "status": changed.status, **changed.overrides}
-        with refused():
-            rows = await fetch(self._pool, "update_organization", values)
-        return await self.show_organization(_only(rows, f"no plan is called {changed.plan[:64]!r}")["id"])
+    async def update_organization(
+        self, ref: str, edit: Callable[[Organization], Organization], *, version: int | None
+    ) -> Organization:
+        """Stores name, plan, status and overrides, which must fit the plan where they or the plan are changed.
 
-    async def delete_organization(self, tenant_id: str) -> list[str]:
-        """Removes an organization and its keys; the digests of the keys. Raises StoreUnavailable."""
-        return [row["digest"] for row in await fetch(self._pool, "delete_organization", {"id": as_id(tenant_id)})]
+        Raises NotFound (also the plan), Conflict, InvalidInput, VersionMismatch, StoreUnavailable.
+        """
+        async with changing(self._pool, self._actor) as change:
+            before = await _lock_organization(change, ref)
+            expect(version, before.row_version)
+            after = edit(before)
+            plan = await _hold_plan(change, after.plan)
+            if (after.plan, after.overrides) != (before.plan, before.overrides):
+                _check_limits(after, plan)
+            values = {"id": as_id(before.id), "name": after.name, "plan_id": as_id(plan.id), "status": after.status}
+            await change.fetch("update_organization", values | dict(after.overrides))
+            return _only_organization(await change.fetch("show_organization", _named(before.id)), ref)
+
+    async def delete_organization(self, ref: str) -> Organization:
+        """Removes an organization and its keys. Raises NotFound; Conflict while a key is usable; StoreUnavailable."""
+        async with changing(self._pool, self._actor) as change:
+            gone = await _lock_organization(change, ref)
+            await change.fetch("take_a_minute", {})
+            (count,) = await change.fetch("count_usable_keys", {"organization_id": as_id(gone.id)})
+            if usable := count["usable"]:
+                raise Conflict(f"the organization still has usable keys ({usable}); revoke them first")
+            await change.fetch("delete_organization", {"id": as_id(gone.id)})
+            return gone
 
 
-def _only(rows: list[DictRow], otherwise: str) -> DictRow:
+async def _hold_plan(change: Change, ref: str) -> Plan:
+    return _only_plan(await change.fetch("hold_plan", _named(ref)), ref)
+
+
+async def _lock_organization(change: Change, ref: str) -> Organization:
+    for row in await change.fetch("lock_organization", _named(ref)):
+        ref = row["id"]
+    return _only_organization(await change.fetch("show_organization", _named(ref)), ref)
+
+
+def _check_limits(organization: Organization, plan: Plan) -> None:
+    try:
+        organization.limits_on(plan)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def _named(ref: str) -> dict[str, object]:
+    return {"id": as_id(ref), "ref": ref}
+
+
+def _only_plan(rows: Sequence[DictRow], ref: str) -> Plan:
     if not rows:
-        raise NotFound(otherwise)
-    return rows[0]
+        raise NotFound(f"no plan is called {shown(ref)!r}")
+    return _plan(rows[0])
+
+
+def _only_organization(rows: Sequence[DictRow], ref: str) -> Organization:
+    if not rows:
+        raise NotFound(f"no organization has the id or name {shown(ref)!r}")
+    return _organization(rows[0])
 
 
 def _plan(row: DictRow) -> Plan:
@@ -96,9 +152,9 @@ def _plan(row: DictRow) -> Plan:
         limits = Limits.from_record(row)
     except ValueError as error:
         raise StoreCorrupt(POSTGRESQL, f"plan {row['name']}: {error}") from None
-    return Plan(row["id"], row["name"], limits, row["created_at"])
+    return Plan(row["id"], row["name"], limits, row["created_at"], row["updated_at"], row["row_version"])
 
 
 def _organization(row: DictRow) -> Organization:
     overrides = {name: row[name] for name in LIMITS}
-    return Organization(row["id"], row["name"], row["plan"], row["status"], overrides, row["created_at"])
+    return Organization(overrides=overrides, **{name: row[name] for name in row if name not in LIMITS})

@@ -1,0 +1,34 @@
+"""The audit log in PostgreSQL. Triggers write it; here it is read."""
+
+from psycopg.rows import DictRow
+
+from extauthz.backends.postgres import pages
+from extauthz.backends.postgres.errors import refused
+from extauthz.backends.postgres.pool import Pool, fetch
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.ports import POSTGRESQL
+from extauthz.core.records import AuditEntry, Listing
+
+
+class PostgresAudit:
+    """The table `audit_log`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def page(self, organization_id: str | None, *, limit: int, cursor: str | None) -> Listing[AuditEntry]:
+        """Changes of everything, or of an organization and its keys, newest first.
+
+        Raises InvalidInput, StoreCorrupt, StoreUnavailable.
+        """
+        arguments = pages.asked_by_number(limit, cursor) | {"organization_id": organization_id}
+        with refused():
+            rows = await fetch(self._pool, "page_of_audit_log", arguments)
+        return pages.listing(rows, limit, _entry)
+
+
+def _entry(row: DictRow) -> AuditEntry:
+    diff = row["diff"]
+    if not isinstance(diff, dict) or any(not isinstance(pair, list) or len(pair) != 2 for pair in diff.values()):
+        raise StoreCorrupt(POSTGRESQL, f"audit entry {row['id']}: diff is not an object of [before, after]")
+    return AuditEntry(**row)

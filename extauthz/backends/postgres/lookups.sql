@@ -1,0 +1,68 @@
+-- What a check asks. Each answer carries `version`, the number of the read it came from (see core/changes.py).
+-- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
+
+-- name: schema_version
+-- out: version_num
+SELECT version_num FROM alembic_version;
+
+-- name: find_keys
+-- in: hashes (bytea[]); out: one row for each that is stored: the record of the key, with its organization
+SELECT encode(k.hash, 'hex') AS hash,
+       k.id::text AS id,
+       k.organization_id::text AS organization_id,
+       k.permissions,
+       extract(epoch FROM k.expires_at)::float8 AS expires_at,
+       extract(epoch FROM k.revoked_at)::float8 AS revoked_at,
+       extract(epoch FROM k.disabled_at)::float8 AS disabled_at,
+       o.status,
+       p.name AS plan,
+       p.id::text AS plan_id,
+       coalesce(o.rate, p.rate) AS rate,
+       coalesce(o.burst, p.burst) AS burst,
+       coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
+       coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version
+FROM api_keys k
+JOIN organizations o ON o.id = k.organization_id
+JOIN plans p ON p.id = o.plan_id
+WHERE k.hash = ANY (%(hashes)s);
+
+-- name: find_tenants
+-- in: ids (uuid[]); out: one row for each that is stored: status, plan and effective limits
+SELECT o.id::text AS id,
+       o.status,
+       p.name AS plan,
+       p.id::text AS plan_id,
+       coalesce(o.rate, p.rate) AS rate,
+       coalesce(o.burst, p.burst) AS burst,
+       coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
+       coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version
+FROM organizations o
+JOIN plans p ON p.id = o.plan_id
+WHERE o.id = ANY (%(ids)s);
+
+-- name: keys_used
+-- in: ids (uuid[]), times (float8[], Unix seconds); out: the keys that somebody else holds at this moment. They are not
+-- waited for: an operator's open transaction must not look like a database that hangs.
+WITH used AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(times)s::float8[]) AS u (id, at)
+), free AS (
+    SELECT k.id FROM api_keys k JOIN used u ON u.id = k.id ORDER BY k.id FOR NO KEY UPDATE OF k SKIP LOCKED
+), noted AS (
+    UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, to_timestamp(u.at))
+    FROM used u, free f WHERE k.id = u.id AND k.id = f.id
+)
+SELECT k.id::text AS id FROM api_keys k JOIN used u ON u.id = k.id WHERE k.id NOT IN (SELECT id FROM free);
+
+-- name: be_patient
+-- in: milliseconds for each statement of this transaction, which nobody waits for
+SELECT set_config('statement_timeout', %(milliseconds)s::text, true);
+
+-- name: changed_lately
+-- in: seconds, at_most; out: kind and id of what was changed or deleted in that time, as often as it was, and a fence
+-- above all that is there by now. Triggers write every change down.
+SELECT kind, subject_id AS id, pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS fence
+FROM audit_log
+WHERE at > now() - make_interval(secs => %(seconds)s)
+LIMIT %(at_most)s;

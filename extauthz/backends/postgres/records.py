@@ -1,0 +1,95 @@
+"""Keys and organizations in PostgreSQL, as a check reads them."""
+
+from collections.abc import Mapping, Sequence
+from math import isinf
+
+from psycopg.rows import DictRow
+
+from extauthz.backends.postgres.errors import translated
+from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
+from extauthz.core.credentials import Credential
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.keys import ApiKey
+from extauthz.core.ports import POSTGRESQL
+from extauthz.core.tenants import Tenant
+
+AT_ONCE = 500
+PATIENCE_MS = 4000
+_TENANT_FIELDS = ("status", "plan", "plan_id", "rate", "burst", "daily_quota", "monthly_quota", "version")
+
+
+class PostgresKeySource:
+    """Keys of the table `api_keys`, by their credentials."""
+
+    at_once = AT_ONCE
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(self, asked: Sequence[Credential], now: float) -> list[ApiKey | StoreCorrupt | None]:
+        """The key of each credential, with its organization, in one query. Raises StoreUnavailable."""
+        hashes = [bytes.fromhex(digest) for credential in asked for digest in credential.digests]
+        rows = {row["hash"]: row for row in await fetch(self._pool, "find_keys", {"hashes": hashes})}
+        return [_first(rows, credential.digests, now) for credential in asked]
+
+
+class PostgresTenantSource:
+    """Organizations of the table `organizations`, by their ids."""
+
+    at_once = AT_ONCE
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(self, asked: Sequence[str], now: float) -> list[Tenant | StoreCorrupt | None]:
+        """The organization of each id, in one query. Raises StoreUnavailable."""
+        rows = {
+            row["id"]: row for row in await fetch(self._pool, "find_tenants", {"ids": [as_id(id_) for id_ in asked]})
+        }
+        return [None if id_ not in rows else _tenant(rows[id_], now) for id_ in asked]
+
+
+class PostgresUseLog:
+    """The column `last_used_at`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def used(self, times: Mapping[str, float]) -> list[str]:
+        """Notes when keys were used; those that are being changed at this moment.
+
+        Raises StoreUnavailable, by the reason `refused` where PostgreSQL will not have one of the rows changed.
+        """
+        arguments = {"ids": [as_id(id_) for id_ in times], "times": list(times.values())}
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(STATEMENTS["be_patient"].encode(), {"milliseconds": PATIENCE_MS})
+                cursor = await connection.execute(STATEMENTS["keys_used"].encode(), arguments)
+                return [row["id"] for row in await cursor.fetchall()]
+
+
+def _first(rows: Mapping[str, DictRow], digests: Sequence[str], now: float) -> ApiKey | StoreCorrupt | None:
+    """Of several rows for one key (it was stored under two peppers) a revoked one wins: revoked is revoked."""
+    found = [rows[digest] for digest in digests if digest in rows]
+    revoked = (row for row in found if row["revoked_at"] is not None)
+    return api_key(next(revoked, found[0]), now) if found else None
+
+
+def api_key(row: Mapping[str, object], now: float) -> ApiKey | StoreCorrupt:
+    """The key of a row that has all fields of a record side by side."""
+    tenant = {name: row[name] for name in _TENANT_FIELDS} | {"id": row["organization_id"], "loaded_at": now}
+    record = dict(row) | {"tenant": tenant, "loaded_at": now}
+    expiry = record["expires_at"]
+    if isinstance(expiry, float) and isinf(expiry) and expiry > 0:
+        record["expires_at"] = None  # PostgreSQL's 'infinity'
+    try:
+        return ApiKey.from_record(record)
+    except ValueError as error:
+        return StoreCorrupt(POSTGRESQL, f"key {row['id']}: {error}")
+
+
+def _tenant(row: DictRow, now: float) -> Tenant | StoreCorrupt:
+    try:
+        return Tenant.from_record(row | {"loaded_at": now})
+    except ValueError as error:
+        return StoreCorrupt(POSTGRESQL, f"organization {row['id']}: {error}")

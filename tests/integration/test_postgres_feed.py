@@ -1,0 +1,297 @@
+"""The messages of our triggers, over real connections: heard, found again after a loss, and nothing else believed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from struct import pack, unpack
+from typing import Any, TypeVar
+
+import pytest
+
+from extauthz.backends.postgres import feed as module
+from extauthz.backends.postgres.feed import PostgresFeed
+from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import stopped
+from tests.servers.hurting_proxy import HurtingProxy
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.reader import FROM_NOW_ON, through
+
+T = TypeVar("T")
+
+
+class Ear:
+    """What a feed says, to be waited for."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.flows: list[bool] = []
+        self._news = asyncio.Event()
+
+    def hear(self, change: Change) -> None:
+        self.changes.append(change)
+        self._news.set()
+
+    def flowing(self, flows: bool) -> None:
+        self.flows.append(flows)
+        self._news.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+    async def heard(self, kind: str, id_: str) -> Change:
+        """The newest change of a thing, as soon as there is one."""
+
+        def found() -> list[Change]:
+            return [change for change in self.changes if change.thing == (kind, id_)]
+
+        await self.until(lambda: bool(found()))
+        return found()[-1]
+
+
+@asynccontextmanager
+async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ear]:
+    ear = Ear()
+    following = asyncio.create_task(PostgresFeed(dsn, lately=lately).follow(ear.hear, ear.flowing))
+    try:
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        yield ear
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_every_change_is_told(office: Office, database: str) -> None:
+    """Whoever makes it and however: one message each, above the transaction that made it, nothing for a use."""
+    gold = await office.tenants.create_plan("gold", NO_LIMITS)
+    acme = await office.tenants.create_organization("acme", "gold")
+    key, _ = await office.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        for kind, id_, statement in (
+            ("api_key", key.id, "UPDATE api_keys SET disabled_at = now()"),
+            ("api_key", key.id, "UPDATE api_keys SET permissions = '{}'"),
+            ("organization", acme.id, "UPDATE organizations SET status = 'suspended'"),
+            ("plan", gold.id, "UPDATE plans SET monthly_quota = 7 WHERE name = 'gold'"),
+            ("api_key", key.id, "DELETE FROM api_keys"),
+            ("organization", acme.id, "DELETE FROM organizations"),
+            ("plan", gold.id, "DELETE FROM plans WHERE name = 'gold'"),
+        ):
+            ear.changes.clear()
+            await office.sql("UPDATE api_keys SET last_used_at = now()")
+            await office.sql(statement)
+            change = await ear.heard(kind, id_)
+            (row,) = await office.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS read")
+            assert change.fence <= row["read"]
+            assert ear.changes == [change]
+
+
+async def test_junk_on_the_channel_is_nothing(office: Office, database: str) -> None:
+    """Anybody may speak on it; the feed goes on."""
+    key, _ = await office.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        for junk in ("", "junk", f"api_key {key.id}", f"user {key.id} 7", "api_key x\ny 7", "é" * 3000):
+            await office.sql("SELECT pg_notify('extauthz', %s)", junk)
+        await office.sql("SELECT pg_notify('another', 'api_key x 7')")
+        await office.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+        assert len(ear.changes) == 1
+        assert ear.flows == [True]
+
+
+async def test_a_connection_that_was_killed_is_opened_again(office: Office, database: str) -> None:
+    """It says that messages do not arrive, then that they do; and they do."""
+    key, _ = await office.new_key("acme")
+    async with listening(f"{database}?application_name=feed", lately=FROM_NOW_ON) as ear:
+        await office.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feed'")
+        await ear.until(lambda: ear.flows == [True, False, True])
+        await office.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE api_keys SET disabled_at = now()", "DELETE FROM api_keys"])
+async def test_what_changed_while_nobody_listened_is_heard(
+    office: Office, database: str, postgres_server: Postgres, statement: str
+) -> None:
+    """After a loss, before messages are said to flow again: all that was told meanwhile, deletions as well."""
+    key, _ = await office.new_key("acme")
+    await office.sql("UPDATE audit_log SET at = at - interval '1 hour'")  # it was made long ago
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        assert ear.changes == []
+        await between.refuse()
+        await ear.until(lambda: False in ear.flows)
+        await office.sql(statement)
+        (row,) = await office.rows("SELECT pg_current_xact_id()::text::bigint AS later")
+        ear.changes.clear()
+        await between.accept()
+        await ear.until(lambda: ear.flows[-1])
+        heard = [change for change in ear.changes if change.thing == Thing("api_key", key.id)]
+        assert heard
+        assert heard[0].fence >= row["later"]
+
+
+async def test_too_much_that_changed_is_everything(
+    office: Office, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the changes of lately are too many to be told apart, no record from before is believed."""
+    monkeypatch.setattr(module, "LATELY_MAX", 5)
+    for _ in range(6):
+        await office.new_key("acme")
+    async with listening(database) as ear:
+        assert ear.changes[-1].thing == EVERYTHING
+
+
+@pytest.mark.parametrize("count", [module.LATELY_MAX - 500, module.LATELY_MAX])
+async def test_as_much_as_can_be_told_apart_is(office: Office, database: str, count: int) -> None:
+    """Thousands of changes are heard one by one, deletions as well; beyond that, as one of everything."""
+    (last,) = await office.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
+    await office.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
+    await office.sql("DELETE FROM plans WHERE name ~ '^(p[0-9]+|last)$'")
+    async with listening(database) as ear:
+        things = {change.thing for change in ear.changes}
+        if count < module.LATELY_MAX:
+            assert len(things) == count // 2
+            assert Thing("plan", last["id"]) in things
+        else:
+            assert things == {EVERYTHING}
+        (row,) = await office.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS read")
+        assert {change.fence for change in ear.changes} == {row["read"]}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed waits for little."""
+    for name, seconds in {"BEGIN": 1.0, "BEAT": 0.2, "ANSWER": 0.3}.items():
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_carries_nothing_any_more_is_noticed(
+    office: Office, database: str, postgres_server: Postgres
+) -> None:
+    """No byte comes and no end either: messages are said not to flow, until they do; what was missed is heard."""
+    key, _ = await office.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        between.swallow = True
+        await office.sql("UPDATE api_keys SET disabled_at = now()")
+        await between.swallowed.wait()
+        ear.changes.clear()
+        await ear.until(lambda: ear.flows == [True, False])
+        between.swallow = False
+        await ear.heard("api_key", key.id)
+        await ear.until(lambda: ear.flows[-1])
+
+
+async def test_silence_is_no_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes for long, the connection that listens stays."""
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    asked = asyncio.Semaphore(0)
+    in_time = module._in_time
+
+    async def watched(call: Coroutine[Any, Any, T], seconds: float) -> T:
+        asked.release()
+        return await in_time(call, seconds)
+
+    monkeypatch.setattr(module, "_in_time", watched)
+    async with listening(database) as ear:
+        for _ in range(20):
+            await asked.acquire()
+        assert ear.flows == [True]
+
+
+class Deaf(HurtingProxy):
+    """While `harms`, loses every answer from the moment a client wants to listen."""
+
+    harms = True
+
+    async def _ask(self, questions: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        while data := await questions.read(65_536):
+            self.swallow = self.swallow or (self.harms and b"LISTEN" in data)
+            server.write(data)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_to_listen_that_was_lost_is_not_waited_for(database: str, postgres_server: Postgres) -> None:
+    """The next connection is opened, and messages are not said to flow before it listens."""
+    ear = Ear()
+    async with Deaf("127.0.0.1", postgres_server.port) as between:
+        feed = PostgresFeed(through(database, between), lately=120)
+        following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+        for _ in range(2):
+            async with asyncio.timeout(20):
+                await between.swallowed.wait()
+            assert True not in ear.flows
+            await ear.until(lambda: ear.flows[-1:] == [False])
+            ear.flows.clear()
+            between.swallow = False
+            between.swallowed.clear()
+        between.harms = between.swallow = False
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_postgresql_stopped_and_started(office: Office, database: str, postgres_server: Postgres) -> None:
+    """The feed comes back by itself."""
+    key, _ = await office.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        with stopped(postgres_server):
+            await ear.until(lambda: False in ear.flows)
+        await ear.until(lambda: ear.flows[-1])
+        await office.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+
+
+class Pooler(HurtingProxy):
+    """Gives its clients another process number than the server's, as poolers do."""
+
+    async def _answer(self, answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):  # the server has hung up
+            while True:
+                kind, length = unpack("!cI", await answers.readexactly(5))
+                body = await answers.readexactly(length - 4)
+                if kind == b"K":
+                    body = pack("!I", 4242) + body[4:]
+                client.write(pack("!cI", kind, length) + body)
+
+
+async def test_a_pooler_is_told_of_and_not_believed(database: str, postgres_server: Postgres) -> None:
+    """Where LISTEN would be dropped without a word, messages are never said to flow, and the setting is named."""
+    warned = asyncio.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert "EXTAUTHZ_NOTIFY_DATABASE_URL" in record.getMessage()
+            warned.set()
+
+    logger, handler = logging.getLogger("extauthz.changes"), Told()
+    logger.addHandler(handler)
+    ear = Ear()
+    try:
+        async with Pooler("127.0.0.1", postgres_server.port) as pooler:
+            feed = PostgresFeed(through(database, pooler), lately=120)
+            following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+            async with asyncio.timeout(10):
+                await warned.wait()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+    finally:
+        logger.removeHandler(handler)
+    assert True not in ear.flows
+    assert ear.changes == []
+
+
+async def test_tables_that_write_nothing_down(database: str) -> None:
+    """Where nobody can say what changed while nobody listened, it may have been anything: all must be read anew."""
+    async with listening(database, lately=None) as ear:
+        await ear.until(lambda: bool(ear.changes))
+        assert [change.thing for change in ear.changes] == [EVERYTHING]

@@ -1,0 +1,119 @@
+"""A rate has a burst, whoever gives either: an organization's own and its plan's together are a bucket or none."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput
+from extauthz.core.records import Organization, Plan
+from tests.servers.office import NO_LIMITS, Office
+
+BUCKET = NO_LIMITS | {"rate": "5/s", "burst": 50}
+OWN_RATE = "UPDATE organizations SET rate = '3/s' WHERE name = 'acme'"
+INSERT = "INSERT INTO organizations (name, plan_id, {}) SELECT 'b', id, {} FROM plans WHERE name = 'free'"
+NO_BUCKET = "UPDATE plans SET rate = NULL, burst = NULL WHERE name = 'gold'"
+
+
+@pytest.fixture
+async def acme(office: Office) -> Organization:
+    """An organization on a plan that has a bucket; there is another plan, without."""
+    await office.tenants.create_plan("gold", BUCKET)
+    await office.tenants.create_plan("free", NO_LIMITS)
+    return await office.tenants.create_organization("acme", "gold")
+
+
+@pytest.mark.parametrize("first", [OWN_RATE, NO_BUCKET])
+async def test_two_halves_at_once(office: Office, acme: Organization, database: str, first: str) -> None:
+    """Of two changes that fit each by itself and not together, the second waits for the first, and is refused."""
+    async with await psycopg.AsyncConnection.connect(database) as elsewhere:
+        await elsewhere.execute(first.encode())
+        second: asyncio.Task[tuple[Plan | Organization, bool]] = asyncio.create_task(
+            office.tenants.update_plan("gold", {"rate": None, "burst": None})
+            if first == OWN_RATE
+            else office.tenants.update_organization("acme", {"rate": "3/s"})
+        )
+        async with asyncio.timeout(10):
+            while not await office.rows("SELECT FROM pg_locks WHERE NOT granted"):
+                assert not second.done()
+        await elsewhere.commit()
+    kind, words = (
+        (Conflict, "organizations override half of this plan's bucket; clear that first")
+        if first == OWN_RATE
+        else (InvalidInput, "rate and burst go together")
+    )
+    with pytest.raises(kind, match=words):
+        await second
+
+
+async def test_many_halves_at_once(office: Office, acme: Organization) -> None:
+    """However the two changes meet, at most one of them is made."""
+    for _ in range(20):
+        outcomes = await asyncio.gather(
+            office.tenants.update_organization("acme", {"rate": "3/s"}),
+            office.tenants.update_plan("gold", {"rate": None, "burst": None}),
+            return_exceptions=True,
+        )
+        assert len([each for each in outcomes if isinstance(each, ExtauthzError)]) == 1
+        await office.tenants.update_organization("acme", {"rate": None})
+        await office.tenants.update_plan("gold", BUCKET)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "statement", "constraint"),
+    [
+        ("", INSERT.format("rate", "'1/s'"), "o"),
+        ("", INSERT.format("burst", "1"), "o"),
+        (OWN_RATE, "UPDATE organizations SET plan_id = (SELECT id FROM plans WHERE name = 'free')", "o"),
+        ("UPDATE organizations SET rate = '3/s', burst = 3", "UPDATE plans SET rate = NULL, burst = NULL", ""),
+        (
+            "UPDATE organizations SET plan_id = p.id, rate = '1/s', burst = 5 FROM plans p WHERE p.name = 'free'",
+            "UPDATE organizations SET burst = NULL",
+            "o",
+        ),
+        (OWN_RATE, NO_BUCKET, "p"),
+    ],
+)
+async def test_a_half_by_hand(
+    office: Office, acme: Organization, prepare: str, statement: str, constraint: str
+) -> None:
+    """SQL is refused the same, by a constraint that has a name; what makes a whole is taken."""
+    if prepare:
+        await office.sql(prepare)
+    if not constraint:
+        return await office.sql(statement)
+    with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.RestrictViolation)) as refused:
+        await office.sql(statement)
+    names = {"o": "organizations_rate_and_burst_go_together", "p": "plans_bucket_is_overridden"}
+    assert refused.value.diag.constraint_name == names[constraint]
+    return None
+
+
+async def test_an_organization_with_half_a_bucket_can_be_suspended(office: Office, acme: Organization) -> None:
+    """One that was there before all this: limits are judged where they or the plan are changed, and only there."""
+    await office.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
+    await office.sql(OWN_RATE)
+    await office.sql(NO_BUCKET)
+    changes: tuple[dict[str, object], ...] = (
+        {"status": "suspended"},
+        {"name": "Acme"},
+        {"rate": "3/s", "plan": "gold"},
+    )
+    for change in changes:
+        await office.tenants.update_organization(acme.id, change)
+    wrong: tuple[dict[str, object], ...] = ({"daily_quota": 5}, {"rate": "4/s"}, {"plan": "free"})
+    for change in wrong:
+        with pytest.raises(InvalidInput, match="rate and burst go together"):
+            await office.tenants.update_organization(acme.id, change)
+    mended, _ = await office.tenants.update_organization(acme.id, {"rate": None, "status": "active"})
+    assert (mended.name, mended.status, mended.overrides["rate"]) == ("Acme", "active", None)
+
+
+@pytest.mark.parametrize("table", ["plans", "organizations", "api_keys", "plans, organizations, api_keys"])
+async def test_no_table_is_truncated(office: Office, table: str) -> None:
+    """What caches and the log would not hear of is refused, in words that say what to do instead."""
+    key, _ = await office.new_key("acme")
+    with pytest.raises(psycopg.errors.RestrictViolation, match="cannot be truncated: nobody would be told") as refused:
+        await office.sql(f"TRUNCATE {table} CASCADE")
+    assert (refused.value.diag.message_hint or "").startswith("Use DELETE FROM ")
+    assert await office.keys.show(key.id) == key
