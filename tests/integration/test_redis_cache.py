@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from extauthz.backends.redis.keyspace import api_key_cache, tenant_quota_cache
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
@@ -16,9 +17,10 @@ from extauthz.core.tenants import Tenant
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
 WORD = "sesame"
-TENANT = Tenant("acme", "gold", "active", Limits(Rate(100, 60), 20, 1000, None), NOW)
-KEY = ApiKey("k1", "acme", {"customer": frozenset({"read"})}, NOW + 60, None, None, NOW, TENANT)
-RECORD = KEY.to_record() | {"hash": DIGEST}
+TENANT = Tenant("acme", "gold", "active", Limits(Rate(100, 60), 20, 1000, None), NOW, 7, "p1")
+KEY = ApiKey("k1", "acme", {"customer": frozenset({"read"})}, NOW + 60, None, None, NOW, 7, TENANT, DIGEST)
+ASKED = Credential((DIGEST,))
+RECORD = KEY.to_record()
 
 
 @pytest.fixture
@@ -39,16 +41,13 @@ def read_at(seconds: float) -> tuple[ApiKey, Tenant]:
 
 async def test_what_was_kept_comes_back(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """A record comes back as it went in, from the very name that the contract gives it; the next digest is tried."""
-    await keys.put(DIGEST, KEY, NOW)
+    await keys.put(KEY, NOW)
     await tenants.put(TENANT, NOW)
-    assert await keys.get(["00" * 32, DIGEST], NOW) == KEY
+    assert await keys.get(Credential(("00" * 32, DIGEST)), NOW) == KEY
     assert await tenants.get("acme", NOW) == TENANT
     assert sorted(await redis.keys()) == [f"api_key_cache:{DIGEST}".encode(), b"tenant_quota_cache:acme"]
-    await keys.drop(["00" * 32, DIGEST])
-    await tenants.drop(["acme", "umbrella"])
-    assert await redis.keys() == []
-    assert await keys.get([DIGEST], NOW) is None
-    assert await tenants.get("acme", NOW) is None
+    assert await keys.get(Credential(("00" * 32,)), NOW) is None
+    assert await tenants.get("umbrella", NOW) is None
 
 
 async def test_a_record_is_kept_for_what_is_left_of_its_time(
@@ -57,7 +56,8 @@ async def test_a_record_is_kept_for_what_is_left_of_its_time(
     """The time counts from the read of PostgreSQL, not from the write, and never exceeds the setting."""
     for age, key_left, tenant_left in ((0, 120, 30), (20.5, 99.5, 9.5), (-3600, 120, 30)):
         key, tenant = read_at(-age)
-        await keys.put(DIGEST, key, NOW)
+        await redis.flushall()
+        await keys.put(key, NOW)
         await tenants.put(tenant, NOW)
         for name, left in ((api_key_cache(DIGEST), key_left), (tenant_quota_cache("acme"), tenant_left)):
             assert left - 5 < await redis.pttl(name) / 1000 <= left
@@ -66,13 +66,13 @@ async def test_a_record_is_kept_for_what_is_left_of_its_time(
 async def test_what_is_too_old_is_a_miss(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """Too old a record is not written, and one that Redis still has is not used."""
     for age in (120, 121, 1e9):
-        await keys.put(DIGEST, read_at(-age)[0], NOW)
+        await keys.put(read_at(-age)[0], NOW)
         await tenants.put(read_at(-age)[1], NOW)
     assert await redis.keys() == []
     await redis.set(api_key_cache(DIGEST), with_())
     await redis.set(tenant_quota_cache("acme"), json.dumps(TENANT.to_record()))
-    assert await keys.get([DIGEST], NOW + 119.9) == KEY
-    assert await keys.get([DIGEST], NOW + 120) is None
+    assert await keys.get(ASKED, NOW + 119.9) == KEY
+    assert await keys.get(ASKED, NOW + 120) is None
     assert await tenants.get("acme", NOW + 29.9) == TENANT
     assert await tenants.get("acme", NOW + 30) is None
 
@@ -110,6 +110,7 @@ NO_RATES: list[object] = [WORD, 10, "0", [], {}, f"10/{WORD}", "1" * 100]
 NO_MODES: list[object] = [{}, [], 1, WORD]
 NO_STATUSES: list[object] = [None, WORD, "paused", 1, []]
 NO_QUOTAS: list[object] = [WORD, -1, 1.0, False]
+NO_NUMBERS: list[object] = [None, WORD, "7", 7.0, True, -1, 10**19, []]
 NO_SIZES: list[object] = [None, WORD, 0, True, 1.5, 10**10]
 NONSENSE: list[str | bytes] = [
     *("", " ", WORD, f'"{WORD}"', "null", "true", "0", "1e999", "NaN", "Infinity", "{}", "[]", f'["{WORD}"]'),
@@ -131,6 +132,9 @@ NONSENSE: list[str | bytes] = [
     *(with_tenant(plan=bad) for bad in NO_NAMES),
     *(with_tenant(id=bad) for bad in ("umbrella", None)),
     with_(organization_id="umbrella"),
+    *(with_(version=bad) for bad in NO_NUMBERS),
+    *(with_tenant(version=bad) for bad in NO_NUMBERS),
+    *(with_tenant(plan_id=bad) for bad in (None, 7, WORD + "\n")),
     with_(hash="00" * 32),
 ]
 
@@ -142,7 +146,7 @@ async def test_nonsense_is_told_apart_and_never_repeated(
     """Whatever stands in the place of a record is corrupt: no other error, no admission, no quotation."""
     await redis.set(api_key_cache(DIGEST), nonsense)
     await redis.set(tenant_quota_cache("acme"), nonsense)
-    for read in (keys.get([DIGEST], NOW), tenants.get("acme", NOW)):
+    for read in (keys.get(ASKED, NOW), tenants.get("acme", NOW)):
         with pytest.raises(StoreCorrupt) as corrupt:
             await read
         assert corrupt.value.store == "redis"
@@ -154,7 +158,7 @@ async def test_nonsense_is_told_apart_and_never_repeated(
 async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """A list, hash, set or stream in the place of a record is nonsense like any other; a record takes its place."""
     for name, read in (
-        (api_key_cache(DIGEST), lambda: keys.get([DIGEST], NOW)),
+        (api_key_cache(DIGEST), lambda: keys.get(ASKED, NOW)),
         (tenant_quota_cache("acme"), lambda: tenants.get("acme", NOW)),
     ):
         for make in (
@@ -166,11 +170,11 @@ async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: 
         ):
             await redis.delete(name)
             await make(name)
-            with pytest.raises(StoreCorrupt, match="not a string"):
+            with pytest.raises(StoreCorrupt, match="not an object"):
                 await read()
-    await keys.put(DIGEST, KEY, NOW)
+    await keys.put(KEY, NOW)
     await tenants.put(TENANT, NOW)
-    assert await keys.get([DIGEST], NOW) == KEY
+    assert await keys.get(ASKED, NOW) == KEY
     assert await tenants.get("acme", NOW) == TENANT
 
 
@@ -184,4 +188,4 @@ async def test_another_tenants_record_is_corrupt(tenants: RedisTenantCache, redi
 async def test_unknown_fields_are_no_nonsense(keys: RedisKeyCache, redis: Redis) -> None:
     """A newer release may write more than this one reads."""
     await redis.set(api_key_cache(DIGEST), with_(later="more", tenant=TENANT.to_record() | {"later": {}}))
-    assert await keys.get([DIGEST], NOW) == KEY
+    assert await keys.get(ASKED, NOW) == KEY

@@ -6,8 +6,11 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
+from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.records import RedisKeyCache
 from extauthz.backends.redis.topology import connect
+from extauthz.core.changes import Change, Thing
+from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
@@ -18,14 +21,17 @@ from tests.servers.fixtures import paused, stopped
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
 WORD = "sesame"
-KEY = ApiKey("k1", "acme", {}, None, None, None, NOW, Tenant("acme", "gold", "active", Limits(), NOW))
+ASKED = Credential((DIGEST,))
+TENANT = Tenant("acme", "gold", "active", Limits(), NOW, 7, "p1")
+KEY = ApiKey("k1", "acme", {}, None, None, None, NOW, 7, TENANT, DIGEST)
+CHANGE = Change(Thing("api_key", "k1"), 8)
 
 
 async def reason_of(client: Redis) -> str:
-    """Why the store is away, for all three calls of a cache."""
-    keys = RedisKeyCache(client, ttl=120)
+    """Why the store is away, for reading, writing and fencing."""
+    keys, fences = RedisKeyCache(client, ttl=120), RedisFences(client, seconds=120)
     reasons = set()
-    for call in (keys.get([DIGEST], NOW), keys.put(DIGEST, KEY, NOW), keys.drop([DIGEST])):
+    for call in (keys.get(ASKED, NOW), keys.put(KEY, NOW), fences.raise_all([CHANGE])):
         with pytest.raises(StoreUnavailable) as away:
             await call
         assert away.value.store == "redis"
@@ -63,7 +69,7 @@ async def test_a_server_that_refuses_us_is_away(redis: Redis, redis_url: str) ->
             async with connect(url, patience=5) as client:
                 assert await reason_of(client) == "authentication"
                 with pytest.raises(StoreUnavailable) as away:
-                    await RedisKeyCache(client, ttl=120).get([DIGEST], NOW)
+                    await RedisKeyCache(client, ttl=120).get(ASKED, NOW)
                 assert WORD not in str(away.value) + repr(away.value.__cause__)
     await redis.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "SETUSER", "reader", "on", "nopass", "+ping", "+hello", "~nothing"
@@ -80,9 +86,9 @@ async def test_a_full_memory_is_named(redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable) as away:
-            await RedisKeyCache(redis, ttl=120).put(DIGEST, KEY, NOW)
+            await RedisKeyCache(redis, ttl=120).put(KEY, NOW)
         assert away.value.reason == "memory"
-        assert await RedisKeyCache(redis, ttl=120).get([DIGEST], NOW) is None
+        assert await RedisKeyCache(redis, ttl=120).get(ASKED, NOW) is None
     finally:
         await redis.config_set("maxmemory", "0")
 
@@ -94,7 +100,7 @@ async def test_a_replica_is_read_only(redis: Redis, redis_server: Server) -> Non
     )
     try:
         with pytest.raises(StoreUnavailable) as away:
-            await RedisKeyCache(redis, ttl=120).put(DIGEST, KEY, NOW)
+            await RedisKeyCache(redis, ttl=120).put(KEY, NOW)
         assert away.value.reason == "readonly"
     finally:
         await redis.execute_command(  # type: ignore[no-untyped-call]
@@ -113,4 +119,4 @@ async def test_when_all_connections_are_taken_we_are_busy(redis_url: str) -> Non
         assert await reason_of(client) == "busy"
         for connection in held:
             await pool.release(connection)
-        assert await RedisKeyCache(client, ttl=120).get([DIGEST], NOW) is None
+        assert await RedisKeyCache(client, ttl=120).get(ASKED, NOW) is None

@@ -1,5 +1,6 @@
 """The names of our keys in Redis; the contract fixes them."""
 
+from extauthz.core.changes import Thing
 from extauthz.core.tenants import key_part
 
 
@@ -16,3 +17,8 @@ def tenant_quota_cache(tenant_id: str) -> str:
 def tenant_limits(tenant_id: str) -> str:
     """The bucket and the counters of an organization; braces keep a tenant's keys on one node of a Cluster."""
     return f"tenant_limits:{{{key_part(tenant_id)}}}"
+
+
+def cache_fence(thing: Thing) -> str:
+    """The lowest version of a record of `thing` that is believed."""
+    return f"cache_fence:{thing.kind}:{key_part(thing.id)}"

@@ -1,19 +1,15 @@
 """Buckets and counters in Redis: one script, one round trip, never sent a second time."""
 
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 
-from redis.exceptions import NoScriptError
-
-from extauthz.backends.redis import keyspace
+from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.link import Commands
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS
 from extauthz.core.spend import BURST, MICRO, Spend, Spent
 
-SPEND = files("extauthz.backends.redis").joinpath("scripts/spend.lua").read_text("utf-8")
+SPEND = scripts.read("spend")
 NO_WINDOW_FITS = -1
 NO_LIMIT = -1
 
@@ -23,8 +19,7 @@ class RedisLimits:
 
     def __init__(self, client: Commands, *, script: str = SPEND) -> None:
         self._client = client
-        self._script = script
-        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._script = scripts.Script(script)
 
     async def spend(self, tenant_id: str, asked: Spend) -> Spent:
         """Takes from all limits of a tenant or from none. Raises StoreUnavailable; the outcome is then unknown."""
@@ -38,13 +33,8 @@ class RedisLimits:
         return spent
 
     async def _run(self, tenant_id: str, asked: Spend) -> Spent:
-        key = keyspace.tenant_limits(tenant_id)
-        arguments = _arguments(asked)
         with translated():
-            try:
-                reply = await self._client.execute_command("EVALSHA", self._sha, 1, key, *arguments)
-            except NoScriptError:
-                reply = await self._client.execute_command("EVAL", self._script, 1, key, *arguments)
+            reply = await self._script.run(self._client, keyspace.tenant_limits(tenant_id), *_arguments(asked))
             return _spent(asked, reply)
 
 

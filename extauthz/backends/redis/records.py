@@ -1,21 +1,29 @@
-"""The shared cache of keys and of tenants: JSON with an expiry that is counted from the read of PostgreSQL."""
+"""The shared cache of keys and of tenants: JSON with an expiry that is counted from the read of PostgreSQL.
 
+What is returned knows of every change whose fence was raised: see `core.changes`.
+"""
+
+import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
 from redis.exceptions import ResponseError
 
-from extauthz.backends.redis import keyspace
+from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.link import Commands
+from extauthz.core.changes import EVERYTHING
+from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import REDIS
 from extauthz.core.tenants import Tenant
 
 Record = TypeVar("Record", ApiKey, Tenant)
+
+_PUT = scripts.Script(scripts.read("put"))
 
 
 class RedisKeyCache:
@@ -25,22 +33,17 @@ class RedisKeyCache:
         self._client = client
         self._ttl = ttl
 
-    async def get(self, digests: Sequence[str], now: float) -> ApiKey | None:
-        """The key cached under the first of `digests` that is. Raises StoreUnavailable, StoreCorrupt."""
-        for digest in digests:
+    async def get(self, asked: Credential, now: float) -> ApiKey | None:
+        """The key cached under the first digest that is. Raises StoreUnavailable, StoreCorrupt."""
+        for digest in asked.digests:
             key = await _get(self._client, keyspace.api_key_cache(digest), partial(_key, digest))
-            if key is not None and _in_time(key, self._ttl, now):
+            if key is not None and _in_time(key, self._ttl, now) and await _knows_all(self._client, key):
                 return key
         return None
 
-    async def put(self, digest: str, key: ApiKey, now: float) -> None:
-        """Keeps `key` for what is left of its time. Raises StoreUnavailable."""
-        record = key.to_record() | {"hash": digest}
-        await _put(self._client, keyspace.api_key_cache(digest), record, _left(key, self._ttl, now))
-
-    async def drop(self, digests: Sequence[str]) -> None:
-        """Forgets `digests`. Raises StoreUnavailable."""
-        await _drop(self._client, [keyspace.api_key_cache(digest) for digest in digests])
+    async def put(self, record: ApiKey, now: float) -> None:
+        """Keeps a key for what is left of its time, unless a younger record is there. Raises StoreUnavailable."""
+        await _put(self._client, keyspace.api_key_cache(record.digest), record, _left(record, self._ttl, now))
 
 
 class RedisTenantCache:
@@ -50,23 +53,21 @@ class RedisTenantCache:
         self._client = client
         self._ttl = ttl
 
-    async def get(self, tenant_id: str, now: float) -> Tenant | None:
+    async def get(self, asked: str, now: float) -> Tenant | None:
         """The cached organization. Raises StoreUnavailable, StoreCorrupt."""
-        tenant = await _get(self._client, keyspace.tenant_quota_cache(tenant_id), Tenant.from_record)
+        tenant = await _get(self._client, keyspace.tenant_quota_cache(asked), Tenant.from_record)
         if tenant is None or not _in_time(tenant, self._ttl, now):
             return None
-        if tenant.id != tenant_id:
+        if tenant.id != asked:
             raise StoreCorrupt(REDIS, "another organization's record")
-        return tenant
+        return tenant if await _knows_all(self._client, tenant) else None
 
-    async def put(self, tenant: Tenant, now: float) -> None:
-        """Keeps `tenant` for what is left of its time. Raises StoreUnavailable."""
-        record = tenant.to_record()
-        await _put(self._client, keyspace.tenant_quota_cache(tenant.id), record, _left(tenant, self._ttl, now))
+    async def put(self, record: Tenant, now: float) -> None:
+        """Keeps an organization for what is left of its time, unless a younger record is there.
 
-    async def drop(self, tenant_ids: Sequence[str]) -> None:
-        """Forgets these organizations. Raises StoreUnavailable."""
-        await _drop(self._client, [keyspace.tenant_quota_cache(tenant_id) for tenant_id in tenant_ids])
+        Raises StoreUnavailable.
+        """
+        await _put(self._client, keyspace.tenant_quota_cache(record.id), record, _left(record, self._ttl, now))
 
 
 def _left(record: ApiKey | Tenant, ttl: int, now: float) -> int:
@@ -92,28 +93,39 @@ async def _get(client: Commands, name: str, parse: Callable[[Mapping[str, object
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            raise StoreCorrupt(REDIS, "not a string") from error
-    if text is None:
-        return None
-    try:
-        record = json.loads(text)
-        if not isinstance(record, dict):
-            raise StoreCorrupt(REDIS, "not an object")
-        return parse(record)
-    except (ValueError, RecursionError) as error:
-        # The parser's own words quote the record; ours do not.
-        what = str(error) if type(error) is ValueError else "not JSON"
-        raise StoreCorrupt(REDIS, what) from None
+            text = b"null"
+        if text is None:
+            return None
+        try:
+            return parse(_object(text))
+        except (ValueError, RecursionError) as error:
+            await client.execute_command("DEL", name)  # else it could keep a good one out
+            # The parser's own words quote the record; ours do not.
+            raise StoreCorrupt(REDIS, str(error) if type(error) is ValueError else "not JSON") from None
 
 
-async def _put(client: Commands, name: str, record: Mapping[str, object], milliseconds: int) -> None:
+def _object(text: bytes) -> Mapping[str, object]:
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    return record
+
+
+async def _knows_all(client: Commands, record: ApiKey | Tenant) -> bool:
+    """Whether a record was read late enough for every fence. A fence that cannot be read keeps everything out."""
+    names = [keyspace.cache_fence(thing) for thing in (EVERYTHING, *record.made_of)]
+    with translated():
+        try:
+            fences = await asyncio.gather(*(client.execute_command("GET", name) for name in names))
+            return all(fence is None or record.version >= int(fence) for fence in fences)
+        except (ResponseError, ValueError):
+            return False
+
+
+async def _put(client: Commands, name: str, record: ApiKey | Tenant, milliseconds: int) -> None:
     if milliseconds <= 0:
         return
+    text = json.dumps(record.to_record(), separators=(",", ":"))
+    revoked = isinstance(record, ApiKey) and record.revoked_at is not None
     with translated():
-        await client.execute_command("SET", name, json.dumps(record, separators=(",", ":")), "PX", milliseconds)
-
-
-async def _drop(client: Commands, names: Sequence[str]) -> None:
-    with translated():
-        for name in names:
-            await client.execute_command("DEL", name)
+        await _PUT.run(client, name, text, milliseconds, record.version, int(revoked), repr(record.loaded_at))

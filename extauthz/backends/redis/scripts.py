@@ -1,0 +1,29 @@
+"""Scripts that Redis runs whole or not at all."""
+
+import hashlib
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from extauthz.backends.redis.link import Commands
+
+
+def read(name: str) -> str:
+    """The text of `scripts/<name>.lua`; its header names its keys, arguments and result."""
+    return files("extauthz.backends.redis").joinpath(f"scripts/{name}.lua").read_text("utf-8")
+
+
+class Script:
+    """One that takes one key."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Commands, key: str, *arguments: int | str) -> Any:
+        """What the script returns. It is sent once more only where Redis said that it did not know it."""
+        try:
+            return await client.execute_command("EVALSHA", self._sha, 1, key, *arguments)
+        except NoScriptError:
+            return await client.execute_command("EVAL", self._text, 1, key, *arguments)

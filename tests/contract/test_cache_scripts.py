@@ -1,0 +1,169 @@
+"""What the scripts of the shared cache promise: the younger record stays, revoked is for good, a fence only rises."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis
+
+from extauthz.backends.redis import keyspace
+from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.core.credentials import Credential
+from extauthz.core.keys import ApiKey
+from extauthz.core.limits import Limits
+from extauthz.core.tenants import Tenant
+
+NOW = 1_800_000_000.0
+DIGEST = "ab" * 32
+ASKED = Credential((DIGEST,))
+TENANT = Tenant("acme", "gold", "active", Limits(), NOW, 7, "p1")
+KEY = ApiKey("k1", "acme", {}, None, None, None, NOW, 7, TENANT, DIGEST)
+NAME = keyspace.api_key_cache(DIGEST)
+FENCES = [keyspace.cache_fence(thing) for thing in (*KEY.made_of, *TENANT.made_of)]
+BIG = 1 << 52  # of a server that has seen more transactions than any will
+
+
+@pytest.fixture
+def keys(redis: Redis) -> RedisKeyCache:
+    return RedisKeyCache(redis, ttl=120)
+
+
+async def stays(keys: RedisKeyCache, first: ApiKey, second: ApiKey) -> bool:
+    """Whether the first of two records is still there after the second was put."""
+    await keys.put(first, NOW)
+    await keys.put(second, NOW)
+    found = await keys.get(ASKED, NOW)
+    assert found in (first, second)
+    return found == first
+
+
+@pytest.mark.parametrize("base", [0, BIG])
+async def test_the_younger_record_stays(keys: RedisKeyCache, redis: Redis, base: int) -> None:
+    """By the number of the read; where that is the same, by the time of the read; else who writes last."""
+    for numbers, times, first_stays in (
+        ((8, 7), (0, 0), True),
+        ((8, 7), (-5, 0), True),
+        ((7, 8), (0, 0), False),
+        ((7, 8), (0, -5), False),
+        ((7, 7), (0, -5), True),
+        ((7, 7), (-5, 0), False),
+    ):
+        await redis.flushall()
+        first, second = (
+            replace(KEY, id=name, version=base + number, loaded_at=NOW + at)
+            for name, number, at in zip("ab", numbers, times, strict=True)
+        )
+        assert await stays(keys, first, second) is first_stays
+
+
+@pytest.mark.parametrize("number", [6, 7, 8])
+async def test_revoked_is_for_good(keys: RedisKeyCache, number: int) -> None:
+    """No record that does not know of it takes the place of one that does, whatever its number; one that does may."""
+    revoked = replace(KEY, revoked_at=NOW)
+    assert await stays(keys, revoked, replace(KEY, version=number))
+    assert await stays(keys, revoked, replace(revoked, version=number, id="k2")) is (number < 7)
+
+
+async def test_nonsense_is_overwritten(keys: RedisKeyCache, redis: Redis) -> None:
+    """What is no record keeps no record out."""
+    for nonsense in (b"", b"{", b"[]", b"null", b"7", b'"x"', b'{"version": null}', b'{"version": {}}', b"\xff\x00"):
+        await redis.set(NAME, nonsense)
+        await keys.put(KEY, NOW)
+        assert await keys.get(ASKED, NOW) == KEY
+    await redis.delete(NAME)
+    await redis.hset(NAME, "a", "b")
+    await keys.put(KEY, NOW)
+    assert await keys.get(ASKED, NOW) == KEY
+
+
+async def test_a_fence_keeps_out_what_is_older(keys: RedisKeyCache, redis: Redis) -> None:
+    """Of a key, an organization and a plan; also a record that is written after it was raised."""
+    tenants, fences = RedisTenantCache(redis, ttl=30), RedisFences(redis, seconds=120)
+    for thing in (*KEY.made_of, *TENANT.made_of):
+        await redis.flushall()
+        for number, believed in ((7, True), (8, False)):
+            await fences.raise_all([Change(thing, number)])
+            await keys.put(KEY, NOW)
+            await tenants.put(TENANT, NOW)
+            found = await keys.get(ASKED, NOW) if thing.kind == "api_key" else await tenants.get("acme", NOW)
+            assert (found is not None) is believed
+    await keys.put(replace(KEY, version=8), NOW)
+    assert await keys.get(ASKED, NOW) is not None
+
+
+async def test_a_fence_only_rises(redis: Redis) -> None:
+    """An older change that is told later lowers nothing, and each makes it last."""
+    fences, (name, *_) = RedisFences(redis, seconds=120), FENCES
+    for told, stands in ((8, 8), (7, 8), (9, 9), (BIG + 1, BIG + 1), (BIG, BIG + 1)):
+        await redis.pexpire(name, 1000)
+        await fences.raise_all([Change(KEY.made_of[0], told)])
+        assert int(await redis.get(name) or 0) == stands
+        assert 115_000 < await redis.pttl(name) <= 120_000
+
+
+async def test_a_fence_is_never_shortened(redis: Redis) -> None:
+    """Another process may know of shorter times: neither a lower fence nor a higher one of its own ends it sooner."""
+    name, thing = FENCES[0], KEY.made_of[0]
+    await RedisFences(redis, seconds=3600).raise_all([Change(thing, 8)])
+    for told in (7, 8, 9):
+        await RedisFences(redis, seconds=2).raise_all([Change(thing, told)])
+        assert await redis.pttl(name) > 3_500_000
+    assert await redis.get(name) == b"9"
+    await RedisFences(redis, seconds=7200).raise_all([Change(thing, 1)])
+    assert await redis.pttl(name) > 7_100_000
+    assert await redis.get(name) == b"9"
+
+
+async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> None:
+    """It keeps out every older record, of keys and of organizations, and no younger one."""
+    tenants = RedisTenantCache(redis, ttl=30)
+    await keys.put(KEY, NOW)
+    await tenants.put(TENANT, NOW)
+    for number, believed in ((7, True), (8, False)):
+        await RedisFences(redis, seconds=120).raise_all([Change(EVERYTHING, number)])
+        assert (await keys.get(ASKED, NOW) is not None) is believed
+        assert (await tenants.get("acme", NOW) is not None) is believed
+    await keys.put(replace(KEY, version=8), NOW)
+    assert await keys.get(ASKED, NOW) is not None
+
+
+@pytest.mark.parametrize("garbage", [b"", b"x", b"6.5", b"nan", b"\xff", b"9" * 5000])
+async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Redis, garbage: bytes) -> None:
+    """Nobody can say what it kept out, so everything is; the next change puts a fence in its place."""
+    tenants = RedisTenantCache(redis, ttl=30)
+    await keys.put(KEY, NOW)
+    await tenants.put(TENANT, NOW)
+    for name in FENCES:
+        await redis.set(name, garbage, px=1000)
+    assert await keys.get(ASKED, NOW) is None
+    assert await tenants.get("acme", NOW) is None
+    if garbage != b"9" * 5000:
+        await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+        assert await keys.get(ASKED, NOW) == KEY
+
+
+async def test_a_fence_of_another_type_keeps_out(keys: RedisKeyCache, redis: Redis) -> None:
+    """Likewise a list, and a fence takes its place."""
+    await keys.put(KEY, NOW)
+    await redis.rpush(FENCES[0], "7")
+    assert await keys.get(ASKED, NOW) is None
+    await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+    assert await keys.get(ASKED, NOW) == KEY
+
+
+async def test_names_of_fences(redis: Redis) -> None:
+    """Ids of other tables may be any text: each has a fence of its own."""
+    ids = ["acme", "a b", "a:b", "{acme}", ".61", "a"]
+    await RedisFences(redis, seconds=120).raise_all([Change(Thing("organization", each), 7) for each in ids])
+    assert len(await redis.keys("cache_fence:organization:*")) == len(ids)
+
+
+async def test_scripts_are_sent_again_where_redis_forgot_them(keys: RedisKeyCache, redis: Redis) -> None:
+    """After a restart, or a failover, the first call brings the script along."""
+    for _ in range(2):
+        await keys.put(KEY, NOW)
+        await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+        await redis.script_flush()
+    assert json.loads(await redis.get(NAME) or "")["id"] == "k1"
