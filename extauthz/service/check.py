@@ -71,10 +71,11 @@ class CheckService:
     async def _decide_for(self, credential: Credential, route: Match, request: CheckRequest) -> Decision:
         # key, then its organization
         try:
-            found = await self._lookup.key(credential, request, cached=route.cache)
-            if found is None or not found.key.admits(request.now):
+            key = await self._lookup.key(credential, request, cached=route.cache)
+            if key is None or not key.admits(request.now):
                 return deny(Reason.INVALID_CREDENTIALS)
-            tenant = await self._lookup.tenant(found, request)
+            self._lookup.note_use(key, request)
+            tenant = await self._lookup.tenant(key, request, cached=route.cache)
         except StoreUnavailable:
             return failure.without_identity_store()
         if tenant is None:
@@ -83,7 +84,6 @@ class CheckService:
             return deny(Reason.ORGANIZATION_SUSPENDED)
 
         # permission
-        key = found.key
         if not permitted(key.permissions, route.resource, route.mode):
             return deny_permission(route.resource, route.mode)
         identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)

@@ -67,8 +67,8 @@ class Guard:
     async def close(self) -> None:
         """End the background attempts and the calls that were left alone."""
         background = [task for task in (self._watch, self._recovery) if task is not None]
-        await _end(background)
-        await _end(self._left_alone)  # in this order: an attempt that is cancelled may be left alone
+        await end(background)
+        await end(self._left_alone)  # in this order: an attempt that is cancelled may be left alone
 
     async def run(self, call: Call[T], deadline: float = inf) -> T:
         """The result of `call()`, awaited for the store's time limit but not beyond `deadline` (monotonic seconds).
@@ -154,7 +154,9 @@ class Guard:
                 if not task.done():
                     await asyncio.sleep(0)
         finally:
-            if not task.done():
+            if task.done():
+                self._forget(task)  # where we are cancelled ourselves, nobody asks for its failure
+            else:
                 self._abandon(task)
         if not task.done() or task.cancelled():
             raise StoreUnavailable(self.store, reason)
@@ -173,7 +175,7 @@ class Guard:
             task.exception()
 
 
-async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancels tasks until they are over: some, when cancelled, wait on for a hung server until cancelled again."""
     pending = set(tasks)
     while pending:

@@ -1,111 +1,118 @@
-"""Whose key is this, and what may its organization spend: Redis first, then PostgreSQL, then back into Redis."""
+"""Whose key is this, and what may its organization spend."""
 
-from collections.abc import Callable, Coroutine
+import asyncio
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
 
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
-from extauthz.core.ports import Cache, KeyCache, KeySource, LimitStore, Observer, TenantCache, TenantSource
+from extauthz.core.ports import LimitStore, SharedCache, Source
 from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
 from extauthz.service.guard import Guard
-
-T = TypeVar("T")
-
-
-class FoundKey(NamedTuple):
-    """A key, and whether PostgreSQL was read for it within this very request."""
-
-    key: ApiKey
-    fresh: bool
+from extauthz.service.last_used import LastUsed
+from extauthz.service.layers import Below, Surroundings, Times
+from extauthz.service.readthrough import ReadThrough
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where keys, tenants and limits are kept, and the guards in front of the two servers."""
+    """Where keys, tenants and limits are kept, and the guards in front of the two servers.
 
-    keys: KeySource
-    key_cache: KeyCache
-    tenants: TenantSource
-    tenant_cache: TenantCache
+    `tenants` None: an organization has no record of its own, its keys say all of it.
+    """
+
+    keys: Source[Credential, ApiKey]
+    key_cache: SharedCache[Credential, ApiKey]
+    tenants: Source[str, Tenant] | None
+    tenant_cache: SharedCache[str, Tenant]
     limits: LimitStore
     postgresql: Guard
     redis: Guard
 
 
 class Lookup:
-    """Reads through the shared cache. A cache that is away or holds nonsense is a miss, never a refusal."""
+    """Keys and tenants, read through the caches. A cache that is away or holds nonsense is a miss, never a refusal."""
 
-    def __init__(self, stores: Stores, *, cache_keys: bool, observer: Observer) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        surroundings: Surroundings,
+        *,
+        last_used: LastUsed,
+        keys: Times,
+        tenants: Times,
+        cache_keys: bool,
+    ) -> None:
         self._stores = stores
+        self._last_used = last_used
+        self._observer = surroundings.observer
         self._cache_keys = cache_keys
-        self._observer = observer
+        self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
+            "api_key",
+            below=Below(stores.keys, stores.key_cache, surroundings),
+            name=lambda credential: credential.digests[0],
+            times=keys,
+            surroundings=surroundings,
+        )
+        self.keys.beside = self._hold_tenant
+        self.tenants: ReadThrough[str, Tenant] | None = None
+        if stores.tenants is not None:
+            self.tenants = ReadThrough(
+                "tenant_quota",
+                below=Below(stores.tenants, stores.tenant_cache, surroundings),
+                name=lambda tenant_id: tenant_id,
+                times=tenants,
+                surroundings=surroundings,
+            )
 
-    async def key(self, credential: Credential, request: CheckRequest, *, cached: bool) -> FoundKey | None:
+    async def keep_fresh(self) -> None:
+        """Reads what is in use anew before it ends, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.keys.keep_fresh())
+            if self.tenants is not None:
+                group.create_task(self.tenants.keep_fresh())
+
+    async def close(self) -> None:
+        """Ends the readings under way."""
+        await self.keys.close()
+        if self.tenants is not None:
+            await self.tenants.close()
+
+    def note_use(self, key: ApiKey, request: CheckRequest) -> None:
+        """The key was presented and may be used."""
+        self._last_used.note(key.id, request.now)
+
+    async def key(self, credential: Credential, request: CheckRequest, *, cached: bool) -> ApiKey | None:
         """The key of `credential`; None where there is none, or where its record makes no sense.
 
-        Raises StoreUnavailable when neither store can say.
+        Raises StoreUnavailable when nobody can say.
         """
-        stores, digests, now = self._stores, credential.digests, request.now
-        cached = cached and self._cache_keys
-        if cached:
-            held = await self._from_cache("api_key", lambda: stores.key_cache.get(digests, now), request)
-            if held is not None:
-                return FoundKey(held, fresh=False)
-        stored = await self._from_source(lambda: stores.keys.find(digests, now), request)
-        if stored is None:
+        if cached and self._cache_keys:
+            return await self.keys.read(credential, request.now, request.deadline)
+        stores = self._stores
+        (found,) = await stores.postgresql.run(lambda: stores.keys.find([credential], request.now), request.deadline)
+        if isinstance(found, StoreCorrupt):
+            self._observer.record_corrupt(found)
             return None
-        if cached:
-            await self._into_cache(lambda: stores.key_cache.put(stored.digest, stored.key, now), request)
-        return FoundKey(stored.key, fresh=True)
+        return found
 
-    async def tenant(self, found: FoundKey, request: CheckRequest) -> Tenant | None:
+    async def tenant(self, key: ApiKey, request: CheckRequest, *, cached: bool) -> Tenant | None:
         """The organization of a key that was found; None where its record makes no sense.
 
-        While PostgreSQL is away, the organization is what it was when the key was read.
+        Where nothing is cached, it was read with the key. While PostgreSQL is away, it is what it was when the key was
+        read. Raises StoreUnavailable when it is known that this is no longer so.
         """
-        stores, now = self._stores, request.now
-        if found.fresh:
-            tenant = found.key.tenant
-        else:
-            tenant_id = found.key.organization_id
-            held = await self._from_cache("tenant_quota", lambda: stores.tenant_cache.get(tenant_id, now), request)
-            if held is not None:
-                return held
-            try:
-                read = await self._from_source(lambda: stores.tenants.find(tenant_id, now), request)
-            except StoreUnavailable:
-                return found.key.tenant
-            if read is None:
-                return None
-            tenant = read
-        await self._into_cache(lambda: stores.tenant_cache.put(tenant, now), request)
-        return tenant
-
-    async def _from_cache(
-        self, cache: Cache, read: Callable[[], Coroutine[Any, Any, T | None]], request: CheckRequest
-    ) -> T | None:
+        tenants, own = self.tenants, key.tenant
+        if tenants is None or not (cached and self._cache_keys):
+            return own
         try:
-            held = await self._stores.redis.run(read, request.deadline)
-        except StoreUnavailable:
-            held = None
-        except StoreCorrupt as error:
-            self._observer.record_corrupt(error)
-            held = None
-        self._observer.cache_read(cache, hit=held is not None)
-        return held
+            return await tenants.read(own.id, request.now, request.deadline)
+        except StoreUnavailable as error:
+            if tenants.tolerable(own, request.now, error.reason):
+                return own
+            raise
 
-    async def _from_source(self, read: Callable[[], Coroutine[Any, Any, T | None]], request: CheckRequest) -> T | None:
-        try:
-            return await self._stores.postgresql.run(read, request.deadline)
-        except StoreCorrupt as error:
-            self._observer.record_corrupt(error)
-            return None
-
-    async def _into_cache(self, write: Callable[[], Coroutine[Any, Any, None]], request: CheckRequest) -> None:
-        try:
-            await self._stores.redis.run(write, request.deadline)
-        except StoreUnavailable:
-            return
+    async def _hold_tenant(self, key: ApiKey, read_at: float) -> None:
+        if self.tenants is not None:
+            await self.tenants.offer(key.tenant.id, key.tenant, read_at)

@@ -1,20 +1,23 @@
 """An observer that remembers what it was told, and can be waited for."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
-from extauthz.core.ports import Cache, Store
+from extauthz.core.ports import Cache, Layer, Store
 
 
 class Witness:
-    """`failures` and `changes` in the order in which they were told."""
+    """`failures` and `changes` in the order in which they were told; `reads` counted by cache and layer."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[Store, str]] = []
         self.changes: list[tuple[Store, bool, str]] = []
         self.corrupt: list[StoreCorrupt] = []
+        self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
+        self.flows = False
         self._told = asyncio.Event()
 
     async def until(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -33,7 +36,12 @@ class Witness:
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:  # noqa: ARG002 - only told
         self._told.set()
 
-    def cache_read(self, cache: Cache, *, hit: bool) -> None:  # noqa: ARG002 - only told
+    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
+        self.reads[cache, layer] += 1
+        self._told.set()
+
+    def messages_flow(self, flows: bool) -> None:
+        self.flows = flows
         self._told.set()
 
     def store_failed(self, store: Store, reason: str) -> None:

@@ -8,30 +8,18 @@ from typing import Any
 import pytest
 
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import REDIS, Store
+from extauthz.core.ports import REDIS
 from extauthz.service.guard import Guard, Terms
 from tests.unit.service.fakes import Watch
 
 TIMEOUT = 0.02  # seconds
 
 
-class Told(Watch):
-    """An observer that can be waited for: `back` is set from the moment a store is said to be up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.back = asyncio.Event()
-
-    def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
-        super().store_changed(store, up=up, reason=reason)
-        (self.back.set if up else self.back.clear)()
-
-
 class Bench:
     """A guard, and a store that is there, away or silent as the test says."""
 
     def __init__(self, *, places: int = 2, cancel: bool = True, timeout: float = TIMEOUT) -> None:
-        self.watch = Told()
+        self.watch = Watch()
         self.there = asyncio.Event()
         self.there.set()
         self.probes = asyncio.Semaphore(0)

@@ -1,32 +1,39 @@
 """Hand-made stores for tests of the core and the service: they keep what they are given, and fail when told to."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic
+from typing import Generic, TypeVar
 
-from extauthz.core.credentials import KeyFormat, Pepper
+from extauthz.core.changes import Change, Thing
+from extauthz.core.credentials import Credential, KeyFormat, Pepper
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Store, StoredKey
+from extauthz.core.ports import POSTGRESQL, REDIS, Layer, Store
+from extauthz.core.ports import Cache as Kind
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import MICRO, Spend, Spent, State, spend
 from extauthz.core.tenants import Tenant
 from extauthz.service.check import CheckService
+from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, Terms
+from extauthz.service.last_used import LastUsed
+from extauthz.service.layers import Surroundings, Times
 from extauthz.service.lookup import Lookup, Stores
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("new", b"n" * 32), Pepper("old", b"o" * 32)])
 SECRET = KEY_FORMAT.issue(b"\x07" * 20)
 NEW_DIGEST, OLD_DIGEST = KEY_FORMAT.digest(SECRET).digests
-TENANT = Tenant("org-1", "pro", "active", Limits(Rate(10, 1), 20, 1000, None), NOW)
-KEY = ApiKey("key-1", TENANT.id, {"customer": frozenset({"read"})}, None, None, None, NOW, TENANT)
+TENANT = Tenant("org-1", "pro", "active", Limits(Rate(10, 1), 20, 1000, None), NOW, 7, "plan-1")
+KEY = ApiKey("key-1", TENANT.id, {"customer": frozenset({"read"})}, None, None, None, NOW, 7, TENANT, NEW_DIGEST)
 ROUTES = (
     Route("/public/**", public=True),
     Route("/api/{resource}/**"),
@@ -35,8 +42,12 @@ ROUTES = (
 )
 
 
+Asked = TypeVar("Asked")
+Record = TypeVar("Record", bound=ApiKey | Tenant)
+
+
 class Failing:
-    """A store whose reads raise `error`, if there is one; it counts its calls."""
+    """A store whose calls raise `error`, if there is one; it counts them."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -48,49 +59,77 @@ class Failing:
             raise self.error
 
 
-class Keys(Failing):
-    """KeySource and KeyCache at once; by digest."""
+class Records(Failing, Generic[Record]):
+    """Records by name. `gates`: a call waits for the one of its kind, `find`, `get` or `put`, before it answers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[str, ApiKey] = {}
+        self.held: dict[str, Record] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.entered = asyncio.Semaphore(0)
 
-    async def find(self, digests: Sequence[str], now: float) -> StoredKey | None:
-        self.called()
-        found = next((digest for digest in digests if digest in self.held), None)
-        return None if found is None else StoredKey(found, replace(self.held[found], loaded_at=now))
-
-    async def get(self, digests: Sequence[str], now: float) -> ApiKey | None:
-        found = await self.find(digests, now)
-        return None if found is None else self.held[found.digest]
-
-    async def put(self, digest: str, key: ApiKey, now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
-        self.calls += 1
-        self.held[digest] = key
-
-    async def drop(self, digests: Sequence[str]) -> None:  # noqa: ARG002 - nobody calls it
-        raise AssertionError("a check drops nothing")
+    async def pass_gate(self, name: str) -> None:
+        if name in self.gates:
+            self.entered.release()
+            await self.gates[name].wait()
 
 
-class Tenants(Failing):
-    """TenantSource and TenantCache at once; by id."""
+class Source(Records[Record], Generic[Asked, Record]):
+    """Where records are kept for good. Nonsense is an answer here, and a failure in a cache."""
 
-    def __init__(self) -> None:
+    at_once = 100
+
+    def __init__(self, find: Callable[[dict[str, Record], Asked], Record | None]) -> None:
         super().__init__()
-        self.held: dict[str, Tenant] = {}
+        self.asked: list[list[Asked]] = []
+        self._find = find
 
-    async def find(self, tenant_id: str, now: float) -> Tenant | None:  # noqa: ARG002 - a fake forgets nothing
+    async def find(self, asked: Sequence[Asked], now: float) -> list[Record | StoreCorrupt | None]:
+        self.asked.append(list(asked))
+        if isinstance(self.error, StoreCorrupt):
+            self.calls += 1
+            return [self.error for _ in asked]
         self.called()
-        return self.held.get(tenant_id)
+        found = [_read_at(self._find(self.held, each), now) for each in asked]
+        await self.pass_gate("find")
+        return list(found)
 
-    get = find
 
-    async def put(self, tenant: Tenant, now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
+class Cache(Records[Record], Generic[Asked, Record]):
+    """What all processes share; it forgets nothing by itself."""
+
+    def __init__(
+        self, find: Callable[[dict[str, Record], Asked], Record | None], name: Callable[[Record], str]
+    ) -> None:
+        super().__init__()
+        self._find = find
+        self._name = name
+
+    async def get(self, asked: Asked, now: float) -> Record | None:  # noqa: ARG002 - a fake forgets nothing
+        if self.error is not None:
+            raise self.error
+        found = self._find(self.held, asked)
+        await self.pass_gate("get")
+        return found
+
+    async def put(self, record: Record, now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
+        await self.pass_gate("put")
         self.calls += 1
-        self.held[tenant.id] = tenant
+        self.held[self._name(record)] = record
 
-    async def drop(self, tenant_ids: Sequence[str]) -> None:  # noqa: ARG002 - nobody calls it
-        raise AssertionError("a check drops nothing")
+
+def key_of(held: dict[str, ApiKey], asked: Credential) -> ApiKey | None:
+    return next((held[digest] for digest in asked.digests if digest in held), None)
+
+
+def tenant_of(held: dict[str, Tenant], asked: str) -> Tenant | None:
+    return held.get(asked)
+
+
+def _read_at(record: Record | None, now: float) -> Record | None:
+    if isinstance(record, ApiKey):
+        return replace(record, loaded_at=now, tenant=replace(record.tenant, loaded_at=now))
+    return None if record is None else replace(record, loaded_at=now)
 
 
 class LimitsInMemory(Failing):
@@ -108,21 +147,26 @@ class LimitsInMemory(Failing):
 
 
 class Watch:
-    """An Observer that remembers."""
+    """An Observer that remembers. `back` is set from the moment a store is said to be up."""
 
     def __init__(self) -> None:
         self.decisions: list[tuple[str, Decision]] = []
-        self.reads: Counter[tuple[Cache, bool]] = Counter()
+        self.reads: Counter[tuple[Kind, Layer | None]] = Counter()
         self.failures: Counter[tuple[Store, str]] = Counter()
         self.corrupt: list[StoreCorrupt] = []
+        self.flows = False
+        self.back = asyncio.Event()
         self.changes: list[tuple[Store, bool, str]] = []
 
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
         assert seconds >= 0
         self.decisions.append((dialect, decision))
 
-    def cache_read(self, cache: Cache, *, hit: bool) -> None:
-        self.reads[cache, hit] += 1
+    def cache_read(self, cache: Kind, layer: Layer | None) -> None:
+        self.reads[cache, layer] += 1
+
+    def messages_flow(self, flows: bool) -> None:
+        self.flows = flows
 
     def store_failed(self, store: Store, reason: str) -> None:
         self.failures[store, reason] += 1
@@ -132,6 +176,7 @@ class Watch:
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
+        (self.back.set if up else self.back.clear)()
 
 
 class House:
@@ -139,8 +184,10 @@ class House:
 
     def __init__(self, *, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_keys: bool = True) -> None:
         self.watch = Watch()
-        self.keys, self.key_cache = Keys(), Keys()
-        self.tenants, self.tenant_cache = Tenants(), Tenants()
+        self.keys = Source[Credential, ApiKey](key_of)
+        self.key_cache = Cache[Credential, ApiKey](key_of, lambda key: key.digest)
+        self.tenants = Source[str, Tenant](tenant_of)
+        self.tenant_cache = Cache[str, Tenant](tenant_of, lambda tenant: tenant.id)
         self.limits = LimitsInMemory()
         self.away: set[Store] = set()
         self.postgresql, self.redis = self._guard(POSTGRESQL), self._guard(REDIS)
@@ -153,10 +200,22 @@ class House:
             postgresql=self.postgresql,
             redis=self.redis,
         )
+        self.now = NOW
+        self.transaction = KEY.version
+        self.fences, self.belief = Fences(seconds=720), Belief()
+        self.last_used = LastUsed(None)
+        self.lookup = Lookup(
+            stores,
+            Surroundings(self.postgresql, self.redis, self.fences, self.belief, self.watch, clock=lambda: self.now),
+            last_used=self.last_used,
+            keys=Times(120, 600),
+            tenants=Times(30, 720),
+            cache_keys=cache_keys,
+        )
         self.service = CheckService(
             routes=RouteTable.compile(ROUTES, {"customers": "customer"}),
             key_format=KEY_FORMAT,
-            lookup=Lookup(stores, cache_keys=cache_keys, observer=self.watch),
+            lookup=self.lookup,
             stores=stores,
             on_redis_down=on_redis_down,
             observer=self.watch,
@@ -182,21 +241,30 @@ class House:
 
     def store(self, key: ApiKey) -> None:
         """Puts the key and its organization into PostgreSQL."""
-        self.keys.held[NEW_DIGEST] = key
+        self.keys.held[key.digest] = key
         self.tenants.held[key.tenant.id] = key.tenant
+
+    def change(self, key: ApiKey, *things: Thing) -> None:
+        """Stores a key that is read with a higher number from now on, and tells of the change of `things`."""
+        self.transaction += 1
+        self.store(replace(key, version=self.transaction, tenant=replace(key.tenant, version=self.transaction)))
+        for thing in things:
+            self.fences.hear(Change(thing, self.transaction))
 
     async def ask(
         self,
         path: str = "/api/customers/7",
         *authorization: str,
         method: str = "GET",
-        now: float = NOW,
+        now: float | None = None,
         patience: float = 5,
     ) -> Decision:
         """The decision for a request with the stored key, or with other `Authorization` headers ("" for none).
 
         `patience` is the seconds until its deadline.
         """
+        if now is None:
+            self.now += 0.001
         sent = authorization or (f"Bearer {SECRET}",)
         started = monotonic()
         request = CheckRequest(
@@ -207,7 +275,7 @@ class House:
             authorization=() if sent == ("",) else sent,
             request_id="",
             client_address="",
-            now=now,
+            now=self.now if now is None else now,
             started=started,
             deadline=started + patience,
         )
@@ -221,8 +289,10 @@ async def open_house(*, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_key
     guards = (house.postgresql, house.redis)
     for guard in guards:
         await guard.start()
+    house.belief.flowing(True)
     try:
         yield house
     finally:
+        await house.lookup.close()
         for guard in guards:
             await guard.close()

@@ -61,8 +61,7 @@ async def test_order_of_refusals() -> None:
             (tiny, {"report": frozenset({"read"})}),
             (replace(TENANT, limits=Limits(Rate(1, 1), 15, 0)), {"report": frozenset({"read"})}),
         ):
-            house.key_cache.held.clear()
-            house.store(replace(KEY, tenant=tenant, permissions=permissions))
+            house.change(replace(KEY, tenant=tenant, permissions=permissions), *KEY.made_of, *TENANT.made_of)
             found.append(await house.ask("/api/reports/1"))
         assert reasons(*found) == [
             Reason.PATH_AMBIGUOUS,

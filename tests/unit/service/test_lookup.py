@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from extauthz.core.changes import Change, Thing
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Allow, Deny
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.failure import OnRedisDown
@@ -23,9 +24,10 @@ async def test_caches_spare_postgresql() -> None:
             assert isinstance(await house.ask(), Allow)
         assert (house.keys.calls, house.tenants.calls) == (1, 0)
         assert house.watch.reads == {
-            ("api_key", False): 1,
-            ("api_key", True): 2,
-            ("tenant_quota", True): 2,
+            ("api_key", None): 1,
+            ("api_key", "process"): 2,
+            ("tenant_quota", None): 1,
+            ("tenant_quota", "process"): 3,
         }
 
 
@@ -44,7 +46,7 @@ async def test_a_route_or_a_setting_without_cache() -> None:
 async def test_a_key_of_an_old_pepper_is_cached_where_it_is_stored() -> None:
     """A key stored under yesterday's pepper is found, and cached under the digest that PostgreSQL knows."""
     async with open_house() as house:
-        house.keys.held = {OLD_DIGEST: KEY}
+        house.keys.held = {OLD_DIGEST: replace(KEY, digest=OLD_DIGEST)}
         assert isinstance(await house.ask(), Allow)
         assert list(house.key_cache.held) == [OLD_DIGEST]
 
@@ -54,13 +56,13 @@ async def test_a_corrupt_cache_entry_is_a_miss() -> None:
     async with open_house() as house:
         house.key_cache.error = house.tenant_cache.error = StoreCorrupt(REDIS, "not JSON")
         assert isinstance(await house.ask(), Allow)
-        assert house.key_cache.held[NEW_DIGEST] == KEY
-        house.key_cache.error = None
-        house.tenant_cache.held.clear()
+        assert list(house.key_cache.held) == [NEW_DIGEST]
+        house.tenants.held[TENANT.id] = replace(TENANT, version=8)
+        house.fences.hear(Change(Thing("organization", TENANT.id), 8))
         assert isinstance(await house.ask(), Allow)
-        assert house.tenant_cache.held == {TENANT.id: TENANT}
+        assert house.tenant_cache.held[TENANT.id].version == 8
         assert len(house.watch.corrupt) == 2
-        assert house.watch.reads["tenant_quota", False] == 1
+        assert house.watch.reads["tenant_quota", None] == 2
 
 
 @pytest.mark.parametrize("tenant_row", ["corrupt", "gone"])
@@ -68,9 +70,9 @@ async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) 
     """A cached key whose organization makes no sense, or is gone, is invalid; other organizations are untouched."""
     async with open_house() as house:
         await house.ask()
-        house.tenant_cache.held.clear()
         house.tenants.held.clear()
         house.tenants.error = StoreCorrupt(POSTGRESQL, "plan") if tenant_row == "corrupt" else None
+        house.fences.hear(Change(Thing("organization", TENANT.id), 8))
         assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
         assert len(house.watch.corrupt) == (tenant_row == "corrupt")
         assert house.postgresql.up
@@ -80,6 +82,7 @@ async def test_postgresql_away() -> None:
     """A cached key goes on with the organization as it was read with it; keys that are not cached wait."""
     async with open_house() as house:
         await house.ask()
+        house.now += 40  # the organization's record has ended
         house.tenant_cache.held.clear()
         await house.lose(house.postgresql)
         decision = await house.ask()
@@ -102,7 +105,7 @@ async def test_a_suspension_reaches_cached_keys() -> None:
     """What the tenant's own, younger record says goes before the copy that came with the key."""
     async with open_house() as house:
         await house.ask()
-        house.tenant_cache.held[TENANT.id] = replace(TENANT, status="suspended")
+        house.change(replace(KEY, tenant=replace(TENANT, status="suspended")), Thing("organization", TENANT.id))
         assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
 
 

@@ -1,0 +1,203 @@
+"""One process that reads keys, on real stores: its calls can be stopped midway, and what it heard can be awaited."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from extauthz.backends.postgres import schema
+from extauthz.backends.postgres.feed import UNDER_WAY, PostgresFeed
+from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
+from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
+from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
+from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.core.changes import Change
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.ports import POSTGRESQL, REDIS, SharedCache, Source
+from extauthz.core.request import CheckRequest
+from extauthz.service.changes import Changes
+from extauthz.service.fences import Belief, Fences
+from extauthz.service.guard import Guard, Terms
+from extauthz.service.last_used import LastUsed
+from extauthz.service.layers import Surroundings, Times
+from extauthz.service.lookup import Lookup, Stores
+from tests.servers.hurting_proxy import HurtingProxy
+from tests.servers.office import KEY_FORMAT
+from tests.servers.witness import Witness
+
+FAR = 30.0
+TTL = 120
+FROM_NOW_ON = -UNDER_WAY  # seconds of the past that are caught up: none
+
+Asked = TypeVar("Asked")
+Record = TypeVar("Record")
+
+
+class Gate:
+    """Where calls wait while it is closed. `arrived` is released by each that does."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Semaphore(0)
+        self._opened = asyncio.Event()
+        self._opened.set()
+        self.close = self._opened.clear
+        self.open = self._opened.set
+
+    async def passed(self) -> None:
+        if not self._opened.is_set():
+            self.arrived.release()
+            await self._opened.wait()
+
+
+class WatchedSource(Generic[Asked, Record]):
+    """Counts the queries and how many were under way at once; answers wait at a gate after they were read."""
+
+    def __init__(self, source: Source[Asked, Record]) -> None:
+        self.gate = Gate()
+        self.queries = self.under_way = self.peak = 0
+        self.at_once = source.at_once
+        self._source = source
+
+    async def find(self, asked: Sequence[Asked], now: float) -> Sequence[Record | StoreCorrupt | None]:
+        self.queries += 1
+        self.under_way += 1
+        self.peak = max(self.peak, self.under_way)
+        try:
+            return await self._source.find(asked, now)
+        finally:
+            self.under_way -= 1
+            await self.gate.passed()
+
+
+class WatchedCache(Generic[Asked, Record]):
+    """Records wait at a gate before they are written."""
+
+    def __init__(self, cache: SharedCache[Asked, Record]) -> None:
+        self.gate = Gate()
+        self._cache = cache
+        self.get = cache.get
+
+    async def put(self, record: Record, now: float) -> None:
+        await self.gate.passed()
+        await self._cache.put(record, now)
+
+
+class Heard:
+    """A feed and shared fences that say what passed through them."""
+
+    def __init__(self, feed: PostgresFeed, fences: RedisFences) -> None:
+        self.heard: list[Change] = []
+        self.told: list[Change] = []
+        self._feed = feed
+        self._fences = fences
+        self._news = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+    async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
+        def heard(change: Change) -> None:
+            hear(change)
+            self.heard.append(change)
+            self._news.set()
+
+        await self._feed.follow(heard, flowing)
+
+    async def raise_all(self, changes: Sequence[Change]) -> None:
+        await self._fences.raise_all(changes)
+        self.told += changes
+        self._news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`keys`, `key_cache` and `tenants` are what stands between the look-up and the stores."""
+
+    lookup: Lookup
+    keys: WatchedSource  # type: ignore[type-arg] # only watched
+    key_cache: WatchedCache  # type: ignore[type-arg] # only watched
+    tenants: WatchedSource  # type: ignore[type-arg] # only watched
+    changes: Heard
+    witness: Witness
+
+    async def meaning(self, key: str) -> str:
+        """What a key means now: `invalid`, `suspended`, or its plan and daily quota."""
+        now, started = time.time(), time.monotonic()
+        request = CheckRequest("envoy", "GET", "/", "", (), "", "", now, started, started + FAR)
+        found = await self.lookup.key(KEY_FORMAT.digest(key), request, cached=True)
+        if found is None or not found.admits(now):
+            return "invalid"
+        tenant = await self.lookup.tenant(found, request, cached=True)
+        assert tenant is not None
+        return "suspended" if tenant.suspended else f"{tenant.plan} {tenant.limits.daily_quota}"
+
+    async def heard(self, *, told: bool = True) -> None:
+        """Returns when a change was heard, and (`told`) Redis has its fence."""
+        await self.changes.until(lambda: bool(self.changes.told if told else self.changes.heard))
+
+
+@asynccontextmanager
+async def reader(dsn: str, redis_url: str, *, deaf: bool = False) -> AsyncIterator[Reader]:
+    """A process that has just started, and hears of changes unless it is `deaf`."""
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=5, statement_timeout=5))
+        link = await stack.enter_async_context(linked(redis_url))
+        witness = Witness()
+        postgresql = Guard(
+            POSTGRESQL,
+            terms=Terms(FAR, LOOKUPS_AT_ONCE, cancel=False),
+            probe=partial(schema.probe, pool),
+            observer=witness,
+        )
+        redis = Guard(REDIS, terms=Terms(FAR, CALLS_AT_ONCE, cancel=True), probe=link.probe, observer=witness)
+        for guard in (postgresql, redis):
+            stack.push_async_callback(guard.close)
+            await guard.start()
+        keys, tenants = WatchedSource(PostgresKeySource(pool)), WatchedSource(PostgresTenantSource(pool))
+        key_cache = WatchedCache(RedisKeyCache(link, ttl=TTL))
+        stores = Stores(
+            keys=keys,
+            key_cache=key_cache,
+            tenants=tenants,
+            tenant_cache=RedisTenantCache(link, ttl=30),
+            limits=RedisLimits(link),
+            postgresql=postgresql,
+            redis=redis,
+        )
+        fences, belief = Fences(seconds=720), Belief()
+        lookup = Lookup(
+            stores,
+            Surroundings(postgresql, redis, fences, belief, witness),
+            last_used=LastUsed(None),
+            keys=Times(TTL, 600),
+            tenants=Times(30, 720),
+            cache_keys=True,
+        )
+        stack.push_async_callback(lookup.close)
+        # Whatever was changed before it began is nobody's business here.
+        heard = Heard(PostgresFeed(dsn, lately=FROM_NOW_ON), RedisFences(link, seconds=TTL))
+        changes = Changes(heard, fences=fences, belief=belief, shared=heard, redis=redis, observer=witness)
+        if not deaf:
+            following = asyncio.create_task(changes.follow())
+            stack.push_async_callback(_ended, following)
+            await witness.until(lambda: witness.flows)
+        yield Reader(lookup, keys, key_cache, tenants, heard, witness)
+
+
+def through(dsn: str, between: HurtingProxy) -> str:
+    """The address of the same database behind a proxy."""
+    return re.sub(r":[0-9]+/", f":{between.port}/", dsn, count=1) + "?sslmode=disable&gssencmode=disable"
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,102 @@
+"""Readers, changes, messages, renewals, a forgetful Redis, in any order: nobody is answered from before the news."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from time import monotonic
+
+import pytest
+
+from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.core.credentials import Credential
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.keys import ApiKey
+from tests.unit.service.fakes import KEY, NEW_DIGEST, House, open_house
+
+ASKED = Credential((NEW_DIGEST,))
+STEPS = [*["ask"] * 6, "change", "hear", "hear", "writer", "redis", "renew", "lost"]
+FIRST = 100  # the number of the first transaction
+
+
+class Anything:
+    """A house in which all takes a few turns of the loop; `disabled_at` counts the changes of the one key."""
+
+    def __init__(self, house: House, chance: random.Random) -> None:
+        self.house, self.chance = house, chance
+        self.count = self.heard = 0
+        self.writer: int | None = None  # the number of a transaction elsewhere that stays open
+        self.messages: list[int] = []
+        self.asking: set[asyncio.Task[None]] = set()
+        self.answers = 0
+        self._find, self._get, self._put = house.keys.find, house.key_cache.get, house.key_cache.put
+        for store, name in ((house.keys, "find"), (house.key_cache, "get"), (house.key_cache, "put")):
+            setattr(store, name, getattr(self, name))
+
+    async def dawdle(self) -> None:
+        for _ in range(self.chance.choice((0, 1, 2, 3, 40))):
+            await asyncio.sleep(0)
+
+    async def find(self, asked: Sequence[Credential], now: float) -> list[ApiKey | StoreCorrupt | None]:
+        await self.dawdle()
+        number = FIRST + self.count if self.writer is None else self.writer
+        found = [replace(KEY, disabled_at=float(self.count), version=number, loaded_at=now) for _ in asked]
+        await self.dawdle()
+        return list(found)
+
+    async def get(self, asked: Credential, now: float) -> ApiKey | None:
+        found = await self._get(asked, now)
+        await self.dawdle()
+        return found
+
+    async def put(self, record: ApiKey, now: float) -> None:
+        await self.dawdle()
+        await self._put(record, now)
+
+    async def ask(self, heard: int) -> None:
+        try:
+            found = await self.house.lookup.keys.read(ASKED, self.house.now, monotonic() + 60)
+        except StoreUnavailable:
+            return  # it changed faster than it could be read
+        assert found is not None
+        assert found.disabled_at is not None
+        assert found.disabled_at >= heard
+        self.answers += 1
+
+    async def step(self) -> None:
+        for _ in range(self.chance.choice((0, 1, 3, 20))):
+            await asyncio.sleep(0)
+        match self.chance.choice(STEPS):
+            case "ask":
+                self.asking.add(asyncio.create_task(self.ask(self.heard)))
+            case "change":
+                self.messages.append(FIRST + self.count)
+                self.count += 1
+            case "hear" if self.messages:
+                number = self.messages.pop(0)
+                self.house.fences.hear(Change(Thing("api_key", KEY.id), number + 1))
+                self.heard = number - FIRST + 1
+            case "lost":
+                self.messages.clear()
+                self.house.fences.hear(Change(EVERYTHING, FIRST + self.count))
+                self.heard = self.count
+                self.house.belief.flowing(True)
+            case "writer":
+                self.writer = FIRST + self.count if self.writer is None else None
+            case "redis":
+                self.house.key_cache.held.clear()
+            case "renew":
+                self.house.now += 40
+                self.asking.add(asyncio.create_task(self.house.lookup.keys.renew_due()))
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_nobody_is_answered_from_before_what_was_heard(seed: int) -> None:
+    """Who asks after a message was heard gets what the message told of, or something newer."""
+    async with open_house() as house:
+        anything = Anything(house, random.Random(seed))
+        for _ in range(150):
+            await anything.step()
+        await asyncio.gather(*anything.asking)
+        assert anything.answers > 20
+        assert {layer for _, layer in house.watch.reads} >= {"process", None}

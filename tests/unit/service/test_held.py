@@ -1,0 +1,136 @@
+"""The layer in this process: who stays when it is full, who comes due, and that nothing grows."""
+
+from math import inf
+from time import monotonic
+
+import pytest
+
+from extauthz.core.keys import ApiKey
+from extauthz.service import held as module
+from extauthz.service.held import Entry, Held, Unknown
+from tests.unit.service.fakes import KEY, NOW
+
+
+def entry(name: str, *, renew_at: float = NOW + 100, used_at: float = 0.0) -> Entry[str, ApiKey]:
+    return Entry(name, KEY, 0.0, 0.0, 0, until=NOW + 120, ends=inf, renew_at=renew_at, used_at=used_at)
+
+
+def noted(held: Held[str, ApiKey]) -> int:
+    """How many names are kept besides the records themselves."""
+    return sum(len(names) for names in held._due.values())
+
+
+def due(held: Held[str, ApiKey], now: float) -> set[object]:
+    return {name for name, _ in held.take_due(now)}
+
+
+def test_a_million_names_do_not_grow_it() -> None:
+    """However many keys are seen, records and what is noted of them stay within their limits."""
+    held: Held[str, ApiKey] = Held(at_most=500)
+    unknown = Unknown(at_most=500)
+    for number in range(20_000):
+        name = str(number)
+        held.keep(name, entry(name, renew_at=NOW + number % 100))
+        held.postpone(name, NOW + number % 50)
+        unknown.remember(name, read_at=0.0, epoch=0)
+        assert noted(held) <= 1001
+    assert (len(held), len(unknown)) == (500, 500)
+
+
+def test_the_limits_themselves() -> None:
+    """The numbers that memory was counted with."""
+    assert (module.HELD_MAX, module.UNKNOWN_MAX, module.UNKNOWN_SECONDS) == (20_000, 10_000, 1.0)
+
+
+def test_one_record_renewed_for_ever_does_not_grow_it() -> None:
+    """A record that is read anew again and again is noted about once."""
+    held: Held[str, ApiKey] = Held(at_most=10)
+    for second in range(1000):
+        held.keep("a", entry("a", renew_at=NOW + second, used_at=NOW))
+        assert noted(held) <= 21
+    assert due(held, NOW + 1001) == {"a"}
+    assert noted(held) == 0
+
+
+def test_keys_in_use_stay() -> None:
+    """Records that are used while a flood of others, each used once, goes through are still there after it."""
+    held: Held[str, ApiKey] = Held(at_most=50)
+    held.keep("hot", entry("hot"))
+    for number in range(5000):
+        if number % 20 == 0:
+            found = held.get("hot")
+            assert found is not None
+            found.used_at = NOW + number
+        one = entry(str(number), used_at=NOW + number)
+        one.spared_at = one.used_at
+        held.keep(str(number), one)
+    assert len(held) == 50
+
+
+def test_a_renewed_record_is_the_newest() -> None:
+    """Who was just read anew is not the first to leave."""
+    held: Held[str, ApiKey] = Held(at_most=2)
+    for name in ("a", "b", "a", "c"):
+        held.keep(name, entry(name))
+    assert [held.get(name) is not None for name in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_everything_in_use_comes_due_once(tenth: int) -> None:
+    """Whenever in a second one looks, no record in use is forgotten, and none comes before its time or twice."""
+    held: Held[str, ApiKey] = Held()
+    for number in range(30):
+        held.keep(str(number), entry(str(number), renew_at=NOW + number / 10, used_at=NOW))
+    held.keep("unused", entry("unused", renew_at=NOW))
+    seen: list[str] = []
+    for second in range(6):
+        now = NOW + second + tenth / 10
+        for name, found in held.take_due(now):
+            assert now - 2.001 < found.renew_at <= now
+            seen.append(str(name))
+    assert sorted(seen, key=int) == [str(number) for number in range(30)]
+
+
+def test_what_comes_due_no_more() -> None:
+    """A record that was dropped, replaced or put off does not come due at its old time."""
+    held: Held[str, ApiKey] = Held()
+    for name in ("dropped", "replaced", "postponed", "stays"):
+        held.keep(name, entry(name, renew_at=NOW, used_at=NOW))
+    held.drop("dropped")
+    held.keep("replaced", entry("replaced", renew_at=NOW + 50, used_at=NOW))
+    held.postpone("postponed", NOW + 50)
+    held.postpone("nobody", NOW)
+    assert due(held, NOW + 2) == {"stays"}
+    assert due(held, NOW + 52) == {"replaced", "postponed"}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    return now
+
+
+def test_unknown_for_a_second(clock: list[float]) -> None:
+    """Nobody's key is not asked for again within a second of the read, unless anything at all has changed."""
+    unknown = Unknown()
+    assert not unknown.holds("a", 0)
+    unknown.remember("a", read_at=99.5, epoch=3)
+    assert unknown.holds("a", 3)
+    clock[0] = 100.49
+    assert unknown.holds("a", 3)
+    clock[0] = 100.5
+    assert not unknown.holds("a", 3)
+    assert len(unknown) == 0
+    unknown.remember("a", read_at=100.4, epoch=3)
+    assert not unknown.holds("a", 4)
+    unknown.remember("a", read_at=100.4, epoch=3)  # a message came while PostgreSQL was read
+    assert not unknown.holds("a", 4)
+
+
+def test_unknown_forgets_the_oldest() -> None:
+    """Where there are too many, the ones seen first are asked for again."""
+    unknown = Unknown(at_most=2, seconds=1000)
+    for name in ("a", "b", "a", "c"):
+        unknown.remember(name, read_at=monotonic(), epoch=0)
+    assert [unknown.holds(name, 0) for name in "abc"] == [True, False, True]

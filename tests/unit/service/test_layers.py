@@ -1,0 +1,98 @@
+"""What many want of PostgreSQL at one moment: few queries, each for all who wait, and none for who has left."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from extauthz.core.credentials import Credential
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.keys import ApiKey
+from extauthz.core.ports import POSTGRESQL
+from extauthz.service.layers import QUERIES_AT_ONCE, Below, Surroundings
+from tests.unit.service.fakes import KEY, NEW_DIGEST, House, open_house
+
+OURS = Credential((NEW_DIGEST,))
+
+
+def unknown(count: int) -> list[Credential]:
+    return [Credential((f"{number:064x}",)) for number in range(count)]
+
+
+class Crowd:
+    """A layer whose queries are all under way, and wait at a gate."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        surroundings = Surroundings(house.postgresql, house.redis, house.fences, house.belief, house.watch)
+        self.below = Below(house.keys, house.key_cache, surroundings)
+        self.gate = house.keys.gates["find"] = asyncio.Event()
+
+    async def wants(self, *asked: Credential) -> list[asyncio.Task[ApiKey | None]]:
+        """Readings that have begun; the first of them are being answered."""
+        wanting = [asyncio.create_task(self.below.one(each)) for each in asked]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return wanting
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many each query asked for."""
+        return [len(asked) for asked in self.house.keys.asked]
+
+
+@asynccontextmanager
+async def crowded() -> AsyncIterator[Crowd]:
+    async with open_house() as house:
+        crowd = Crowd(house)
+        early = await crowd.wants(*unknown(QUERIES_AT_ONCE))
+        assert crowd.sizes == [1] * QUERIES_AT_ONCE
+        try:
+            yield crowd
+        finally:
+            crowd.gate.set()
+            await asyncio.gather(*early, return_exceptions=True)
+            await crowd.below.close()
+
+
+@pytest.mark.parametrize(("at_once", "sizes"), [(500, [500, 1]), (200, [200, 200, 101]), (1000, [501])])
+async def test_what_waits_goes_together(at_once: int, sizes: list[int]) -> None:
+    """A key that is there is not asked for behind five hundred that are not, one by one, and each gets its own."""
+    async with crowded() as crowd:
+        crowd.house.keys.at_once = at_once
+        others = [replace(KEY, id=str(number), digest=f"{number:064x}") for number in range(100, 400)]
+        crowd.house.keys.held |= {key.digest: key for key in others}
+        wanting = await crowd.wants(*unknown(500), OURS)
+        assert crowd.sizes == [1] * QUERIES_AT_ONCE
+        crowd.gate.set()
+        *found, ours = await asyncio.gather(*wanting)
+        assert ours is not None
+        assert [key and key.id for key in found] == [None] * 100 + [key.id for key in others] + [None] * 100
+        assert crowd.sizes[QUERIES_AT_ONCE:] == sizes
+
+
+async def test_who_has_left_is_not_asked_for() -> None:
+    """Nor does a query begin for them alone."""
+    async with crowded() as crowd:
+        left = await crowd.wants(*unknown(100))
+        stays = await crowd.wants(OURS)
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left)
+        crowd.gate.set()
+        assert (await stays[0]) is not None
+        assert crowd.house.keys.asked[QUERIES_AT_ONCE:] == [[OURS]]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable(POSTGRESQL, "deadline"), RuntimeError("a bug")])
+async def test_a_failure_is_for_all_who_wait(error: Exception) -> None:
+    """Whatever it is; who comes after it is asked for anew."""
+    async with crowded() as crowd:
+        wanting = await crowd.wants(*unknown(50))
+        crowd.house.keys.error = error
+        crowd.gate.set()
+        assert await asyncio.gather(*wanting, return_exceptions=True) == [error] * 50
+        crowd.house.keys.error = None
+        assert await crowd.below.one(OURS) is not None
