@@ -1,58 +1,102 @@
-"""The rooms that a command for people needs: no door, no telemetry, so that it starts quickly."""
+"""The rooms that people manage things in: no door, no telemetry, so that a command starts quickly."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from extauthz.backends.postgres import schema
+from extauthz.backends.postgres.audit import PostgresAudit
 from extauthz.backends.postgres.keys import PostgresKeys
-from extauthz.backends.postgres.pool import open_pool
+from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.backends.redis import topology
-from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.backends.redis.fences import RedisFences
 from extauthz.config import Settings
 from extauthz.core.credentials import KeyFormat, Pepper
+from extauthz.core.ports import SharedFences
+from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
 from extauthz.service.tenants import TenantService
 
-PATIENCE = 5.0  # seconds that a command of a person waits for a store
+PATIENCE = 5.0  # seconds that a person waits for a store
+LATE = 60  # seconds for clocks that differ and writers that were paused
+ROOM_FOR_MANY = 4  # changes at once of those who come through the admin API
 
 
 @dataclass(frozen=True, slots=True)
 class Management:
-    """What people manage, behind every way in."""
+    """What people manage, behind every way in; changes are written down under the name of one of them."""
 
     keys: KeyService
     tenants: TenantService
+    audit: AuditService
+
+
+class ManagementRooms:
+    """One opened pool for many actors."""
+
+    def __init__(self, pool: Pool, fences: SharedFences, settings: Settings) -> None:
+        self._pool = pool
+        self._fences = fences
+        self._resources = settings.routes.resources
+        self._key_format = key_format(settings)
+        self._peppers = tuple(pepper.name for pepper in settings.key_pepper)
+
+    @property
+    def places(self) -> int:
+        """How many may ask at once without waiting for each other."""
+        return self._pool.max_size
+
+    async def check(self) -> None:
+        """Returns when the database has the schema that this code knows. Raises SchemaUnknown, StoreUnavailable."""
+        await schema.check(self._pool)
+
+    def as_actor(self, actor: str) -> Management:
+        """Management for `actor`, as `token:ops` or `cli:alice`. Cheap: nothing is opened."""
+        keys, tenants = PostgresKeys(self._pool, actor=actor), PostgresTenants(self._pool, actor=actor)
+        return Management(
+            KeyService(
+                keys=keys,
+                tenants=tenants,
+                fences=self._fences,
+                key_format=self._key_format,
+                peppers=self._peppers,
+                resources=self._resources,
+            ),
+            TenantService(tenants=tenants, fences=self._fences),
+            AuditService(audit=PostgresAudit(self._pool), tenants=tenants),
+        )
 
 
 def key_format(settings: Settings) -> KeyFormat:
     """The shape of keys and the peppers that digest them."""
     peppers = [Pepper(pepper.name, pepper.value) for pepper in settings.key_pepper]
-    return KeyFormat(prefix=settings.key_prefix, env=settings.key_env, peppers=peppers)
+    return KeyFormat(
+        prefix=settings.key_prefix, env=settings.key_env, peppers=peppers, sha256=bool(settings.lookup_sql)
+    )
+
+
+def fence_seconds(settings: Settings) -> int:
+    """As long as an older record can be in Redis."""
+    return max(settings.api_key_cache_ttl, settings.tenant_quota_cache_ttl) + LATE
 
 
 @asynccontextmanager
-async def management(settings: Settings) -> AsyncIterator[Management]:
-    """Keys, plans and organizations for one command. Raises SchemaUnknown, StoreUnavailable."""
+async def open_rooms(settings: Settings, *, size: int = ROOM_FOR_MANY) -> AsyncIterator[ManagementRooms]:
+    """Rooms with a pool of `size` connections. It opens in the background: stores may come later."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            open_pool(settings.database_url.get_secret_value(), size=1, wait=PATIENCE, statement_timeout=PATIENCE)
+            open_pool(settings.database_url.get_secret_value(), size=size, wait=PATIENCE, statement_timeout=PATIENCE)
         )
-        await schema.check(pool)
         client = await stack.enter_async_context(
             topology.connect(settings.redis_url.get_secret_value(), patience=PATIENCE)
         )
-        keys, tenants = PostgresKeys(pool), PostgresTenants(pool)
-        key_cache = RedisKeyCache(client, ttl=settings.api_key_cache_ttl)
-        tenant_cache = RedisTenantCache(client, ttl=settings.tenant_quota_cache_ttl)
-        yield Management(
-            KeyService(
-                keys=keys,
-                tenants=tenants,
-                cache=key_cache,
-                key_format=key_format(settings),
-                resources=settings.routes.resources,
-            ),
-            TenantService(tenants=tenants, keys=keys, cache=tenant_cache, key_cache=key_cache),
-        )
+        yield ManagementRooms(pool, RedisFences(client, seconds=fence_seconds(settings)), settings)
+
+
+@asynccontextmanager
+async def management(settings: Settings, *, actor: str) -> AsyncIterator[Management]:
+    """Keys, plans and organizations for one command. Raises SchemaUnknown, StoreUnavailable."""
+    async with open_rooms(settings, size=1) as rooms:
+        await rooms.check()
+        yield rooms.as_actor(actor)

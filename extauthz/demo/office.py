@@ -9,12 +9,14 @@ from extauthz import management
 from extauthz.config import Settings
 from extauthz.core.credentials import SECRET_BYTES
 from extauthz.core.permissions import FULL_ACCESS, Permissions
+from extauthz.core.records import KeyTerms
 
 PLANS: Mapping[str, Mapping[str, object]] = {
     "team": {"rate": "1/s", "burst": 10, "daily_quota": 10_000, "monthly_quota": None},
     "trial": {"rate": "1/min", "burst": 100, "daily_quota": 5, "monthly_quota": None},
 }
 READ_CUSTOMERS: Permissions = {"customer": frozenset({"read"})}
+ACTOR = "cli:demo"
 EXPIRES_AFTER = timedelta(seconds=1)
 
 
@@ -35,18 +37,17 @@ class Keys:
 
 async def furnish(settings: Settings) -> Keys:
     """Makes plans, organizations and keys, through the same service as any command."""
-    async with management.management(settings) as office:
+    async with management.management(settings, actor=ACTOR) as office:
         for name, limits in PLANS.items():
             await office.tenants.create_plan(name, limits)
         acme = await office.tenants.create_organization("Acme", "team")
         initech = await office.tenants.create_organization("Initech", "trial")
 
         async def key(owner: str, name: str, permissions: Permissions, expires_at: datetime | None = None) -> str:
-            return (await office.keys.create(owner, name=name, permissions=permissions, expires_at=expires_at))[1]
+            terms = KeyTerms(name=name, permissions=permissions, expires_at=expires_at)
+            return (await office.keys.create(owner, terms))[1]
 
-        revoked, revoked_key = await office.keys.create(
-            acme.id, name="revoked", permissions=FULL_ACCESS, expires_at=None
-        )
+        revoked, revoked_key = await office.keys.create(acme.id, KeyTerms(name="revoked"))
         expired_at = datetime.now(UTC) + EXPIRES_AFTER
         keys = Keys(
             team=await key(acme.id, "everything", FULL_ACCESS),

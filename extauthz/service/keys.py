@@ -1,80 +1,198 @@
 """The life of a key, as a person manages it; the same for every way in."""
 
 import secrets
-from collections.abc import Collection
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 
+from extauthz.core.changes import Thing
 from extauthz.core.credentials import SECRET_BYTES, KeyFormat
-from extauthz.core.errors import InvalidInput, StoreUnavailable
-from extauthz.core.permissions import Permissions, unknown_resources
-from extauthz.core.ports import KeyCache, KeyStore, TenantStore
-from extauthz.core.records import KeyDetails, NewKey
+from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput
+from extauthz.core.ports import SharedFences
+from extauthz.core.records import KeyDetails, KeyTerms, Listing, NewKey, PepperUse
+from extauthz.core.stores import KeyStore, Succession, TenantStore
+from extauthz.service import rotation
+from extauthz.service import terms as key_terms
+from extauthz.service.herald import Herald
+from extauthz.service.imports import check_foreign
+from extauthz.service.rotation import Rotated
 
 
 class KeyService:
-    """Creates, shows and revokes keys."""
+    """Creates, imports, shows, changes, rotates and revokes keys. Every method may raise StoreUnavailable.
+
+    A change tells the shared cache; the flag `told` says whether it could. If not, copies end by themselves.
+    `version` is the `row_version` that a change is meant for: VersionMismatch where the key has another by now.
+    """
 
     def __init__(
         self,
         *,
         keys: KeyStore,
         tenants: TenantStore,
-        cache: KeyCache,
+        fences: SharedFences,
         key_format: KeyFormat,
+        peppers: Sequence[str],
         resources: Collection[str] | None,
     ) -> None:
-        """`resources`: the names that the routes know; None where a route takes any name from the path."""
+        """`peppers`: the ids of those that `key_format` has, in its order.
+
+        `resources`: the names that the routes know; None where a route takes any name from the path.
+        """
         self._keys = keys
         self._tenants = tenants
-        self._cache = cache
+        self._herald = Herald(keys, fences)
         self._key_format = key_format
+        self._peppers = peppers
         self._resources = resources
 
-    async def create(
-        self, organization: str, *, name: str, permissions: Permissions, expires_at: datetime | None
-    ) -> tuple[KeyDetails, str]:
+    async def create(self, organization: str, terms: KeyTerms) -> tuple[KeyDetails, str]:
         """A new key of an organization (id or name), and the key itself, which is nowhere stored and shown this once.
 
-        Raises NotFound, InvalidInput, StoreUnavailable.
+        Raises NotFound, InvalidInput.
         """
-        if unknown := unknown_resources(permissions, self._resources):
-            known = ", ".join(sorted(self._resources or ())) or "none"
-            raise InvalidInput(
-                f"no route knows the resource {', '.join(unknown)}; the routes of this configuration (--config or"
-                f" EXTAUTHZ_CONFIG; without a file: api) know: {known}"
-            )
-        if expires_at is not None and expires_at <= datetime.now(UTC):
-            raise InvalidInput(f"expires_at {expires_at.isoformat()} is in the past")
+        key_terms.check(terms, self._resources, key_terms.utc_now())
         owner = await self._tenants.show_organization(organization)
-        key = self._key_format.issue(secrets.token_bytes(SECRET_BYTES))
-        new = NewKey(
-            organization_id=owner.id,
-            name=name,
-            digest=self._key_format.digest(key).digests[0],
-            pepper_id=self._key_format.signing_pepper,
-            handle=self._key_format.handle(key),
-            permissions=permissions,
-            expires_at=expires_at,
-        )
-        return await self._keys.create(new), key
+        key = self._issue()
+        return await self._keys.create(self._new(owner.id, key, terms)), key
+
+    async def import_key(self, organization: str, key: str, terms: KeyTerms) -> KeyDetails:
+        """Takes in a key that another system issued. Raises NotFound, InvalidInput, Conflict, AlreadyImported."""
+        (outcome,) = await self.import_many(organization, [(key, terms)])
+        if isinstance(outcome, ExtauthzError):
+            raise outcome
+        return outcome
+
+    async def import_many(
+        self, organization: str, items: Sequence[tuple[str, KeyTerms]]
+    ) -> list[KeyDetails | ExtauthzError]:
+        """Takes in keys in one step; for each of `items` the key, or why it is refused, which spares the others.
+
+        Raises NotFound (the organization).
+        """
+        owner = await self._tenants.show_organization(organization)
+        now = key_terms.utc_now()
+        outcomes: list[KeyDetails | ExtauthzError | NewKey] = []
+        for key, terms in items:
+            try:
+                check_foreign(key, self._key_format)
+                key_terms.check(terms, self._resources, now)
+                outcomes.append(self._new(owner.id, key, terms))
+            except InvalidInput as error:
+                outcomes.append(error)
+        stored = iter(await self._keys.import_many([each for each in outcomes if isinstance(each, NewKey)]))
+        return [next(stored) if isinstance(each, NewKey) else each for each in outcomes]
 
     async def list_of(self, organization: str) -> list[KeyDetails]:
-        """The keys of an organization (id or name), newest first. Raises NotFound, StoreUnavailable."""
+        """The keys of an organization (id or name), newest first. Raises NotFound."""
         owner = await self._tenants.show_organization(organization)
         return await self._keys.list_of(owner.id)
 
+    async def list_keys(
+        self, organization: str | None = None, *, limit: int = 50, cursor: str | None = None
+    ) -> Listing[KeyDetails]:
+        """One page of the keys of an organization (id or name), or of all, newest first.
+
+        Raises NotFound, InvalidInput.
+        """
+        owner = None if organization is None else await self._tenants.show_organization(organization)
+        return await self._keys.page(None if owner is None else owner.id, limit=limit, cursor=cursor)
+
     async def show(self, key_id: str) -> KeyDetails:
-        """One key. Raises NotFound, StoreUnavailable."""
+        """One key. Raises NotFound."""
         return await self._keys.show(key_id)
 
-    async def revoke(self, key_id: str, *, last: bool) -> tuple[KeyDetails, bool]:
-        """Ends a key for good. The key, and whether the shared cache was told; if not, its copies end by themselves.
+    async def update(
+        self, key_id: str, changes: Mapping[str, object], *, version: int | None = None
+    ) -> tuple[KeyDetails, bool]:
+        """A key with other terms, by field: name, permissions, expires_at, metadata and its limits; null clears.
 
-        Raises NotFound; Conflict for the last usable key of an organization unless `last`; StoreUnavailable.
+        Raises NotFound, InvalidInput, VersionMismatch; Conflict for a revoked key, or a later end of a rotated one.
         """
-        key, digest = await self._keys.revoke(key_id, last=last)
-        try:
-            await self._cache.drop([digest])
-        except StoreUnavailable:
-            return key, False
-        return key, True
+
+        def edit(before: KeyDetails) -> KeyDetails:
+            after = key_terms.changed(before.terms, changes, self._resources, key_terms.utc_now())
+            rotation.check_end_of_rotated(before, after.expires_at)
+            return replace(
+                before,
+                name=after.name,
+                permissions=after.permissions,
+                expires_at=after.expires_at,
+                metadata=after.metadata,
+                limits=after.limits,
+            )
+
+        return await self._edit(key_id, edit, version)
+
+    async def disable(self, key_id: str, version: int | None = None) -> tuple[KeyDetails, bool]:
+        """Refuses a key until it is enabled; what is disabled stays so since its first time. Raises as `update`."""
+
+        def edit(before: KeyDetails) -> KeyDetails:
+            return replace(before, disabled_at=before.disabled_at or key_terms.utc_now())
+
+        return await self._edit(key_id, edit, version)
+
+    async def enable(self, key_id: str, version: int | None = None) -> tuple[KeyDetails, bool]:
+        """Takes a disabled key again. Raises as `update`."""
+        return await self._edit(key_id, lambda before: replace(before, disabled_at=None), version)
+
+    async def rotate(self, key_id: str, *, grace: timedelta, expires_at: datetime | None = None) -> Rotated:
+        """A new key with the terms of a key, which itself ends after `grace`, at most 365 days, or before.
+
+        Without `expires_at` the new key lives as long from now as the old one was given. Raises NotFound, InvalidInput;
+        Conflict for a key that is not in force, or that has a successor.
+        """
+        now = key_terms.utc_now()
+        rotation.check_grace(grace)
+        key_terms.check_expiry(expires_at, now)
+        secret = self._issue()
+
+        def succeed(old: KeyDetails) -> Succession:
+            rotation.check_rotatable(old, now)
+            terms = replace(old.terms, expires_at=expires_at or rotation.end_of_successor(old, now))
+            return Succession(self._new(old.organization_id, secret, terms), rotation.end_of_old(old, grace, now))
+
+        new, old = await self._keys.rotate(key_id, succeed)
+        return Rotated(new, secret, old, await self._herald.tell(Thing("api_key", old.id)))
+
+    async def revoke(self, key_id: str, *, last: bool) -> tuple[KeyDetails, bool]:
+        """Ends a key for good. Revoking twice keeps the first time.
+
+        Raises NotFound; Conflict for the last usable key of an organization unless `last`.
+        """
+        key = await self._keys.revoke(key_id, last=last)
+        return key, await self._herald.tell(Thing("api_key", key.id))
+
+    async def peppers(self) -> list[PepperUse]:
+        """How many keys hang on each pepper: those of the settings in their order, then those that no setting has.
+
+        Keys of the latter can never be used. Take a pepper away only when no key hangs on it: what was imported and
+        revoked under it is not recognised any more, and could be imported anew.
+        """
+        counted = await self._keys.peppers()
+        lost = sorted(set(counted) - set(self._peppers))
+        signing = self._key_format.signing_pepper
+        return [PepperUse(id_, id_ == signing, *counted.get(id_, (0, 0))) for id_ in (*self._peppers, *lost)]
+
+    async def _edit(
+        self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], version: int | None
+    ) -> tuple[KeyDetails, bool]:
+        def edit_unless_revoked(before: KeyDetails) -> KeyDetails:
+            if before.revoked_at is not None:
+                raise Conflict("the key is revoked, for good; nothing of it can be changed")
+            return edit(before)
+
+        key = await self._keys.update(key_id, edit_unless_revoked, version=version)
+        return key, await self._herald.tell(Thing("api_key", key.id))
+
+    def _issue(self) -> str:
+        return self._key_format.issue(secrets.token_bytes(SECRET_BYTES))
+
+    def _new(self, organization_id: str, key: str, terms: KeyTerms) -> NewKey:
+        return NewKey(
+            organization_id=organization_id,
+            terms=terms,
+            digests=self._key_format.digest(key).digests,
+            pepper_id=self._key_format.signing_pepper,
+            handle=self._key_format.handle(key),
+        )

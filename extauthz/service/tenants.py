@@ -1,12 +1,17 @@
 """Plans and organizations, as a person manages them; the same for every way in."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
-from extauthz.core.errors import Conflict, InvalidInput, StoreUnavailable
-from extauthz.core.limits import Limits, Rate
-from extauthz.core.ports import KeyCache, KeyStore, TenantCache, TenantStore
-from extauthz.core.records import Organization, Plan
+from extauthz.core.changes import Thing
+from extauthz.core.errors import Conflict, InvalidInput
+from extauthz.core.limits import Limits
+from extauthz.core.ports import SharedFences
+from extauthz.core.records import LIMITS, Listing, Organization, Plan
+from extauthz.core.stores import TenantStore
+from extauthz.core.tenants import STATUSES
+from extauthz.service.herald import Herald
+from extauthz.service.terms import known_fields, limits, text
 
 DEFAULT_PLAN = "default"
 
@@ -14,41 +19,53 @@ DEFAULT_PLAN = "default"
 class TenantService:
     """Creates, shows, changes and removes plans and organizations. Every method may raise StoreUnavailable.
 
-    A change tells the shared cache; the flag that is returned says whether it could. If not, copies end by themselves.
+    Plans and organizations are found by id or name. A change tells the shared cache; the flag that is returned says
+    whether it could. If not, copies end by themselves. `version` is the `row_version` that a change is meant for:
+    VersionMismatch where the thing has another by now.
     """
 
-    def __init__(self, *, tenants: TenantStore, keys: KeyStore, cache: TenantCache, key_cache: KeyCache) -> None:
+    def __init__(self, *, tenants: TenantStore, fences: SharedFences) -> None:
         self._tenants = tenants
-        self._keys = keys
-        self._cache = cache
-        self._key_cache = key_cache
+        self._herald = Herald(tenants, fences)
 
-    async def create_plan(self, name: str, limits: Mapping[str, object]) -> Plan:
-        """A new plan. Raises Conflict, InvalidInput."""
-        return await self._tenants.create_plan(name, _limits(limits))
+    async def create_plan(self, name: str, own: Mapping[str, object]) -> Plan:
+        """A new plan with the limits `own`. Raises Conflict, InvalidInput."""
+        return await self._tenants.create_plan(name, limits(own))
 
     async def list_plans(self) -> list[Plan]:
         """All plans by name."""
         return await self._tenants.list_plans()
 
-    async def show_plan(self, name: str) -> Plan:
-        """One plan. Raises NotFound."""
-        return await self._tenants.show_plan(name)
+    async def page_of_plans(self, limit: int = 50, cursor: str | None = None) -> Listing[Plan]:
+        """One page of the plans, newest first. Raises InvalidInput."""
+        return await self._tenants.page_of_plans(limit=limit, cursor=cursor)
 
-    async def update_plan(self, name: str, changes: Mapping[str, object]) -> tuple[Plan, bool]:
+    async def show_plan(self, ref: str) -> Plan:
+        """One plan. Raises NotFound."""
+        return await self._tenants.show_plan(ref)
+
+    async def update_plan(
+        self, ref: str, changes: Mapping[str, object], *, version: int | None = None
+    ) -> tuple[Plan, bool]:
         """A plan with the limits of `changes` (null removes one), for all organizations that have it.
 
-        Raises NotFound, InvalidInput.
+        Raises NotFound, InvalidInput, VersionMismatch.
         """
-        before = await self._tenants.show_plan(name)
-        plan, tenants = await self._tenants.update_plan(name, _limits(before.limits.to_record() | dict(changes)))
-        return plan, await self._forget(tenants)
+        known_fields(changes, LIMITS)
 
-    async def delete_plan(self, name: str) -> None:
+        def edit(before: Plan) -> Limits:
+            return limits(before.limits.to_record() | dict(changes))
+
+        plan = await self._tenants.update_plan(ref, edit, version=version)
+        return plan, await self._herald.tell(Thing("plan", plan.id))
+
+    async def delete_plan(self, ref: str) -> bool:
         """Removes a plan that no organization has. Raises NotFound, Conflict."""
-        if name == DEFAULT_PLAN:
+        plan = await self._tenants.show_plan(ref)
+        if plan.name == DEFAULT_PLAN:
             raise Conflict(f"the plan {DEFAULT_PLAN!r} stays: organizations get it when none is named")
-        await self._tenants.delete_plan(name)
+        await self._tenants.delete_plan(plan.id)
+        return await self._herald.tell(Thing("plan", plan.id))
 
     async def create_organization(self, name: str, plan: str = DEFAULT_PLAN) -> Organization:
         """A new organization. Raises NotFound (the plan), Conflict, InvalidInput."""
@@ -58,49 +75,47 @@ class TenantService:
         """All organizations by name."""
         return await self._tenants.list_organizations()
 
+    async def page_of_organizations(self, limit: int = 50, cursor: str | None = None) -> Listing[Organization]:
+        """One page of the organizations, newest first. Raises InvalidInput."""
+        return await self._tenants.page_of_organizations(limit=limit, cursor=cursor)
+
     async def show_organization(self, ref: str) -> Organization:
-        """One organization, by id or name. Raises NotFound."""
+        """One organization. Raises NotFound."""
         return await self._tenants.show_organization(ref)
 
-    async def update_organization(self, ref: str, changes: Mapping[str, object]) -> tuple[Organization, bool]:
-        """An organization with another plan, status, or limits of its own (null clears an override).
+    async def update_organization(
+        self, ref: str, changes: Mapping[str, object], *, version: int | None = None
+    ) -> tuple[Organization, bool]:
+        """An organization with another name, plan, status, or limits of its own (null is the plan's again).
 
-        Raises NotFound, InvalidInput.
+        Raises NotFound, Conflict, InvalidInput, VersionMismatch.
         """
-        before = await self._tenants.show_organization(ref)
-        plan = str(changes.get("plan", before.plan))
-        overrides = {name: changes.get(name, value) for name, value in before.overrides.items()}
-        inherited = (await self._tenants.show_plan(plan)).limits.to_record()
-        _limits(inherited | {name: value for name, value in overrides.items() if value is not None})
-        status = str(changes.get("status", before.status))
-        after = await self._tenants.update_organization(replace(before, plan=plan, status=status, overrides=overrides))
-        return after, await self._forget([after.id])
+        known_fields(changes, ("name", "plan", "status", *LIMITS))
+        texts = {name: text(name, changes[name]) for name in ("name", "plan", "status") if name in changes}
+        if texts.get("status", STATUSES[0]) not in STATUSES:
+            raise InvalidInput(f"status is {' or '.join(STATUSES)}")
+
+        def edit(before: Organization) -> Organization:
+            own = {name: changes.get(name, value) for name, value in before.overrides.items()}
+            _check_each(own)
+            return replace(
+                before,
+                name=texts.get("name", before.name),
+                plan=texts.get("plan", before.plan),
+                status=texts.get("status", before.status),
+                overrides=own,
+            )
+
+        after = await self._tenants.update_organization(ref, edit, version=version)
+        return after, await self._herald.tell(Thing("organization", after.id))
 
     async def delete_organization(self, ref: str) -> tuple[Organization, bool]:
         """Removes an organization that has no usable key any more. Raises NotFound, Conflict."""
-        organization = await self._tenants.show_organization(ref)
-        if usable := await self._keys.usable(organization.id):
-            raise Conflict(f"the organization still has usable keys ({usable}); revoke them first")
-        digests = await self._tenants.delete_organization(organization.id)
-        try:
-            await self._key_cache.drop(digests)
-        except StoreUnavailable:
-            return organization, False
-        return organization, await self._forget([organization.id])
-
-    async def _forget(self, tenant_ids: Collection[str]) -> bool:
-        try:
-            await self._cache.drop(list(tenant_ids))
-        except StoreUnavailable:
-            return False
-        return True
+        gone = await self._tenants.delete_organization(ref)
+        return gone, await self._herald.tell(Thing("organization", gone.id))
 
 
-def _limits(record: Mapping[str, object]) -> Limits:
-    try:
-        rate = record.get("rate")
-        if isinstance(rate, str):
-            Rate.parse(rate)  # unlike the reader of records, it repeats to a person what it cannot take
-        return Limits.from_record(record)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from None
+def _check_each(own: Mapping[str, object]) -> None:
+    """Each limit by itself: whether rate and burst go together depends on the plan, too."""
+    filled = {name: value for name, value in own.items() if value is not None}
+    limits({"rate": "1/s", "burst": 1, "daily_quota": None, "monthly_quota": None} | filled)

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 import pytest
 
-from extauthz.core.errors import Conflict, InvalidInput, NotFound
+from extauthz.backends.postgres.records import PostgresKeySource
+from extauthz.core.errors import Conflict, InvalidInput, LastUsableKey, NotFound
+from extauthz.core.keys import ApiKey
+from extauthz.core.limits import Limits
 from extauthz.core.permissions import FULL_ACCESS
+from extauthz.core.records import KeyTerms
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
 from tests.servers.office import KEY_FORMAT, Office
@@ -22,11 +26,11 @@ async def test_the_life_of_a_key(office: Office) -> None:
     await office.tenants.create_organization("acme")
     expires_at = datetime.now(UTC) + timedelta(days=30)
     permissions = {"customer": frozenset({"read", "write"}), "invoice": frozenset({"read"})}
-    details, key = await office.keys.create("acme", name="ci", permissions=permissions, expires_at=expires_at)
+    details, key = await office.keys.create("acme", KeyTerms("ci", permissions, expires_at, {"team": "blue"}))
     assert KEY_FORMAT.plausible(key)
     assert (details.name, details.permissions, details.expires_at) == ("ci", permissions, expires_at)
     assert details.handle == f"xa_live_…{key[-4:]}"
-    second, other_key = await office.new_key("acme", permissions={})
+    second, other_key = await office.new_key("acme", permissions={"invoice": frozenset({"read"})})
     assert key != other_key
     assert await office.keys.list_of("acme") == [second, details]
     assert await office.keys.list_of(details.organization_id) == [second, details]
@@ -37,68 +41,88 @@ async def test_the_life_of_a_key(office: Office) -> None:
     assert [each.status(datetime.now(UTC)) for each in await office.keys.list_of("acme")] == ["active", "revoked"]
     again, _ = await office.keys.revoke(details.id, last=False)
     assert again == revoked
-    assert json.loads(json.dumps(revoked.to_json())) == {
+    assert json.loads(json.dumps(revoked.to_json(datetime.now(UTC)))) == {
         "id": details.id,
         "organization_id": details.organization_id,
         "name": "ci",
         "handle": details.handle,
         "permissions": {"customer": ["read", "write"], "invoice": ["read"]},
+        "status": "revoked",
+        "metadata": {"team": "blue"},
+        **Limits().to_record(),
         "created_at": details.created_at.isoformat(),
+        "updated_at": revoked.updated_at.isoformat(),
         "expires_at": expires_at.isoformat(),
         "revoked_at": revoked.revoked_at.isoformat(),
         "disabled_at": None,
         "last_used_at": None,
+        "rotated_to": None,
+        "version": 2,
     }
 
 
 async def test_what_cannot_be_a_key_is_refused(office: Office) -> None:
-    """An unknown organization, a resource that no route knows, an expiry in the past, a name that is none: no key."""
+    """An unknown organization, a resource that no route knows, an expiry or a name that cannot be: no key."""
     await office.tenants.create_organization("acme")
-    routed = office.key_service(KEY_FORMAT, resources=frozenset({"customer"}))
-    past = datetime.now(UTC) - timedelta(seconds=1)
-    for attempt, error, words in (
-        (office.keys.create("umbrella", name="", permissions={}, expires_at=None), NotFound, "'umbrella'"),
-        (office.keys.list_of("umbrella"), NotFound, "'umbrella'"),
-        (office.keys.create("acme", name="", permissions={}, expires_at=past), InvalidInput, "is in the past"),
-        (
-            routed.create("acme", name="", permissions={"invoice": frozenset()}, expires_at=None),
-            InvalidInput,
-            "no route knows the resource invoice",
-        ),
-        (
-            office.keys.create("acme", name="a\x1b[2J", permissions={}, expires_at=None),
-            InvalidInput,
-            "a key's name is at most 255 characters",
-        ),
-        (
-            office.keys.create("acme", name="", permissions={"a b": frozenset()}, expires_at=None),
-            InvalidInput,
-            "the database refuses it (api_keys_permissions_valid)",
-        ),
-        (office.keys.show(NOBODY), NotFound, f"no key has the id '{NOBODY}'"),
-        (office.keys.show("' OR true --"), NotFound, "no key has the id"),
-        (office.keys.revoke("?" * 100, last=True), NotFound, f"no key has the id '{'?' * 64}'"),
+    routed = office.key_service(resources=frozenset({"customer"}))
+    now = datetime.now(UTC)
+    for terms, words in (
+        (KeyTerms(expires_at=now - timedelta(seconds=1)), "is in the past"),
+        (KeyTerms(expires_at=datetime(9999, 1, 1, tzinfo=UTC)), "too far away; the last year is 9998"),
+        (KeyTerms(expires_at=datetime(9998, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1)))), "is 9998, in UTC"),
+        (KeyTerms(expires_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))), "the last year is 9998"),
+        (KeyTerms(expires_at=datetime(2100, 1, 1)), "has no time zone"),  # noqa: DTZ001 - that is the mistake
+        (KeyTerms(permissions={"invoice": frozenset()}), "no route knows the resource invoice"),
+        (KeyTerms(permissions={"a b": frozenset()}), "'a b' is no resource, which is 1 to 64 of"),
+        (KeyTerms(permissions={"customer": frozenset({"admin"})}), "'admin' is no mode, which is read or write"),
+        (KeyTerms(name="a\x1b[2J"), "a key's name is at most 255 characters"),
+        (KeyTerms(name="nul\0"), "cannot hold NUL"),
+        (KeyTerms(name="half \udcff"), "cannot hold NUL or half a character"),
+        (KeyTerms(metadata={"": "x"}), "a name that is not 1 to 64 characters"),
+        (KeyTerms(metadata={"a": "x" * 501}), "no text of at most 500 characters"),
+        (KeyTerms(metadata={f"{number}": "" for number in range(51)}), "more than 50 entries"),
+        (KeyTerms(metadata={"a": "\0"}), "NUL or half a character"),
+        (KeyTerms(metadata={"\udcff": "a"}), "NUL or half a character"),
     ):
-        with pytest.raises(error) as refused:
-            await attempt
+        with pytest.raises(InvalidInput) as refused:
+            await routed.create("acme", terms)
         assert words in str(refused.value)
+    for attempt, error_words in (
+        (office.keys.create("umbrella", KeyTerms()), "'umbrella'"),
+        (office.keys.list_of("umbrella"), "'umbrella'"),
+        (office.keys.show(NOBODY), f"no key has the id '{NOBODY}'"),
+        (office.keys.show("' OR true --"), "no key has the id"),
+        (office.keys.revoke("?" * 100, last=True), f"no key has the id '{'?' * 64}'"),
+        (office.keys.update(NOBODY, {"name": "a"}), "no key has the id"),
+        (office.keys.rotate(NOBODY, grace=timedelta(0)), "no key has the id"),
+    ):
+        with pytest.raises(NotFound) as missing:
+            await attempt
+        assert error_words in str(missing.value)
     assert await office.keys.list_of("acme") == []
-    details, _ = await routed.create("acme", name="", permissions=FULL_ACCESS, expires_at=None)
+    details, _ = await routed.create("acme", KeyTerms())
     assert details.permissions == FULL_ACCESS
 
 
 async def test_the_last_usable_key_stays_unless_it_is_meant(office: Office) -> None:
-    """Revoked, disabled and expired keys do not count; with `last` an organization may be left without."""
+    """Keys that are revoked, disabled, expired, rotated or may do nothing do not count; with `last` all may go."""
     kept, _ = await office.new_key("acme")
     for column in ("expires_at", "disabled_at", "revoked_at"):
         other, _ = await office.new_key("acme")
         await office.sql(f"UPDATE api_keys SET {column} = now() WHERE id::text = %s", other.id)
+    for nothing in ({}, {"customer": frozenset[str](), "invoice": frozenset[str]()}):
+        await office.new_key("acme", permissions=nothing)
+    ending, _ = await office.new_key("acme")
+    successor = (await office.keys.rotate(ending.id, grace=timedelta(hours=1))).key
+    await office.keys.revoke(successor.id, last=False)
     await office.new_key("umbrella")
-    with pytest.raises(Conflict, match="the organization's last usable key; to revoke it all the same: --last"):
+    with pytest.raises(LastUsableKey, match="the organization's last usable key"):
         await office.keys.revoke(kept.id, last=False)
     assert (await office.keys.show(kept.id)).revoked_at is None
     revoked, _ = await office.keys.revoke(kept.id, last=True)
     assert revoked.revoked_at is not None
+    with pytest.raises(Conflict, match=r"still has usable keys \(3\)"):  # they are admitted, if only for a while
+        await office.tenants.delete_organization("acme")
     # A key that could not be used anyway is no last usable key.
     for key in await office.keys.list_of("acme"):
         await office.keys.revoke(key.id, last=False)
@@ -110,7 +134,7 @@ async def test_two_who_revoke_the_last_two_keys_do_not_both_succeed(office: Offi
         organization = f"acme {number}"
         ids = [(await office.new_key(organization))[0].id for _ in range(2)]
         outcomes = await asyncio.gather(*(office.keys.revoke(each, last=False) for each in ids), return_exceptions=True)
-        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "tuple"]
+        assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastUsableKey", "tuple"]
         statuses = [key.status(datetime.now(UTC)) for key in await office.keys.list_of(organization)]
         assert sorted(statuses) == ["active", "revoked"]
 
@@ -136,40 +160,45 @@ async def locks_waited_for(connection: psycopg.AsyncConnection[dict[str, object]
     return rows.rowcount > 0
 
 
-async def test_a_revocation_drops_the_cached_record(office: Office, redis_server: Server) -> None:
-    """The shared cache forgets a revoked key at once; where it cannot be told, the caller is."""
+async def test_a_revocation_raises_a_fence(office: Office, redis_server: Server) -> None:
+    """The shared cache believes no record that was read before; where it cannot be told, the caller is."""
     for reachable in (True, False):
         details, key = await office.new_key("acme")
-        stored = await office.key_store.find(KEY_FORMAT.digest(key).digests, NOW)
-        assert stored is not None
-        await office.key_cache.put(stored.digest, stored.key, NOW)
+        credential = KEY_FORMAT.digest(key)
+        (before,) = await PostgresKeySource(office.pool).find([credential], NOW)
+        assert isinstance(before, ApiKey)
         if reachable:
             assert (await office.keys.revoke(details.id, last=True))[1] is True
+            fence = await office.fence("api_key", details.id)
+            assert fence is not None
+            assert before.version < fence
+            (fresh,) = await PostgresKeySource(office.pool).find([credential], NOW)
+            assert isinstance(fresh, ApiKey)
+            assert fresh.version >= fence
         else:
             with stopped(redis_server):
                 revoked, told = await office.keys.revoke(details.id, last=True)
                 assert (revoked.revoked_at is None, told) == (False, False)
-        assert await office.key_cache.get([stored.digest], NOW) is None
-        found = await office.key_store.find([stored.digest], NOW)
-        assert found is not None
-        assert not found.key.admits(NOW)
+        (after,) = await PostgresKeySource(office.pool).find([credential], NOW)
+        assert isinstance(after, ApiKey)
+        assert not after.admits(NOW)
 
 
 async def test_a_key_is_nowhere_stored(office: Office) -> None:
     """Neither the key nor its secret part is in any table of the database, nor under any name in Redis."""
     details, key = await office.new_key("acme")
-    stored = await office.key_store.find(KEY_FORMAT.digest(key).digests, NOW)
-    assert stored is not None
-    await office.key_cache.put(stored.digest, stored.key, NOW)
-    await office.tenant_cache.put(stored.key.tenant, NOW)
-    secret = key.removeprefix("xa_live_")
+    rotated = await office.keys.rotate(details.id, grace=timedelta(hours=1))
+    foreign = "foreign-key-of-somebody-else-0123"
+    await office.keys.import_key("acme", foreign, KeyTerms())
     database, redis = await database_dump(office), await office.redis_dump()
     assert details.id in database
-    assert stored.digest in database
-    assert {name.partition(":")[0] for name in redis} == {"api_key_cache", "tenant_quota_cache"}
+    assert KEY_FORMAT.digest(key).digests[0] in database
     everything = database + "\n".join(f"{name} {value}" for name, value in redis.items())
-    for part in (secret, secret[:-6], secret[:8], secret.encode().hex()):
-        assert part not in everything
+    for each in (key, rotated.secret, foreign):
+        secret = each.removeprefix("xa_live_")
+        for part in (secret, secret[:-6], secret[:8], secret.encode().hex()):
+            assert part not in everything
+    assert rotated.secret not in repr(rotated)
 
 
 async def database_dump(office: Office) -> str:

@@ -2,14 +2,22 @@
 
 import pytest
 
-from extauthz.core.errors import Conflict, InvalidInput, NotFound
+from extauthz.backends.postgres.records import PostgresTenantSource
+from extauthz.core.errors import Conflict, InvalidInput, NotFound, VersionMismatch
+from extauthz.core.records import Organization, Plan
+from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
-from tests.servers.office import KEY_FORMAT, Office
+from tests.servers.office import Office
 
 NOW = 1_800_000_000.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
 LIMITS: dict[str, object] = {"rate": "5/s", "burst": 50, "daily_quota": 1000, "monthly_quota": None}
+
+
+def content(thing: Plan | Organization) -> dict[str, object]:
+    """All of it but what counts its changes."""
+    return {name: value for name, value in thing.to_json().items() if name not in ("updated_at", "version")}
 
 
 async def test_the_life_of_a_plan(office: Office) -> None:
@@ -20,7 +28,9 @@ async def test_the_life_of_a_plan(office: Office) -> None:
     assert await office.tenants.show_plan("gold") == gold
     changed, told = await office.tenants.update_plan("gold", {"rate": "1/d", "daily_quota": None})
     assert told
-    assert changed.to_json() == gold.to_json() | {"rate": "1/d", "daily_quota": None}
+    assert content(changed) == content(gold) | {"rate": "1/d", "daily_quota": None}
+    assert (gold.row_version, changed.row_version, changed.updated_at > gold.updated_at) == (1, 2, True)
+    assert await office.tenants.show_plan(gold.id) == changed
     unlimited, _ = await office.tenants.update_plan("gold", {"rate": None, "burst": None})
     assert (unlimited.limits.rate, unlimited.limits.burst) == (None, None)
     await office.tenants.create_organization("acme", "gold")
@@ -48,6 +58,12 @@ async def test_what_cannot_be_a_plan_is_refused(office: Office) -> None:
             InvalidInput,
             "go together: both or none",
         ),
+        (
+            office.tenants.update_plan("default", {"name": "gold"}),
+            InvalidInput,
+            "name cannot be changed; what can: rate",
+        ),
+        (office.tenants.update_plan("default", {"burst": 9}, version=2), VersionMismatch, "its version is 1 now"),
         (office.tenants.update_plan("gold", {}), NotFound, "no plan is called 'gold'"),
         (office.tenants.delete_plan("gold"), NotFound, "no plan is called 'gold'"),
         (office.tenants.delete_plan("default"), Conflict, "the plan 'default' stays: organizations get it when none"),
@@ -73,11 +89,11 @@ async def test_the_life_of_an_organization(office: Office) -> None:
     changes: dict[str, object] = {"plan": "gold", "rate": "1/min", "burst": 3, "daily_quota": 0}
     changed, told = await office.tenants.update_organization("acme", changes)
     assert told
-    assert changed.to_json() == acme.to_json() | changes
+    assert content(changed) == content(acme) | changes
     suspended, _ = await office.tenants.update_organization(acme.id, {"status": "suspended", "daily_quota": None})
-    assert suspended.to_json() == changed.to_json() | {"status": "suspended", "daily_quota": None}
+    assert content(suspended) == content(changed) | {"status": "suspended", "daily_quota": None}
     cleared, _ = await office.tenants.update_organization("acme", {"rate": None, "burst": None, "status": "active"})
-    assert cleared.to_json() == acme.to_json() | {"plan": "gold"}
+    assert content(cleared) == content(acme) | {"plan": "gold"}
     gone, told = await office.tenants.delete_organization("acme")
     assert (gone, told) == (cleared, True)
     with pytest.raises(NotFound, match="no organization has the id or name 'acme'"):
@@ -107,8 +123,12 @@ async def test_what_cannot_be_an_organization_is_refused(office: Office) -> None
         (
             office.tenants.update_organization("acme", {"status": "paused"}),
             InvalidInput,
-            "the database refuses it (organizations_status_valid)",
+            "status is active or suspended",
         ),
+        (office.tenants.update_organization("acme", {"name": NOBODY}), InvalidInput, name_refused),
+        (office.tenants.update_organization("acme", {"name": None}), InvalidInput, "name is no text"),
+        (office.tenants.update_organization("acme", {"id": NOBODY}), InvalidInput, "id cannot be changed; what can:"),
+        (office.tenants.update_organization("acme", {"plan": "free"}, version=9), VersionMismatch, "version is 1 now"),
         (office.tenants.delete_organization("umbrella"), NotFound, "no organization has the id or name 'umbrella'"),
     ):
         with pytest.raises(error) as refused:
@@ -117,38 +137,99 @@ async def test_what_cannot_be_an_organization_is_refused(office: Office) -> None
     assert await office.tenants.list_organizations() == before
 
 
+async def test_an_organization_gets_another_name(office: Office) -> None:
+    """It keeps its id and its keys; a name that is taken is refused."""
+    acme = await office.tenants.create_organization("acme")
+    await office.tenants.create_organization("umbrella")
+    renamed, told = await office.tenants.update_organization("acme", {"name": "Acme & Söhne"}, version=1)
+    assert (renamed.id, renamed.name, renamed.row_version, told) == (acme.id, "Acme & Söhne", 2, True)
+    assert await office.tenants.show_organization("Acme & Söhne") == renamed
+    with pytest.raises(Conflict, match="of that name is there already"):
+        await office.tenants.update_organization(acme.id, {"name": "umbrella"})
+
+
+async def test_an_id_is_meant_before_a_name(office: Office) -> None:
+    """Nothing may be called what could be an id; where it is all the same, the id wins."""
+    gold = await office.tenants.create_plan("gold", LIMITS)
+    acme = await office.tenants.create_organization("acme", gold.id.upper())
+    assert acme.plan == "gold"
+    with pytest.raises(InvalidInput, match=r"a plan's name is 1 to 64 .* and does not look like an id"):
+        await office.tenants.create_plan(gold.id, LIMITS)
+    await office.drop_checks()
+    await office.tenants.create_plan(gold.id, LIMITS)
+    other = await office.tenants.create_organization(acme.id)
+    assert await office.tenants.show_plan(gold.id) == gold
+    assert (await office.tenants.update_plan(gold.id, {"burst": 51}))[0].name == "gold"
+    assert await office.tenants.show_organization(acme.id) == acme
+    assert (await office.tenants.update_organization(acme.id, {"plan": gold.id, "burst": 3}))[0].name == "acme"
+    assert (await office.tenants.delete_organization(acme.id))[0].name == "acme"
+    assert await office.tenants.show_organization(acme.id) == other
+
+
+@pytest.mark.parametrize("form", ["hex", "urn:uuid:{id}", "{{{id}}}", "{id} ", "{id}\n"])
+async def test_an_id_has_one_form(office: Office, form: str) -> None:
+    """What Python would read as an id and nobody has written as one is a name, which nobody else's id hides."""
+    acme = await office.tenants.create_organization("acme")
+    text = acme.id.replace("-", "") if form == "hex" else form.format(id=acme.id)
+    with pytest.raises(NotFound):
+        await office.tenants.show_organization(text)
+    with pytest.raises(NotFound):
+        await office.audit.page(text)
+    if text == text.strip():
+        named = await office.tenants.create_organization(text)
+        assert await office.tenants.show_organization(text) == named
+
+
+async def test_pages_hold_everything_once(office: Office) -> None:
+    """Plans and organizations come newest first, page by page."""
+    names = [f"thing {number}" for number in range(5)]
+    for name in names:
+        await office.tenants.create_plan(name, LIMITS)
+        await office.tenants.create_organization(name)
+    for read, expected in (
+        (office.tenants.page_of_plans, [*names[::-1], "default"]),
+        (office.tenants.page_of_organizations, names[::-1]),
+    ):
+        seen: list[str] = []
+        cursor = None
+        while True:
+            page = await read(limit=2, cursor=cursor)
+            seen += [thing.name for thing in page.items]
+            cursor = page.next
+            if cursor is None:
+                break
+        assert seen == expected
+
+
 async def test_an_organization_with_usable_keys_is_not_removed(office: Office) -> None:
-    """Its keys are revoked first; then it goes with every trace of them, also in the shared cache."""
-    details, key = await office.new_key("acme")
-    stored = await office.key_store.find(KEY_FORMAT.digest(key).digests, NOW)
-    assert stored is not None
+    """Its keys are revoked first; then it goes with every trace of them, and the shared cache is told."""
+    details, _ = await office.new_key("acme")
     with pytest.raises(Conflict, match=r"the organization still has usable keys \(1\); revoke them first"):
         await office.tenants.delete_organization("acme")
     await office.keys.revoke(details.id, last=True)
-    await office.key_cache.put(stored.digest, stored.key, NOW)
-    await office.tenant_cache.put(stored.key.tenant, NOW)
-    assert (await office.tenants.delete_organization("acme"))[1] is True
-    assert await office.redis.keys() == []
+    gone, told = await office.tenants.delete_organization("acme")
+    assert (gone.id, told) == (details.organization_id, True)
+    assert await office.fence("organization", gone.id) is not None
     with pytest.raises(NotFound):
         await office.keys.show(details.id)
 
 
-async def test_a_change_of_limits_is_seen_by_the_next_check(office: Office, redis_server: Server) -> None:
-    """The shared cache forgets an organization when it or its plan changes; where it cannot be told, the caller is."""
+async def test_a_change_of_limits_raises_one_fence(office: Office, redis_server: Server) -> None:
+    """One for the organization, or one for the plan, however many have it; where Redis is away, the caller is told."""
     acme = await office.tenants.create_organization("acme")
-    umbrella = await office.tenants.create_organization("umbrella")
-    for change in (
-        lambda: office.tenants.update_organization("acme", {"status": "suspended"}),
-        lambda: office.tenants.update_plan("default", {"burst": 21}),
-    ):
-        for tenant_id in (acme.id, umbrella.id):
-            tenant = await office.tenant_store.find(tenant_id, NOW)
-            assert tenant is not None
-            await office.tenant_cache.put(tenant, NOW)
-        _, told = await change()
-        assert told
-        assert await office.tenant_cache.get(acme.id, NOW) is None
-    assert await office.tenant_cache.get(umbrella.id, NOW) is None
+    await office.tenants.create_organization("umbrella")
+    plan = await office.tenants.show_plan("default")
+    (before,) = await PostgresTenantSource(office.pool).find([acme.id], NOW)
+    assert isinstance(before, Tenant)
+    await office.redis.flushall()
+    assert (await office.tenants.update_organization("acme", {"status": "suspended"}))[1]
+    assert (await office.tenants.update_plan("default", {"burst": 21}))[1]
+    fences = await office.redis_dump()
+    assert set(fences) == {f"cache_fence:organization:{acme.id}", f"cache_fence:plan:{plan.id}"}
+    assert all(before.version < int(fence) for fence in fences.values())
+    (after,) = await PostgresTenantSource(office.pool).find([acme.id], NOW)
+    assert isinstance(after, Tenant)
+    assert all(after.version >= int(fence) for fence in fences.values())
     with stopped(redis_server):
         assert (await office.tenants.update_organization("acme", {"status": "active"}))[1] is False
         assert (await office.tenants.update_plan("default", {"burst": 22}))[1] is False

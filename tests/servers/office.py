@@ -1,64 +1,91 @@
 """Management over real stores, and short ways for tests to have an organization with a key."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from psycopg.rows import DictRow
 from redis.asyncio import Redis
 
+from extauthz.backends.postgres.audit import PostgresAudit
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.tenants import PostgresTenants
-from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.backends.redis.fences import RedisFences
 from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.core.permissions import FULL_ACCESS, Permissions
-from extauthz.core.records import KeyDetails
+from extauthz.core.records import KeyDetails, KeyTerms
+from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
 from extauthz.service.tenants import TenantService
 
 PEPPERS = (Pepper("p1", b"pepper one of the tests of extauthz"), Pepper("p2", b"pepper two of the tests of extauthz"))
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=PEPPERS)
+ACTOR = "cli:tester"
 
 NO_LIMITS: dict[str, object] = {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": None}
 
 
 class Office:
-    """`keys` and `tenants` are the services; `key_store`, `tenant_store` and the two caches what they stand on."""
+    """`keys`, `tenants` and `audit` are the services; `key_store`, `tenant_store` and `fences` what they stand on."""
 
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self.pool = pool
         self.redis = redis
-        self.key_store = PostgresKeys(pool)
-        self.tenant_store = PostgresTenants(pool)
-        self.key_cache = RedisKeyCache(redis, ttl=120)
-        self.tenant_cache = RedisTenantCache(redis, ttl=30)
-        self.keys = self.key_service(KEY_FORMAT)
-        self.tenants = TenantService(
-            tenants=self.tenant_store, keys=self.key_store, cache=self.tenant_cache, key_cache=self.key_cache
-        )
+        self.key_store = PostgresKeys(pool, actor=ACTOR)
+        self.tenant_store = PostgresTenants(pool, actor=ACTOR)
+        self.fences = RedisFences(redis, seconds=120)
+        self.keys = self.key_service(PEPPERS)
+        self.tenants = TenantService(tenants=self.tenant_store, fences=self.fences)
+        self.audit = AuditService(audit=PostgresAudit(pool), tenants=self.tenant_store)
 
-    def key_service(self, key_format: KeyFormat, *, resources: frozenset[str] | None = None) -> KeyService:
+    def key_service(
+        self,
+        peppers: tuple[Pepper, ...] = PEPPERS,
+        *,
+        resources: frozenset[str] | None = None,
+        actor: str = ACTOR,
+    ) -> KeyService:
         return KeyService(
-            keys=self.key_store,
+            keys=PostgresKeys(self.pool, actor=actor),
             tenants=self.tenant_store,
-            cache=self.key_cache,
-            key_format=key_format,
+            fences=self.fences,
+            key_format=KeyFormat(prefix="xa", env="live", peppers=peppers),
+            peppers=[pepper.id for pepper in peppers],
             resources=resources,
         )
 
     async def new_key(
-        self, organization: str, *, permissions: Permissions = FULL_ACCESS, expires_at: datetime | None = None
+        self,
+        organization: str,
+        *,
+        name: str = "",
+        permissions: Permissions = FULL_ACCESS,
+        expires_at: datetime | None = None,
     ) -> tuple[KeyDetails, str]:
         """A key of an organization, which is made where there is none of that name."""
         if organization not in {known.name for known in await self.tenants.list_organizations()}:
             await self.tenants.create_organization(organization)
-        return await self.keys.create(organization, name="", permissions=permissions, expires_at=expires_at)
+        return await self.keys.create(organization, KeyTerms(name, permissions, expires_at))
 
     async def sql(self, statement: str, *arguments: object) -> None:
         """Runs what a stranger with access to the database could run."""
         async with self.pool.connection() as connection:
             await connection.execute(statement.encode(), arguments)
 
+    async def rows(self, query: str, *arguments: object) -> list[DictRow]:
+        """What a stranger with access to the database would see."""
+        async with self.pool.connection() as connection:
+            return await (await connection.execute(query.encode(), arguments)).fetchall()
+
+    async def fence(self, kind: str, id_: str) -> int | None:
+        """The fence in Redis round a thing; None where there is none."""
+        stored: Mapping[str, str] = await self.redis_dump()
+        return next((int(value) for name, value in stored.items() if name == f"cache_fence:{kind}:{id_}"), None)
+
     async def drop_checks(self) -> None:
         """Takes away what keeps rows sensible, so that a test can make them senseless."""
+        await self.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
+        await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_still_fit_plan")
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 """SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS drop

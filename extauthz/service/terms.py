@@ -1,0 +1,119 @@
+"""What the owner of a key may say of it: checked where it is written, in words that name what is wrong."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from extauthz.core.errors import InvalidInput
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.permissions import Permissions, mistakes, unknown_resources
+from extauthz.core.records import LIMITS, KeyTerms, parse_metadata
+from extauthz.core.shown import shown
+
+LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and only in some time zones
+_TOO_LATE = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
+_FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMITS)
+
+
+def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> None:
+    """Raises InvalidInput where a key cannot have these terms. `resources` None: the routes know any name."""
+    check_permissions(terms.permissions, resources)
+    check_expiry(terms.expires_at, now)
+    _metadata(terms.metadata)
+
+
+def check_permissions(permissions: Permissions, resources: Collection[str] | None) -> None:
+    """Raises InvalidInput that names the resources and modes that are none, or that no route knows."""
+    if wrong := mistakes(permissions):
+        raise InvalidInput(f"permissions: {'; '.join(wrong)}")
+    if unknown := unknown_resources(permissions, resources):
+        known = ", ".join(sorted(resources or ())) or "none"
+        raise InvalidInput(
+            f"permissions: no route knows the resource {', '.join(map(shown, unknown))}; the routes of this"
+            f" configuration (--config or EXTAUTHZ_CONFIG; without a file: api) know: {known}"
+        )
+
+
+def check_expiry(expires_at: datetime | None, now: datetime) -> None:
+    """Raises InvalidInput for an expiry that is over, beyond what everybody can read, or without a time zone."""
+    if expires_at is None:
+        return
+    if expires_at.tzinfo is None:
+        raise InvalidInput(f"expires_at {expires_at.isoformat()} has no time zone")
+    if expires_at >= _TOO_LATE:
+        raise InvalidInput(f"expires_at {expires_at.isoformat()} is too far away; the last year is {LAST_YEAR}, in UTC")
+    if expires_at <= now:
+        raise InvalidInput(f"expires_at {expires_at.isoformat()} is in the past")
+
+
+def changed(
+    before: KeyTerms, changes: Mapping[str, object], resources: Collection[str] | None, now: datetime
+) -> KeyTerms:
+    """The terms after `changes`: by field, null clears. Only what is changed is checked. Raises InvalidInput."""
+    known_fields(changes, _FIELDS)
+    after = before
+    if "name" in changes:
+        after = replace(after, name=text("name", changes["name"]))
+    if "permissions" in changes:
+        permissions = _permissions(changes["permissions"])
+        check_permissions(permissions, resources)
+        after = replace(after, permissions=permissions)
+    if "expires_at" in changes:
+        expires_at = changes["expires_at"]
+        if expires_at is not None and not isinstance(expires_at, datetime):
+            raise InvalidInput("expires_at is no time")
+        check_expiry(expires_at, now)
+        after = replace(after, expires_at=expires_at)
+    if "metadata" in changes:
+        after = replace(after, metadata=_metadata(changes["metadata"] or {}))
+    if own := {name: changes[name] for name in LIMITS if name in changes}:
+        after = replace(after, limits=limits(before.limits.to_record() | own))
+    return after
+
+
+def limits(record: Mapping[str, object]) -> Limits:
+    """The limits of a record that a person wrote. Raises InvalidInput."""
+    try:
+        rate = record.get("rate")
+        if isinstance(rate, str):
+            Rate.parse(rate)  # unlike the reader of records, it repeats to a person what it cannot take
+        return Limits.from_record(record)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
+def known_fields(changes: Mapping[str, object], fields: Collection[str]) -> None:
+    """Raises InvalidInput that names what cannot be changed."""
+    if unknown := sorted(set(changes) - set(fields)):
+        raise InvalidInput(f"{', '.join(unknown)} cannot be changed; what can: {', '.join(fields)}")
+
+
+def text(field: str, value: object) -> str:
+    """A text. Raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field} is no text")
+    return value
+
+
+def utc_now() -> datetime:
+    """The clock by which a person's times are judged."""
+    return datetime.now(UTC)
+
+
+def _permissions(value: object) -> Permissions:
+    if not isinstance(value, Mapping) or not all(
+        isinstance(name, str)
+        and isinstance(modes, Collection)
+        and not isinstance(modes, str)
+        and all(isinstance(mode, str) for mode in modes)
+        for name, modes in value.items()
+    ):
+        raise InvalidInput("permissions are not an object of lists of modes")
+    return {name: frozenset(modes) for name, modes in value.items()}
+
+
+def _metadata(value: object) -> Mapping[str, str]:
+    try:
+        return parse_metadata(value)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None

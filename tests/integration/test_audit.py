@@ -1,0 +1,232 @@
+"""Who changed what: written by the database itself, and told to who listens, whoever makes the change."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from extauthz.core.changes import Change, Thing, parse_change
+from extauthz.core.errors import NotFound, StoreCorrupt
+from extauthz.core.records import KeyTerms
+from tests.servers.office import ACTOR, KEY_FORMAT, NO_LIMITS, Office
+
+Heard = Callable[[], Awaitable[list[str]]]
+
+
+@pytest.fixture
+async def heard(database: str) -> AsyncIterator[Heard]:
+    """Ends a connection's listening with a message of its own; what was heard before that."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute("LISTEN extauthz")
+
+        async def until_now() -> list[str]:
+            await connection.execute("NOTIFY extauthz, 'now'")
+            payloads = []
+            async with asyncio.timeout(10):
+                async for message in connection.notifies():
+                    if message.payload == "now":
+                        break
+                    payloads.append(message.payload)
+            return payloads
+
+        yield until_now
+
+
+async def test_every_change_leaves_a_row(office: Office) -> None:
+    """Who, what, when and a diff without digests; newest first."""
+    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 5})
+    await office.tenants.update_plan("gold", {"daily_quota": None})
+    acme = await office.tenants.create_organization("acme", "gold")
+    for status in ("suspended", "active"):
+        await office.tenants.update_organization("acme", {"status": status})
+    key, secret = await office.new_key("acme")
+    await office.keys.update(key.id, {"name": "new", "metadata": {"a": "b"}})
+    await office.keys.disable(key.id)
+    await office.keys.enable(key.id)
+    rotated = await office.keys.rotate(key.id, grace=timedelta(hours=1))
+    imported = await office.keys.import_key("acme", "sk-0123456789abcdef", KeyTerms())
+    for each in (key, rotated.key, imported):
+        await office.keys.revoke(each.id, last=True)
+    await office.tenants.delete_organization("acme")
+    await office.tenants.delete_plan("gold")
+    entries = (await office.audit.page(limit=200)).items[::-1]
+    assert [entry.action for entry in entries[:15]] == [
+        *("plan.create", "plan.update", "organization.create", "organization.suspend", "organization.resume"),
+        *("api_key.create", "api_key.update", "api_key.disable", "api_key.enable"),
+        *("api_key.rotate", "api_key.rotate", "api_key.import"),
+        *("api_key.revoke",) * 3,
+    ]
+    gone = ["api_key.delete"] * 3 + ["organization.delete", "plan.delete"]
+    assert sorted(entry.action for entry in entries[15:]) == gone
+    by_action = {entry.action: entry for entry in entries}
+    assert {(entry.actor, entry.role) for entry in entries} == {(ACTOR, "extauthz")}
+    assert entries[0].to_json()["role"] == "extauthz"
+    assert all(datetime.now(UTC) - entry.at < timedelta(minutes=1) for entry in entries)
+    assert by_action["plan.update"].diff == {"daily_quota": [5, None]}
+    assert by_action["organization.suspend"].diff == {"status": ["active", "suspended"]}
+    assert by_action["api_key.update"].diff == {"name": ["", "new"], "metadata": [{}, {"a": "b"}]}
+    assert by_action["api_key.update"].subject_id == key.id
+    assert by_action["plan.create"].organization_id is None
+    assert {entry.organization_id for entry in entries if entry.kind != "plan"} == {acme.id}
+    assert by_action["api_key.delete"].diff["name"][1] is None
+    everything = json.dumps([entry.to_json() for entry in entries])
+    for digest in (*KEY_FORMAT.digest(secret).digests, *KEY_FORMAT.digest(rotated.secret).digests):
+        assert digest not in everything
+    for word in ("hash", "row_version", "updated_at", "last_used_at"):
+        assert word not in everything
+
+
+async def test_pages_of_the_log(office: Office) -> None:
+    """Of everything, or of an organization by id or name; one that is gone is known by its id."""
+    acme = await office.tenants.create_organization("acme")
+    await office.tenants.create_organization("umbrella")
+    for status in ("suspended", "active") * 3:
+        await office.tenants.update_organization("acme", {"status": status})
+    seen, cursor = [], None
+    while True:
+        page = await office.audit.page("acme", limit=3, cursor=cursor)
+        seen += [entry.action for entry in page.items]
+        await office.tenants.update_organization("acme", {"burst": 5})
+        cursor = page.next
+        if cursor is None:
+            break
+    assert seen == ["organization.resume", "organization.suspend"] * 3 + ["organization.create"]
+    await office.tenants.delete_organization("acme")
+    assert (await office.audit.page(acme.id, limit=1)).items[0].action == "organization.delete"
+    assert (await office.audit.page(acme.id.upper(), limit=1)).items[0].action == "organization.delete"
+    with pytest.raises(NotFound, match="the id or name 'acme'; one that was deleted is found by its id"):
+        await office.audit.page("acme")
+
+
+async def test_a_refused_change_leaves_no_row(office: Office, heard: Heard) -> None:
+    """The row is of the same transaction as the change: none of them without the other, and nobody is told."""
+    details, _ = await office.new_key("acme")
+    before, _ = await office.audit.page(), await heard()
+    for refused in (
+        office.keys.update(details.id, {"name": "a\x01"}),
+        office.keys.update(details.id, {"name": "a"}, version=9),
+        office.keys.revoke(details.id, last=False),
+        office.tenants.create_organization("acme"),
+        office.tenants.delete_organization("acme"),
+    ):
+        with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+            await refused
+    assert await office.audit.page() == before
+    assert await heard() == []
+
+
+async def test_a_change_by_hand_works_like_the_api(office: Office, heard: Heard) -> None:
+    """What is typed into psql is numbered, dated, written down under the role's name, and told with its transaction."""
+    key, _ = await office.new_key("acme")
+    plan = await office.tenants.show_plan("default")
+    await heard()
+    for statement, thing, action in (
+        ("UPDATE api_keys SET revoked_at = now()", Thing("api_key", key.id), "api_key.revoke"),
+        (
+            "UPDATE organizations SET status = 'suspended'",
+            Thing("organization", key.organization_id),
+            "organization.suspend",
+        ),
+        ("UPDATE plans SET burst = 21", Thing("plan", plan.id), "plan.update"),
+    ):
+        (before,) = await office.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version")
+        await office.sql(statement)
+        (told,) = [parse_change(message) for message in await heard()]
+        assert isinstance(told, Change)
+        assert told.thing == thing
+        assert before["version"] < told.fence <= await office.key_store.horizon()
+        newest = (await office.audit.page(limit=1)).items[0]
+        assert (newest.actor, newest.action, newest.subject_id) == ("sql:extauthz", action, thing.id)
+    shown = await office.keys.show(key.id)
+    assert (shown.row_version, shown.status(datetime.now(UTC))) == (2, "revoked")
+    assert shown.updated_at > key.updated_at
+
+
+async def test_a_use_of_a_key_is_no_change(office: Office, heard: Heard) -> None:
+    """Neither written down nor told nor numbered; nor is an update that leaves all as it was."""
+    key, _ = await office.new_key("acme")
+    entries = await office.audit.page()
+    await heard()
+    await office.sql("UPDATE api_keys SET last_used_at = now()")
+    await office.sql("UPDATE api_keys SET name = name, permissions = permissions")
+    await office.sql("UPDATE plans SET row_version = 99, updated_at = '2000-01-01'")
+    assert await heard() == []
+    assert await office.audit.page() == entries
+    used = await office.keys.show(key.id)
+    assert used.last_used_at is not None
+    assert (used.row_version, used.updated_at) == (key.row_version, key.updated_at)
+    assert (await office.tenants.show_plan("default")).row_version == 1
+
+
+async def test_an_actor_and_a_meaning_are_for_one_transaction(office: Office) -> None:
+    """What an action is meant as holds for its own kind of thing and its own transaction alone."""
+    await office.new_key("acme")
+    async with office.pool.connection() as connection:
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('extauthz.actor', 'token:ops', true)")
+            await connection.execute("SELECT set_config('extauthz.action', 'api_key.rotate', true)")
+            await connection.execute("UPDATE api_keys SET name = 'a'")
+            await connection.execute("UPDATE organizations SET burst = 5")
+        await connection.execute("UPDATE api_keys SET name = 'b'")
+    newest = (await office.audit.page(limit=3)).items[::-1]
+    assert [(entry.actor, entry.action) for entry in newest] == [
+        ("token:ops", "api_key.rotate"),
+        ("token:ops", "organization.update"),
+        ("sql:extauthz", "api_key.update"),
+    ]
+
+
+async def test_who_may_only_change_keys_is_written_down_too(office: Office) -> None:
+    """A role that cannot write the log cannot avoid it either, and a log of its own does not take its place."""
+    key, _ = await office.new_key("acme")
+    await office.sql("CREATE ROLE clerk")
+    try:
+        await office.sql("GRANT SELECT, UPDATE, DELETE ON api_keys TO clerk")
+        async with office.pool.connection() as connection, connection.transaction():
+            await connection.execute("CREATE TEMP TABLE audit_log (LIKE public.audit_log) ON COMMIT DROP")
+            await connection.execute("SET LOCAL ROLE clerk")
+            await connection.execute("UPDATE api_keys SET revoked_at = now()")
+            await connection.execute("DELETE FROM api_keys")
+    finally:
+        await office.sql("DROP OWNED BY clerk")
+        await office.sql("DROP ROLE clerk")
+    newest = (await office.audit.page(limit=2)).items
+    assert [(entry.action, entry.subject_id) for entry in newest] == [
+        ("api_key.delete", key.id),
+        ("api_key.revoke", key.id),
+    ]
+    assert len(await office.rows("SELECT FROM retired_hashes")) == 1
+
+
+async def test_whoever_is_logged_in_is_written_down(office: Office, database: str) -> None:
+    """An actor is what a session says of itself; the role it logged in with is beside it, and cannot be said."""
+    await office.new_key("acme")
+    await office.sql("CREATE ROLE clerk LOGIN")
+    try:
+        await office.sql("GRANT SELECT, UPDATE ON api_keys TO clerk")
+        async with await psycopg.AsyncConnection.connect(database.replace("extauthz@", "clerk@")) as connection:
+            await connection.execute("SET extauthz.actor = 'token:ops'")
+            await connection.execute("UPDATE api_keys SET name = 'new'")
+    finally:
+        await office.sql("DROP OWNED BY clerk")
+        await office.sql("DROP ROLE clerk")
+    newest = (await office.audit.page(limit=1)).items[0]
+    assert (newest.actor, newest.role, newest.diff) == ("token:ops", "clerk", {"name": ["", "new"]})
+
+
+@pytest.mark.parametrize("diff", ['{"sesame": 1}', '{"name": ["sesame"]}', '{"name": ["sesame", 1, 2]}', '["sesame"]'])
+async def test_an_entry_that_makes_no_sense(office: Office, diff: str) -> None:
+    """One that somebody wrote by hand is named, and its value is not repeated."""
+    insert = "INSERT INTO audit_log (actor, action, kind, subject_id, diff) VALUES ('', '', '', '', %s)"
+    if diff.startswith("["):
+        with pytest.raises(psycopg.errors.CheckViolation, match="audit_log_diff_valid"):
+            await office.sql(insert, diff)
+        await office.drop_checks()
+    await office.sql(insert, diff)
+    (newest,) = await office.rows("SELECT max(id) AS id FROM audit_log")
+    with pytest.raises(StoreCorrupt, match=f"audit entry {newest['id']}: diff is not an object of") as corrupt:
+        await office.audit.page()
+    assert "sesame" not in str(corrupt.value)

@@ -1,0 +1,128 @@
+"""Keys that another system issued become ours, on real PostgreSQL."""
+
+import pytest
+
+from extauthz.backends.postgres.records import PostgresKeySource
+from extauthz.core.errors import AlreadyImported, Conflict, ExtauthzError, InvalidInput, NotFound
+from extauthz.core.keys import ApiKey
+from extauthz.core.records import KeyDetails, KeyTerms
+from tests.servers.office import KEY_FORMAT, PEPPERS, Office
+
+FOREIGN = "sk-0123456789.abcdef~/+Z=="
+
+
+async def test_an_imported_key_is_a_key(office: Office) -> None:
+    """It is found by a check, with its terms; lists show its last four characters and nothing of how it begins."""
+    await office.tenants.create_organization("acme")
+    terms = KeyTerms("moved", {"customer": frozenset({"read"})}, None, {"from": "elsewhere"})
+    details = await office.keys.import_key("acme", FOREIGN, terms)
+    assert (details.terms, details.handle, details.pepper_id) == (terms, f"…{FOREIGN[-4:]}", "p1")
+    (found,) = await PostgresKeySource(office.pool).find([KEY_FORMAT.digest(FOREIGN)], 1.0)
+    assert isinstance(found, ApiKey)
+    assert (found.id, found.permissions) == (details.id, terms.permissions)
+    with pytest.raises(NotFound, match="'umbrella'"):
+        await office.keys.import_key("umbrella", FOREIGN, terms)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("", "is made of A-Z a-z 0-9"),
+        ("fifteen-letters", "has at least 16 characters"),
+        ("xa_live_0123456789abcdefghijklmnopqrstuv", "prefix of our own"),
+        ("xa_test_0123456789abcdefghijklmnopqrstuv", "prefix of our own"),
+        ("xa_0123456789012345", "prefix of our own"),
+        (KEY_FORMAT.issue(bytes(20)), "prefix of our own"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "the shape of a JWT"),
+        ("0123456789abcdef ", "has no blank and no line break"),
+        ("0123456789 abcdef", "has no blank and no line break"),
+        ("0123456789abcdef\n", "has no blank and no line break"),
+        ("0123456789abcdef\0", "is made of A-Z a-z 0-9"),
+        ("0123456789=abcdef", "is made of A-Z a-z 0-9"),
+        ("0123456789abcdé", "is made of A-Z a-z 0-9"),
+        ("0123456789abcde\udcff", "is made of A-Z a-z 0-9"),
+        ('0123456789"abcdef{}', "is made of A-Z a-z 0-9"),
+    ],
+)
+async def test_what_can_be_no_key_is_refused(office: Office, key: str, words: str) -> None:
+    """In words that say why, and that repeat no part of it."""
+    await office.tenants.create_organization("acme")
+    with pytest.raises(InvalidInput) as refused:
+        await office.keys.import_key("acme", key, KeyTerms())
+    assert words in str(refused.value)
+    assert key == "" or key[8:] not in str(refused.value)
+    assert await office.keys.list_of("acme") == []
+
+
+async def test_a_key_that_is_known_is_not_imported(office: Office) -> None:
+    """The refusal says where it is: there already, of somebody else, revoked, or revoked and gone."""
+    for name in ("acme", "umbrella"):
+        await office.tenants.create_organization(name)
+    details = await office.keys.import_key("acme", FOREIGN, KeyTerms())
+    other_way_round = office.key_service(PEPPERS[::-1])
+    with pytest.raises(AlreadyImported, match=f"there already as {details.id}$"):
+        await office.keys.import_key("acme", FOREIGN, KeyTerms())
+    with pytest.raises(AlreadyImported, match=f"there already as {details.id}, under the pepper p1"):
+        await other_way_round.import_key("acme", FOREIGN, KeyTerms())
+    for keys in (office.keys, other_way_round):
+        with pytest.raises(Conflict, match=f"there already as {details.id}, of another organization") as refused:
+            await keys.import_key("umbrella", FOREIGN, KeyTerms())
+        assert not isinstance(refused.value, AlreadyImported)
+    await office.keys.revoke(details.id, last=True)
+    for keys in (office.keys, other_way_round):
+        with pytest.raises(Conflict, match="and revoked; a revoked key never comes back"):
+            await keys.import_key("acme", FOREIGN, KeyTerms())
+    await office.tenants.delete_organization("acme")
+    for keys in (office.keys, other_way_round):
+        with pytest.raises(Conflict, match="was revoked and deleted; a revoked key never comes back"):
+            await keys.import_key("umbrella", FOREIGN, KeyTerms())
+    assert await office.keys.list_of("umbrella") == []
+
+
+async def test_one_bad_row_spares_the_others(office: Office) -> None:
+    """Each gets its own answer, in order; twice in one batch is once."""
+    await office.tenants.create_organization("acme")
+    keys = [f"foreign-key-number-{number}" for number in range(4)]
+    items = [
+        (keys[0], KeyTerms("first")),
+        ("short", KeyTerms()),
+        (keys[1], KeyTerms("a\x1b")),
+        (keys[2], KeyTerms("third")),
+        (keys[0], KeyTerms("again")),
+        (keys[3], KeyTerms(permissions={"a b": frozenset()})),
+        (keys[3], KeyTerms(metadata={"a": "b"})),
+    ]
+    outcomes = await office.keys.import_many("acme", items)
+    kinds = [KeyDetails, InvalidInput, InvalidInput, KeyDetails, AlreadyImported, InvalidInput, KeyDetails]
+    assert [type(outcome) for outcome in outcomes] == kinds
+    assert [each.name for each in outcomes if isinstance(each, KeyDetails)] == ["first", "third", ""]
+    assert len(await office.keys.list_of("acme")) == 3
+    again = await office.keys.import_many("acme", items)
+    assert [type(each) for each in again if not isinstance(each, InvalidInput)] == [AlreadyImported] * 4
+    assert all(isinstance(each, ExtauthzError) for each in again)
+    assert await office.keys.import_many("acme", []) == []
+
+
+async def test_many_keys_are_imported_at_once(office: Office) -> None:
+    """A batch of a file is one transaction."""
+    await office.tenants.create_organization("acme")
+    outcomes = await office.keys.import_many("acme", [(f"foreign-key-{n:010}", KeyTerms()) for n in range(500)])
+    assert all(isinstance(outcome, KeyDetails) for outcome in outcomes)
+    rows = await office.rows("SELECT count(*) AS keys FROM audit_log WHERE action = 'api_key.import'")
+    assert rows[0]["keys"] == 500
+
+
+async def test_who_hangs_on_which_pepper(office: Office) -> None:
+    """Peppers in the order of the settings; one that no setting has any more is told too."""
+    await office.tenants.create_organization("acme")
+    await office.key_service(PEPPERS[1:]).create("acme", KeyTerms())
+    revoked, _ = await office.new_key("acme")
+    await office.keys.revoke(revoked.id, last=False)
+    await office.new_key("acme")
+    await office.sql(
+        """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)
+           SELECT id, %s, 'lost', 'h', '{}' FROM organizations""",
+        b"x" * 32,
+    )
+    uses = [(use.id, use.signs, use.keys, use.usable) for use in await office.keys.peppers()]
+    assert uses == [("p1", True, 2, 1), ("p2", False, 1, 1), ("lost", False, 1, 1)]
