@@ -1,4 +1,4 @@
-"""The configuration file: TOML with `[settings]`, `[[routes]]` and `[resources]`."""
+"""The configuration file: TOML with `[settings]`, `[[routes]]`, `[resources]` and `[keys]`."""
 
 import re
 import tomllib
@@ -15,8 +15,11 @@ _TABLES: dict[str, tuple[type, str]] = {
     "settings": (dict, "must be a table, [settings]"),
     "routes": (list, "must be tables, each under [[routes]]"),
     "resources": (dict, "must be a table, [resources]"),
+    "keys": (dict, "must be a table, [keys]"),
 }
 _PREFIX = re.compile("^(?:EXTAUTHZ|RATE_LIMIT)_")
+_PLACEHOLDER = "%(sha256)s"
+_PERCENT = re.compile(r"%(?:%|\(sha256\)s)?")  # the driver's rules: a placeholder, %% for a sign of its own, else wrong
 _STRING = (str, "must be a string")
 _FLAG = (bool, "must be true or false, without quotes")
 _ROUTE_KEYS: dict[str, tuple[type, str]] = {
@@ -35,11 +38,12 @@ _ROUTE_KEYS: dict[str, tuple[type, str]] = {
 class Document:
     """What a file says; settings as TOML has them, routes compiled or None after mistakes.
 
-    `failed`: the file could not be read at all.
+    `lookup_sql` is empty where keys come from our own tables. `failed`: the file could not be read at all.
     """
 
     settings: Mapping[str, object] = field(default_factory=dict)
     routes: RouteTable | None = None
+    lookup_sql: str = ""
     failed: bool = False
 
 
@@ -74,7 +78,11 @@ def read(path: Path | None, mistakes: list[str]) -> Document:
         mistakes.append(f"{name}: is not valid TOML" + (f" at {place[1]}" if place else ""))
         return Document(failed=True)
     tables = _fitting(parsed, _TABLES, f"{name} ", mistakes)
-    return Document(tables.get("settings", {}), _routes(tables, name, mistakes))
+    return Document(
+        tables.get("settings", {}),
+        _routes(tables, name, mistakes),
+        _lookup_sql(tables.get("keys"), f"{name} [keys] ", mistakes),
+    )
 
 
 def _fitting(
@@ -90,6 +98,26 @@ def _fitting(
         else:
             fitting[key] = value
     return fitting
+
+
+def _lookup_sql(table: Mapping[str, object] | None, where: str, mistakes: list[str]) -> str:
+    """The statement that finds a key in tables of one's own; empty without `[keys]` and after mistakes."""
+    if table is None:
+        return ""
+    entries = _fitting(table, {"lookup_sql": _STRING}, where, mistakes)
+    sql: str = entries.get("lookup_sql", "")
+    signs = _PERCENT.findall(sql)
+    if "lookup_sql" not in table:
+        mistakes.append(f"{where}lookup_sql: required")
+    elif "lookup_sql" not in entries:
+        return ""
+    elif not sql.strip():
+        mistakes.append(f"{where}lookup_sql: must not be empty; leave [keys] out for keys in our own tables")
+    elif _PLACEHOLDER not in signs:
+        mistakes.append(f"{where}lookup_sql: must have {_PLACEHOLDER}, which becomes the hex SHA-256 of the key")
+    elif "%" in signs:
+        mistakes.append(f"{where}lookup_sql: a percent sign is written %%, unless in {_PLACEHOLDER}")
+    return sql
 
 
 def _routes(tables: Mapping[str, Any], name: str, mistakes: list[str]) -> RouteTable | None:

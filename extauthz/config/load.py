@@ -80,7 +80,7 @@ def load(environ: Mapping[str, str], config_file: Path | None, *, needs: Collect
     texts = {name: entry.text for name, entry in given.items() if entry.text is not None}
     extras = {"notes": unavailable.notes(texts), "sources": {name: given[name].source for name in texts}}
     try:
-        settings = Settings.model_validate({**texts, **extras, "routes": file.routes})
+        settings = Settings.model_validate({**texts, **extras, "routes": file.routes, "lookup_sql": file.lookup_sql})
     except ValidationError as error:
         mistakes += _lines(error, given)
     if mistakes:

@@ -129,6 +129,7 @@ class Settings(BaseModel):
     )
 
     routes: InstanceOf[RouteTable]
+    lookup_sql: str = ""  # [keys] lookup_sql: finds a key in tables of one's own; empty: keys are in ours
     notes: tuple[str, ...] = ()  # lines about settings that have no effect yet
     sources: Mapping[str, str] = Field(default_factory=dict, repr=False)  # name -> where it was read
 
@@ -156,12 +157,17 @@ class Settings(BaseModel):
         return mine
 
     def effective(self) -> list[tuple[str, str, str]]:
-        """Every setting as (name, value with secrets masked, source): `default`, `environment` or `file`."""
-        return [
+        """Every setting as (name, value with secrets masked, source): `default`, `environment` or `file`.
+
+        Of a statement, its first line.
+        """
+        rows = [
             (field.alias, show(getattr(self, name)), self.sources.get(field.alias, "default"))
             for name, field in type(self).model_fields.items()
             if field.alias
         ]
+        first_line = self.lookup_sql.strip().partition("\n")[0].rstrip()
+        return [*rows, ("[keys] lookup_sql", show(first_line), "file" if self.lookup_sql else "default")]
 
 
 def show(value: object) -> str:

@@ -34,8 +34,6 @@ _REFUSED: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
 # By name: settings that are often given to a whole pod, or that will only add something.
 _NOTED = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing is {not_yet}; no span is sent",
-    "API_KEY_STALE_IF_ERROR": "serving keys from the process while PostgreSQL is away is {not_yet}",
-    "EXTAUTHZ_NOTIFY_DATABASE_URL": "listening for changes is {not_yet}; caches end after their seconds",
     "EXTAUTHZ_USAGE_LISTEN": "the usage listener is {not_yet}; it is not opened",
 }
 

@@ -148,7 +148,12 @@ def admin_tokens(text: str) -> tuple[NamedSecret, ...]:
     if not {",", ":"}.intersection(text):
         return _named([("admin", text)], "must have at least 32 bytes")
     right = "must be name:value, with a name of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
-    return _named([part.partition(":")[::2] for part in text.split(",")], right)
+    tokens = _named([part.partition(":")[::2] for part in text.split(",")], right)
+    owners: dict[bytes, str] = {}
+    for token in tokens:
+        if (first := owners.setdefault(token.value, token.name)) != token.name:
+            raise ValueError(f"gives {first} and {token.name} the same value: nobody could tell who came with it")
+    return tokens
 
 
 def _named(parts: list[tuple[str, str]], right: str) -> tuple[NamedSecret, ...]:

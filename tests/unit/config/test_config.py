@@ -177,14 +177,10 @@ def test_notes() -> None:
     """Settings without effect yet, given on purpose or to a whole pod, are accepted with a line each."""
     noted = settings(
         OTEL_EXPORTER_OTLP_ENDPOINT="http://otel:4318",
-        API_KEY_STALE_IF_ERROR="60",
-        EXTAUTHZ_NOTIFY_DATABASE_URL="postgresql://db/app",
         EXTAUTHZ_USAGE_LISTEN="127.0.0.1:9104",
     )
     assert [note.partition(" is not available in this version (")[0] for note in noted.notes] == [
         "OTEL_EXPORTER_OTLP_ENDPOINT: tracing",
-        "API_KEY_STALE_IF_ERROR: serving keys from the process while PostgreSQL is away",
-        "EXTAUTHZ_NOTIFY_DATABASE_URL: listening for changes",
         "EXTAUTHZ_USAGE_LISTEN: the usage listener",
     ]
     assert settings(EXTAUTHZ_USAGE_LISTEN="off").notes == ()

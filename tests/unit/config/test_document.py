@@ -77,6 +77,15 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         ("[settings]\nworkers = 2026-01-01", "[settings] workers: must be a string, a number, true or false"),
         ("[settings]\nextauthz_workers = 1", "[settings] extauthz_workers: unknown; did you mean workers?"),
         ("[settings]\nconfig = 'x'", "[settings] config: unknown"),
+        ("keys = 'SELECT 1'", "keys: must be a table, [keys]"),
+        ("[keys]", "[keys] lookup_sql: required"),
+        ("[keys]\nlookup = 'SELECT 1'", "[keys] lookup: unknown; did you mean lookup_sql?"),
+        ("[keys]\nlookup_sql = 7", "[keys] lookup_sql: must be a string"),
+        ("[keys]\nlookup_sql = ' \t'", "[keys] lookup_sql: must not be empty; leave [keys] out"),
+        ("[keys]\nlookup_sql = 'SELECT 1'", "[keys] lookup_sql: must have %(sha256)s, which becomes the hex SHA-256"),
+        ("[keys]\nlookup_sql = 'a %%(sha256)s'", "[keys] lookup_sql: must have %(sha256)s"),
+        ("[keys]\nlookup_sql = '%(sha256)s 5 % 3'", "[keys] lookup_sql: a percent sign is written %%"),
+        ("[keys]\nlookup_sql = '%(sha256)s %(sha1)s'", "[keys] lookup_sql: a percent sign is written %%"),
         ("[settings]\nkey_pepper = 'a'\nkey_pepper_file = 'b'", "[settings] key_pepper_file: must not be set together"),
         (
             "[settings]\nadmin_token_file = 'a\\u0000'".replace("'", '"'),
@@ -103,3 +112,24 @@ def test_routes_of_the_file(toml: Path) -> None:
     assert load(GIVEN, toml).routes.resources == frozenset({"api"})
     toml.write_text("routes = []\n")
     assert load(GIVEN, toml).routes.match("GET", None, "/") is None
+
+
+def test_a_statement_for_tables_of_ones_own(toml: Path) -> None:
+    """`[keys] lookup_sql` is taken as it is written, and `effective` shows its first line; there is no variable."""
+    toml.write_text("[keys]\nlookup_sql = '''\n  SELECT id  \nFROM k WHERE d = %(sha256)s AND v LIKE 'a%%%%'\n'''\n")
+    with_keys = load(GIVEN, toml)
+    assert with_keys.lookup_sql == "  SELECT id  \nFROM k WHERE d = %(sha256)s AND v LIKE 'a%%%%'\n"
+    assert with_keys.effective()[-1] == ("[keys] lookup_sql", "SELECT id", "file")
+    toml.write_text("[settings]\n")
+    for without in (load(GIVEN, toml), load(GIVEN, None)):
+        assert without.lookup_sql == ""
+        assert without.effective()[-1] == ("[keys] lookup_sql", "-", "default")
+    assert mistakes({**GIVEN, "EXTAUTHZ_LOOKUP_SQL": "SELECT 1"})[0].startswith("EXTAUTHZ_LOOKUP_SQL: unknown")
+
+
+def test_a_statement_with_a_mistake_is_not_repeated(toml: Path) -> None:
+    """All that is wrong with `[keys]` is named at once, without the words of the statement."""
+    toml.write_text("[keys]\nlookup_sql = 'SELECT s3cret'\ntable = 's3cret'\n")
+    found = mistakes(GIVEN, toml)
+    assert [line.partition(": ")[0] for line in found] == [f"{toml} [keys] table", f"{toml} [keys] lookup_sql"]
+    assert "s3cret" not in "".join(found)

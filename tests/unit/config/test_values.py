@@ -119,6 +119,11 @@ def test_long_values_are_shortened() -> None:
         ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},{'u' * 32}"], "entry 2 must be name:value"),
         ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},a:{'u' * 32}"], "entry 2 has the same name"),
         (
+            "EXTAUTHZ_ADMIN_TOKEN",
+            [f"ann:{'s3cret' * 6},ops:{'u' * 32},bob:{'s3cret' * 6}"],
+            "gives ann and bob the same value",
+        ),
+        (
             "DATABASE_URL",
             ["mysql://db/x", "db", "postgresql://u:p@ss@db/x", "postgresql://u:p/x@db"],
             "must be postgresql",
