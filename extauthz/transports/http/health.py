@@ -1,15 +1,25 @@
-"""The private listener: `/livez`, `/readyz`, `/metrics`."""
+"""The private listener: `/livez`, `/readyz`, `/metrics`, and what else is put on it."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from socket import socket
 
-from aiohttp import web
+import structlog
+from aiohttp import hdrs, web
 
 from extauthz.service.health import Readiness
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
+BODY_MAX = 65_536  # bytes
+KEEPALIVE = 75  # seconds
+BACKLOG = 1024
+LINGER = 0.2  # seconds in which the rest of a refused body is thrown away before its connection closes
+
+
+_ALWAYS = {hdrs.CACHE_CONTROL: "no-store", "x-content-type-options": "nosniff", hdrs.SERVER: "extauthz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +33,78 @@ class Reports:
 _REPORTS = web.AppKey("reports", Reports)
 
 
+class _Connection(web.RequestHandler):
+    """One operator's connection. aiohttp's own refusals quote what came in, a token perhaps; ours do not.
+
+    Every answer, whoever made it, has the headers that all of them owe.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # none is what switches it off
+            keepalive_timeout=KEEPALIVE,
+            lingering_time=LINGER,
+            auto_decompress=False,
+            logger=logging.getLogger("extauthz.http"),
+        )
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the client
+    ) -> web.StreamResponse:
+        """A parser's refusal says only its status; anything else is a bug of ours, told whole to the log."""
+        if status >= 500:
+            structlog.get_logger().error("bug", exc_info=exc)
+        return _refusal(status)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """What aiohttp refuses by itself (an unknown path or Expect) says only its status, and which methods are."""
+        if isinstance(resp, web.HTTPException):
+            resp = _refusal(resp.status, resp.headers.get(hdrs.ALLOW))
+        resp.headers.update(_ALWAYS)
+        return await super().finish_response(request, resp, start_time)
+
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
+
+
+def _refusal(status: int, allow: str | None = None) -> web.Response:
+    response = web.Response(status=status, headers=None if allow is None else {hdrs.ALLOW: allow})
+    response.force_close()
+    return response
+
+
 @asynccontextmanager
-async def serve_admin(reports: Reports, sock: socket) -> AsyncIterator[None]:
-    """Answers operators on a bound socket until left."""
-    app = web.Application()
+async def serve_admin(
+    reports: Reports, sock: socket, *, mount: Callable[[web.Application], None] | None = None
+) -> AsyncIterator[None]:
+    """Answers operators on a bound socket until left. `mount` adds further routes."""
+    app = web.Application(client_max_size=BODY_MAX)
     app[_REPORTS] = reports
     app.router.add_get("/livez", _livez)
     app.router.add_get("/readyz", _readyz)
     app.router.add_get("/metrics", _metrics)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    if mount is not None:
+        mount(app)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
     await runner.setup()
+    loop, manager = asyncio.get_running_loop(), runner.server
+    if manager is None:
+        raise RuntimeError("the runner was set up and has no server")
+    listener = await loop.create_server(lambda: _Connection(manager, loop), sock=sock, backlog=BACKLOG)
     try:
-        await web.SockSite(runner, sock).start()
         yield
     finally:
+        listener.close()
         await runner.cleanup()
 
 

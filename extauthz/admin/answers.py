@@ -1,0 +1,164 @@
+"""What the API answers: the JSON forms of records, as models that OpenAPI describes and every answer is held to."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from extauthz.admin.fields import Status
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+class Plan(_Answer):
+    """Limits under a name, which organizations share."""
+
+    id: str
+    name: str
+    rate: str | None
+    burst: int | None
+    daily_quota: int | None
+    monthly_quota: int | None
+    created_at: Time
+    updated_at: Time
+    version: int = Field(description="Goes up with every change; the ETag.")
+
+
+class Plans(_Answer):
+    """One page."""
+
+    items: list[Plan]
+    next: str | None
+
+
+class Organization(_Answer):
+    """A tenant. Limits are its own; null is its plan's."""
+
+    id: str
+    name: str
+    plan: str = Field(description="The name of its plan.")
+    status: Status
+    rate: str | None
+    burst: int | None
+    daily_quota: int | None
+    monthly_quota: int | None
+    created_at: Time
+    updated_at: Time
+    version: int = Field(description="Goes up with every change; the ETag.")
+
+
+class Organizations(_Answer):
+    """One page."""
+
+    items: list[Organization]
+    next: str | None
+
+
+class ApiKey(_Answer):
+    """A key as it is stored: never the key itself. Its own limits are kept, not enforced by this version."""
+
+    id: str
+    organization_id: str
+    name: str
+    handle: str = Field(description="How the key begins and ends.")
+    permissions: Mapping[str, list[str]]
+    status: Literal["active", "disabled", "expired", "revoked"]
+    metadata: Mapping[str, str]
+    rate: str | None
+    burst: int | None
+    daily_quota: int | None
+    monthly_quota: int | None
+    created_at: Time
+    updated_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+    disabled_at: Time | None
+    last_used_at: Time | None
+    rotated_to: str | None = Field(description="The id of the key that took its place.")
+    version: int = Field(description="Goes up with every change but last_used_at; the ETag.")
+
+
+class ApiKeys(_Answer):
+    """One page."""
+
+    items: list[ApiKey]
+    next: str | None
+
+
+class CreatedApiKey(ApiKey):
+    """A new key, with the key itself: this once."""
+
+    key: str = Field(repr=False)
+
+
+class RotatedApiKey(CreatedApiKey):
+    """The new key, with the key itself: this once; and the old one, which ends."""
+
+    old: ApiKey
+
+
+class Pepper(_Answer):
+    """How many keys hang on a pepper. One that no setting has any more leaves keys that can never be used."""
+
+    id: str
+    signs: bool = Field(description="New keys are digested with it.")
+    keys: int
+    usable: int = Field(description="Those among them that are neither revoked, disabled nor expired.")
+
+
+class Peppers(_Answer):
+    """All of them, in the order of the setting."""
+
+    items: list[Pepper]
+    next: None
+
+
+class AuditEntry(_Answer):
+    """One change. `diff` holds [before, after] of every field that changed, and no digest."""
+
+    id: int
+    at: Time
+    actor: str = Field(description="`token:` and a token's name, `cli:` and a user's, or `sql:` and a database role.")
+    role: str = Field(description="Who was logged in to PostgreSQL.")
+    action: str
+    kind: str
+    subject_id: str
+    organization_id: str | None
+    diff: Mapping[str, list[object]]
+
+
+class AuditLog(_Answer):
+    """One page."""
+
+    items: list[AuditEntry]
+    next: str | None
+
+
+class Document(BaseModel):
+    """An OpenAPI 3.1 document."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    openapi: str
+
+
+class Mistake(_Answer):
+    """What is wrong with one field, query parameter or header."""
+
+    field: str
+    message: str
+
+
+class Problem(_Answer):
+    """A refusal (RFC 9457). `code` is for programs, `detail` for people."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[Mistake]

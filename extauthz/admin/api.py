@@ -1,0 +1,163 @@
+"""The way of one request through the API, and everything under `/v1/` put on an application."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+
+from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading
+from extauthz.admin.gate import Crowded, Gate, one_second
+from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
+from extauthz.admin.payloads import Nothing
+from extauthz.admin.problems import Problem
+from extauthz.admin.rooms import AllRooms, Rooms
+from extauthz.admin.turns import Turns
+from extauthz.core.errors import ExtauthzError, InvalidInput
+
+
+async def describe(_: Call[Nothing, Nothing]) -> Answer:
+    """This document."""
+    return Answer(_document())
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    *plans.OPERATIONS,
+    *organizations.OPERATIONS,
+    *keys.OPERATIONS,
+    *audit.OPERATIONS,
+    Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False),
+)
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return openapi.document(OPERATIONS)
+
+
+class _Elsewhere:
+    """The rooms of a service that only looks keys up."""
+
+    places = 1
+
+    def as_actor(self, actor: str) -> Rooms:  # noqa: ARG002 - nobody has rooms here
+        raise Problem(409, "keys_kept_elsewhere", "keys come from [keys] lookup_sql; manage them where they are kept")
+
+
+class AdminApi:
+    """The private REST API, for bearers of `tokens`."""
+
+    def __init__(
+        self,
+        rooms: AllRooms | None,
+        tokens: Mapping[str, bytes],
+        *,
+        pause: Callable[[], Awaitable[None]] = one_second,
+        turns: Turns | None = None,
+    ) -> None:
+        """`rooms` None: keys are kept elsewhere and are none of ours to manage.
+
+        `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
+        to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
+        """
+        self._rooms: AllRooms = _Elsewhere() if rooms is None else rooms
+        self._gate = Gate(tokens, pause=pause)
+        self._turns = turns or Turns(self._rooms.places)
+        self._paths = Paths(OPERATIONS)
+
+    @property
+    def held(self) -> int:
+        """How many answers to wrong tokens are held back now."""
+        return self._gate.held
+
+    def mount(self, app: web.Application) -> None:
+        """Adds everything under `/v1/`, whatever the method."""
+
+        async def close(_: web.Application) -> None:
+            await self._turns.close()
+
+        app.on_cleanup.append(close)
+        app.router.add_route(hdrs.METH_ANY, "/v1", self.answer)
+        app.router.add_route(hdrs.METH_ANY, "/v1/{rest:(?s:.*)}", self.answer)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The answer to any request."""
+        try:
+            actor = await self._gate.admit(request.headers)
+            operation, ref = self._operation(request)
+            answer = await self._perform(operation, ref, request, f"token:{actor}")
+            return _success(operation, answer)
+        except Problem as problem:
+            return _refusal(problem)
+        except Crowded:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()  # which nobody gets
+        except Exception as error:  # noqa: BLE001 - told whole to the log, and to the client that it was not its fault
+            structlog.get_logger().error("bug", exc_info=error)
+            return _refusal(Problem(500, "internal_error", "this is a mistake of extauthz; its log says more"))
+
+    def _operation(self, request: web.Request) -> tuple[Operation, str]:
+        found = self._find(request.rel_url.raw_path)
+        method = "GET" if request.method == "HEAD" else request.method
+        if found is None:
+            raise Problem(404, "not_found", "nothing of this API is called so")
+        if method not in found.methods:
+            detail = f"this takes {found.allow}"
+            raise Problem(405, "method_not_allowed", detail, headers={hdrs.ALLOW: found.allow})
+        return found.methods[method], found.ref
+
+    def _find(self, raw_path: str) -> Found | None:
+        try:
+            segments = [unquote(part, errors="strict") for part in raw_path.split("/")]
+        except UnicodeDecodeError:
+            return None
+        return None if "\0" in "".join(segments) else self._paths.find(segments)  # no name holds NUL
+
+    async def _perform(self, operation: Operation, ref: str, request: web.Request, actor: str) -> Answer:
+        if operation.needs_rooms:
+            self._rooms.as_actor(actor)  # where there are none, nothing else is said
+        query = reading.parse_query(request, operation.query)
+        version = reading.parse_if_match(request, taken=operation.conditional)
+        raw = await reading.read_body(request)
+        body = reading.parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
+        try:
+            work = operation.handle(Call(self._rooms, actor, ref, body, query, version))
+            return await (self._turns.take(work) if operation.needs_rooms else work)
+        except ExtauthzError as error:
+            raise _problem(error, operation, body) from error
+
+
+def _problem(error: ExtauthzError, operation: Operation, body: BaseModel) -> Exception:
+    """The answer to what a handler raised."""
+    if isinstance(error, InvalidInput) and operation.method == "GET":  # nothing else of a GET is left to be refused
+        return problems.invalid("cursor", str(error), status=400, code="invalid_query")
+    return problems.from_error(error, body.model_fields_set) or error
+
+
+def _success(operation: Operation, answer: Answer) -> web.Response:
+    headers: dict[str, str] = {}
+    if answer.version is not None:
+        headers[hdrs.ETAG] = f'"{answer.version}"'
+    if answer.location is not None:
+        headers[hdrs.LOCATION] = answer.location
+    if not answer.told:
+        headers[openapi.WARNING_HEADER] = "redis_not_told"
+    if operation.answer is None:
+        return web.Response(status=operation.status, headers=headers)
+    # What the document promises of an answer is what it is held to.
+    held = operation.answer.model_validate(answer.body).model_dump(by_alias=True)
+    headers[hdrs.CONTENT_TYPE] = "application/json"
+    return web.Response(status=operation.status, headers=headers, body=json.dumps(held).encode())
+
+
+def _refusal(problem: Problem) -> web.Response:
+    headers = {hdrs.CONTENT_TYPE: problems.MEDIA_TYPE, **problem.headers}
+    response = web.Response(status=problem.status, headers=headers, body=problem.body())
+    if problem.closes:
+        response.force_close()
+    return response

@@ -1,0 +1,168 @@
+"""The types of fields: what they take, what they say where they refuse, and how OpenAPI describes them.
+
+Nothing is turned into what it is not: true is not 1, "5" is not 5. No refusal repeats what was sent.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
+from extauthz.core.permissions import MODES
+from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
+from extauthz.core.typed import UNPRINTABLE, parse_moment
+
+_UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A text that matches `pattern` as a whole; `words` say what that is."""
+
+    pattern: str
+    words: str
+    regex: "re.Pattern[str]" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "regex", re.compile(self.pattern))
+
+    def check(self, text: str) -> str:
+        """The text; ValueError says what is right."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half a character") from None
+        if not self.regex.fullmatch(text):
+            raise ValueError(self.words)
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | {"pattern": f"^(?:{self.pattern})$"}
+
+
+PlanName = Annotated[
+    str,
+    Shape(
+        r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-])?",
+        "is 1 to 64 letters, digits, blanks and . _ -, begins with a letter or digit and ends in no blank",
+    ),
+]
+OrganizationName = Annotated[
+    str,
+    Shape(
+        rf"(?!{_UUID}$)[^{UNPRINTABLE} ](?:[^{UNPRINTABLE}]{{0,253}}[^{UNPRINTABLE} ])?",
+        "is 1 to 255 characters, none a control character, no blank at its ends, and does not look like an id",
+    ),
+]
+Status = Literal["active", "suspended"]
+KeyName = Annotated[
+    str, Shape(rf"[^{UNPRINTABLE}]{{0,255}}", "is at most 255 characters, none of them a control character")
+]
+Reference = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,255}}", "is an id or a name: 1 to 255 characters")]
+Cursor = Annotated[str, Shape(r"[A-Za-z0-9_=-]{1,512}", "is none that this API has given out as `next`")]
+
+
+def _rate(text: str) -> str:
+    return str(Rate.parse(text))
+
+
+RateText = Annotated[
+    str,
+    AfterValidator(_rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "Tokens per time, above 0: `0.5` or `0.5/s`, `100/min`, `20/h`, `1/d`.",
+            "examples": ["100/min"],
+            "pattern": r"^(?=.*[1-9])[0-9]{1,9}((\.[0-9]{1,3})?(/s)?|(\.[0-9]{1,2})?/(min|h)|(\.[0-9])?/d)$",
+        }
+    ),
+]
+Burst = Annotated[int, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
+Quota = Annotated[int, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month, in UTC; 0 allows nothing.")]
+
+
+def _moment(value: object) -> datetime:
+    return parse_moment(value if isinstance(value, str) else "")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+GRACE_MAX = timedelta(days=365)
+_GRACE = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _grace(value: object) -> timedelta:
+    seconds: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        seconds = value
+    elif isinstance(value, str) and (match := _GRACE.fullmatch(value)):
+        seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds is None or not 0 <= seconds <= GRACE_MAX.total_seconds():
+        raise ValueError("is no whole number of seconds or duration like 90s, 15m, 1h, 30d, up to 365 days")
+    return timedelta(seconds=seconds)
+
+
+Grace = Annotated[
+    timedelta,
+    BeforeValidator(_grace),
+    WithJsonSchema(
+        {
+            "description": "How long the old key still works: seconds, or a duration; at most 365 days, else an hour.",
+            "examples": ["1h"],
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": int(GRACE_MAX.total_seconds())},
+                {"type": "string", "pattern": "^(?:[0-9]{1,7}s|[0-9]{1,5}m|[0-9]{1,3}h|[12]?[0-9]{1,2}d)$"},
+            ],
+        }
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """An object whose names all have the shape of its key type."""
+
+    extra: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(schema), "additionalProperties": False, **self.extra}
+
+
+ResourceName = Annotated[str, Shape(r"\*|[A-Za-z0-9_-]{1,64}", "is * or 1 to 64 of A-Z a-z 0-9 _ -")]
+PermissionMap = Annotated[
+    dict[ResourceName, list[Literal["read", "write"]]],
+    Closed({"description": "Resource to modes; `*` is every resource.", "examples": [{"customer": list(MODES)}]}),
+]
+Metadata = Annotated[
+    dict[
+        Annotated[str, Shape(rf"[^\x00]{{1,{METADATA_NAME_MAX}}}", f"a name is 1 to {METADATA_NAME_MAX} characters")],
+        Annotated[
+            str, Shape(rf"[^\x00]{{0,{METADATA_VALUE_MAX}}}", f"a value is at most {METADATA_VALUE_MAX} characters")
+        ],
+    ],
+    Field(max_length=METADATA_MAX),
+    Closed({"description": "Texts of yours, by names of yours; nobody but you reads them."}),
+]
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value, re.ASCII) else value
+
+
+def _truth(value: object) -> object:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+WholeInQuery = Annotated[int, BeforeValidator(_whole)]
+TruthInQuery = Annotated[bool, BeforeValidator(_truth)]

@@ -1,0 +1,126 @@
+"""`/v1/api-keys` and `/v1/peppers`."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from extauthz.admin import answers
+from extauthz.admin.operation import Answer, Call, Operation, page
+from extauthz.admin.payloads import (
+    ApiKeyChanges,
+    ImportedApiKey,
+    NewApiKey,
+    Nothing,
+    OrganizationPageQuery,
+    Revocation,
+    RevocationQuery,
+    Rotation,
+)
+from extauthz.core.errors import Conflict, LastUsableKey
+from extauthz.core.records import KeyDetails
+
+_ALL, _ONE = "/v1/api-keys", "/v1/api-keys/{api_key}"
+
+
+async def list_api_keys(call: Call[Nothing, OrganizationPageQuery]) -> Answer:
+    """Keys, newest first, of all organizations or of one."""
+    query = call.query
+    listing = await call.rooms.keys.list_keys(query.organization_id, limit=query.limit, cursor=query.cursor)
+    return page(listing, _json)
+
+
+async def create_api_key(call: Call[NewApiKey, Nothing]) -> Answer:
+    """Make a key. The answer holds the key itself, this once; without permissions it may do everything."""
+    key, secret = await call.rooms.keys.create(call.body.organization_id, call.body.terms())
+    return _key(key, secret=secret, location=f"{_ALL}/{key.id}")
+
+
+async def import_api_key(call: Call[ImportedApiKey, Nothing]) -> Answer:
+    """Take in a key that another system issued, so that its clients need no new one. Only its digest is kept."""
+    body = call.body
+    key = await call.rooms.keys.import_key(body.organization_id, body.key, body.terms())
+    return _key(key, location=f"{_ALL}/{key.id}")
+
+
+async def show_api_key(call: Call[Nothing, Nothing]) -> Answer:
+    """One key, without the key itself."""
+    return _key(await call.rooms.keys.show(call.ref))
+
+
+async def update_api_key(call: Call[ApiKeyChanges, Nothing]) -> Answer:
+    """Change what its owner says of a key."""
+    key, told = await call.rooms.keys.update(call.ref, call.body.changes(), version=call.version)
+    return _key(key, told=told)
+
+
+async def disable_api_key(call: Call[Nothing, Nothing]) -> Answer:
+    """Refuse a key until it is enabled again."""
+    key, told = await call.rooms.keys.disable(call.ref, version=call.version)
+    return _key(key, told=told)
+
+
+async def enable_api_key(call: Call[Nothing, Nothing]) -> Answer:
+    """Take back that a key was disabled."""
+    key, told = await call.rooms.keys.enable(call.ref, version=call.version)
+    return _key(key, told=told)
+
+
+async def rotate_api_key(call: Call[Rotation, Nothing]) -> Answer:
+    """Put a new key in place of a key. The old one works until its grace is over, by default an hour."""
+    rotated = await call.rooms.keys.rotate(call.ref, grace=call.body.grace, expires_at=call.body.expires_at)
+    new = _key(rotated.key, secret=rotated.secret, location=f"{_ALL}/{rotated.key.id}", told=rotated.told)
+    old = _json(rotated.old)
+    return Answer({**(new.body or {}), "old": old}, version=new.version, location=new.location, told=new.told)
+
+
+async def revoke_api_key(call: Call[Revocation, RevocationQuery]) -> Answer:
+    """End a key for good. The last usable key of an organization only where `last` says so."""
+    return await _revoke(call, last=call.body.last or call.query.last)
+
+
+async def delete_api_key(call: Call[Nothing, RevocationQuery]) -> Answer:
+    """The same as revoke: the key ends for good, and what is known of it stays."""
+    return await _revoke(call, last=call.query.last)
+
+
+async def list_peppers(call: Call[Nothing, Nothing]) -> Answer:
+    """How many keys still hang on which pepper."""
+    uses = await call.rooms.keys.peppers()
+    return Answer({"items": [asdict(use) for use in uses], "next": None})
+
+
+async def _revoke(call: Call[Revocation, RevocationQuery] | Call[Nothing, RevocationQuery], *, last: bool) -> Answer:
+    try:
+        key, told = await call.rooms.keys.revoke(call.ref, last=last)
+    except LastUsableKey as error:
+        raise Conflict(f"{error}; to revoke it all the same, ask with ?last=true") from error
+    return _key(key, told=told)
+
+
+def _key(key: KeyDetails, *, secret: str | None = None, location: str | None = None, told: bool = True) -> Answer:
+    shown = {} if secret is None else {"key": secret}
+    return Answer({**_json(key), **shown}, version=key.row_version, location=location, told=told)
+
+
+def _json(key: KeyDetails) -> dict[str, object]:
+    return key.to_json(datetime.now(UTC))
+
+
+OPERATIONS = (
+    Operation("GET", _ALL, list_api_keys, answers.ApiKeys, query=OrganizationPageQuery),
+    Operation("POST", _ALL, create_api_key, answers.CreatedApiKey, body=NewApiKey, status=201),
+    Operation("POST", f"{_ALL}/import", import_api_key, answers.ApiKey, body=ImportedApiKey, status=201),
+    Operation("GET", _ONE, show_api_key, answers.ApiKey),
+    Operation("PATCH", _ONE, update_api_key, answers.ApiKey, body=ApiKeyChanges, conditional=True),
+    Operation("DELETE", _ONE, delete_api_key, answers.ApiKey, query=RevocationQuery),
+    Operation(
+        "POST", f"{_ONE}/disable", disable_api_key, answers.ApiKey, body=Nothing, optional=True, conditional=True
+    ),
+    Operation("POST", f"{_ONE}/enable", enable_api_key, answers.ApiKey, body=Nothing, optional=True, conditional=True),
+    Operation(
+        "POST", f"{_ONE}/revoke", revoke_api_key, answers.ApiKey, body=Revocation, optional=True, query=RevocationQuery
+    ),
+    Operation(
+        "POST", f"{_ONE}/rotate", rotate_api_key, answers.RotatedApiKey, body=Rotation, optional=True, status=201
+    ),
+    Operation("GET", "/v1/peppers", list_peppers, answers.Peppers),
+)

@@ -1,0 +1,102 @@
+"""One operation of the API: a row of the table that requests are answered by and OpenAPI is made from."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from extauthz.admin.payloads import Nothing
+from extauthz.admin.rooms import AllRooms, Rooms
+from extauthz.core.records import Listing
+
+Body = TypeVar("Body", bound=BaseModel)
+Query = TypeVar("Query", bound=BaseModel)
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Body, Query]):
+    """A request that was let in and read. `ref` is what its path names, `version` what its If-Match asks for."""
+
+    house: AllRooms
+    actor: str
+    ref: str
+    body: Body
+    query: Query
+    version: int | None
+
+    @property
+    def rooms(self) -> Rooms:
+        """The services, which write down what is changed under the caller's name."""
+        return self.house.as_actor(self.actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A success. `version` becomes the ETag, `location` where the new thing is; `told` is whether Redis was told."""
+
+    body: Mapping[str, object] | None = None
+    version: int | None = None
+    location: str | None = None
+    told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is answered to `method` on `path`, which may hold one `{name}`.
+
+    `answer` None is an answer without a body, `body` None a request without one; an `optional` body may be absent.
+    `conditional` operations take If-Match. `handle` may raise ExtauthzError and Problem; its docstring describes it.
+    """
+
+    method: str
+    path: str
+    handle: Callable[[Call[Any, Any]], Coroutine[Any, Any, Answer]]
+    answer: type[BaseModel] | None
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] = Nothing
+    status: int = 200
+    optional: bool = False
+    conditional: bool = False
+    needs_rooms: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The operations of the path that a request asked for, by method."""
+
+    methods: Mapping[str, Operation]
+    ref: str
+
+    @property
+    def allow(self) -> str:
+        """The value of the header Allow."""
+        return ", ".join(sorted([*self.methods, "HEAD"] if "GET" in self.methods else self.methods))
+
+
+class Paths:
+    """All operations, found by path."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        by_path: dict[str, dict[str, Operation]] = {}
+        for operation in operations:
+            by_path.setdefault(operation.path, {})[operation.method] = operation
+        # Literal paths come before those with a name in them: `import` is no key.
+        self._paths = sorted(
+            ((path.split("/"), by_path[path]) for path in by_path), key=lambda entry: "{" in str(entry[0])
+        )
+
+    def find(self, segments: Sequence[str]) -> Found | None:
+        """The operations of a path, given as the decoded texts between its slashes."""
+        for pattern, methods in self._paths:
+            if len(pattern) == len(segments):
+                named = [text for step, text in zip(pattern, segments, strict=True) if step.startswith("{")]
+                if all(step.startswith("{") or step == text for step, text in zip(pattern, segments, strict=True)):
+                    return Found(methods, named[0] if named else "")
+        return None
+
+
+def page(listing: Listing[Item], to_json: Callable[[Item], dict[str, object]]) -> Answer:
+    """One page of records, each in its JSON form."""
+    return Answer({"items": [to_json(item) for item in listing.items], "next": listing.next})

@@ -1,0 +1,52 @@
+"""`/v1/organizations`."""
+
+from extauthz.admin import answers
+from extauthz.admin.operation import Answer, Call, Operation, page
+from extauthz.admin.payloads import NewOrganization, Nothing, OrganizationChanges, PageQuery
+from extauthz.core.records import Organization
+
+_ALL, _ONE = "/v1/organizations", "/v1/organizations/{organization}"
+
+
+async def list_organizations(call: Call[Nothing, PageQuery]) -> Answer:
+    """Organizations, newest first."""
+    listing = await call.rooms.tenants.page_of_organizations(limit=call.query.limit, cursor=call.query.cursor)
+    return page(listing, Organization.to_json)
+
+
+async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
+    """Make an organization."""
+    organization = await call.rooms.tenants.create_organization(call.body.name, call.body.plan)
+    return _organization(organization, location=f"{_ALL}/{organization.id}")
+
+
+async def show_organization(call: Call[Nothing, Nothing]) -> Answer:
+    """One organization, by id or name."""
+    return _organization(await call.rooms.tenants.show_organization(call.ref))
+
+
+async def update_organization(call: Call[OrganizationChanges, Nothing]) -> Answer:
+    """Change an organization: its name, plan, limits of its own, or status. All keys of a suspended one are refused."""
+    organization, told = await call.rooms.tenants.update_organization(
+        call.ref, call.body.changes(), version=call.version
+    )
+    return _organization(organization, told=told)
+
+
+async def delete_organization(call: Call[Nothing, Nothing]) -> Answer:
+    """Remove an organization and its keys. Refused while one of them is usable."""
+    _, told = await call.rooms.tenants.delete_organization(call.ref)
+    return Answer(told=told)
+
+
+def _organization(organization: Organization, *, location: str | None = None, told: bool = True) -> Answer:
+    return Answer(organization.to_json(), version=organization.row_version, location=location, told=told)
+
+
+OPERATIONS = (
+    Operation("GET", _ALL, list_organizations, answers.Organizations, query=PageQuery),
+    Operation("POST", _ALL, create_organization, answers.Organization, body=NewOrganization, status=201),
+    Operation("GET", _ONE, show_organization, answers.Organization),
+    Operation("PATCH", _ONE, update_organization, answers.Organization, body=OrganizationChanges, conditional=True),
+    Operation("DELETE", _ONE, delete_organization, None, status=204),
+)

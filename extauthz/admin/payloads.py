@@ -1,0 +1,203 @@
+"""What is sent to the API: bodies and query parameters, as strict models."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from extauthz.admin.fields import (
+    Burst,
+    Cursor,
+    Grace,
+    KeyName,
+    Metadata,
+    Moment,
+    OrganizationName,
+    PermissionMap,
+    PlanName,
+    Quota,
+    RateText,
+    Reference,
+    Status,
+    TruthInQuery,
+    WholeInQuery,
+)
+from extauthz.core.limits import Limits
+from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
+from extauthz.core.records import LIMITS, KeyTerms
+
+# Rate and burst are a pair: both or none.
+_PAIR: dict[str, Any] = {
+    "anyOf": [
+        {"required": ["rate", "burst"], "properties": {"rate": {"type": "string"}, "burst": {"type": "integer"}}},
+        {"properties": {"rate": {"type": "null"}, "burst": {"type": "null"}}},
+    ]
+}
+
+
+def _something(schema: dict[str, Any]) -> None:
+    """Changes name at least one thing, and what they do not name stays as it is: there are no defaults."""
+    schema["minProperties"] = 1
+    for described in schema["properties"].values():
+        described.pop("default", None)
+
+
+GRACE = timedelta(hours=1)  # where none is named, as on the command line
+
+
+class Strict(BaseModel):
+    """No other field, and no other type."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, frozen=True)
+
+
+class Nothing(Strict):
+    """Says nothing."""
+
+
+class _Limits(Strict):
+    rate: RateText | None = None
+    burst: Burst | None = None
+    daily_quota: Quota | None = None
+    monthly_quota: Quota | None = None
+
+    def limits(self) -> Mapping[str, object]:
+        """The four limits by their names."""
+        return {name: getattr(self, name) for name in LIMITS}
+
+
+class _NewLimits(_Limits):
+    @model_validator(mode="after")
+    def _pair(self) -> "_NewLimits":
+        if (self.rate is None) != (self.burst is None):
+            raise ValueError("rate and burst go together: both or none")
+        return self
+
+
+class _Changes(Strict):
+    @model_validator(mode="after")
+    def _not_empty(self) -> "_Changes":
+        if not self.model_fields_set:
+            raise ValueError("the body names nothing to change")
+        return self
+
+    def changes(self) -> dict[str, object]:
+        """What was sent, and nothing else."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class NewPlan(_NewLimits):
+    """Limits under a name. A limit that is absent or null does not exist."""
+
+    model_config = ConfigDict(json_schema_extra=_PAIR)
+
+    name: PlanName
+
+
+class PlanChanges(_Changes, _Limits):
+    """Limits to change; null removes one. In force for every organization of the plan."""
+
+    model_config = ConfigDict(json_schema_extra=_something)
+
+
+class NewOrganization(Strict):
+    """A new tenant; without a plan it gets the one called `default`."""
+
+    name: OrganizationName
+    plan: PlanName = "default"
+
+
+class OrganizationChanges(_Changes, _Limits):
+    """What to change. Limits are the organization's own in place of its plan's; null is the plan's again."""
+
+    model_config = ConfigDict(json_schema_extra=_something)
+
+    name: OrganizationName = Field(default_factory=str)
+    plan: PlanName = Field(default_factory=str)
+    status: Status = Field(default_factory=lambda: "active")
+
+
+def _everything() -> dict[str, list[Literal["read", "write"]]]:
+    return {ANY_RESOURCE: ["read", "write"]}
+
+
+class NewApiKey(_NewLimits):
+    """A key to make. Its own limits are stored; this version does not enforce them, only its organization's."""
+
+    model_config = ConfigDict(json_schema_extra=_PAIR)
+
+    organization_id: Reference = Field(description="The id or the name of the organization.")
+    name: KeyName = ""
+    permissions: PermissionMap = Field(default_factory=_everything)
+    expires_at: Moment | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+    def terms(self) -> KeyTerms:
+        """What its owner says of the key."""
+        return KeyTerms(
+            name=self.name,
+            permissions=parse_permissions(dict(self.permissions)),
+            expires_at=self.expires_at,
+            metadata=self.metadata,
+            limits=Limits.from_record(self.limits()),
+        )
+
+
+class ImportedApiKey(NewApiKey):
+    """A key that another system issued."""
+
+    key: str = Field(min_length=16, repr=False, description="The key as its clients send it. Only its digest is kept.")
+
+
+class ApiKeyChanges(_Changes, _Limits):
+    """What to change; null removes an expiry or a limit. Limits of a key are stored, not enforced by this version."""
+
+    model_config = ConfigDict(json_schema_extra=_something)
+
+    name: KeyName = Field(default_factory=str)
+    permissions: PermissionMap = Field(default_factory=dict)
+    expires_at: Moment | None = None
+    metadata: Metadata = Field(default_factory=dict)
+
+    def changes(self) -> dict[str, object]:
+        """What was sent, as the service takes it."""
+        changes = super().changes()
+        if "permissions" in changes:
+            changes["permissions"] = parse_permissions(dict(self.permissions))
+        return changes
+
+
+class Rotation(Strict):
+    """How the old key ends, and when the new one does."""
+
+    grace: Grace = Field(default_factory=lambda: GRACE)
+    expires_at: Moment | None = Field(
+        default=None,
+        description="When the new key ends; by default it lives as long from now as the old one was given.",
+    )
+
+
+class Revocation(Strict):
+    """Whether even the last usable key of an organization is ended."""
+
+    last: bool = False
+
+
+class RevocationQuery(Strict):
+    """The same as a query parameter."""
+
+    last: TruthInQuery = Field(False, description="Revoke even the last usable key of the organization.")
+
+
+class PageQuery(Strict):
+    """Which part of a list, newest first."""
+
+    limit: WholeInQuery = Field(50, ge=1, le=200, description="How many at most.")
+    cursor: Cursor | None = Field(None, description="`next` of the page before.")
+
+
+class OrganizationPageQuery(PageQuery):
+    """Which part of a list, perhaps of one organization alone."""
+
+    organization_id: Reference | None = Field(None, description="The id or the name of an organization.")

@@ -1,0 +1,49 @@
+"""`/v1/plans`."""
+
+from extauthz.admin import answers
+from extauthz.admin.operation import Answer, Call, Operation, page
+from extauthz.admin.payloads import NewPlan, Nothing, PageQuery, PlanChanges
+from extauthz.core.records import Plan
+
+_ALL, _ONE = "/v1/plans", "/v1/plans/{plan}"
+
+
+async def list_plans(call: Call[Nothing, PageQuery]) -> Answer:
+    """Plans, newest first."""
+    listing = await call.rooms.tenants.page_of_plans(limit=call.query.limit, cursor=call.query.cursor)
+    return page(listing, Plan.to_json)
+
+
+async def create_plan(call: Call[NewPlan, Nothing]) -> Answer:
+    """Make a plan."""
+    plan = await call.rooms.tenants.create_plan(call.body.name, call.body.limits())
+    return _plan(plan, location=f"{_ALL}/{plan.id}")
+
+
+async def show_plan(call: Call[Nothing, Nothing]) -> Answer:
+    """One plan, by id or name."""
+    return _plan(await call.rooms.tenants.show_plan(call.ref))
+
+
+async def update_plan(call: Call[PlanChanges, Nothing]) -> Answer:
+    """Change a plan's limits, for every organization that has it."""
+    plan, told = await call.rooms.tenants.update_plan(call.ref, call.body.changes(), version=call.version)
+    return _plan(plan, told=told)
+
+
+async def delete_plan(call: Call[Nothing, Nothing]) -> Answer:
+    """Remove a plan that no organization has. The plan `default` stays."""
+    return Answer(told=await call.rooms.tenants.delete_plan(call.ref))
+
+
+def _plan(plan: Plan, *, location: str | None = None, told: bool = True) -> Answer:
+    return Answer(plan.to_json(), version=plan.row_version, location=location, told=told)
+
+
+OPERATIONS = (
+    Operation("GET", _ALL, list_plans, answers.Plans, query=PageQuery),
+    Operation("POST", _ALL, create_plan, answers.Plan, body=NewPlan, status=201),
+    Operation("GET", _ONE, show_plan, answers.Plan),
+    Operation("PATCH", _ONE, update_plan, answers.Plan, body=PlanChanges, conditional=True),
+    Operation("DELETE", _ONE, delete_plan, None, status=204),
+)

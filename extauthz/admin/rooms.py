@@ -1,0 +1,39 @@
+"""What the API stands on: the services of management, told who asks."""
+
+from typing import Protocol
+
+from extauthz.service.audit import AuditService
+from extauthz.service.keys import KeyService
+from extauthz.service.tenants import TenantService
+
+
+class Rooms(Protocol):
+    """What one caller may use; changes are written down under the caller's name."""
+
+    @property
+    def keys(self) -> KeyService:
+        """The life of keys."""
+        ...
+
+    @property
+    def tenants(self) -> TenantService:
+        """Plans and organizations."""
+        ...
+
+    @property
+    def audit(self) -> AuditService:
+        """Who changed what."""
+        ...
+
+
+class AllRooms(Protocol):
+    """Where the rooms of each caller come from."""
+
+    @property
+    def places(self) -> int:
+        """How many may ask at once without waiting for each other."""
+        ...
+
+    def as_actor(self, actor: str) -> Rooms:
+        """The rooms for `actor`, as `token:ops`. Cheap: one call for every request."""
+        ...

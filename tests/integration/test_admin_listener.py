@@ -1,0 +1,44 @@
+"""What the private listener answers where the library under it would answer in its own words."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from extauthz.admin.api import AdminApi
+from tests.servers.admin_api import TOKENS, bearer, serving
+from tests.servers.raw_http import ask
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    async with serving(AdminApi(None, TOKENS)) as port:
+        yield port
+
+
+def get(more: bytes) -> bytes:
+    return b"GET /v1/openapi.json HTTP/1.1\r\nHost: here\r\n" + bearer() + more + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (get(b"Expect: something-unheard-of\r\n"), 417),
+        (b"OPTIONS * HTTP/1.1\r\nHost: here\r\n" + bearer() + b"\r\n", 404),
+        (b"CONNECT something-unheard-of:443 HTTP/1.1\r\nHost: here\r\n" + bearer() + b"\r\n", 404),
+        (b"GET /something-unheard-of HTTP/1.1\r\nHost: here\r\n\r\n", 404),
+        (b"POST /livez HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n", 405),
+        (b"SOMETHING-UNHEARD-OF\r\n\r\n", 400),
+        (get(b"something unheard of: x\r\n"), 400),
+    ],
+)
+async def test_what_the_library_answers_is_ours_too(port: int, data: bytes, status: int) -> None:
+    """Whatever is refused before anybody of us is asked: our headers, no word of the library's, nothing repeated."""
+    answer = await ask(port, data)
+    assert answer.status == status
+    assert (answer["server"], answer["cache-control"], answer["x-content-type-options"]) == (
+        "extauthz",
+        "no-store",
+        "nosniff",
+    )
+    assert b"unheard" not in answer.body
+    assert answer["allow"] == ("GET,HEAD" if status == 405 else "")

@@ -1,0 +1,209 @@
+"""What stands in a body: taken exactly as it is meant, or refused with the field's name."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from extauthz.admin.payloads import (
+    ApiKeyChanges,
+    ImportedApiKey,
+    NewApiKey,
+    NewOrganization,
+    NewPlan,
+    Nothing,
+    OrganizationChanges,
+    PlanChanges,
+    Revocation,
+    Rotation,
+)
+from extauthz.admin.problems import Problem
+from extauthz.admin.reading import parse_body
+
+MODELS: list[type[BaseModel]] = [
+    ApiKeyChanges,
+    ImportedApiKey,
+    NewApiKey,
+    NewOrganization,
+    NewPlan,
+    Nothing,
+    OrganizationChanges,
+    PlanChanges,
+    Revocation,
+    Rotation,
+]
+
+
+def refused(body: bytes | dict[str, object], model: type[BaseModel]) -> Problem:
+    """The refusal of a body."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(Problem) as caught:
+        parse_body(data, model, optional=False)
+    assert json.loads(caught.value.body())["status"] in (400, 422)
+    return caught.value
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "missing"),
+        (b"{", "no JSON"),
+        (b"{}{}", "no JSON"),
+        (b"null", "not a JSON object"),
+        (b"[]", "not a JSON object"),
+        (b'"text"', "not a JSON object"),
+        (b"0", "not a JSON object"),
+        (b"\xff", "UTF-8"),
+        (b"\xef\xbb\xbf{}", "no JSON"),
+        (b'{"a": NaN}', "NaN"),
+        (b'{"a": -Infinity}', "Infinity"),
+        (b'{"a": 1, "b": 2, "a": 1}', "a: stands more than once"),
+        (b'{"a": {"b": 1, "b": 2}}', "b: stands more than once"),
+        (b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", "nested too deeply"),
+        (b'{"a": ' + b"1" * 5_000 + b"}", "too long"),
+    ],
+)
+def test_what_is_no_json_object_is_malformed(body: bytes, words: str, model: type[BaseModel]) -> None:
+    """400 for anything that is no JSON object, with a reason."""
+    problem = refused(body, model)
+    assert (problem.status, problem.code) == (400, "malformed_json")
+    assert words in problem.detail
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_field_that_nobody_knows_is_refused(model: type[BaseModel]) -> None:
+    """422 that names it: a misspelt limit must not pass for none."""
+    problem = refused({"daily_quotas": 5}, model)
+    assert problem.status == 422
+    assert "daily_quotas" in [mistake.field for mistake in problem.errors]
+
+
+BASE: dict[type[BaseModel], dict[str, object]] = {
+    NewPlan: {"name": "gold"},
+    NewOrganization: {"name": "acme"},
+    NewApiKey: {"organization_id": "acme"},
+    ImportedApiKey: {"organization_id": "acme", "key": "a" * 32},
+    PlanChanges: {},
+    OrganizationChanges: {},
+    ApiKeyChanges: {},
+    Rotation: {},
+    Revocation: {},
+}
+
+
+_WRONG: list[tuple[type[BaseModel], str, object]] = [
+    *[(NewPlan, "name", value) for value in ("", " gold", "gold ", "go\nld", "gold\n", "x" * 65, "göld", 5, None)],
+    *[(NewPlan, "rate", value) for value in (5, 0.5, True, "", "0", "0/s", "5/week", "-1", "1e3", "٣", "1" * 20)],
+    *[(NewPlan, "burst", value) for value in (True, "5", 5.0, 0, -1, 10**9 + 1, 10**400, [5], {"a": 5})],
+    *[(NewPlan, "daily_quota", value) for value in (False, "5", 5.5, -1, 10**12 + 1)],
+    *[(NewOrganization, "name", value) for value in ("", " ", "a\x00b", "a\r\n", " acme", "\ud800", "x" * 10_240)],
+    (NewOrganization, "name", "0b8a4f3e-0000-4000-8000-00000000000A"),
+    *[(NewOrganization, "plan", value) for value in (None, 1, "", "\n")],
+    *[(OrganizationChanges, "status", value) for value in (None, "Active", "gone", 1, ["active"])],
+    *[(OrganizationChanges, "name", value) for value in (None, "")],
+    *[(NewApiKey, "organization_id", value) for value in (None, 1, "", "\x00", "x" * 256)],
+    *[(NewApiKey, "name", value) for value in (None, 1, "\x00", "\r\n", "\x85", "\u2028", "\udfff", "x" * 256)],
+    *[(NewApiKey, "permissions", value) for value in (None, ["x"], "read", [["customer", "read"]])],
+    *[(NewApiKey, "metadata", value) for value in (None, ["x"], {str(number): "" for number in range(51)})],
+    *[(NewApiKey, "expires_at", value) for value in (0, "", True, "2030-01-31", "2030-01-31T12:00:00", "tomorrow")],
+    *[(NewApiKey, "expires_at", f"2030-{text}") for text in ("02-30T00:00:00Z", "01-01T24:00:01Z", "W01-1T00:00Z")],
+    *[(NewApiKey, "expires_at", text) for text in ("1893456000", "0000-01-01T00:00:00Z", "2030-01-01T00:00:00+99:00")],
+    *[(ImportedApiKey, "key", value) for value in (None, 1, "", "short")],
+    *[(ApiKeyChanges, name, None) for name in ("name", "permissions", "metadata")],
+    *[(Rotation, "grace", value) for value in (None, True, 1.5, -1, "1", "-1s", "1w", "366d", 31_536_001, "1H", "٣s")],
+    *[(Revocation, "last", value) for value in (None, 1, "true")],
+]
+
+
+@pytest.mark.parametrize(("model", "field", "value"), _WRONG)
+def test_a_field_that_cannot_be_is_named(model: type[BaseModel], field: str, value: object) -> None:
+    """Wrong types are not turned into right ones, wrong values not into near ones; the refusal names the field."""
+    problem = refused(
+        {**BASE[model], "burst": 5, field: value} if field == "rate" else {**BASE[model], field: value}, model
+    )
+    assert problem.status == 422
+    assert problem.errors[0].field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("permissions", {"customer": "read"}, "permissions.customer"),
+        ("permissions", {"customer": ["delete"]}, "permissions.customer.0"),
+        ("permissions", {"customer": [None]}, "permissions.customer.0"),
+        ("permissions", {"customer": {"read": True}}, "permissions.customer"),
+        ("permissions", {"a b": ["read"]}, "permissions.a b"),
+        ("permissions", {"**": []}, "permissions.**"),
+        ("metadata", {"a": 1}, "metadata.a"),
+        ("metadata", {"a": None}, "metadata.a"),
+        ("metadata", {"a": "\x00"}, "metadata.a"),
+        ("metadata", {"a": "x" * 501}, "metadata.a"),
+        ("metadata", {"": "x"}, "metadata."),
+        ("metadata", {"\ud800": "x"}, "metadata."),
+    ],
+)
+def test_a_part_of_a_field_is_named(field: str, value: object, named: str) -> None:
+    """What is wrong inside a map is named by its way there."""
+    problem = refused({"organization_id": "acme", field: value}, NewApiKey)
+    assert problem.errors[0].field.startswith(named)
+    assert "[key]" not in problem.errors[0].field
+    assert "Value error" not in problem.errors[0].message
+
+
+def test_no_key_is_repeated_where_a_name_belongs() -> None:
+    """A key that was sent as the name of a field is not in the refusal."""
+    key = "imported-plain-0123456789"
+    for problem in (
+        refused({key: 1}, NewPlan),
+        refused({"organization_id": "acme", "permissions": {key: "read"}}, NewApiKey),
+        refused(f'{{"{key}": 1, "{key}": 2}}'.encode(), NewPlan),
+    ):
+        assert "impo…" in str(problem.errors)
+        assert key not in problem.body().decode()
+
+
+def test_half_a_pair_of_limits_is_refused() -> None:
+    """Rate and burst go together where a thing is made; where it is changed, the other may be there already."""
+    for half in ({"rate": "1/s"}, {"burst": 5}, {"rate": None, "burst": 5}):
+        assert "rate and burst" in refused({"name": "gold", **half}, NewPlan).detail
+    assert parse_body(b'{"rate": "5/s"}', PlanChanges, optional=False).changes() == {"rate": "5/s"}
+
+
+@pytest.mark.parametrize("model", [PlanChanges, OrganizationChanges, ApiKeyChanges])
+def test_no_change_is_a_mistake(model: type[BaseModel]) -> None:
+    """A body that names nothing to change is refused."""
+    assert refused(b"{}", model).status == 422
+
+
+def test_changes_are_what_was_sent() -> None:
+    """What is absent stays, what is null is cleared."""
+    body = b'{"expires_at": null, "rate": null, "permissions": {"customer": ["read"]}}'
+    assert parse_body(body, ApiKeyChanges, optional=False).changes() == {
+        "expires_at": None,
+        "rate": None,
+        "permissions": {"customer": frozenset({"read"})},
+    }
+
+
+def test_times_and_durations_are_read_exactly() -> None:
+    """A time keeps its zone; a duration is seconds or a count and a unit."""
+    for text in ("2030-01-31T12:00:00Z", "2030-01-31t14:00:00.000+02:00"):
+        body = json.dumps({"grace": "1h", "expires_at": text}).encode()
+        rotation = parse_body(body, Rotation, optional=False)
+        assert rotation.expires_at == datetime(2030, 1, 31, 12, tzinfo=UTC)
+        assert rotation.grace == timedelta(hours=1)
+    assert parse_body(b'{"grace": 90}', Rotation, optional=False).grace == timedelta(seconds=90)
+    assert parse_body(b'{"grace": 0}', Rotation, optional=False).grace == timedelta(0)
+    assert parse_body(b"", Rotation, optional=True).grace == timedelta(hours=1)
+
+
+@given(st.sampled_from(["name", "organization_id", "metadata", "expires_at", "key"]), st.text(min_size=20))
+def test_no_refusal_repeats_a_value(field: str, text: str) -> None:
+    """What was sent for a field, a key above all, is not in the refusal."""
+    problem = refused({"organization_id": 1, field: [text]}, ImportedApiKey)
+    assert text not in problem.body().decode()
+    assert text not in repr(problem)
