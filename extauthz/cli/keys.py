@@ -1,17 +1,15 @@
-"""`extauthz keys`: the life of a key."""
+"""`extauthz keys`: a key is made, looked at and changed. How it ends or moves on is in `life.py`."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from extauthz.cli import options, output, parse
+from extauthz.cli import imports, key_texts, life, options, output, parse
 from extauthz.cli.session import manage, read_settings, warn_if_late
-from extauthz.core.permissions import Permissions, storable
-from extauthz.core.records import KeyDetails
-
-if TYPE_CHECKING:
-    from extauthz.config import Settings
+from extauthz.core.errors import InvalidInput
+from extauthz.core.records import LIMITS, KeyTerms
 
 app = typer.Typer(help="API keys of an organization.")
 
@@ -19,129 +17,102 @@ app = typer.Typer(help="API keys of an organization.")
 @app.command()
 def create(
     organization: options.Organization,
-    name: Annotated[str, typer.Option("--name", metavar="N", help="What it is for, for people.")] = "",
-    permission: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--permission",
-            metavar="RESOURCE:MODE",
-            help="What it may do, as customer:read; may be repeated. Default: *:read and *:write, everything.",
-        ),
-    ] = None,
-    expires_in: Annotated[
-        str | None, typer.Option("--expires-in", metavar="DURATION", help="How long it lives: 90s, 15m, 1h, 30d.")
-    ] = None,
-    expires_at: Annotated[
-        str | None, typer.Option("--expires-at", metavar="TIME", help="When it ends: 2030-01-31T12:00:00Z.")
-    ] = None,
+    name: options.Name = None,
+    permission: options.Permission = None,
+    expires_in: options.ExpiresIn = None,
+    expires_at: options.ExpiresAt = None,
+    metadata: options.Metadata = None,
+    rate: options.Rate = None,
+    burst: options.Burst = None,
+    daily_quota: options.DailyQuota = None,
+    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Create a key and show it, this once: only its digest is stored."""
-    permissions = parse.permissions(permission or ())
-    expiry = parse.expiry(expires_in, expires_at, datetime.now(UTC))
-    settings = read_settings(config)
-    details, key = manage(
-        settings,
-        lambda office: office.keys.create(organization, name=name, permissions=permissions, expires_at=expiry),
+    """Create a key and show it, this once: only its digest is stored. Without --permission it may do everything."""
+    terms = KeyTerms(
+        name=name or "",
+        permissions=parse.permissions(permission or ()),
+        expires_at=parse.expiry(expires_in, expires_at, datetime.now(UTC)),
+        metadata=parse.metadata(metadata or ()),
+        limits=parse.own_limits(
+            {"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota}
+        ),
     )
+    settings = read_settings(config)
+    details, key = manage(settings, lambda office: office.keys.create(organization, terms))
     if as_json:
-        output.print_json({**details.to_json(), "key": key})
+        output.print_json({**key_texts.to_json(details), "key": key})
     else:
-        _print_new(details, key, settings)
+        key_texts.print_secret(details, key, settings)
+    _warn_of_limits(terms.limits.to_record())
 
 
 @app.command("list")
 def list_all(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
     """List the keys of an organization, newest first."""
     keys = manage(read_settings(config), lambda office: office.keys.list_of(organization))
-    now = datetime.now(UTC)
     if as_json:
-        output.print_json([key.to_json() for key in keys])
+        output.print_json([key_texts.to_json(key) for key in keys])
     elif not keys:
         output.hint("The organization has no key yet: extauthz keys create ORG")
     else:
-        rows = [
-            (
-                key.id,
-                key.name or "-",
-                key.handle,
-                _permissions_text(key.permissions),
-                key.status(now),
-                output.time_text(key.expires_at),
-            )
-            for key in keys
-        ]
-        output.print_table(("id", "name", "key", "permissions", "status", "expires"), rows)
+        key_texts.print_list(keys)
 
 
 @app.command()
 def show(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show a key: everything but the key itself, which is nowhere stored."""
-    _print(manage(read_settings(config), lambda office: office.keys.show(key_id)), as_json)
+    key_texts.print_key(manage(read_settings(config), lambda office: office.keys.show(key_id)), as_json=as_json)
 
 
 @app.command()
-def revoke(
+def update(
     key_id: options.KeyId,
-    last: Annotated[
-        bool, typer.Option("--last", metavar="", help="Even the last usable key of its organization.")
-    ] = False,
+    name: options.Name = None,
+    permission: options.Permission = None,
+    expires_in: options.ExpiresIn = None,
+    expires_at: Annotated[
+        str | None,
+        typer.Option("--expires-at", metavar="TIME", help="When it ends: 2030-01-31T12:00:00Z; none for never."),
+    ] = None,
+    metadata: options.Metadata = None,
+    rate: options.Rate = None,
+    burst: options.Burst = None,
+    daily_quota: options.DailyQuota = None,
+    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """End a key for good."""
+    """Change a key. Permissions and metadata replace all that were there; `none` clears metadata, expiry or a limit."""
+    changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    changes |= parse.new_expiry(expires_in, expires_at, datetime.now(UTC))
+    if name is not None:
+        changes["name"] = name
+    if permission:
+        changes["permissions"] = parse.permissions(permission)
+    if metadata:
+        changes["metadata"] = parse.metadata(metadata)
+    if not changes:
+        raise InvalidInput(
+            "nothing to change: give --name, --permission, --expires-in, --expires-at, --metadata, --rate, --burst,"
+            " --daily-quota or --monthly-quota"
+        )
     settings = read_settings(config)
-    key, told = manage(settings, lambda office: office.keys.revoke(key_id, last=last))
-    _print(key, as_json)
+    key, told = manage(settings, lambda office: office.keys.update(key_id, changes))
+    key_texts.print_key(key, as_json=as_json)
+    _warn_of_limits(changes)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 
-def _print(key: KeyDetails, as_json: bool) -> None:
-    if as_json:
-        output.print_json(key.to_json())
-    else:
-        output.print_details(_texts(key))
+def _warn_of_limits(record: Mapping[str, object]) -> None:
+    if any(record.get(name) is not None for name in LIMITS):
+        output.complain(
+            "warning: limits of a key are kept but not enforced in this version; those of its organization are"
+        )
 
 
-def _print_new(details: KeyDetails, key: str, settings: "Settings") -> None:
-    output.print_details({**_texts(details), "key": key})
-    output.print_line("")
-    output.print_line("Store the key now: it will not be shown again; only its digest is kept.")
-    if output.on_terminal() and (address := _address(settings, details.permissions)):
-        output.print_line("Next, with `extauthz serve` running, ask as Envoy would:")
-        output.print_line(f"  curl -i -H 'Authorization: Bearer {key}' {address}")
-
-
-def _texts(key: KeyDetails) -> dict[str, str]:
-    """A key for people; what never happened to it is left out."""
-    events = {"revoked": key.revoked_at, "disabled": key.disabled_at, "last used": key.last_used_at}
-    return {
-        "id": key.id,
-        "organization": key.organization_id,
-        "name": key.name or "-",
-        "key": key.handle,
-        "permissions": _permissions_text(key.permissions),
-        "status": key.status(datetime.now(UTC)),
-        "created": output.time_text(key.created_at),
-        "expires": output.time_text(key.expires_at),
-        **{label: output.time_text(moment) for label, moment in events.items() if moment is not None},
-    }
-
-
-def _permissions_text(permissions: Permissions) -> str:
-    """As they are typed after `--permission`."""
-    granted = [f"{resource}:{mode}" for resource, modes in storable(permissions).items() for mode in modes]
-    return " ".join(granted) or "none"
-
-
-def _address(settings: "Settings", permissions: Permissions) -> str | None:
-    """Where the listener for Envoy takes a GET of the first route that a key needs; None where there is no such one."""
-    listen = settings.envoy_listen
-    route = next((each for each in settings.routes.routes if not (each.public or each.host or each.methods)), None)
-    if listen is None or listen.path is not None or route is None:
-        return None
-    resource = next(iter(permissions)).replace("*", "anything")
-    path = route.path.removesuffix("/**").replace("{resource}", resource).replace("*", "anything") or "/"
-    host = listen.host.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104 - compared, not bound to
-    return f"http://{host}:{listen.port}{settings.envoy_path_prefix}{path}"
+for command in (life.disable, life.enable, life.rotate, life.revoke, life.repepper):
+    app.command()(command)
+# What follows an argument too many would be repeated: `imports` says itself what it does not take.
+app.command("import", context_settings={"allow_extra_args": True})(imports.import_keys)

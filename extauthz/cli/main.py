@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from extauthz.cli import config, demo, keys, orgs, output, plans, schema, serve
+from extauthz.cli import audit, config, demo, keys, orgs, output, plans, schema, serve
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
+from extauthz.core.shown import masked
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses
 
@@ -23,6 +24,7 @@ app.command("migrate")(schema.migrate)
 app.add_typer(plans.app, name="plans")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
+app.command("audit")(audit.audit)
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,7 +85,7 @@ def _run(arguments: list[str]) -> int:
 
 def _usage(error: typer.TyperException) -> str:
     """What the command-line library refuses, in one line, and where to read on."""
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = masked(" ".join(error.format_message().split()).rstrip("."))
     message = message.replace(" Value error,", "").replace(". Did you mean", "; did you mean")
     context = getattr(error, "ctx", None)
     if message == "Missing command" and context:

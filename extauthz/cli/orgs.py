@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from extauthz.cli import options, output, parse
-from extauthz.cli.plans import limit_texts
+from extauthz.cli.plans import as_options, limit_texts
 from extauthz.cli.session import manage, read_settings, warn_if_late
 from extauthz.core.errors import InvalidInput
 from extauthz.core.records import Organization, Plan
@@ -21,7 +21,7 @@ _PLAN = typer.Option("--plan", metavar="P", help="The name of its plan.")
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.", callback=parse.name)],
     plan: Annotated[str, _PLAN] = DEFAULT_PLAN,
     config: options.Config = None,
     as_json: options.Json = False,
@@ -44,7 +44,9 @@ def list_all(config: options.Config = None, as_json: options.Json = False) -> No
     elif not organizations:
         output.hint("There is no organization yet: extauthz orgs create NAME")
     else:
-        rows = [(each.name, each.id, each.plan, each.status, _own(each)) for each in organizations]
+        rows = [
+            (each.name, each.id, each.plan, each.status, as_options(each.overrides) or "-") for each in organizations
+        ]
         output.print_table(("name", "id", "plan", "status", "own limits"), rows)
 
 
@@ -62,6 +64,9 @@ def show(organization: options.Organization, config: options.Config = None, as_j
 @app.command()
 def update(
     organization: options.Organization,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Another name.", callback=parse.name)
+    ] = None,
     plan: Annotated[str | None, _PLAN] = None,
     rate: options.Rate = None,
     burst: options.Burst = None,
@@ -73,12 +78,13 @@ def update(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Change plan, status or own limits of an organization; `none` goes back to the limit of the plan."""
+    """Change name, plan, status or own limits of an organization; `none` goes back to the limit of the plan."""
     changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
-    changes |= {name: value for name, value in (("plan", plan), ("status", status)) if value is not None}
+    texts = {"name": name, "plan": plan, "status": status}
+    changes |= {field: text for field, text in texts.items() if text is not None}
     if not changes:
         raise InvalidInput(
-            "nothing to change: give --plan, --rate, --burst, --daily-quota, --monthly-quota or --status"
+            "nothing to change: give --name, --plan, --status, --rate, --burst, --daily-quota or --monthly-quota"
         )
     settings = read_settings(config)
 
@@ -93,7 +99,7 @@ def update(
 
 @app.command()
 def delete(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
-    """Delete an organization that has no usable key any more, with its revoked and expired keys."""
+    """Delete an organization that has no usable key any more, with its revoked, expired and disabled keys."""
     settings = read_settings(config)
     deleted, told = manage(settings, lambda office: office.tenants.delete_organization(organization))
     if as_json:
@@ -101,12 +107,6 @@ def delete(organization: options.Organization, config: options.Config = None, as
     else:
         output.print_line(f"Deleted the organization {deleted.name} ({deleted.id}).")
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
-
-
-def _own(organization: Organization) -> str:
-    """Its own limits in one cell, as they would be typed."""
-    given = {name: value for name, value in organization.overrides.items() if value is not None}
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items()) or "-"
 
 
 def _print(organization: Organization, plan: Plan, as_json: bool) -> None:

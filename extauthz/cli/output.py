@@ -6,8 +6,8 @@ Nothing is ever cut off: an id or a key that lost its end is worse than a long l
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ PATIENCE = 1.0  # seconds before a person is told what is waited for
 
 
 def prepare() -> None:
-    """Makes printing safe whatever our standard streams are: closed, or of an encoding that lacks a character."""
-    for name in ("stdout", "stderr"):
+    """Makes our standard streams safe whatever they are: closed, or of an encoding that lacks a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as we run
-        else:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as we run
+        elif mode == "w":
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -157,3 +157,22 @@ async def progress(doing: str) -> AsyncIterator[None]:
             timer.cancel()
         for status in shown:
             status.stop()
+
+
+@contextmanager
+def bar(total: int | None) -> Iterator[Callable[[int], None]]:
+    """Shows on the terminal how far something is, and nothing where nobody looks.
+
+    What is yielded takes how many bytes of `total` are done; where that is None, how many lines.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich import progress as parts
+    from rich.console import Console
+
+    known = (parts.BarColumn(), parts.DownloadColumn(), parts.TimeRemainingColumn())
+    unknown = (parts.SpinnerColumn(), parts.TextColumn("{task.completed} lines"), parts.TimeElapsedColumn())
+    with parts.Progress(*(unknown if total is None else known), console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda done: shown.update(task, completed=done)

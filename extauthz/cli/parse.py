@@ -5,14 +5,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from extauthz.core.errors import InvalidInput
-from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
+from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
+from extauthz.core.shown import shown
+from extauthz.core.typed import parse_moment, printable
+from extauthz.service.rotation import GRACE_MAX
+from extauthz.service.terms import LAST_YEAR
 
-NONE = "none"  # what clears a limit
-LAST_YEAR = 9998  # the year after it is the last that Python knows, and only in some time zones
+NONE = "none"  # what clears something: a limit, an expiry, all metadata
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DURATION = re.compile(r"([0-9]{1,18})([smhd])")
+_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+_TOO_FAR = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _RANGES = {"burst": (1, BURST_MAX), "daily_quota": (0, QUOTA_MAX), "monthly_quota": (0, QUOTA_MAX)}
 
@@ -26,13 +31,21 @@ def limits(options: Mapping[str, str | None]) -> dict[str, object]:
     return {name: None if text == NONE else _limit(name, text) for name, text in given.items()}
 
 
+def own_limits(options: Mapping[str, str | None]) -> Limits:
+    """The limits of something new; what was not given is no limit. `options` as above."""
+    try:
+        return Limits.from_record(Limits().to_record() | limits(options))
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+
+
 def _limit(name: str, text: str) -> str | int:
     if name == "rate":
         return _rate(text)
     low, high = _RANGES[name]
     if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
         option = f"--{name.replace('_', '-')}"
-        raise InvalidInput(f"{option} {_shown(text)} is no whole number from {low} to {high}, nor {NONE}")
+        raise InvalidInput(f"{option} {shown(text)!r} is no whole number from {low} to {high}, nor {NONE}")
     return int(text)
 
 
@@ -52,34 +65,65 @@ def expiry(expires_in: str | None, expires_at: str | None, now: datetime) -> dat
     return None if expires_at is None else _moment(expires_at)
 
 
+def new_expiry(expires_in: str | None, expires_at: str | None, now: datetime) -> dict[str, object]:
+    """The change of when a key ends: empty where neither option was given, null for `--expires-at none`."""
+    if expires_in is None and expires_at is None:
+        return {}
+    if expires_in is None and expires_at == NONE:
+        return {"expires_at": None}
+    return {"expires_at": expiry(expires_in, expires_at, now)}
+
+
+def grace(text: str) -> timedelta:
+    """How long the old key of a rotation still works; `0s` is not at all."""
+    length = _duration("--grace", text)
+    if length > GRACE_MAX:
+        raise InvalidInput(f"--grace {text} is too long; at most {GRACE_MAX.days}d")
+    return length
+
+
 def _after(text: str, now: datetime) -> datetime:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise InvalidInput(f"--expires-in {_shown(text)} is no duration like 90s, 15m, 1h or 30d")
-    if int(match[1]) == 0:
+    length = _duration("--expires-in", text)
+    if not length:
         raise InvalidInput(f"--expires-in {text} is over at once; a duration is above 0")
     try:
-        end = now + timedelta(**{_UNITS[match[2]]: int(match[1])})
+        end = now + length
     except OverflowError:
         end = datetime.max.replace(tzinfo=UTC)
     return _within_reach(end, "--expires-in", text)
 
 
+def _duration(option: str, text: str) -> timedelta:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidInput(f"{option} {shown(text)!r} is no duration like 90s, 15m, 1h or 30d")
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        return timedelta.max
+
+
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        example = "2030-01-31T12:00:00Z"
-        raise InvalidInput(f"--expires-at {_shown(text)} is no time in ISO 8601, as {example}") from None
-    if moment.tzinfo is None:
-        raise InvalidInput(f"--expires-at {text} has no time zone; in UTC: {moment.isoformat()}Z")
+        moment = parse_moment(text)
+    except ValueError as error:
+        if _LOCAL.fullmatch(text):
+            raise InvalidInput(f"--expires-at {text} has no time zone; in UTC: {text}Z") from None
+        raise InvalidInput(f"--expires-at {shown(text)!r} {error}") from None
     return _within_reach(moment, "--expires-at", text)
 
 
 def _within_reach(moment: datetime, option: str, text: str) -> datetime:
-    if moment.year > LAST_YEAR:
+    if moment >= _TOO_FAR:
         raise InvalidInput(f"{option} {text} is too far away; the last year is {LAST_YEAR}")
     return moment
+
+
+def name(text: str | None) -> str | None:
+    """A name as it was typed. Raises InvalidInput for one that would break a line."""
+    if text is not None and not printable(text):
+        raise InvalidInput("a name holds no control character and no line break")
+    return text
 
 
 def permissions(texts: Sequence[str]) -> Permissions:
@@ -89,14 +133,25 @@ def permissions(texts: Sequence[str]) -> Permissions:
         resource, _, mode = text.rpartition(":")
         if resource != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(resource):
             raise InvalidInput(
-                f"--permission {_shown(text)} is not RESOURCE:MODE, as customer:read; a resource is 1 to 64 of"
+                f"--permission {shown(text)!r} is not RESOURCE:MODE, as customer:read; a resource is 1 to 64 of"
                 f" A-Z a-z 0-9 _ -, or {ANY_RESOURCE} for all"
             )
         if mode not in MODES:
-            raise InvalidInput(f"--permission {_shown(text)}: the mode is {' or '.join(MODES)}")
+            raise InvalidInput(f"--permission {shown(text)!r}: the mode is {' or '.join(MODES)}")
         granted.setdefault(resource, set()).add(mode)
     return {resource: frozenset(modes) for resource, modes in granted.items()} or FULL_ACCESS
 
 
-def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 40 else text[:40] + "...")
+def metadata(texts: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE`, each name once; `none` alone is an empty map."""
+    if list(texts) == [NONE]:
+        return {}
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise InvalidInput(f"--metadata {shown(text)!r} is not NAME=VALUE, as team=billing; or {NONE} alone")
+        if name in pairs:
+            raise InvalidInput(f"--metadata {shown(name)!r} is given twice")
+        pairs[name] = value
+    return pairs

@@ -1,5 +1,6 @@
 """`extauthz plans`: limits under a name."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -75,21 +76,28 @@ def update(
 def delete(name: options.PlanName, config: options.Config = None, as_json: options.Json = False) -> None:
     """Delete a plan that no organization has."""
 
-    async def show_and_delete(office: "Management") -> Plan:
+    async def show_and_delete(office: "Management") -> tuple[Plan, bool]:
         plan = await office.tenants.show_plan(name)
-        await office.tenants.delete_plan(name)
-        return plan
+        return plan, await office.tenants.delete_plan(name)
 
-    plan = manage(read_settings(config), show_and_delete)
+    settings = read_settings(config)
+    plan, told = manage(settings, show_and_delete)
     if as_json:
         output.print_json(plan.to_json())
     else:
         output.print_line(f"Deleted the plan {plan.name}.")
+    warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 
 def limit_texts(limits: Limits) -> dict[str, str]:
     """Limits for people, by their names in a record; `none` as it is typed."""
     return {name: parse.NONE if value is None else str(value) for name, value in limits.to_record().items()}
+
+
+def as_options(record: Mapping[str, object]) -> str:
+    """The limits of a record in one line, as they are typed; empty where there are none."""
+    given = {name: value for name, value in record.items() if value is not None}
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in given.items())
 
 
 def _print(plan: Plan, as_json: bool) -> None:

@@ -40,6 +40,7 @@ def serve(
         if embedded is not None:
             asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
         asyncio.run(process.check_schema(settings))
+        process.allow_connections()
         sockets = wiring.bind_all(settings)
         if settings.workers == 1:
             asyncio.run(process.serve(settings, sockets))

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from extauthz.config import Settings
     from extauthz.management import Management
 
+LIMIT = 90.0  # seconds that PostgreSQL may be silent; the longest statement may take a minute
+
 T = TypeVar("T")
+
+
+class KeptElsewhere(ExtauthzError):
+    """Keys are in tables of somebody else, which we only read."""
 
 
 class StoreAway(ExtauthzError):
@@ -28,8 +35,19 @@ def read_settings(config: Path | None, *, needs: Collection[str] | None = None) 
     return load(os.environ, config, needs=needs)
 
 
-def manage(settings: "Settings", work: "Callable[[Management], Awaitable[T]]") -> T:
-    """What `work` makes of the management of keys and tenants. Raises what it raises, SchemaUnknown, StoreAway."""
+def manage(
+    settings: "Settings",
+    work: "Callable[[Management], Awaitable[T]]",
+    *,
+    doing: str | None = "Waiting for PostgreSQL and Redis",
+) -> T:
+    """What `work` makes of the management of keys and tenants, in the name of the user of this process.
+
+    `doing` as `run` has it; where it is None, `work` itself does what it does `patiently`, part by part.
+    Raises what `work` raises, KeptElsewhere, SchemaUnknown, StoreAway.
+    """
+    if settings.lookup_sql:
+        raise KeptElsewhere("keys come from [keys] lookup_sql; manage them where they are kept")
 
     async def managed() -> T:
         from extauthz.backends.postgres import schema
@@ -38,24 +56,61 @@ def manage(settings: "Settings", work: "Callable[[Management], Awaitable[T]]") -
         await schema.status(settings.database_url.get_secret_value())
         from extauthz.management import management
 
-        async with management(settings) as opened:
-            return await work(opened)
+        async with management(settings, actor=f"cli:{_user()}") as opened:
+            with nullcontext() if doing is None else patiently():
+                return await work(opened)
 
-    return run(managed(), settings, doing="Waiting for PostgreSQL and Redis")
+    return run(managed(), settings, doing=doing)
 
 
-def run(work: Coroutine[Any, Any, T], settings: "Settings", *, doing: str) -> T:
-    """The result of `work`; a terminal says `doing` while it takes long. Raises what it raises, StoreAway."""
+def _user() -> str:
+    """Who the operating system says we are: no variable of the environment, which anybody may set."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())  # as in a container, where nobody has a name
+
+
+def run(work: Coroutine[Any, Any, T], settings: "Settings", *, doing: str | None) -> T:
+    """The result of `work`; a terminal says `doing` while it takes long, None where `work` says so itself.
+
+    Raises what `work` raises, StoreAway.
+    """
     import asyncio
 
     async def watched() -> T:
-        async with progress(doing):
+        async with progress(doing) if doing else nullcontext():
             return await work
 
     try:
         return asyncio.run(watched())
     except StoreUnavailable as error:
         raise StoreAway(_explain(error, settings)) from error
+
+
+@contextmanager
+def patiently(done: str = "") -> Iterator[None]:
+    """What is done inside has 90 seconds; then this process ends with status 1, and says what was `done` until then.
+
+    A driver whose server hangs cannot be cancelled: it would wait for that, too.
+    """
+    import asyncio
+
+    def give_up() -> None:
+        sys.stdout.flush()
+        _clear_progress()
+        doubt = f"no answer from PostgreSQL within {LIMIT:g} seconds; whether the change was made is not known"
+        complain(f"{doubt}; {done}" if done else doubt)
+        sys.stderr.flush()
+        os._exit(1)
+
+    timer = asyncio.get_running_loop().call_later(LIMIT, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _explain(error: StoreUnavailable, settings: "Settings") -> str:
@@ -80,7 +135,10 @@ def warn_if_late(told: bool, settings: "Settings", *, cache: str) -> None:
     """Warns where the shared cache could not be told of a change; `cache` is the setting of its seconds."""
     if not told:
         seconds = getattr(settings, cache.lower())
-        complain(f"warning: Redis could not be told; the change takes effect within {cache}, {seconds} seconds")
+        complain(
+            "warning: Redis could not be told; where PostgreSQL's messages do not arrive either, the change takes"
+            f" effect within {cache}, {seconds} seconds"
+        )
 
 
 def interruptible() -> None:
@@ -88,8 +146,13 @@ def interruptible() -> None:
     import signal
 
     def leave(_signal: int, _frame: object) -> None:
-        if sys.stderr.isatty():
-            os.write(2, b"\r\x1b[K\x1b[?25h")  # away with the progress line, back with the cursor that it hides
+        _clear_progress()
         os._exit(130)
 
     signal.signal(signal.SIGINT, leave)
+
+
+def _clear_progress() -> None:
+    """Away with the progress line, back with the cursor that it hides."""
+    if sys.stderr.isatty():
+        os.write(2, b"\r\x1b[K\x1b[?25h")

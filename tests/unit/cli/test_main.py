@@ -8,6 +8,8 @@ from extauthz.cli.main import main
 from extauthz.core.errors import ConfigError, Conflict
 
 Capture = pytest.CaptureFixture[str]
+ID = "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726"
+KEY = "xa_live_4XAd33hTkSPZ8rjJSJa67vsMtvP1om4z1"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -30,10 +32,15 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
             ["orgs", "update", "a", "--status", "asleep"],
             "invalid value for '--status': 'asleep' is not one of 'active', 'suspended'; see extauthz orgs update",
         ),
-        (["orgs", "update", "a"], "nothing to change: give --plan, --rate,"),
+        (["orgs", "update", "a"], "nothing to change: give --name, --plan, --status, --rate,"),
         (["plans", "update", "a"], "nothing to change: give --rate,"),
         (["keys", "create", "a", "--permission", "x"], "--permission 'x' is not RESOURCE:MODE"),
         (["keys", "create", "a", "--expires-in", "1h", "--expires-at", "x"], "--expires-in and --expires-at exclude"),
+        (["keys", "update", ID], "nothing to change: give --name, --permission,"),
+        (["keys", "update", ID, "--metadata", "x"], "--metadata 'x' is not NAME=VALUE"),
+        (["keys", "rotate", ID, "--grace", "1y"], "--grace '1y' is no duration"),
+        (["keys", "repepper"], "only a report can be had: give --report;"),
+        (["audit", "--limit", "0"], "invalid value for '--limit': "),
         (["keys", "list", "a\udcff"], "argument 3 is not UTF-8"),
     ],
 )
@@ -44,6 +51,25 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: l
     assert captured.out == ""
     assert captured.err.startswith(f"extauthz: {said}")
     assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["keys", command, KEY] for command in ("show", "disable", "enable", "rotate", "revoke")),
+        ["keys", "update", KEY, "--name", "x"],
+        ["keys", "import", "acme", KEY],
+        ["keys", "import", "acme", "--name", "x", KEY],
+    ],
+)
+def test_no_key_is_an_argument(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: list[str]) -> None:
+    """Whoever types a key where an id belongs, or one to import, is told better, and the key is not repeated."""
+    assert run(monkeypatch, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "argument" in captured.err
+    assert captured.err.count("\n") == 1
+    assert KEY not in captured.err
 
 
 @pytest.mark.parametrize("group", [[], ["plans"], ["orgs"], ["keys"]])

@@ -1,9 +1,10 @@
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from extauthz.cli import parse
 from extauthz.core.errors import InvalidInput
+from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import FULL_ACCESS
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -42,32 +43,58 @@ def test_endless_duration(text: str) -> None:
 def test_moment() -> None:
     """A time is taken in any time zone, and means that moment."""
     expected = datetime(2030, 1, 31, 12, tzinfo=UTC)
-    for text in ("2030-01-31T12:00:00Z", "2030-01-31T12:00Z", "2030-01-31 14:00:00+02:00", "20300131T120000Z"):
+    for text in ("2030-01-31T12:00:00Z", "2030-01-31T14:00:00+02:00", "2030-01-31t12:00:00.000z"):
         assert parse.expiry(None, text, NOW) == expected
-    assert parse.expiry(None, "2030-01-31T12:00-02:30", NOW) == expected + timedelta(hours=2.5)
+    assert parse.expiry(None, "2030-01-31T12:00:00-02:30", NOW) == expected + timedelta(hours=2.5)
 
 
-@pytest.mark.parametrize("text", ["2030-01-31", "2030-01-31T00:00"])
-def test_moment_without_zone(text: str) -> None:
+def test_moment_without_zone() -> None:
     """A time without a zone is refused with the same time as it would be in UTC."""
     with pytest.raises(InvalidInput, match="has no time zone; in UTC: 2030-01-31T00:00:00Z"):
+        parse.expiry(None, "2030-01-31T00:00:00", NOW)
+
+
+@pytest.mark.parametrize("text", ["2030-02-30T00:00:00Z", "2030-01-31T25:00:00Z", "2030-06-30T23:59:60Z"])
+def test_no_moment_of_any_calendar(text: str) -> None:
+    """What has the form of a time, and is none, is refused."""
+    with pytest.raises(InvalidInput, match=f"--expires-at '{text}' is a time that no calendar or clock has"):
         parse.expiry(None, text, NOW)
 
 
-@pytest.mark.parametrize("text", ["", "tomorrow", "10000-01-01T00:00:00Z", "2030-02-30T00:00:00Z", "2030-01-31T25:00Z"])
+@pytest.mark.parametrize("name", ["a\nb", "\x00", "\x7f", "\x85", "a\u2028b", "\u2029"])
+def test_no_name(name: str) -> None:
+    """A name that would break a line is refused; any other stays as it is."""
+    with pytest.raises(InvalidInput, match="a name holds no control character and no line break"):
+        parse.name(name)
+    assert parse.name("ß 🦊 '") == "ß 🦊 '"
+    assert parse.name(None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "tomorrow",
+        "2030-01-31",
+        "2030-01-31T12:00Z",
+        "2030-01-31 12:00:00Z",
+        "20300131T120000Z",
+        "2030-W05-4T12:00:00Z",
+        "10000-01-01T00:00:00Z",
+    ],
+)
 def test_no_moment(text: str) -> None:
     """What is no time is refused with an example of one."""
-    with pytest.raises(InvalidInput, match="is no time in ISO 8601, as 2030-01-31T12:00:00Z"):
+    with pytest.raises(InvalidInput, match="is no time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z"):
         parse.expiry(None, text, NOW)
 
 
 def test_last_moment() -> None:
-    """Times end before the last year that Python knows, so that no time zone can push one over the edge."""
-    assert parse.expiry(None, "9998-12-31T23:59:59-12:00", NOW) == datetime(
-        9998, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-12))
-    )
-    with pytest.raises(InvalidInput, match="too far away"):
-        parse.expiry(None, "9999-12-31T23:59:59-12:00", NOW)
+    """Times end with the year 9998 in UTC, so that no time zone can push one over the edge of what Python knows."""
+    assert parse.expiry(None, "9998-12-31T11:59:59-12:00", NOW) == datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
+    for text in ("9998-12-31T12:00:00-12:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59+12:00"):
+        with pytest.raises(InvalidInput, match="too far away"):
+            parse.expiry(None, text, NOW)
 
 
 def test_expiry_once() -> None:
@@ -75,6 +102,53 @@ def test_expiry_once() -> None:
     assert parse.expiry(None, None, NOW) is None
     with pytest.raises(InvalidInput, match="exclude each other"):
         parse.expiry("1h", "2026-03-01T13:00:00Z", NOW)
+
+
+def test_new_expiry() -> None:
+    """A change of the expiry is one only where it was asked for; `none` takes it away."""
+    assert parse.new_expiry(None, None, NOW) == {}
+    assert parse.new_expiry(None, "none", NOW) == {"expires_at": None}
+    assert parse.new_expiry("1h", None, NOW) == {"expires_at": NOW + timedelta(hours=1)}
+    with pytest.raises(InvalidInput, match="exclude each other"):
+        parse.new_expiry("1h", "none", NOW)
+
+
+def test_grace() -> None:
+    """A grace period may be none at all, and is a year at most."""
+    assert parse.grace("0s") == timedelta()
+    assert parse.grace("365d") == timedelta(days=365)
+    for text in ("366d", "999999999999999999d"):
+        with pytest.raises(InvalidInput, match=f"--grace {text} is too long; at most 365d"):
+            parse.grace(text)
+    with pytest.raises(InvalidInput, match=r"--grace '1 h' is no duration like 90s, 15m, 1h or 30d"):
+        parse.grace("1 h")
+
+
+def test_metadata() -> None:
+    """Metadata are pairs; a value may be empty and may hold an equals sign; `none` alone is no pair at all."""
+    assert parse.metadata([]) == parse.metadata(["none"]) == {}
+    assert parse.metadata(["team=billing", "query=a=b", "empty=", "none=none"]) == {
+        "team": "billing",
+        "query": "a=b",
+        "empty": "",
+        "none": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["team"], "--metadata 'team' is not NAME=VALUE, as team=billing; or none alone"),
+        (["=billing"], "--metadata '=billing' is not NAME=VALUE"),
+        (["none", "a=b"], "--metadata 'none' is not NAME=VALUE"),
+        (["a=b", "a=c"], "--metadata 'a' is given twice"),
+    ],
+)
+def test_no_metadata(texts: list[str], said: str) -> None:
+    """What is no pair, or contradicts another one, is refused."""
+    with pytest.raises(InvalidInput) as refused:
+        parse.metadata(texts)
+    assert str(refused.value).startswith(said)
 
 
 def test_permissions_merge() -> None:
@@ -114,6 +188,15 @@ def test_limits() -> None:
         "daily_quota": 0,
         "monthly_quota": None,
     }
+
+
+def test_own_limits() -> None:
+    """Something new has the limits that were given, and no others; a rate needs a burst."""
+    assert parse.own_limits(NOT_GIVEN) == Limits()
+    given = parse.own_limits({**NOT_GIVEN, "rate": "5", "burst": "7", "daily_quota": "none"})
+    assert given == Limits(rate=Rate(5, 1), burst=7)
+    with pytest.raises(InvalidInput, match="rate and burst go together"):
+        parse.own_limits({**NOT_GIVEN, "rate": "5"})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+import io
+import tracemalloc
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from extauthz.cli.csv_keys import LINE_MAX, BadRow, KeyRows, Row
+from extauthz.core.errors import InvalidInput
+from extauthz.core.records import KeyTerms
+
+KEY = "AKIA0123456789abcdef"
+
+
+def rows(content: bytes, *, permissions_given: bool = False, terms: KeyTerms | None = None) -> list[Row | BadRow]:
+    return list(KeyRows(io.BytesIO(content), terms or KeyTerms(), permissions_given=permissions_given))
+
+
+def test_every_column() -> None:
+    """A row says all that can be said of a key, in any order of columns."""
+    (row,) = rows(
+        b"Name, metadata ,expires_at,KEY,permissions\r\n"
+        b'"Smith, John","{""team"": ""b\xc3\xa9""}",2030-01-31T12:00:00Z, %b ,customer:read  invoice:write\r\n'
+        % KEY.encode()
+    )
+    assert row == Row(
+        2,
+        KEY,
+        KeyTerms(
+            name="Smith, John",
+            permissions={"customer": frozenset({"read"}), "invoice": frozenset({"write"})},
+            expires_at=datetime(2030, 1, 31, 12, tzinfo=UTC),
+            metadata={"team": "bé"},
+        ),
+    )
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_shapes_of_files(bom: bytes, end: bytes) -> None:
+    """A byte order mark, Windows line ends, blank lines and a last line without an end do not matter."""
+    lines = [b"key,name", b"a,1", b"", b",", b'"b",2']
+    assert [(row.line, getattr(row, "key", None)) for row in rows(bom + end.join(lines))] == [(2, "a"), (5, "b")]
+
+
+def test_what_a_row_leaves_empty() -> None:
+    """Empty cells and columns that are not there are as the options say; `none` is a key that never ends."""
+    ends = datetime(2031, 1, 1, tzinfo=UTC)
+    terms = KeyTerms(name="imported", permissions={"a": frozenset({"read"})}, expires_at=ends, metadata={"a": "b"})
+    empty, full = rows(b"key,permissions,expires_at\nk1,,\nk2,*:read,none\n", permissions_given=True, terms=terms)
+    assert isinstance(empty, Row)
+    assert isinstance(full, Row)
+    assert empty.terms == terms
+    assert (full.terms.permissions, full.terms.expires_at) == ({"*": frozenset({"read"})}, None)
+    assert (full.terms.name, full.terms.metadata) == (terms.name, terms.metadata)
+
+
+def test_empty_permissions_are_no_full_access() -> None:
+    """Where the file has a column for permissions, an empty cell grants nothing by accident."""
+    (bad,) = rows(b"key,permissions\n%b,\n" % KEY.encode())
+    assert bad == BadRow(2, "permissions are empty; --permission says what such a row gets")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b"KEY", "1 cell, but the header has 5"),
+        (b"Smith, John,KEY,,,", "6 cells, but the header has 5"),
+        (b'"KEY,,*:read,,', "no CSV: a quote is missing or one too many"),
+        (b'"KEY"x,,*:read,,', "no CSV: a quote is missing or one too many"),
+        (b'"KEY\r",,"*:read\r,,', "no CSV: a quote is missing or one too many"),
+        (b"KEY,\xff,*:read,,", "not UTF-8"),
+        (b",KEY,*:read,,", "the key is empty"),
+        (b"x,,KEY,,", "permissions are not RESOURCE:MODE separated by blanks"),
+        (b"x,,KEY:write:KEY,,", "permissions are not RESOURCE:MODE separated by blanks"),
+        (b"x,,*:read,KEY,", "expires_at is no time with a zone"),
+        (b"x,,*:read,2030-01-31T12:00:00,", "expires_at is no time with a zone"),
+        (b"x,,*:read,9999-01-31T12:00:00Z,", "expires_at is no time with a zone"),
+        (b"x,,*:read,,KEY", "metadata is no JSON, as"),
+        (b'x,,*:read,,"[""KEY""]"', "metadata is not an object"),
+        (b'x,,*:read,,"{""KEY"": 1}"', "metadata has a value that is no text"),
+        (b"x,,*:read,," + b"[" * 100_000, "metadata is no JSON, as"),
+        (b"x,,*:read,," + b"y" * 200_000, "no CSV: a quote is missing or one too many, or a cell is too long"),
+        (b"KEY" * LINE_MAX, f"longer than {LINE_MAX} bytes"),
+    ],
+)
+def test_bad_row(line: bytes, said: str) -> None:
+    """A row that cannot be is named by its line and without a word of it, and the rows around it are taken."""
+    good = b"%b,,*:read,,\n" % KEY.encode()
+    before, bad, after = rows(
+        b"key,name,permissions,expires_at,metadata\n" + good + line.replace(b"KEY", KEY.encode()) + b"\n" + good
+    )
+    assert isinstance(bad, BadRow)
+    assert bad.line == 3
+    assert bad.error.startswith(said)
+    assert KEY not in bad.error
+    assert isinstance(before, Row)
+    assert isinstance(after, Row)
+    assert (before.key, after.line) == (KEY, 4)
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"", "no header with the column key; columns, separated by commas, are key, name, permissions, expires_at"),
+        (b"\n", "no header with the column key"),
+        (KEY.encode(), "no header with the column key"),
+        (b"key;name\n", "no header with the column key"),
+        ("key\n".encode("utf-16"), "not UTF-8"),
+        (b"key,value,owner id\n", "unknown column value, owner id; columns"),
+        (KEY.encode() + b",key\n", "unknown column number 1; columns"),
+        (b"key,name,key\n", "a column is there twice"),
+        (b'"key,name\n', "no CSV"),
+    ],
+)
+def test_no_header(header: bytes, said: str) -> None:
+    """A file is refused whole when its first line does not name its columns; that line may hold a key."""
+    with pytest.raises(InvalidInput) as refused:
+        rows(header)
+    assert str(refused.value).startswith(f"line 1: {said}")
+    assert KEY not in str(refused.value)
+    assert KEY.lower() not in str(refused.value)
+
+
+def test_no_key_in_a_repr() -> None:
+    """A row that lands in a traceback or a log shows its line and no more."""
+    assert repr(rows(b"key\n%b\n" % KEY.encode())[0]) == "Row(line=2)"
+
+
+def test_memory(tmp_path: Path) -> None:
+    """One long line takes no more memory than a line may."""
+    path = tmp_path / "long.csv"
+    path.write_bytes(b"key\n" + b"x" * (64 * LINE_MAX) + b"\n" + KEY.encode())
+    with path.open("rb") as stream:
+        tracemalloc.start()
+        found = list(KeyRows(stream, KeyTerms(), permissions_given=False))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert [(row.line, type(row)) for row in found] == [(2, BadRow), (3, Row)]
+    assert peak < 10 * LINE_MAX
+
+
+def test_a_name_that_would_break_a_line() -> None:
+    """A name with a line break of any kind spoils its row, and is not repeated."""
+    (bad,) = rows("key,name\nk,a\u2028b\n".encode())
+    assert bad == BadRow(2, "the name holds a control character or a line break")
