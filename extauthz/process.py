@@ -1,6 +1,7 @@
 """One serving process: from bound sockets until it is told to stop, and the quiet end that loses no request."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Mapping
 from socket import socket
@@ -8,9 +9,11 @@ from socket import socket
 import structlog
 
 from extauthz import wiring
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import own_tables, schema
+from extauthz.backends.postgres.pool import open_pool
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
+from extauthz.management import PATIENCE
 
 DRAIN = 1.0  # seconds in which answers ask the proxies to close their connections, before we do
 
@@ -37,10 +40,21 @@ class StopSignals:
             return
 
 
+def allow_connections() -> None:
+    """Lets this process and its workers have as many open files as the system permits: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def check_schema(settings: Settings) -> None:
-    """Raises SchemaUnknown where PostgreSQL answers and has a schema that this code does not know."""
+    """Raises SchemaUnknown, or LookupUnfit, where PostgreSQL answers and has not what this code asks for."""
+    dsn = settings.database_url.get_secret_value()
     try:
-        found = await schema.status(settings.database_url.get_secret_value())
+        found = await schema.status(dsn)  # says at once whether anybody answers
+        if settings.lookup_sql:
+            async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
+                await own_tables.check(pool, settings.lookup_sql)
+            return
     except StoreUnavailable:
         return  # it may come later; until then the service is not ready
     if not found.current:

@@ -23,7 +23,7 @@ from extauthz.process import DRAIN, StopSignals, addresses
 from extauthz.service.health import OK, Readiness
 from extauthz.telemetry import logs
 from extauthz.telemetry.metrics import Metrics, Sample
-from extauthz.transports.http.health import Reports, serve_admin
+from extauthz.transports.http.health import Reports
 
 REPORT_EVERY = 1.0  # seconds between reports kept for the day a worker dies; its last ones are lost
 REPORT_TIMEOUT = 1.0
@@ -87,7 +87,7 @@ class Supervisor:
             keepers = [group.create_task(self._keep(number)) for number in range(self._settings.workers)]
             helpers = [group.create_task(self._refresh()), group.create_task(self._relay(stop))]
             reports = Reports(self._readiness, self._exposition)
-            async with serve_admin(reports, self._admin) if self._admin else nullcontext():
+            async with wiring.private_listener(self._settings, reports, self._admin) if self._admin else nullcontext():
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
                 await self._stopping.wait()
                 await asyncio.wait(keepers, timeout=STOP_TIMEOUT)

@@ -1,7 +1,7 @@
 """The metrics of the contract, and the observer that counts them."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from extauthz.core.decision import Allow, Decision
 from extauthz.core.errors import StoreCorrupt
-from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Store
+from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.spend import BURST
 
@@ -43,10 +43,8 @@ class Metrics:
         self._rejections = Counter("rate_limiter_rejections", "Requests refused with 429.", registry=registry)
         self._daily_hits = Counter("daily_quota_hits", "Requests refused by the daily quota.", registry=registry)
         self._consumed = Counter("token_bucket_consumed", "Tokens taken from buckets.", registry=registry)
-        self._tenant_hits = Counter("tenant_quota_cache_hits", "Limits found in the shared cache.", registry=registry)
-        self._tenant_misses = Counter(
-            "tenant_quota_cache_misses", "Limits not found in the shared cache.", registry=registry
-        )
+        self._tenant_hits = Counter("tenant_quota_cache_hits", "Limits found in a cache.", registry=registry)
+        self._tenant_misses = Counter("tenant_quota_cache_misses", "Limits found in no cache.", registry=registry)
         # The rest.
         decisions = Counter("extauthz_decisions", "Answered checks.", ["dialect", "decision"], registry=registry)
         durations = Histogram(
@@ -66,7 +64,13 @@ class Metrics:
             (dialect, reason): decisions.labels(dialect, reason.value) for dialect in DIALECTS for reason in Reason
         }
         self._durations = {dialect: durations.labels(dialect) for dialect in DIALECTS}
-        self._key_hits, self._key_misses = key_hits.labels("redis"), key_misses
+        self._key_hits: dict[Layer, Counter] = {layer: key_hits.labels(layer) for layer in get_args(Layer)}
+        self._key_misses = key_misses
+        self._feed_down = Gauge(
+            "extauthz_change_feed_down", "1 while PostgreSQL's messages of changes do not arrive.", registry=registry
+        )
+        self._feed_down.set(1)
+        self._messages_flow = False
         for store in (POSTGRESQL, REDIS):
             self._degraded.labels(store).set(1)  # until it was seen
 
@@ -84,12 +88,24 @@ class Metrics:
             if reason is Reason.DAILY_QUOTA_EXCEEDED:
                 self._daily_hits.inc()
 
-    def cache_read(self, cache: Cache, *, hit: bool) -> None:
-        """Counts a look into a shared cache."""
-        if cache == "api_key":
-            (self._key_hits if hit else self._key_misses).inc()
+    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
+        """Counts where a record was found."""
+        if cache == "tenant_quota":
+            (self._tenant_misses if layer is None else self._tenant_hits).inc()
+        elif layer is None:
+            self._key_misses.inc()
         else:
-            (self._tenant_hits if hit else self._tenant_misses).inc()
+            self._key_hits[layer].inc()
+
+    def messages_flow(self, flows: bool) -> None:
+        """Says once when messages of changes begin to arrive, and when they no longer do."""
+        if flows != self._messages_flow:
+            self._messages_flow = flows
+            self._feed_down.set(0 if flows else 1)
+            if flows:
+                self._log.info("messages of changes arrive")
+            else:
+                self._log.warning("messages of changes do not arrive")
 
     def store_failed(self, store: Store, reason: str) -> None:
         """Counts a call to a store that failed."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from extauthz import management
-from extauthz.core.permissions import FULL_ACCESS
+from extauthz.core.records import KeyTerms
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.stack import Proxy, Stack
 from tests.e2e.site import PATIENT, ROUTES, Customer, Site, issue
@@ -51,9 +51,7 @@ def bad_keys(site: Site) -> dict[str, str]:
     async def make(office: management.Management) -> dict[str, str]:
         made = {}
         for story in stories:
-            details, made[story] = await office.keys.create(
-                owner.organization, name=story, permissions=FULL_ACCESS, expires_at=None
-            )
+            details, made[story] = await office.keys.create(owner.organization, KeyTerms(name=story))
             if story == "revoked":
                 await office.keys.revoke(details.id, last=False)
         return made

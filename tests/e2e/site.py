@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from extauthz import management
 from extauthz.core.credentials import BASE62, SECRET_LENGTH, check_characters
 from extauthz.core.permissions import FULL_ACCESS, Permissions
+from extauthz.core.records import KeyTerms
 from extauthz.demo.ports import LOOPBACK, accepts
 from extauthz.demo.stack import ADMIN, UPSTREAM, Proxy, Stack
 from tests.e2e.client import Answer, ask
@@ -58,7 +59,7 @@ class Site:
         async def make(office: management.Management) -> Customer:
             await office.tenants.create_plan(plan, unlimited | limits)
             owner = await office.tenants.create_organization(f"customer {number}", plan)
-            details, key = await office.keys.create(owner.id, name="", permissions=permissions, expires_at=None)
+            details, key = await office.keys.create(owner.id, KeyTerms(permissions=permissions))
             return Customer(owner.id, plan, details.id, key)
 
         return self.manage(make)
@@ -67,7 +68,7 @@ class Site:
         """What a person does with a command."""
 
         async def run() -> T:
-            async with management.management(self.stack.settings) as office:
+            async with management.management(self.stack.settings, actor="test:operator") as office:
                 return await work(office)
 
         return asyncio.run(run())

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import CALLS_AT_ONCE, Link, linked
 from extauthz.backends.redis.records import RedisKeyCache
+from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
@@ -29,8 +30,8 @@ TIMEOUT = 0.1
 SLACK = 0.4  # seconds that a busy machine may add
 FAR = 10.0
 LIMITS = Limits(Rate(1000, 1), 1000, 10_000, None)
-TENANT = Tenant("acme", "gold", "active", LIMITS, 1_800_000_000.0)
-DIGESTS = ("ab" * 32,)
+TENANT = Tenant("acme", "gold", "active", LIMITS, 1_800_000_000.0, 7, "p1")
+ASKED = Credential(("ab" * 32,))
 
 
 class GuardedRedis:
@@ -197,13 +198,13 @@ async def test_stray_bytes_are_never_an_answer(guarded: GuardedRedis, stray: byt
 
 async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
     """A forged record of another key on an idle connection is not taken for the record that was asked for."""
-    key = ApiKey("k1", "acme", {"*": frozenset({"read"})}, None, None, None, TENANT.loaded_at, TENANT)
-    record = json.dumps(key.to_record() | {"hash": "00" * 32}).encode()
+    key = ApiKey("k1", "acme", {"*": frozenset({"read"})}, None, None, None, TENANT.loaded_at, 7, TENANT, "00" * 32)
+    record = json.dumps(key.to_record()).encode()
     guarded.proxy.inject(b"$%d\r\n%s\r\n" % (len(record), record))
     await guarded.charged()  # the stray is there before anybody asks
     for _ in range(3):
         try:
-            found = await guarded.guard.run(lambda: guarded.keys.get(DIGESTS, TENANT.loaded_at), time.monotonic() + FAR)
+            found = await guarded.guard.run(lambda: guarded.keys.get(ASKED, TENANT.loaded_at), time.monotonic() + FAR)
         except StoreUnavailable:
             await guarded.back()
         else:

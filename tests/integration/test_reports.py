@@ -103,8 +103,8 @@ async def test_what_is_decided_is_counted(database: str, redis_url: str, office:
         assert samples.items() >= (expected if other == listener else decisions(other)).items()
     assert samples[f"extauthz_decision_duration_seconds_count,dialect={listener}"] == len(asked)
     assert samples[f"extauthz_decision_duration_seconds_bucket,dialect={listener},le=+Inf"] == len(asked)
-    assert [samples[f"{name}_total"] for name in SIX] == [0, 3, 1, 3, 5, 0]
-    assert samples["extauthz_api_key_cache_hits_total,layer=redis"] == 5
+    assert [samples[f"{name}_total"] for name in SIX] == [0, 3, 1, 3, 7, 2]
+    assert sum(samples[f"extauthz_api_key_cache_hits_total,layer={layer}"] for layer in ("process", "redis")) == 5
     assert samples["extauthz_api_key_cache_misses_total"] == 2
     assert not [name for name in samples if name.startswith("extauthz_store_errors_total")]
 
@@ -116,15 +116,16 @@ async def test_a_senseless_record_is_counted_and_replaced(
     details, key = await office.new_key("acme")
     async with serving(database, redis_url, **PATIENT) as service:
         assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
-        (name,) = await office.redis.keys("api_key_cache:*")
-        (tenant,) = await office.redis.keys("tenant_quota_cache:*")
-        for corrupt in (b"{sesame", b'["sesame"]', b""):
-            await office.redis.set(name, corrupt)
-            await office.redis.set(tenant, corrupt)
+    (name,) = await office.redis.keys("api_key_cache:*")
+    (tenant,) = await office.redis.keys("tenant_quota_cache:*")
+    for corrupt in (b"{sesame", b'["sesame"]', b"", b'{"version": 1e18, "revoked_at": 1, "x": "sesame"}'):
+        await office.redis.set(name, corrupt)
+        await office.redis.set(tenant, corrupt)
+        async with serving(database, redis_url, **PATIENT) as service:  # another process, which has to ask Redis
             assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
-            assert json.loads(text(await office.redis.get(name)))["id"] == details.id
-        samples = await scraped(service)
-    assert samples["extauthz_store_errors_total,reason=corrupt,store=redis"] == 3
+            samples = await scraped(service)
+        assert json.loads(text(await office.redis.get(name)))["id"] == details.id
+        assert samples["extauthz_store_errors_total,reason=corrupt,store=redis"] == 1
     assert "sesame" not in "".join(capfd.readouterr())
 
 
@@ -145,7 +146,7 @@ async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: s
             assert (await ask(service.ports[listener], question(listener, key=other))).decision == "allow"
         assert (await readiness(service))[1] == {"status": "ready", "postgresql": "ok", "redis": "ok"}
         samples = await scraped(service)
-    assert samples["extauthz_store_errors_total,reason=corrupt,store=postgresql"] == len(LISTENERS)
+    assert samples["extauthz_store_errors_total,reason=corrupt,store=postgresql"] >= 1
 
 
 async def test_the_process_lives_whatever_its_stores_do() -> None:

@@ -82,21 +82,22 @@ async def test_a_hanging_postgresql_holds_up_nobody(proxy: Proxy, postgres_serve
 
 
 async def test_the_tenants_copy_in_the_key_serves_meanwhile(
-    proxy: Proxy, postgres_server: Postgres, office: Office
+    proxy: Proxy, postgres_server: Postgres, office: Office, database: str, redis_url: str
 ) -> None:
-    """Without PostgreSQL, an organization whose cached record has ended is what it was when its key was read."""
+    """A service that starts without PostgreSQL takes keys from Redis, with their organizations as they were then."""
     await proxy.ask("known")
     with stopped(postgres_server):
         (name,) = await office.redis.keys("tenant_quota_cache:*")
         await office.redis.delete(name)
-        answer = await proxy.ask("known")
+        async with serving(database, redis_url, **SETTINGS) as late:
+            answer = await Proxy(late, proxy.keys).ask("known")
         assert (answer.decision, answer["x-plan"], answer["x-ratelimit-limit"]) == ("allow", "roomy", "1000")
 
 
 async def test_without_redis_keys_come_from_postgresql(
     proxy: Proxy, redis_server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Open: every key is looked up, allowed and marked; the change is counted and told once; it ends by itself."""
+    """Open: every key is known or looked up, allowed and marked; the change is told once; it ends by itself."""
     with stopped(redis_server):
         for owner in ("known", "unknown") * 3:
             answer = await proxy.ask(owner)
@@ -129,13 +130,15 @@ async def test_closed_means_closed(database: str, redis_url: str, redis_server: 
         assert service.health.readiness().ready
 
 
-async def test_without_either_store_nobody_is_let_in(
+async def test_without_either_store_only_known_keys_pass(
     proxy: Proxy, redis_server: Server, postgres_server: Postgres
 ) -> None:
-    """With both stores away every key is told to come back, whatever becomes of limits; then both come back."""
+    """With both stores away a key that the process holds passes, marked; every other is told to come back."""
     with stopped(redis_server), stopped(postgres_server):
-        for owner in ("known", "unknown"):
-            answer = await proxy.ask(owner)
+        for _ in range(3):
+            answer = await proxy.ask("known")
+            assert (answer.status, answer.decision, answer["x-extauthz-degraded"]) == (200, "allow", "limits")
+            answer = await proxy.ask("unknown")
             assert (answer.status, answer.decision) == (503, "authentication_unavailable")
     await proxy.until("unknown", "allow")
 

@@ -1,0 +1,208 @@
+"""Whatever is typed into psql holds for the next requests of every service, however it hears of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from extauthz.demo.postgres import Postgres
+from extauthz.demo.redis import Redis as Server
+from extauthz.service import fences
+from tests.servers.fixtures import stopped
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.raw_http import Answer, ask
+from tests.servers.serving import PATIENT, Serving, question, serving
+
+NOBODY = "postgresql://nobody@127.0.0.1:1/nowhere"  # where no message comes from
+DEAF = PATIENT | {"EXTAUTHZ_NOTIFY_DATABASE_URL": NOBODY}
+CHANGES = [
+    ("UPDATE api_keys SET revoked_at = now()", "invalid_credentials"),
+    ("UPDATE api_keys SET disabled_at = now()", "invalid_credentials"),
+    ("UPDATE api_keys SET expires_at = now()", "invalid_credentials"),
+    ("DELETE FROM api_keys", "invalid_credentials"),
+    ("UPDATE api_keys SET permissions = '{}'", "permission_denied"),
+    ("UPDATE organizations SET status = 'suspended'", "organization_suspended"),
+    ("UPDATE organizations SET daily_quota = 0", "daily_quota_exceeded"),
+    ("UPDATE plans SET daily_quota = 0 WHERE name = 'gold'", "daily_quota_exceeded"),
+]
+REVOKE = CHANGES[0][0]
+
+
+@pytest.fixture
+async def key(office: Office) -> str:
+    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1_000_000})
+    await office.tenants.create_organization("acme", "gold")
+    return (await office.new_key("acme"))[1]
+
+
+@pytest.fixture
+async def service(key: str, database: str, redis_url: str) -> AsyncIterator[Serving]:
+    async with serving(database, redis_url, **PATIENT) as running:
+        await listens(running)
+        yield running
+
+
+async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Asks until it holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def listens(service: Serving) -> None:
+    """Returns when messages of changes arrive."""
+
+    async def flow() -> bool:
+        return not service.value("extauthz_change_feed_down")
+
+    await until(flow)
+
+
+async def asked(service: Serving, key: str, path: str = "/x") -> Answer:
+    return await ask(service.ports["envoy"], question("envoy", path, key=key))
+
+
+async def decides(service: Serving, key: str, *, decision: str, seconds: float = 5, before: str = "allow") -> None:
+    """Asks until the decision is this one; every one before it is that of `before`."""
+
+    async def decided() -> bool:
+        found = (await asked(service, key)).decision
+        assert found in (before, decision)
+        return found == decision
+
+    await until(decided, seconds)
+
+
+async def held(service: Serving, key: str) -> None:
+    """Returns when the key is held by the process itself."""
+    before = service.value("extauthz_api_key_cache_hits_total", layer="process")
+
+    async def found() -> bool:
+        assert (await asked(service, key)).decision == "allow"
+        return service.value("extauthz_api_key_cache_hits_total", layer="process") > before
+
+    await until(found)
+
+
+@pytest.mark.parametrize(("statement", "decision"), CHANGES)
+async def test_sql_takes_effect(service: Serving, office: Office, key: str, statement: str, decision: str) -> None:
+    """A key that the process holds is denied moments after the statement, and stays denied."""
+    await held(service, key)
+    await office.sql(statement)
+    await decides(service, key, decision=decision)
+    for _ in range(3):
+        assert (await asked(service, key)).decision == decision
+
+
+async def test_what_is_taken_back_takes_effect_too(service: Serving, office: Office, key: str) -> None:
+    """Disabled and enabled, suspended and resumed: the key works again moments later."""
+    await held(service, key)
+    for off, on, refused in (
+        (CHANGES[1][0], "UPDATE api_keys SET disabled_at = NULL", "invalid_credentials"),
+        (CHANGES[5][0], "UPDATE organizations SET status = 'active'", "organization_suspended"),
+    ):
+        await office.sql(off)
+        await decides(service, key, decision=refused)
+        await office.sql(on)
+        await decides(service, key, decision="allow", before=refused)
+
+
+async def test_expiry_is_to_the_second(service: Serving, office: Office, key: str) -> None:
+    """A held key whose time ends passes until then and no longer, without a message or a query."""
+    await office.sql("UPDATE api_keys SET expires_at = now() + interval '1.5 seconds'")
+    await held(service, key)
+    misses = service.value("extauthz_api_key_cache_misses_total")
+    await decides(service, key, decision="invalid_credentials")
+    (row,) = await office.rows("SELECT now() - expires_at AS late FROM api_keys")
+    assert 0 <= row["late"].total_seconds() < 1
+    assert service.value("extauthz_api_key_cache_misses_total") == misses
+
+
+async def test_two_services(service: Serving, database: str, redis_url: str, office: Office, key: str) -> None:
+    """Both hear; what one has read from PostgreSQL the other takes from Redis."""
+    await held(service, key)
+    async with serving(database, redis_url, **PATIENT) as other:
+        await listens(other)
+        assert (await asked(other, key)).decision == "allow"
+        assert other.value("extauthz_api_key_cache_hits_total", layer="redis") == 1
+        assert other.value("extauthz_api_key_cache_misses_total") == 0
+        await held(other, key)
+        await office.sql(REVOKE)
+        for each in (service, other):
+            await decides(each, key, decision="invalid_credentials")
+
+
+@pytest.mark.parametrize(("statement", "decision"), [CHANGES[0], CHANGES[3], CHANGES[5], CHANGES[7]])
+async def test_a_service_that_hears_nothing(
+    service: Serving,
+    database: str,
+    redis_url: str,
+    office: Office,
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    decision: str,
+) -> None:
+    """It confirms what it holds every few seconds, and the fence of who heard keeps Redis from confirming the past."""
+    monkeypatch.setattr(fences, "UNHEARD", 0.3)
+    async with serving(database, redis_url, **DEAF) as deaf:
+        await held(deaf, key)
+        assert deaf.value("extauthz_change_feed_down") == 1
+        await office.sql(statement)
+        await decides(service, key, decision=decision)
+        await decides(deaf, key, decision=decision)
+
+
+async def test_without_cache(database: str, redis_url: str, office: Office, key: str, tmp_path: Path) -> None:
+    """Turned off, for all or for a route, the very next request knows, whoever hears what."""
+    routes = tmp_path / "routes.toml"
+    routes.write_text(
+        '[[routes]]\npath = "/vault"\nresource = "x"\ncache = false\n\n[[routes]]\npath = "/x"\nresource = "x"\n'
+    )
+    off, by_route = {"API_KEY_CACHE_ENABLED": "false"}, {"EXTAUTHZ_CONFIG": str(routes)}
+    async with (
+        serving(database, redis_url, **DEAF, **off) as service,
+        serving(database, redis_url, **DEAF, **by_route) as routed,
+    ):
+        for statement, decision in (
+            ("UPDATE api_keys SET name = 'x'", "allow"),
+            CHANGES[5],
+            ("UPDATE organizations SET status = 'active'", "allow"),
+            CHANGES[7],
+            CHANGES[0],
+        ):
+            await office.sql(statement)
+            assert (await asked(service, key)).decision == decision
+            assert (await asked(routed, key, "/vault")).decision == decision
+        assert await office.redis.keys("api_key_cache:*") == []
+
+
+async def test_without_redis_messages_are_enough(
+    service: Serving, office: Office, key: str, redis_server: Server
+) -> None:
+    """A dead Redis delays no revocation; it is told of it when it is back."""
+    await held(service, key)
+    (details,) = await office.rows("SELECT id::text AS id FROM api_keys")
+    with stopped(redis_server):
+        await office.sql(REVOKE)
+        await decides(service, key, decision="invalid_credentials")
+
+    async def fenced() -> bool:
+        return service.health.readiness().ready and await office.fence("api_key", details["id"]) is not None
+
+    await until(fenced)
+
+
+async def test_without_postgresql_a_known_key_goes_on_for_a_while(
+    database: str, redis_url: str, key: str, postgres_server: Postgres
+) -> None:
+    """For API_KEY_STALE_IF_ERROR seconds after its time, then nobody can say; PostgreSQL back, all is as before."""
+    seconds = {"API_KEY_CACHE_TTL": "1", "TENANT_QUOTA_CACHE_TTL": "1", "API_KEY_STALE_IF_ERROR": "1"}
+    async with serving(database, redis_url, **PATIENT | seconds) as service:
+        await held(service, key)
+        with stopped(postgres_server):
+            await decides(service, key, decision="authentication_unavailable", seconds=10)
+        await decides(service, key, decision="allow", before="authentication_unavailable", seconds=10)
