@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test check lint lock clean help
+.PHONY: demo test check bench-revoke bench-queries lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -23,6 +23,12 @@ check: .venv/dev ## formatting, lint, types, import rules
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) .venv/bin/lint-imports --no-cache
+
+bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load
+	@$(PYTHON) -m tests.bench.revoke
+
+bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
+	@$(PYTHON) -m tests.bench.queries
 
 lock: ## resolve the newest versions into requirements/ (needs uv)
 	@.ci/lock
