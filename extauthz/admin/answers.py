@@ -105,6 +105,7 @@ class Pepper(_Answer):
     """How many keys hang on a pepper. One that no setting has any more leaves keys that can never be used."""
 
     id: str
+    configured: bool = Field(description="The service has it; without it, its keys are never admitted.")
     signs: bool = Field(description="New keys are digested with it.")
     keys: int
     usable: int = Field(description="Those among them that are neither revoked, disabled nor expired.")

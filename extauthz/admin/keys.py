@@ -1,6 +1,5 @@
 """`/v1/api-keys` and `/v1/peppers`."""
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from extauthz.admin import answers
@@ -85,7 +84,7 @@ async def delete_api_key(call: Call[Nothing, RevocationQuery]) -> Answer:
 async def list_peppers(call: Call[Nothing, Nothing]) -> Answer:
     """How many keys still hang on which pepper."""
     uses = await call.rooms.keys.peppers()
-    return Answer({"items": [asdict(use) for use in uses], "next": None})
+    return Answer({"items": [use.to_json() for use in uses], "next": None})
 
 
 async def _revoke(call: Call[Revocation, RevocationQuery] | Call[Nothing, RevocationQuery], *, last: bool) -> Answer:

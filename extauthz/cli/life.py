@@ -83,27 +83,14 @@ def repepper(
         raise InvalidInput(
             "only a report can be had: give --report; a key moves to the pepper that signs by keys rotate"
         )
-    settings = read_settings(config)
-    uses = manage(settings, lambda office: office.keys.peppers())
-    configured = {pepper.name for pepper in settings.key_pepper}
+    uses = manage(read_settings(config), lambda office: office.keys.peppers())
     if as_json:
-        output.print_json(
-            [
-                {
-                    "id": use.id,
-                    "configured": use.id in configured,
-                    "signs": use.signs,
-                    "keys": use.keys,
-                    "usable": use.usable,
-                }
-                for use in uses
-            ]
-        )
+        output.print_json([use.to_json() for use in uses])
         return
     rows = [
         (
             use.id,
-            "signs" if use.signs else "verifies" if use.id in configured else "missing",
+            "signs" if use.signs else "verifies" if use.configured else "missing",
             str(use.keys),
             str(use.usable),
         )

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from extauthz.cli.output import complain
+
 
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file (TOML). Default: EXTAUTHZ_CONFIG.")] = None,
@@ -54,7 +56,9 @@ def serve(
 def _embedded(folder: Path, environ: dict[str, str]) -> Iterator[dict[str, str]]:
     from extauthz.demo.embedded import ENV_FILE, embedded
 
-    with embedded(folder, environ) as complete:
+    with embedded(folder, environ) as (complete, ignored):
+        for name in ignored:
+            complain(f"warning: {name} has no effect: --embedded has one of its own in {folder}")
         # On standard output: no line of the log, and for a person.
         typer.echo(f"extauthz: for commands in another shell: . {shlex.quote(str(folder / ENV_FILE))}")
         yield complete

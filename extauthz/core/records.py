@@ -198,12 +198,20 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class PepperUse:
-    """How many keys hang on a pepper, and how many of them are neither revoked, disabled nor expired."""
+    """How many keys hang on a pepper, and how many of them are neither revoked, disabled nor expired.
+
+    Keys of a pepper that is not `configured` any more are never admitted.
+    """
 
     id: str
+    configured: bool
     signs: bool
     keys: int
     usable: int
+
+    def to_json(self) -> dict[str, object]:
+        """One JSON object."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def looks_like_id(text: str) -> bool:

@@ -19,8 +19,8 @@ LOOK_EVERY = 1.0  # seconds
 
 
 @contextmanager
-def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Runs both servers with their data in `folder`; `environ` with the settings to use them.
+def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Runs both servers with their data in `folder`; `environ` with the settings to use them, and what these replace.
 
     Pepper and admin token are made at the first start and kept, readable by the owner alone; `folder`/env holds the
     same settings for a shell. A server that ends by itself ends us in order, for whoever runs us to start us again.
@@ -41,8 +41,9 @@ def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[dict[str, str
         write_private(folder / "postgres.port", str(postgres.port))
         write_private(folder / "redis.port", str(redis.port))
         write_private(folder / ENV_FILE, "".join(f"export {name}={shlex.quote(v)}\n" for name, v in ours.items()))
-        given = {name: value for name, value in environ.items() if name.removesuffix("_FILE") not in ours}
-        yield given | ours
+        theirs = {name for name in environ if name.removesuffix("_FILE") in ours}
+        ignored = [name for name in sorted(theirs) if environ[name] != ours.get(name)]
+        yield {name: value for name, value in environ.items() if name not in theirs} | ours, ignored
 
 
 def _port(file: Path) -> int:

@@ -172,7 +172,10 @@ class KeyService:
         counted = await self._keys.peppers()
         lost = sorted(set(counted) - set(self._peppers))
         signing = self._key_format.signing_pepper
-        return [PepperUse(id_, id_ == signing, *counted.get(id_, (0, 0))) for id_ in (*self._peppers, *lost)]
+        return [
+            PepperUse(id_, id_ in self._peppers, id_ == signing, *counted.get(id_, (0, 0)))
+            for id_ in (*self._peppers, *lost)
+        ]
 
     async def _edit(
         self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], version: int | None

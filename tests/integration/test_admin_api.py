@@ -181,8 +181,8 @@ async def test_peppers_are_reported(ops: Caller) -> None:
     """The first pepper signs, and how many keys hang on each is told."""
     await new_key(ops)
     items = value(await ops("GET", "/v1/peppers"))["items"]
-    assert items[0] == {"id": "p1", "signs": True, "keys": 1, "usable": 1}
-    assert items[1] == {"id": "p2", "signs": False, "keys": 0, "usable": 0}
+    assert items[0] == {"id": "p1", "configured": True, "signs": True, "keys": 1, "usable": 1}
+    assert items[1] == {"id": "p2", "configured": True, "signs": False, "keys": 0, "usable": 0}
 
 
 async def test_resources_that_no_route_knows_are_named(ops: Caller) -> None:

@@ -141,3 +141,14 @@ async def test_as_an_ordinary_user(folder: Path, ordinary_user: tuple[str, ...])
         await ready(service)
         assert {file.stat().st_uid for file in files(folder)} == {os.getuid()}
         assert await service.end() == 0
+
+
+async def test_settings_that_it_replaces_are_named(folder: Path) -> None:
+    """A setting that has one of its own there has no effect, and is not passed over in silence."""
+    theirs = {"EXTAUTHZ_KEY_PEPPER": f"mine:{'m' * 32}", "REDIS_URL": "redis://127.0.0.1:1/0"}
+    async with started(FREE_PORTS | theirs, "--embedded", folder, stdout=asyncio.subprocess.DEVNULL) as service:
+        await ready(service)
+        assert await service.end() == 0
+    assert service.lines == [
+        f"extauthz: warning: {name} has no effect: --embedded has one of its own in {folder}" for name in sorted(theirs)
+    ]
