@@ -135,7 +135,7 @@ class AdminApi:
 def _problem(error: ExtauthzError, operation: Operation, body: BaseModel) -> Exception:
     """The answer to what a handler raised."""
     if isinstance(error, InvalidInput) and operation.method == "GET":  # nothing else of a GET is left to be refused
-        return problems.invalid("cursor", str(error), status=400, code="invalid_query")
+        return problems.invalid("cursor", str(error).removeprefix("cursor "), status=400, code="invalid_query")
     return problems.from_error(error, body.model_fields_set) or error
 
 

@@ -101,7 +101,7 @@ def from_error(error: ExtauthzError, fields: Collection[str] = ()) -> Problem | 
                 status,
                 code,
                 text,
-                errors=[] if named is None else [Mistake(named, text)],
+                errors=[] if named is None else [Mistake(named, text.removeprefix(f"{named}: "))],
                 headers={"retry-after": RETRY_AFTER} if status == 503 else None,
             )
     return None

@@ -29,8 +29,8 @@ def check_permissions(permissions: Permissions, resources: Collection[str] | Non
     if unknown := unknown_resources(permissions, resources):
         known = ", ".join(sorted(resources or ())) or "none"
         raise InvalidInput(
-            f"permissions: no route knows the resource {', '.join(map(shown, unknown))}; the routes of this"
-            f" configuration (--config or EXTAUTHZ_CONFIG; without a file: api) know: {known}"
+            f"permissions: no route knows the resource {', '.join(map(shown, unknown))}; those of the configuration"
+            f" (without a file: api) know: {known}"
         )
 
 
