@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from extauthz.admin.api import OPERATIONS
 from extauthz.admin.payloads import (
     ApiKeyChanges,
     ImportedApiKey,
@@ -23,18 +24,9 @@ from extauthz.admin.payloads import (
 from extauthz.admin.problems import Problem
 from extauthz.admin.reading import parse_body
 
-MODELS: list[type[BaseModel]] = [
-    ApiKeyChanges,
-    ImportedApiKey,
-    NewApiKey,
-    NewOrganization,
-    NewPlan,
-    Nothing,
-    OrganizationChanges,
-    PlanChanges,
-    Revocation,
-    Rotation,
-]
+# Every body that the API takes.
+BODIES = {operation.body or Nothing for operation in OPERATIONS}
+MODELS: list[type[BaseModel]] = sorted(BODIES, key=lambda model: model.__name__)
 
 
 def refused(body: bytes | dict[str, object], model: type[BaseModel]) -> Problem:
