@@ -1,6 +1,6 @@
 """Decision = Allow | Deny: the one answer, before any proxy's dialect."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from extauthz.core.balance import REFUSED_BY, Balance
 from extauthz.core.identity import Identity
@@ -14,13 +14,15 @@ RETRY_UNAVAILABLE = 1  # seconds: our own stores are usually back, or bypassed, 
 class Allow:
     """The request may pass. `identity` None: a public route. `degraded`: its limits could not be charged in Redis.
 
-    `cost` is what was taken from the tenant's limits, 0 where nothing was.
+    `cost` is what was taken from limits, 0 where nothing was. `shadow`: limits refuse nothing here, and clients are not
+    told of them.
     """
 
     identity: Identity | None = None
     balance: Balance | None = None
     degraded: bool = False
     cost: int = 0
+    shadow: bool = False
 
     @property
     def reason(self) -> Reason:
@@ -64,9 +66,16 @@ def deny_permission(resource: str, mode: str) -> Deny:
     return Deny(Reason.PERMISSION_DENIED, refusal_code(resource, mode), scope=f"{resource}:{mode}")
 
 
-def conclude(identity: Identity, balance: Balance, cost: int) -> Decision:
+def conclude(identity: Identity | None, balance: Balance, cost: int) -> Decision:
     """The decision after the limits have spoken."""
     if not balance.refused or balance.binding is None:
         return Allow(identity, balance, cost=cost)
     reason = REFUSED_BY[balance.binding.name]
     return Deny(reason, reason.value, retry_after=balance.retry_after, balance=balance)
+
+
+def only_shadow(decision: Decision, identity: Identity | None) -> Allow:
+    """What becomes of a decision of limits that are computed and refuse nothing."""
+    if isinstance(decision, Allow):
+        return replace(decision, shadow=True)
+    return Allow(identity, shadow=True)

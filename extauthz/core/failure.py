@@ -18,7 +18,7 @@ def without_identity_store() -> Decision:
     return AUTHENTICATION_UNAVAILABLE
 
 
-def without_limits(policy: OnRedisDown, identity: Identity) -> Decision:
+def without_limits(policy: OnRedisDown, identity: Identity | None) -> Decision:
     """The caller is known but could not be charged."""
     if policy is OnRedisDown.CLOSED:
         return LIMITS_UNAVAILABLE

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from extauthz.core.changes import Thing
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.permissions import Permissions, parse_permissions, storable
 from extauthz.core.tenants import Tenant, header_safe, read_version, seconds
 
@@ -17,7 +18,7 @@ class ApiKey:
 
     All times are Unix seconds; `expires_at`, `revoked_at` and `disabled_at` None is never. `tenant` is the organization
     as it was when the key was read from PostgreSQL, `version` the number of that read (see `core.changes`), `digest`
-    what the key is stored under.
+    what the key is stored under. `limits` are its own, inside its organization's.
     """
 
     id: str
@@ -30,6 +31,7 @@ class ApiKey:
     version: int
     tenant: Tenant
     digest: str = field(repr=False)
+    limits: Limits = UNLIMITED
 
     @property
     def made_of(self) -> tuple[Thing, ...]:
@@ -59,6 +61,7 @@ class ApiKey:
             "loaded_at": self.loaded_at,
             "version": self.version,
             "hash": self.digest,
+            "limits": self.limits.to_record(),
             "tenant": self.tenant.to_record(),
         }
 
@@ -72,6 +75,9 @@ class ApiKey:
         organization_id = header_safe(record, "organization_id")
         if organization_id != tenant.id:
             raise ValueError("tenant is not the key's organization")
+        limits = record.get("limits")
+        if not isinstance(limits, dict):
+            raise ValueError("limits is not an object")
         digest = record.get("hash")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise ValueError("hash is not 64 hex digits")
@@ -85,6 +91,7 @@ class ApiKey:
             loaded_at=seconds(record, "loaded_at"),
             version=read_version(record),
             tenant=tenant,
+            limits=Limits.from_record(limits),
             digest=digest,
         )
 

@@ -95,6 +95,9 @@ class Limits:
         )
 
 
+UNLIMITED = Limits()
+
+
 def _whole(record: Mapping[str, object], name: str, low: int, high: int) -> int | None:
     value = record.get(name, False)
     if value is None:

@@ -1,12 +1,15 @@
 """The protocols that the outside must fit. Every method may raise StoreUnavailable; reads may raise StoreCorrupt."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Literal, Protocol, TypeVar
+from uuid import UUID
 
 from extauthz.core.changes import Change
 from extauthz.core.decision import Decision
-from extauthz.core.errors import StoreCorrupt
-from extauthz.core.spend import Spend, Spent
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.reason import Reason
+from extauthz.core.spend import Spend, Spent, Untaken
+from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 
 Store = Literal["postgresql", "redis"]
 POSTGRESQL: Store = "postgresql"
@@ -85,8 +88,62 @@ class UseLog(Protocol):
 class LimitStore(Protocol):
     """Where buckets and counters are kept."""
 
-    async def spend(self, tenant_id: str, asked: Spend) -> Spent:
-        """One atomic step: refill, check every limit, take from all of them or from none. Never sent twice."""
+    async def spend(self, asked: "Sequence[Spend]") -> "Sequence[Spent | Untaken | StoreUnavailable]":
+        """One result for each, in one atomic step: refill, check every limit, take from all of them or from none.
+
+        Never sent twice. StoreUnavailable as a result: that one's state could not be used, and nothing was taken.
+        """
+        ...
+
+    async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        """Raises a tenant's counters to what is known of them. None: nobody can say, they begin with what is there."""
+        ...
+
+
+class Meter(Protocol):
+    """What is told of every answered spend of an organization. It does not wait."""
+
+    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
+        """A spend was answered; `reason` is what was decided by it."""
+        ...
+
+
+class UsageLog(Protocol):
+    """What was counted where limits are kept, and waits to be written down."""
+
+    async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """These (tenant, key) are about to be charged: their counters are to be saved."""
+        ...
+
+    async def unsaved(self, at_most: int) -> Due:
+        """What is marked, with all that was counted of it."""
+        ...
+
+    async def saved(self, due: Due) -> None:
+        """It is written down: marks go that nobody has set anew, and what was counted of days long past."""
+        ...
+
+
+class UsageStore(Protocol):
+    """Where usage is written down for good."""
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        """What is known of spans, by tenant; all in one query."""
+        ...
+
+    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
+        """Writes down what `unsaved` returns, asked once nobody else can write; False: somebody else is at it.
+
+        A row is replaced where its `revision` is higher than the stored one, so that saving twice changes nothing.
+        """
+        ...
+
+    async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
+        """Adds refusals, once for each batch id."""
+        ...
+
+    async def announce(self, events: Sequence[QuotaEvent]) -> Sequence[QuotaEvent]:
+        """Writes down what nobody has announced yet, and returns it."""
         ...
 
 
@@ -111,6 +168,18 @@ class Observer(Protocol):
 
     def messages_flow(self, flows: bool) -> None:
         """Messages of changes arrive from now on, or no longer."""
+        ...
+
+    def shadowed(self, reason: Reason) -> None:
+        """What would have become of an allowed check if its limits were enforced."""
+        ...
+
+    def quota_threshold(self, event: QuotaEvent) -> None:
+        """An organization has used so much of a quota; said once for each window."""
+        ...
+
+    def usage_saved(self, seconds: float) -> None:
+        """Everything that was counted is written down; it took so long."""
         ...
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:

@@ -49,13 +49,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """A tenant. `overrides` are its own limits where they differ from the plan's."""
+    """A tenant. `overrides` are its own limits where they differ from the plan's; None for `until`: they have no end.
+
+    `limits` is `enforce` or `shadow`. Days are those of `timezone`, months begin on the day `anchor` (1 to 31).
+    """
 
     id: str
     name: str
     plan: str
     status: str
     overrides: Mapping[str, object]
+    until: datetime | None
+    limits: str
+    timezone: str
+    anchor: int
     created_at: datetime
     updated_at: datetime
     row_version: int
@@ -73,6 +80,10 @@ class Organization:
             "plan": self.plan,
             "status": self.status,
             **self.overrides,
+            "until": _iso(self.until),
+            "limits": self.limits,
+            "timezone": self.timezone,
+            "anchor": self.anchor,
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
             "version": self.row_version,

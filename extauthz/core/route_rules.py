@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from extauthz.core.limits import BURST_MAX, Rate
 from extauthz.core.paths import is_ambiguous
 from extauthz.core.permissions import MODES, RESOURCE_NAME
 
@@ -14,6 +15,7 @@ _STANDARD_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH",
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _WILD = ("*", "{resource}")
+_LIMITS = ("enforce", "shadow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,9 @@ class Route:
     cost: int = 1
     public: bool = False
     cache: bool = True
+    limits: str = "enforce"  # or `shadow`: what would have been refused is counted and allowed
+    rate: str | None = None  # with `burst`, on a public route: for each client address; None: no such limit
+    burst: int | None = None
 
 
 def is_resource_name(text: str) -> bool:
@@ -50,7 +55,7 @@ def mistakes_in(routes: Mapping[str, Route], resources: Mapping[str, str]) -> li
     mistakes = [
         f"{label} {problem}"
         for label, route in routes.items()
-        for problem in (*_in_path(route.path), *_in_scope(route), *_in_demand(route))
+        for problem in (*_in_path(route.path), *_in_scope(route), *_in_demand(route), *_in_limits(route))
     ]
     mistakes += _spelled_twice(routes)
     mistakes += _rivals(routes)
@@ -94,8 +99,7 @@ def _in_demand(route: Route) -> Iterator[str]:
     from_path = "{resource}" in route.path
     if route.mode is not None and route.mode not in MODES:
         yield f"mode: must be read or write, not {route.mode!a}"
-    if type(route.cost) is not int or not 1 <= route.cost <= MAX_COST:
-        yield f"cost: must be a whole number from 1 to {MAX_COST}, not {route.cost!a}"
+    yield from _in_number("cost", route.cost, MAX_COST)
     if route.resource is not None and not is_resource_name(route.resource):
         yield f"resource: must be 1 to 64 of A-Z a-z 0-9 _ -, not {route.resource!a}"
     if route.public and (from_path or (route.resource, route.mode, route.cost, route.cache) != (None, None, 1, True)):
@@ -104,6 +108,32 @@ def _in_demand(route: Route) -> Iterator[str]:
         yield "resource: is in the path already, as {resource}"
     elif not route.public and route.resource is None and not from_path:
         yield "resource: required, here or as {resource} in the path, unless public = true"
+
+
+def _in_limits(route: Route) -> Iterator[str]:
+    if route.limits not in _LIMITS:
+        yield f"limits: must be enforce or shadow, not {route.limits!a}"
+    if route.rate is not None:
+        try:
+            Rate.parse(route.rate)
+        except ValueError as error:
+            yield f"rate: {str(error).removeprefix('rate ')}"
+    if route.burst is not None:
+        yield from _in_number("burst", route.burst, BURST_MAX)
+    given = [name for name, value in (("rate", route.rate), ("burst", route.burst)) if value is not None]
+    if given and not route.public:
+        yield f"{given[0]}: only where public = true; elsewhere the organization and its key say what may be spent"
+    elif len(given) == 1:
+        yield f"{given[0]}: rate and burst go together, both or none"
+    elif route.public and not given and route.limits == "shadow":
+        yield "limits: nothing is limited on a public route without rate and burst"
+
+
+def _in_number(key: str, number: int, highest: int) -> Iterator[str]:
+    if type(number) is int and number.bit_length() > 64:  # TOML has none; Python may refuse to write its digits
+        yield f"{key}: must be a whole number from 1 to {highest}, not one of more than 64 bits"
+    elif type(number) is not int or not 1 <= number <= highest:
+        yield f"{key}: must be a whole number from 1 to {highest}, not {number!a}"
 
 
 def _spelled_twice(routes: Mapping[str, Route]) -> Iterator[str]:

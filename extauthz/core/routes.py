@@ -1,15 +1,17 @@
 """The route table: method, host and raw path in; resource, mode and cost out. Compiled once, asked at every request."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from extauthz.core.errors import ConfigError
+from extauthz.core.limits import Limits, Rate
 from extauthz.core.paths import is_ambiguous
 from extauthz.core.route_rules import Route, bare_host, is_resource_name, mistakes_in
 
-__all__ = ["DEFAULT_ROUTES", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
+__all__ = ["DEFAULT_ROUTES", "Bucket", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
 
 Mode = Literal["read", "write"]
 
@@ -18,14 +20,30 @@ DEFAULT_ROUTES = (Route("/**", resource="api"),)
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class Bucket(NamedTuple):
+    """A token bucket that each client address has at a public route.
+
+    `name`, 16 hexadecimal digits, is that of the route's path, host and methods: it outlives a restart, another order
+    of the routes and another `rate` or `burst`. `limits` has these two and no quota.
+    """
+
+    name: str
+    limits: Limits
+
+
 class Match(NamedTuple):
-    """What a request asks for. `resource` is empty on a public route and only there; `cost` is in tokens."""
+    """What a request asks for. `resource` is empty on a public route and only there; `cost` is in tokens.
+
+    `shadow`: whatever limits would refuse is allowed. `bucket` is only on a public route, where it has one.
+    """
 
     resource: str
     mode: Mode
     cost: int
     public: bool
     cache: bool
+    shadow: bool = False
+    bucket: Bucket | None = None
 
 
 class _Compiled:
@@ -39,12 +57,10 @@ class _Compiled:
         self.methods = route.methods
         self.names = names
         self.position = segments.index("{resource}") if "{resource}" in segments else None
-        self.reading = self._match(route, "write" if route.mode == "write" else "read")
-        self.writing = self._match(route, "read" if route.mode == "read" else "write")
-
-    @staticmethod
-    def _match(route: Route, mode: Mode) -> Match:
-        return Match(route.resource or "", mode, route.cost, route.public, route.cache)
+        shadow, bucket = route.limits == "shadow", _bucket(route)
+        said = (route.cost, route.public, route.cache, shadow, bucket)
+        self.reading = Match(route.resource or "", "write" if route.mode == "write" else "read", *said)
+        self.writing = Match(route.resource or "", "read" if route.mode == "read" else "write", *said)
 
     def fits(self, method: str, host: str | None) -> bool:
         return (self.host is None or self.host == host) and (self.methods is None or method in self.methods)
@@ -59,7 +75,16 @@ class _Compiled:
             if not is_resource_name(segment):
                 return None
             resource = segment
-        return Match(resource, match.mode, match.cost, match.public, match.cache)
+        return Match(resource, *match[1:])
+
+
+def _bucket(route: Route) -> Bucket | None:
+    if route.rate is None:
+        return None
+    # No path, host or method has a line feed, so two routes never write the same.
+    place = "\n".join((route.path, bare_host(route.host) or "", *sorted(route.methods or ())))
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return Bucket(name, Limits(rate=Rate.parse(route.rate), burst=route.burst))
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ VersionMismatch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple, Protocol
 
 from extauthz.core.errors import ExtauthzError
@@ -19,6 +19,24 @@ class Succession(NamedTuple):
 
     new: NewKey
     old_expires_at: datetime
+
+
+class ClaimedEvent(NamedTuple):
+    """A quota event that is to be delivered, and which attempt this is, from 1.
+
+    `organization` is its name, None where it is gone; `window_start` the first date of the day or month.
+    """
+
+    id: str
+    at: datetime
+    organization_id: str
+    organization: str | None
+    quota: str
+    window_start: date
+    threshold: int
+    used: int
+    limit: int
+    attempts: int
 
 
 class ChangeLog(Protocol):
@@ -124,7 +142,7 @@ class TenantStore(ChangeLog, Protocol):
     async def update_organization(
         self, ref: str, edit: Callable[[Organization], Organization], *, version: int | None
     ) -> Organization:
-        """Stores name, plan, status and overrides, which must fit the plan."""
+        """Stores name, plan, status, calendar and overrides, which must fit the plan."""
         ...
 
     async def delete_organization(self, ref: str) -> Organization:
@@ -137,4 +155,27 @@ class AuditStore(Protocol):
 
     async def page(self, organization_id: str | None, *, limit: int, cursor: str | None) -> Listing[AuditEntry]:
         """Changes of everything, or of an organization and its keys, newest first. Raises InvalidInput."""
+        ...
+
+
+class QuotaEvents(Protocol):
+    """Quota events that somebody is to be told of. Each is delivered at least once, or given up."""
+
+    async def claim(self, at_most: int, lease_seconds: float) -> list[ClaimedEvent]:
+        """Undelivered events that are due, oldest first, for whoever asks alone.
+
+        Who says nothing of one within `lease_seconds` has lost it: it is due again.
+        """
+        ...
+
+    async def delivered(self, event_id: str) -> None:
+        """It is done with."""
+        ...
+
+    async def postpone(self, event_id: str, seconds: float) -> None:
+        """It is due again in so many seconds."""
+        ...
+
+    async def give_up(self, event_id: str) -> None:
+        """It is never due again."""
         ...

@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.changes import Thing
-from extauthz.core.limits import Limits
+from extauthz.core.limits import UNLIMITED, Limits
 
 ACTIVE, SUSPENDED = "active", "suspended"
 STATUSES = (ACTIVE, SUSPENDED)
+ENFORCE, SHADOW = "enforce", "shadow"
+LIMITS_MODES = (ENFORCE, SHADOW)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)
@@ -19,7 +22,9 @@ class Tenant:
     """An organization as a check needs it.
 
     `plan` is a name and `plan_id` what changes of that plan are told by, empty where there are none; `loaded_at` Unix
-    seconds of the read of PostgreSQL and `version` its number (see `core.changes`).
+    seconds of the read of PostgreSQL and `version` its number (see `core.changes`). `limits` are its own where it has
+    any, else its plan's; from `overrides_until` (Unix seconds) on they are all its plan's. `shadow`: limits are
+    computed and refuse nothing.
     """
 
     id: str
@@ -29,6 +34,16 @@ class Tenant:
     loaded_at: float
     version: int
     plan_id: str = ""
+    overrides_until: float | None = None
+    plan_limits: Limits = UNLIMITED
+    calendar: Calendar = UTC_CALENDAR
+    shadow: bool = False
+
+    def limits_at(self, now: float) -> Limits:
+        """What it may spend at `now` (Unix seconds)."""
+        if self.overrides_until is None or now < self.overrides_until:
+            return self.limits
+        return self.plan_limits
 
     @property
     def made_of(self) -> tuple[Thing, ...]:
@@ -50,6 +65,10 @@ class Tenant:
             "version": self.version,
             "plan_id": self.plan_id,
             **self.limits.to_record(),
+            "overrides_until": self.overrides_until,
+            "plan_limits": self.plan_limits.to_record(),
+            "calendar": self.calendar.to_record(),
+            "limits_mode": SHADOW if self.shadow else ENFORCE,
         }
 
     @classmethod
@@ -58,6 +77,15 @@ class Tenant:
         status = record.get("status")
         if status not in STATUSES:
             raise ValueError("status is neither active nor suspended")
+        mode = record.get("limits_mode")
+        if mode not in LIMITS_MODES:
+            raise ValueError("limits_mode is neither enforce nor shadow")
+        plan_limits, calendar = record.get("plan_limits"), record.get("calendar")
+        if not isinstance(plan_limits, dict) or not isinstance(calendar, dict):
+            raise ValueError("plan_limits or calendar is not an object")
+        if "overrides_until" not in record:
+            raise ValueError("overrides_until is missing")
+        until = record["overrides_until"]
         return cls(
             id=header_safe(record, "id"),
             plan=header_safe(record, "plan"),
@@ -66,6 +94,10 @@ class Tenant:
             loaded_at=seconds(record, "loaded_at"),
             version=read_version(record),
             plan_id=_plan_id(record),
+            overrides_until=None if until is None else seconds(record, "overrides_until"),
+            plan_limits=Limits.from_record(plan_limits),
+            calendar=Calendar.from_record(calendar),
+            shadow=mode == SHADOW,
         )
 
 

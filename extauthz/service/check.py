@@ -3,19 +3,19 @@
 from time import monotonic
 
 from extauthz.core import failure
-from extauthz.core.balance import balance
+from extauthz.core.addresses import address_group
 from extauthz.core.credentials import Credential, KeyFormat
-from extauthz.core.decision import Allow, Decision, conclude, deny, deny_permission
+from extauthz.core.decision import Allow, Decision, deny, deny_permission
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.failure import OnRedisDown
 from extauthz.core.identity import Identity
 from extauthz.core.permissions import permitted
 from extauthz.core.ports import Observer
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match, RouteTable, is_ambiguous
-from extauthz.core.spend import plan
-from extauthz.service.lookup import Lookup, Stores
+from extauthz.core.spend import Owner, Spend, once_name, plan
+from extauthz.service.limiting import Limiting
+from extauthz.service.lookup import Lookup
 
 
 class CheckService:
@@ -27,15 +27,13 @@ class CheckService:
         routes: RouteTable,
         key_format: KeyFormat,
         lookup: Lookup,
-        stores: Stores,
-        on_redis_down: OnRedisDown,
+        limiting: Limiting,
         observer: Observer,
     ) -> None:
         self._routes = routes
         self._key_format = key_format
         self._lookup = lookup
-        self._stores = stores
-        self._on_redis_down = on_redis_down
+        self._limiting = limiting
         self._observer = observer
 
     async def check(self, request: CheckRequest) -> Decision:
@@ -60,7 +58,7 @@ class CheckService:
         if route is None:
             return deny(Reason.ROUTE_NOT_ALLOWED)
         if route.public:
-            return Allow()
+            return await self._decide_public(route, request)
 
         # credential; the raw key stays inside this one call
         credential = self._key_format.extract(request.authorization)
@@ -88,14 +86,13 @@ class CheckService:
             return deny_permission(route.resource, route.mode)
         identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
 
-        # limits: one script, one round trip, never sent twice. Redis has its time even where we are late already:
-        # who asks often enough to make us late must not pass uncharged.
-        asked = plan(tenant.limits, route.cost, request.now)
-        if isinstance(asked, Reason):
-            return deny(asked)
-        stores = self._stores
-        try:
-            spent = await stores.redis.run(lambda: stores.limits.spend(tenant.id, asked))
-        except StoreUnavailable:
-            return failure.without_limits(self._on_redis_down, identity)
-        return conclude(identity, balance(asked, spent), asked.cost)
+        # limits
+        once = once_name(request, key) if self._limiting.charge_once else ""
+        asked = plan(tenant, key, route.cost, request.now, once=once)
+        return await self._limiting.decide(asked, identity, shadow=tenant.shadow or route.shadow)
+
+    async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
+        if route.bucket is None:
+            return Allow()
+        owner = Owner("address", f"{route.bucket.name} {address_group(request.client_address)}")
+        return await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)

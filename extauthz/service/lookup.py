@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
-from extauthz.core.ports import LimitStore, SharedCache, Source
+from extauthz.core.ports import SharedCache, Source
 from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
 from extauthz.service.guard import Guard
@@ -17,7 +17,7 @@ from extauthz.service.readthrough import ReadThrough
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where keys, tenants and limits are kept, and the guards in front of the two servers.
+    """Where keys and tenants are kept, and the guards in front of the two servers.
 
     `tenants` None: an organization has no record of its own, its keys say all of it.
     """
@@ -26,7 +26,6 @@ class Stores:
     key_cache: SharedCache[Credential, ApiKey]
     tenants: Source[str, Tenant] | None
     tenant_cache: SharedCache[str, Tenant]
-    limits: LimitStore
     postgresql: Guard
     redis: Guard
 

@@ -10,5 +10,6 @@ from tests.servers.fixtures import (
     redis_server,
     redis_url,
 )
+from tests.servers.limiting import link
 
-__all__ = ["database", "migrated", "office", "pool", "postgres_server", "redis", "redis_server", "redis_url"]
+__all__ = ["database", "link", "migrated", "office", "pool", "postgres_server", "redis", "redis_server", "redis_url"]

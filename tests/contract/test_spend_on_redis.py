@@ -1,6 +1,5 @@
-"""What the script that spends promises of a real Redis: bad state, bad arguments, expiry, and many at once."""
+"""What the script that spends promises of a real Redis: its clock, bad state, bad arguments, expiry."""
 
-import asyncio
 import math
 from datetime import UTC, datetime
 
@@ -8,141 +7,183 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import ResponseError
 
-from extauthz.backends.redis.keyspace import tenant_limits
-from extauthz.backends.redis.limits import SPEND, RedisLimits
-from extauthz.backends.redis.topology import connect
-from extauthz.core.limits import BURST_MAX, Limits, Rate
-from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, MICRO, Spend, plan
-from extauthz.demo.redis import Redis
+from extauthz.backends.redis.limits import SPEND
+from extauthz.backends.redis.link import Link
+from extauthz.core.limits import BURST_MAX, UNLIMITED, Limits, Rate
+from extauthz.core.spend import BURST, DAILY, MICRO, Untaken
+from tests.servers.limiting import HASH, KEY, hash_of, microseconds, now, of, seed, spend_of, taken
 
-TENANT = "org 1}"  # a name that has to be encoded
-HASH = tenant_limits(TENANT)
 SLOW = Limits(Rate(1, 86_400), 3, 1000)  # nothing comes in while a test runs
+WRONG_TYPES = ["SET {} x", "LPUSH {} x", "SADD {} x", "ZADD {} 1 x", "XADD {} * a b"]
 
 
-async def ask(redis: RedisClient, limits: Limits = SLOW, cost: int = 1) -> Spend:
-    """A spend with the windows round Redis's own clock."""
-    seconds, _ = await redis.time()
-    asked = plan(limits, cost, seconds)
-    assert not isinstance(asked, Reason)
-    return asked
-
-
-async def test_by_redis_own_clock(redis: RedisClient) -> None:
+async def test_by_redis_own_clock(redis: RedisClient, link: Link) -> None:
     """The time of a spend is Redis's, in microseconds, and between two of its own answers."""
-    before, spent, after = (
-        await redis.time(),
-        await RedisLimits(redis).spend(TENANT, await ask(redis)),
-        await redis.time(),
-    )
-    assert before[0] * MICRO + before[1] <= spent.now <= after[0] * MICRO + after[1]
-    assert await redis.hget(HASH, "at") == str(spent.now).encode()
+    limits, asked = await seed(link), spend_of(SLOW, now())
+    before = await microseconds(redis)
+    spent = taken((await limits.spend([asked]))[0])
+    assert before <= spent.now <= await microseconds(redis)
+    assert (await hash_of(redis))["bucket"].split()[2] == str(spent.now)
 
 
-async def test_one_key_for_a_tenant(redis: RedisClient) -> None:
+async def test_one_key_for_a_tenant(redis: RedisClient, link: Link) -> None:
     """All state of a tenant is one hash, its name encoded inside the braces, the day's counter named by the date."""
-    spent = await RedisLimits(redis).spend(TENANT, await ask(redis))
+    spent = taken((await (await seed(link)).spend([spend_of(SLOW, now(), cost=2, key_limits=SLOW)]))[0])
     day = datetime.fromtimestamp(spent.now / MICRO, UTC)
+    today, month = f"{day:%Y%m%d}", f"{day:%Y%m}01"
     assert await redis.keys("*") == [b"tenant_limits:{.6f726720317d}"]
-    assert await redis.hgetall(HASH) == {
-        b"level": b"2000000",
-        b"carry": b"0",
-        b"at": str(spent.now).encode(),
-        day.strftime("d:%Y%m%d").encode(): b"1",
-        day.strftime("m:%Y%m").encode(): b"1",
+    assert await hash_of(redis) == {
+        "seeded": await link.epoch(),
+        "bucket": f"1000000 0 {spent.now}",
+        f"bucket:{KEY}": f"1000000 0 {spent.now}",
+        f"d:{today}": "2",
+        f"m:{month}": "2",
+        f"d:{today}:{KEY}": "2 1 1",
+        f"m:{month}:{KEY}": "2",
+        "days": today,
     }
 
 
-async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient) -> None:
-    """Neither fields nor expiry change when a limit refuses, and a refusal makes no hash."""
-    limits = RedisLimits(redis)
+async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, link: Link) -> None:
+    """Neither fields nor expiry change when a limit refuses or somebody peeks; a lost hash is not made by either."""
+    limits = await seed(link)
     for _ in range(3):
-        await limits.spend(TENANT, await ask(redis))
+        await limits.spend([spend_of(SLOW, now())])
     await redis.pexpire(HASH, 12_345_678)
-    before, until = await redis.hgetall(HASH), await redis.pexpiretime(HASH)
-    assert (await limits.spend(TENANT, await ask(redis))).refused == (BURST,)
-    assert (await redis.hgetall(HASH), await redis.pexpiretime(HASH)) == (before, until)
-    assert (await limits.spend("other", await ask(redis, Limits(daily_quota=0)))).refused == (DAILY,)
-    assert await redis.exists(tenant_limits("other")) == 0
+    before, until = await redis.dump(HASH), await redis.pexpiretime(HASH)
+    assert taken((await limits.spend([spend_of(SLOW, now())]))[0]).refused == (BURST,)
+    assert taken((await limits.spend([spend_of(UNLIMITED, now(), key_limits=Limits(daily_quota=0))]))[0]).refused
+    assert (await redis.dump(HASH), await redis.pexpiretime(HASH)) == (before, until)
+    (unseeded,) = await limits.spend([of("other", spend_of(Limits(daily_quota=0), now()))])
+    assert isinstance(unseeded, Untaken)
+    assert unseeded.why == "unseeded"
+    assert await redis.keys("*") == [HASH.encode()]
 
 
-@pytest.mark.parametrize("command", ["SET {} x", "LPUSH {} x", "SADD {} x", "ZADD {} 1 x", "XADD {} * a b"])
-async def test_state_of_the_wrong_type(redis: RedisClient, command: str) -> None:
-    """It is thrown away and seeded again: a full bucket, one token taken."""
-    await redis.execute_command(  # type: ignore[no-untyped-call]
-        *(word.format(HASH) for word in command.split())
-    )
-    spent = await RedisLimits(redis).spend(TENANT, await ask(redis))
-    assert (spent.refused, spent.level, spent.used) == ((), 2 * MICRO, (1, 1))
-    assert await redis.type(HASH) == b"hash"
+@pytest.mark.parametrize("command", WRONG_TYPES)
+async def test_state_of_the_wrong_type_harms_one_tenant(redis: RedisClient, link: Link, command: str) -> None:
+    """It is thrown away to be seeded again; others in the same call, before it and behind it, are charged once each."""
+    limits, asked = await seed(link, "a", "b"), spend_of(SLOW, now())
+    words = [word.format(HASH) for word in command.split()]
+    await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+    first, harmed, last, again = await limits.spend([of("a", asked), asked, of("b", asked), of("a", asked)])
+    assert isinstance(harmed, Untaken)
+    assert harmed.why == "unseeded"
+    assert [taken(one).level for one in (first, last, again)] == [2 * MICRO, 2 * MICRO, MICRO]
+    assert await redis.exists(HASH) == 0
+    await seed(link)
+    assert taken((await limits.spend([asked]))[0]).level == 2 * MICRO
     assert await redis.pttl(HASH) > 0
 
 
-@pytest.mark.parametrize(
-    "nonsense",
-    ["", "x", "-1", "1.5", "1e3", "0x10", "nan", "inf", " 1", "1 ", "9" * 400, "9007199254740993", "\udcff"],
-)
-@pytest.mark.parametrize("field", ["level", "at", "d", "m"])
-async def test_nonsense_in_a_field(redis: RedisClient, field: str, nonsense: str) -> None:
-    """It counts as never written: a bucket that is full, a counter at 0; and is overwritten by what makes sense."""
-    asked = await ask(redis)
-    names = {"d": asked.quotas[0].windows[1].field, "m": asked.quotas[1].windows[1].field}
-    now = (await redis.time())[0] * MICRO
-    state: dict[str, int | bytes] = {"level": 0, "carry": 0, "at": now, names["d"]: 5, names["m"]: 5}
-    state["level"] = MICRO if field in names else 0
-    state[names.get(field, field)] = nonsense.encode("utf-8", "surrogateescape")
-    await redis.hset(HASH, mapping=state)  # type: ignore[arg-type] # keys and values as Redis takes them
-    spent = await RedisLimits(redis).spend(TENANT, asked)
-    assert spent.refused == ()
-    assert spent.used == (1 if field == "d" else 6, 1 if field == "m" else 6)
-    assert spent.level // MICRO == (0 if field in names else 2)
-    assert all(value.isdigit() for value in (await redis.hgetall(HASH)).values())
+NONSENSE = ["", "x", "-1", "1.5", "1e3", "0x10", "nan", "inf", " 1", "1 ", "9" * 400, "9007199254740993", "\udcff"]
 
 
-@pytest.mark.parametrize("carry", ["x", "-1", "1.5", "86400", "nan", "9" * 30])
-async def test_nonsense_in_the_carry(redis: RedisClient, carry: str) -> None:
-    """A carry that is none, or as large as a whole part, is dropped; the level stays."""
-    now = (await redis.time())[0] * MICRO + 60 * MICRO  # a clock that stepped back: nothing comes in
-    await redis.hset(HASH, mapping={"level": 2 * MICRO, "carry": carry, "at": now})
-    spent = await RedisLimits(redis).spend(TENANT, await ask(redis))
+@pytest.mark.parametrize("nonsense", NONSENSE)
+@pytest.mark.parametrize("field", ["d:{}", "m:{}01", "m:{}01:" + KEY, "d:{}:" + KEY])
+async def test_nonsense_in_a_counter(redis: RedisClient, link: Link, field: str, nonsense: str) -> None:
+    """It counts as never written: a counter at 0; the others stay, and it is overwritten by what makes sense."""
+    limits, asked = await seed(link), spend_of(SLOW, now())
+    await limits.spend([asked])
+    today = f"{datetime.fromtimestamp(now(), UTC):%Y%m%d}"
+    name = field.format(today if field.startswith("d") else today[:6])
+    await redis.hset(HASH, name, nonsense.encode("utf-8", "surrogateescape"))
+    spent = taken((await limits.spend([asked]))[0])
+    used = {"d:{}": spent.by_day, "m:{}01": spent.by_month, "m:{}01:" + KEY: spent.key_by_month}
+    used["d:{}:" + KEY] = spent.key_by_day
+    assert used.pop(field) == 1
+    assert set(used.values()) == {2}
+    assert spent.level == MICRO
+    assert (await hash_of(redis))[name] in ("1", "1 1 1")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("nonsense", NONSENSE)
+async def test_nonsense_in_a_bucket(redis: RedisClient, link: Link, place: int, nonsense: str) -> None:
+    """A bucket of which a part makes no sense is full; its organization's counters stay as they are."""
+    limits = await seed(link)
+    parts: list[str] = ["0", "0", str(await microseconds(redis))]
+    parts[place] = nonsense
+    await redis.hset(HASH, "bucket", " ".join(parts).encode("utf-8", "surrogateescape"))
+    spent = taken((await limits.spend([spend_of(SLOW, now())]))[0])
+    assert (spent.refused, spent.level, spent.carry) == ((), 2 * MICRO, 0)
+
+
+@pytest.mark.parametrize("carry", [86_400, 864_000])
+async def test_a_carry_of_another_rate(redis: RedisClient, link: Link, carry: int) -> None:
+    """A carry as large as a whole part is dropped; the level stays."""
+    limits, later = await seed(link), await microseconds(redis) + 60 * MICRO  # a clock that stepped back
+    await redis.hset(HASH, "bucket", f"{2 * MICRO} {carry} {later}")
+    spent = taken((await limits.spend([spend_of(SLOW, now())]))[0])
     assert (spent.refused, spent.level, spent.carry) == ((), MICRO, 0)
 
 
-GOOD: list[int | str] = [1, 10, 1, 20, 1, 5, "d:1", 0, 1, "d:2", 1, 4 * 10**15, "d:3", 0, 0]
-BAD = ["-2", "1.5", "1e3", "nan", "-nan", "inf", "-inf", "", " 1", "x", "0x1", str(2**53 + 1), "9" * 400]
-OUT_OF_RANGE = [
-    (0, "0"),
-    (0, "-1"),
-    (0, str(10**9 + 1)),
-    (1, "-1"),
-    (2, "0"),
-    (3, "-1"),
-    (3, str(10**9 + 1)),
-    (4, "17"),
-]
+CALENDAR = "20270114 20270115 20270116 0 1 4000000000 4000000000 20261201 20270101 20270201 0 1 4000000000 4000000000"
+ASKED = "0 1 0 1 0 10 1 20 -1 5 0 1 0 -1 -1"
+BAD = ["-2", "1.5", "1e3", "nan", "-nan", "inf", "-inf", "", "x", "0x1", str(2**53 + 1), "9" * 400, "1 1"]
+OUT_OF_RANGE = [(3, "0"), (3, "-1"), (3, str(10**9 + 1)), (0, "3"), (1, "2"), (2, "1"), (6, "0"), (7, "-1")]
+OUT_OF_RANGE += [(5, str(10**15 + 1)), (6, "864001"), (7, str(10**9 + 1)), (8, str(10**12 + 1)), (4, "-1")]
+
+
+async def run(redis: RedisClient, *arguments: str | int) -> list[object]:
+    """One call for two tenants, the arguments behind the epoch; its reply."""
+    reply: list[object] = await redis.eval(SPEND, 2, "tenant_limits:{good}", HASH, "0", *arguments)
+    return reply
+
+
+async def harmless(redis: RedisClient, *arguments: str | int) -> str:
+    """The words of a call's refusal, which has changed nothing of any tenant."""
+    await redis.hset("tenant_limits:{good}", mapping={"seeded": "0"})
+    await redis.set(HASH, "even a state of the wrong type stays")
+    with pytest.raises(ResponseError) as caught:
+        await run(redis, *arguments)
+    assert await redis.get(HASH) == b"even a state of the wrong type stays"
+    assert await hash_of(redis, "tenant_limits:{good}") == {"seeded": "0"}
+    return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("position", "value"),
-    [(position, value) for position in (0, 1, 2, 3, 4, 5, 7, 8, 13, 14) for value in BAD] + OUT_OF_RANGE,
+    ("position", "value"), [(position, value) for position in range(15) for value in BAD] + OUT_OF_RANGE
 )
-async def test_a_bad_argument(redis_server: Redis, position: int, value: str) -> None:
-    """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds, text: refused, unwritten."""
-    async with connect(redis_server.redis_url, patience=5) as client:
-        await client.set(HASH, "even a state of the wrong type stays")
-        with pytest.raises(ResponseError, match="is no whole number from"):
-            await client.eval(SPEND, 1, HASH, *GOOD[:position], value, *GOOD[position + 1 :])
-        assert await client.get(HASH) == b"even a state of the wrong type stays"
+async def test_a_bad_argument(redis: RedisClient, position: int, value: str) -> None:
+    """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds, text: nobody is charged."""
+    numbers = ASKED.split()
+    numbers[position] = value
+    assert "whole number" in await harmless(redis, 1, 2, CALENDAR, ASKED, KEY, " ".join(numbers), KEY)
 
 
-@pytest.mark.parametrize("count", range(len(GOOD)))
+@pytest.mark.parametrize("value", [*(value for value in BAD if value != "0x1"), "1001", "-1"])
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_bad_number_of_things(redis: RedisClient, place: int, value: str) -> None:
+    """How many calendars and tenants there are is a whole number, and what it says is there."""
+    counts = [1, 2]
+    counts[place] = value  # type: ignore[call-overload]  # that is the harm
+    await harmless(redis, *counts, CALENDAR, ASKED, KEY, ASKED, KEY)
+
+
+async def test_one_and_a_half_tenants(redis: RedisClient) -> None:
+    """Numbers that are not whole are refused even where they add up."""
+    assert "whole number" in await harmless(redis, 2, "1.5", CALENDAR, CALENDAR, ASKED, KEY, "behind")
+
+
+@pytest.mark.parametrize(
+    "calendar",
+    ["", CALENDAR[9:], CALENDAR + " 1", CALENDAR.replace("2026", "26"), CALENDAR.replace("4000000000", "4000000001")]
+    + [CALENDAR.replace(" 1 ", f" {value} ", 1) for value in BAD[:-1]],
+)
+async def test_a_bad_calendar(redis: RedisClient, calendar: str) -> None:
+    """Days and months that are none are refused before anybody is charged."""
+    await harmless(redis, 1, 2, calendar, ASKED, KEY, ASKED, KEY)
+
+
+@pytest.mark.parametrize("count", range(7))
 async def test_a_missing_argument(redis: RedisClient, count: int) -> None:
     """Too few arguments are refused before anything is written; the right ones are taken."""
-    with pytest.raises(ResponseError):
-        await redis.eval(SPEND, 1, HASH, *GOOD[:count])
-    assert await redis.exists(HASH) == 0
-    assert (await redis.eval(SPEND, 1, HASH, *GOOD))[0] == 0
+    right = (1, 2, CALENDAR, ASKED, KEY, ASKED, KEY)
+    await harmless(redis, *right[:count])
+    await redis.delete(HASH)
+    reply = await run(redis, *right)
+    assert (reply[1], reply[13]) == (0, -2)
 
 
 @pytest.mark.parametrize(
@@ -157,66 +198,44 @@ async def test_a_missing_argument(redis: RedisClient, count: int) -> None:
         Limits(),
     ],
 )
-async def test_expiry(redis: RedisClient, limits: Limits) -> None:
-    """Set at every spend, never shorter than the time to a full bucket or to a day after the last window's end."""
-    for cost in (1, min(limits.burst or 1, 9), 1):
-        asked = await ask(redis, limits, cost)
-        spent = await RedisLimits(redis).spend(TENANT, asked)
+async def test_expiry(redis: RedisClient, link: Link, limits: Limits) -> None:
+    """Set by a spend, never shorter than the time to full buckets, all keys' too, or to a week after the month."""
+    store, key_limits = await seed(link), Limits(Rate(1, 864_000), 500)
+    await redis.persist(HASH)
+    full = 0
+    for cost, key, own in ((1, KEY, UNLIMITED), (400, KEY, key_limits), (1, "key-2", UNLIMITED)):
+        asked = spend_of(limits, now(), cost=min(cost, limits.burst or cost), key=key, key_limits=own)
+        spent = taken((await store.spend([asked]))[0])
         if spent.refused:
             continue
-        left = await redis.pttl(HASH)
-        end = max(window.end for window in spent.windows)
-        assert left >= (end - spent.now) // 1000 + 86_400_000 - 5000
-        if limits.rate is not None:
-            missing = asked.burst * MICRO - spent.level
-            full = math.ceil(missing * limits.rate.seconds / limits.rate.tokens / 1000)
-            assert left > full - 5000
-        await redis.persist(HASH)
+        assert asked.windows is not None
+        left, month = await redis.pttl(HASH), asked.windows.months.bounds[3]
+        assert left >= month * 1000 - spent.now // 1000 + 7 * 86_400_000 - 5000
+        for one, level in ((limits, spent.level), (own, spent.key_level)):
+            if one.rate is not None and one.burst is not None:
+                missing = one.burst * MICRO - level
+                full = max(full, math.ceil(missing * one.rate.seconds / one.rate.tokens / 1000))
+        assert left > full - 60_000
 
 
-async def test_a_forgotten_script_charges_once(redis: RedisClient) -> None:
-    """After a restart, a fail-over or SCRIPT FLUSH the script is sent again; nothing ran before, so it charges once."""
-    limits = RedisLimits(redis)
-    left = []
-    for _ in range(3):
-        left.append((await limits.spend(TENANT, await ask(redis))).level // MICRO)
-        await redis.script_flush()
-    assert left == [2, 1, 0]
+async def test_expiry_is_never_brought_forward(redis: RedisClient, link: Link) -> None:
+    """What one key's slow bucket needs is not cut short by another key's request."""
+    store, slow = await seed(link), Limits(Rate(1, 864_000), 500)
+    await store.spend([spend_of(UNLIMITED, now(), cost=500, key_limits=slow)])
+    until = await redis.pexpiretime(HASH)
+    assert until > (now() + 499 * 864_000) * 1000
+    await store.spend([spend_of(UNLIMITED, now(), key="key-2"), spend_of(Limits(daily_quota=0), now())])
+    assert await redis.pexpiretime(HASH) == until
 
 
-async def test_old_windows_go(redis: RedisClient) -> None:
-    """When a day or month begins, counters that no clock can mean any more go; yesterday's and tomorrow's stay."""
-    asked = await ask(redis)
-    day, month = (quota.windows for quota in asked.quotas)
-    kept = {window.field for window in (day[0], day[2], month[0], month[2])}
-    await redis.hset(HASH, mapping=dict.fromkeys([*kept, "d:20200101", "m:202001"], 1))
-    await RedisLimits(redis).spend(TENANT, asked)
-    fields = kept | {"level", "carry", "at", day[1].field, month[1].field}
-    assert set(await redis.hkeys(HASH)) == {field.encode() for field in fields}
-
-
-async def test_the_last_token_is_spent_once(redis_server: Redis, redis: RedisClient) -> None:
-    """Of a hundred at once, from two instances, exactly one gets the last token; so with the last of a quota."""
-    async with connect(redis_server.redis_url, patience=5) as other:
-        instances = [RedisLimits(redis), RedisLimits(other)]
-        for limits in (Limits(Rate(1, 86_400), 1), Limits(daily_quota=1)):
-            await redis.delete(HASH)
-            asked = await ask(redis, limits)
-            found = await asyncio.gather(*(instances[number % 2].spend(TENANT, asked) for number in range(100)))
-            assert [spent.refused for spent in found].count(()) == 1
-
-
-@pytest.mark.parametrize("days", [-400, -3, 3, 400])
-async def test_a_clock_of_ours_that_is_days_off(redis: RedisClient, days: int) -> None:
-    """Windows that do not fit Redis's clock: nothing happens, then one more call with those that do; charged once."""
-    asked = await ask(redis)
-    now = (await redis.time())[0]
-    limits = RedisLimits(redis)
-    wrong = asked.at(now + days * 86_400)
-    commands = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
-    await limits.spend(TENANT, asked)  # the script is known from now on
-    spent = await limits.spend(TENANT, wrong)
-    assert (spent.refused, spent.used, spent.level // MICRO) == ((), (2, 2), 1)
-    assert [window.field for window in spent.windows] == [quota.windows[1].field for quota in asked.quotas]
-    calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
-    assert calls - commands == 3
+async def test_unlimited_is_counted(redis: RedisClient, link: Link) -> None:
+    """Usage is counted whether or not a quota is set; a refused key's is not."""
+    store = await seed(link)
+    asked = [
+        spend_of(UNLIMITED, now(), cost=7),
+        spend_of(UNLIMITED, now(), key="key-2", key_limits=Limits(daily_quota=0)),
+    ]
+    allowed, refused = await store.spend(asked)
+    assert (taken(allowed).by_day, taken(refused).by_day, taken(refused).refused) == (7, 7, ("key-daily",))
+    assert DAILY not in taken(refused).refused
+    assert len(await hash_of(redis)) == 6

@@ -1,48 +1,32 @@
 """The script that spends in Redis against its twin in `core/spend.py`: the same replies and the same stored state."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis as RedisClient
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from extauthz.backends.redis.keyspace import tenant_limits
-from extauthz.backends.redis.limits import SPEND, RedisLimits
-from extauthz.backends.redis.topology import connect
+from extauthz.backends.redis.keyspace import address_limits, charge_once, tenant_limits
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import Link, linked
+from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, RATE_PER_SECOND_MAX, Limits, Rate
-from extauthz.core.reason import Reason
-from extauthz.core.spend import MICRO, Spend, Spent, State, plan, spend
+from extauthz.core.spend import MICRO, Operation, Owner, Spend, State, spend
 from extauthz.demo.redis import Redis
+from tests.servers.limiting import HASH, SCRIPT, TENANT, as_hash, seed, set_clock, spend_of
 
-TENANT = "org-1"
-HASH = tenant_limits(TENANT)
 DAY = 86_400 * MICRO
 START = 1_800_000_000 * MICRO
-
-# The one line that reads the clock, reading a clock of the test's instead.
-TIME = "redis.call('TIME')"
-SCRIPT = SPEND.replace(TIME, "redis.call('MGET', 'clock:s', 'clock:us')")
-assert SPEND.count(TIME) == 1
-
-
-@dataclass(frozen=True)
-class Step:
-    """One request: the clock moves by `elapsed` or to `moment` (microseconds); `skew` is how far off ours is."""
-
-    elapsed: int
-    moment: int | None
-    skew: int
-    limits: Limits
-    cost: int
-
-
-def _ends() -> list[int]:
-    """Midnights and month's ends, leap day and year's end included."""
-    dates = [(2027, 1, 16), (2027, 2, 1), (2027, 3, 1), (2028, 2, 29), (2028, 3, 1), (2028, 1, 1)]
-    return [int(datetime(*date, tzinfo=UTC).timestamp()) * MICRO for date in dates]
+OWNERS = (TENANT, Owner("tenant", "org-2"), Owner("address", "site 203.0.113.7"))
+KEYS = ("key-1", "key:2 d")
+CALENDARS = (
+    UTC_CALENDAR,
+    Calendar("Europe/Berlin", 31),
+    Calendar("America/Havana", 15, "Asia/Kolkata", date(2027, 3, 13), 30, date(2027, 2, 28)),
+    Calendar("Pacific/Apia", 30, "Pacific/Pago_Pago", date(2027, 1, 31)),
+)
 
 
 @st.composite
@@ -56,75 +40,160 @@ def rates(draw: st.DrawFn) -> Rate:
     return Rate.parse(f"{whole}.{decimals:0{DECIMALS[unit]}d}/{unit}") if len(str(whole)) <= 14 else Rate(1, 1)
 
 
+def _ends() -> list[int]:
+    """Ends of days and months: leap day and year's end, days of 23 hours, and one that was skipped."""
+    ends = ["2027-01-16", "2027-02-01", "2028-02-29", "2028-03-01", "2028-01-01"]
+    ends += ["2027-03-14T05:00", "2027-03-28T01:00", "2011-12-30T10:00"]
+    return [int(datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()) * MICRO for end in ends]
+
+
 costs = st.integers(1, 5) | st.sampled_from([1000, BURST_MAX])
 bursts = st.integers(1, 20) | st.sampled_from([1000, BURST_MAX])
 quotas = st.none() | st.integers(0, 12) | st.just(QUOTA_MAX)
 limits = st.builds(Limits, rates(), bursts, quotas, quotas) | st.builds(Limits, st.none(), st.none(), quotas, quotas)
-elapses = (
-    st.integers(0, 10 * MICRO)
-    | st.sampled_from([0, 1, 999_999, MICRO, DAY, 31 * DAY, -1, -MICRO, -DAY, -40 * DAY])
-    | st.integers(0, 10 * MICRO)
+elapses = st.integers(0, 10 * MICRO) | st.sampled_from(
+    [0, 1, 999_999, MICRO, DAY, 31 * DAY, 400 * DAY, -1, -MICRO, -DAY, -40 * DAY]
 )
-moments = st.none() | st.builds(int.__add__, st.sampled_from(_ends()), st.integers(-2, 2))
-skews = st.just(0) | st.sampled_from([DAY, -DAY, -2 * DAY, 3 * DAY, -70 * DAY])
+moments = st.builds(int.__add__, st.sampled_from(_ends()), st.integers(-2, 2))
+offs = st.sampled_from([0] * 9 + [DAY, -DAY, -2 * DAY, 3 * DAY, -70 * DAY])
+# Whose limits they are: an owner's, or those of one of its keys.
+HOLDERS = [(owner, key) for owner in OWNERS for key in ("", *KEYS)]
+tight = Limits(Rate(1, 86_400), 12, 30, 40), Limits(Rate(7, 60), 9, 20, 12)
 
 
-@st.composite
-def requests(draw: st.DrawFn) -> list[Step]:
-    """Requests in a row under limits that stay for a while."""
-    steps = []
-    for chosen in draw(st.lists(limits, min_size=1, max_size=3)):
-        for _ in range(draw(st.integers(1, 6))):
-            cost = min(draw(costs), chosen.burst or BURST_MAX)
-            steps.append(Step(draw(elapses), draw(moments), draw(skews), chosen, cost))
-    return steps
+@dataclass(frozen=True)
+class Ask:
+    """One of those asked in a call; `skew` is how far off our clock is, `ago` when it was that a refund gives back."""
+
+    owner: Owner
+    key: str
+    operation: Operation
+    cost: int
+    once: str
+    skew: int
+    ago: int
 
 
-@asynccontextmanager
-async def open_limits(server: Redis) -> AsyncIterator[tuple[RedisClient, RedisLimits]]:
-    """An empty Redis, and the script in it with the test's clock."""
-    async with connect(server.redis_url, patience=5) as client:
-        await client.delete(HASH)
-        yield client, RedisLimits(client, script=SCRIPT)
+operations = st.sampled_from(("spend", "spend", "spend", "spend", "peek", "refund"))
+asks = st.builds(
+    Ask,
+    st.sampled_from(OWNERS),
+    st.sampled_from(KEYS),
+    operations,
+    costs,
+    st.sampled_from(("", "", "a", "b")),
+    offs,
+    offs,
+)
 
 
-async def stored(client: RedisClient) -> dict[str, int]:
-    """The tenant's hash."""
-    return {str(field, "ascii"): int(value) for field, value in (await client.hgetall(HASH)).items()}  # type: ignore[arg-type] # bytes
+class Agreement(RuleBasedStateMachine):
+    """Redis beside a state in memory; what is done to one is done to the other."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.link = self.runner.run(self._open())
+        self.now = START
+        self.states = {owner: State() for owner in OWNERS}
+        self.calendars = dict.fromkeys(OWNERS, UTC_CALENDAR)
+        self.limits = {(owner, key): tight[key != ""] for owner, key in HOLDERS}
+
+    async def _open(self) -> Link:
+        link = Link(self.url)
+        await link.execute_command("FLUSHALL")
+        await seed(link, *(owner.id for owner in OWNERS[:2]))
+        return link
+
+    def teardown(self) -> None:
+        self.runner.run(self.link.close())
+        self.runner.close()
+
+    @rule(owner=st.sampled_from(OWNERS[:2]))
+    def seed_again(self, owner: Owner) -> None:
+        """Counters of a tenant begin anew, where they are not there."""
+        self.runner.run(RedisLimits(self.link).seed(owner.id, ()))
+        self.states[owner].seeded = True
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def forget(self, owner: Owner) -> None:
+        """Redis loses what it knew of one."""
+        self.runner.run(self.link.execute_command("DEL", _hash_name(owner)))
+        once = self.states[owner].once
+        self.states[owner] = State(seeded=owner.kind == "address", once=once)
+
+    @rule(elapsed=elapses)
+    def wait(self, elapsed: int) -> None:
+        """Time goes on, or back."""
+        self.now += elapsed
+
+    @rule(moment=moments)
+    def go_to(self, moment: int) -> None:
+        """It is about midnight."""
+        self.now = moment
+
+    @rule(holder=st.sampled_from(HOLDERS), changed=limits)
+    def limit(self, holder: tuple[Owner, str], changed: Limits) -> None:
+        """Somebody changes limits, of an owner or of a key."""
+        self.limits[holder] = changed
+
+    @rule(owner=st.sampled_from(OWNERS), calendar=st.sampled_from(CALENDARS))
+    def count_by(self, owner: Owner, calendar: Calendar) -> None:
+        """Somebody changes how days and months are counted."""
+        self.calendars[owner] = calendar
+
+    @rule(calls=st.lists(asks, min_size=1, max_size=8))
+    def ask(self, calls: list[Ask]) -> None:
+        """One call; every number of it, and all that is stored afterwards, are the twin's."""
+        asked = [self._asked(one) for one in calls]
+        expected = [spend(self.states[one.owner], one, self.now) for one in asked]
+        assert self.runner.run(self._spend(asked)) == expected
+        for owner, state in self.states.items():
+            found, once = self.runner.run(self._stored(owner, state))
+            assert found == as_hash(state, self.runner.run(self.link.epoch()) if owner.kind == "tenant" else "")
+            assert once == state.once
+
+    def _asked(self, one: Ask) -> Spend:
+        owner, key = one.owner, one.key
+        asked = Spend(
+            owner,
+            one.cost,
+            self.limits[owner, ""],
+            operation=one.operation,
+            charged_at=self.now - one.ago if one.operation == "refund" else 0,
+        )
+        if owner.kind == "address":
+            return asked
+        own = self.limits[owner, key]
+        asked = replace(asked, calendar=self.calendars[owner], key_id=key, key_limits=own, once=one.once)
+        return asked.at((self.now + one.skew) / MICRO)
+
+    async def _spend(self, asked: list[Spend]) -> object:
+        await set_clock(self.link, self.now)
+        return await RedisLimits(self.link, script=SCRIPT).spend(asked)
+
+    async def _stored(self, owner: Owner, state: State) -> tuple[dict[str, str], dict[str, int]]:
+        flat, *once = await asyncio.gather(
+            self.link.execute_command("HGETALL", _hash_name(owner)),
+            *(self.link.execute_command("GET", charge_once(owner.id, name)) for name in state.once),
+        )
+        words = [word.decode() for word in flat]
+        found = dict(zip(words[::2], words[1::2], strict=True))
+        if owner.kind == "address":
+            found |= {"seeded": "", "days": ""}
+        return found, dict(zip(state.once, map(int, once), strict=True))
 
 
-def twin(state: State, asked: Spend, now: int) -> Spent:
-    """What one call of RedisLimits does to the state, by the twin of the script."""
-    spent = spend(state, asked, now)
-    if not spent.windows:
-        asked = asked.at(now / MICRO)
-        spent = spend(state, asked, now)
-    if not spent.refused and asked.cost in spent.used:
-        # A window has begun: of the others, only those that clocks may still disagree about are kept.
-        known = {window.field for quota in asked.quotas for window in quota.windows}
-        state.counters = {field: used for field, used in state.counters.items() if field in known}
-    return spent
+def _hash_name(owner: Owner) -> str:
+    return tenant_limits(owner.id) if owner.kind == "tenant" else address_limits(owner.id)
 
 
-def as_hash(state: State) -> dict[str, int]:
-    """The hash that holds a state."""
-    bucket = {} if state.level is None else {"level": state.level, "carry": state.carry, "at": state.at}
-    return bucket | state.counters
-
-
-@given(steps=requests())
-@settings(max_examples=250, deadline=None)
-async def test_script_and_twin_agree(redis_server: Redis, steps: list[Step]) -> None:
-    """Whatever limits, costs and clocks: every reply and the hash afterwards are the twin's, number for number."""
-    state, now = State(None, 0, 0, {}), START
-    async with open_limits(redis_server) as (client, script):
-        for step in steps:
-            now = now + step.elapsed if step.moment is None else step.moment
-            asked = plan(step.limits, step.cost, (now + step.skew) / MICRO)
-            assert not isinstance(asked, Reason)
-            await client.mset({"clock:s": now // MICRO, "clock:us": now % MICRO})
-            assert await script.spend(TENANT, asked) == twin(state, asked, now)
-            assert await stored(client) == as_hash(state)
+def test_script_and_twin_agree(redis_server: Redis) -> None:
+    """Whatever is asked, changed, forgotten, and whatever clocks do: replies and hashes are the twin's, to the byte."""
+    machine = type("Machine", (Agreement,), {"url": redis_server.redis_url})
+    run_state_machine_as_test(machine, settings=settings(max_examples=120, stateful_step_count=40, deadline=None))
 
 
 @given(
@@ -140,24 +209,18 @@ async def test_script_and_twin_agree_on_any_state(
     redis_server: Redis, level: int, carry: int, at: int, counters: tuple[int, int], rate: Rate, burst: int
 ) -> None:
     """From any state that could be stored, long ago or under other limits, both go on alike."""
-    asked = plan(Limits(rate, burst, 12, QUOTA_MAX), 1, START / MICRO)
-    assert not isinstance(asked, Reason)
-    fields = [quota.windows[1].field for quota in asked.quotas]
-    state = State(level, carry, at, dict(zip(fields, counters, strict=True)))
-    async with open_limits(redis_server) as (client, script):
-        await client.hset(HASH, mapping=as_hash(state))  # type: ignore[arg-type] # a dict of int is fine
-        await client.mset({"clock:s": START // MICRO, "clock:us": START % MICRO})
-        assert await script.spend(TENANT, asked) == twin(state, asked, START)
-        assert await stored(client) == as_hash(state)
-
-
-async def test_a_spend_without_quotas(redis_server: Redis) -> None:
-    """Where nothing is counted, a spend is still one spend: the bucket is charged once."""
-    asked = plan(Limits(Rate(1, 1), 5), 1, START / MICRO)
-    assert not isinstance(asked, Reason)
-    asked = replace(asked, quotas=())
-    state = State(None, 0, 0, {})
-    async with open_limits(redis_server) as (client, script):
-        await client.mset({"clock:s": START // MICRO, "clock:us": START % MICRO})
-        assert await script.spend(TENANT, asked) == spend(state, asked, START)
-        assert await stored(client) == as_hash(state) == {"level": 4 * MICRO, "carry": 0, "at": START}
+    asked = spend_of(Limits(rate, burst, 12, QUOTA_MAX), START / MICRO, key_limits=Limits(rate, burst, 15, None))
+    state = State(
+        buckets={"": (level, carry, at), "key-1": (level // 2, carry, at)},
+        counters=dict(zip(("d:20270115", "m:20270101"), counters, strict=True)),
+        days={"d:20270115:key-1": (counters[0], 1, 7)},
+    )
+    async with linked(redis_server.redis_url) as link:
+        epoch = await link.epoch()
+        fields = [word for pair in as_hash(state, epoch).items() for word in pair]
+        await link.execute_command("DEL", HASH)
+        await link.execute_command("HSET", HASH, *fields)
+        await set_clock(link, START)
+        assert await RedisLimits(link, script=SCRIPT).spend([asked]) == [spend(state, asked, START)]
+        flat = [word.decode() for word in await link.execute_command("HGETALL", HASH)]
+        assert dict(zip(flat[::2], flat[1::2], strict=True)) == as_hash(state, epoch)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -31,6 +32,7 @@ SLACK = 0.4  # seconds that a busy machine may add
 FAR = 10.0
 LIMITS = Limits(Rate(1000, 1), 1000, 10_000, None)
 TENANT = Tenant("acme", "gold", "active", LIMITS, 1_800_000_000.0, 7, "p1")
+KEY = ApiKey("k1", "acme", {}, None, None, None, 1_800_000_000.0, 7, TENANT, "ab" * 32)
 ASKED = Credential(("ab" * 32,))
 
 
@@ -52,9 +54,11 @@ class GuardedRedis:
 
     async def spend(self) -> Spent:
         """One token of a tenant with plenty."""
-        asked = plan(LIMITS, 1, time.time())
+        asked = plan(TENANT, KEY, 1, time.time())
         assert isinstance(asked, Spend)
-        return await self.guard.run(lambda: self.limits.spend("acme", asked), time.monotonic() + FAR)
+        (spent,) = await self.guard.run(lambda: self.limits.spend([asked]), time.monotonic() + FAR)
+        assert isinstance(spent, Spent)
+        return spent
 
     async def refused(self) -> tuple[str, float]:
         """Why a spend could not be made, and how many seconds that took."""
@@ -66,7 +70,7 @@ class GuardedRedis:
     async def charged(self) -> int:
         """How much was taken, as Redis itself says."""
         fields = await self.direct.hgetall("tenant_limits:{acme}")
-        return sum(int(value) for name, value in fields.items() if text(name).startswith("d:"))
+        return sum(int(value) for name, value in fields.items() if re.fullmatch("d:[0-9]+", text(name)))
 
     async def back(self) -> None:
         """Waits until the guard knows that the store is back."""
@@ -81,7 +85,8 @@ async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRe
         guarded = GuardedRedis(client, redis, proxy)
         stack.push_async_callback(guarded.guard.close)
         await guarded.guard.start()
-        assert (await guarded.spend()).used[0] == 1
+        await guarded.limits.seed("acme", ())
+        assert (await guarded.spend()).by_day == 1
         guarded.witness.forget()
         yield guarded
 
@@ -101,7 +106,7 @@ async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> N
     guarded.proxy.swallow = False
     await guarded.back()
     assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
-    assert (await guarded.spend()).used[0] == 3
+    assert (await guarded.spend()).by_day == 3
 
 
 async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: GuardedRedis) -> None:
@@ -115,14 +120,14 @@ async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: 
     charged = await guarded.charged()
     assert charged == 21
     for number in range(1, 30):
-        assert (await guarded.spend()).used[0] == charged + number
+        assert (await guarded.spend()).by_day == charged + number
     assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
 
 
 async def test_fifty_milliseconds_are_borne_where_there_is_time(guarded: GuardedRedis) -> None:
     """Slow is not away: an answer within the time limit is taken."""
     guarded.proxy.delay = 0.05
-    assert [(await guarded.spend()).used[0] for _ in range(3)] == [2, 3, 4]
+    assert [(await guarded.spend()).by_day for _ in range(3)] == [2, 3, 4]
     assert guarded.witness.failures == []
 
 
@@ -138,7 +143,7 @@ async def test_a_connection_cut_in_the_middle_charges_once(guarded: GuardedRedis
     guarded.proxy.swallow = False
     await guarded.back()
     assert await guarded.charged() == 2
-    assert (await guarded.spend()).used[0] == 3
+    assert (await guarded.spend()).by_day == 3
 
 
 async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedis) -> None:
@@ -151,7 +156,7 @@ async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedi
         except StoreUnavailable:
             await guarded.back()
         assert await guarded.charged() <= before + 1
-    assert (await guarded.spend()).used[0] == await guarded.charged()
+    assert (await guarded.spend()).by_day == await guarded.charged()
 
 
 async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> None:
@@ -162,7 +167,7 @@ async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> No
     assert seconds < TIMEOUT
     await guarded.proxy.accept()
     await guarded.back()
-    assert (await guarded.spend()).used[0] == 2
+    assert (await guarded.spend()).by_day == 2
 
 
 STRAYS = [
@@ -187,13 +192,13 @@ async def test_stray_bytes_are_never_an_answer(guarded: GuardedRedis, stray: byt
     guarded.proxy.inject(stray)
     before = await guarded.charged()  # takes longer than the stray
     try:
-        assert (await guarded.spend()).used[0] == before + 1
+        assert (await guarded.spend()).by_day == before + 1
     except StoreUnavailable:
         await guarded.back()
     charged = await guarded.charged()
     assert charged <= before + 1
     for number in range(1, 4):
-        assert (await guarded.spend()).used[0] == charged + number
+        assert (await guarded.spend()).by_day == charged + number
 
 
 async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
@@ -220,7 +225,7 @@ async def test_an_answer_to_somebody_who_left_is_nobody_elses(guarded: GuardedRe
         for call in calls[::2]:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-    used = [(await guarded.spend()).used[0] for _ in range(5)]
+    used = [(await guarded.spend()).by_day for _ in range(5)]
     assert used == list(range(used[0], used[0] + 5))
     assert used[-1] == await guarded.charged()
     assert guarded.witness.failures == []
@@ -234,15 +239,17 @@ async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> No
     terms = Terms(0.025, places=CALLS_AT_ONCE, cancel=True)
     guard = Guard(REDIS, terms=terms, probe=redis.probe, observer=witness)
     await guard.start()
-    asked = plan(LIMITS, 1, time.time())
+    asked = plan(TENANT, KEY, 1, time.time())
     assert isinstance(asked, Spend)
     limits = RedisLimits(redis)
-    await limits.spend("acme", asked)
+    await limits.seed("acme", ())
+    await limits.spend([asked])
     witness.forget()
     blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
-    spent = await guard.run(lambda: limits.spend("acme", asked), time.monotonic() + FAR)
+    (spent,) = await guard.run(lambda: limits.spend([asked]), time.monotonic() + FAR)
     await blocking
-    assert spent.used[0] == 2
+    assert isinstance(spent, Spent)
+    assert spent.by_day == 2
     assert (witness.failures, witness.changes) == ([], [])
     await guard.close()
     await redis.close()

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from extauthz.admin.api import AdminApi
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.config import load
 from extauthz.management import ManagementRooms
 from extauthz.service.health import Readiness
@@ -28,7 +29,8 @@ def rooms(pool: Pool, redis: Redis) -> ManagementRooms:
     """Management as the private listener has it; the routes know the resource `api`."""
     given = {"DATABASE_URL": "postgresql://elsewhere/", "REDIS_URL": "redis://elsewhere"}
     settings = load(given | {"EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}, None)
-    return ManagementRooms(pool, RedisFences(redis, seconds=120), settings)
+    fences = RedisFences(redis, seconds=120)
+    return ManagementRooms(pool, fences=fences, live=RedisUsageReader(redis), settings=settings)
 
 
 async def _readiness() -> Readiness:

@@ -1,5 +1,6 @@
 """Management over real stores, and short ways for tests to have an organization with a key."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -86,6 +87,8 @@ class Office:
         """Takes away what keeps rows sensible, so that a test can make them senseless."""
         await self.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
         await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_still_fit_plan")
+        await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_1_check_timezone")
+        await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_1_keep_calendar")
         async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 """SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname) AS drop
@@ -97,7 +100,8 @@ class Office:
     async def charged(self) -> int:
         """How much was taken from all tenants today, as Redis itself says."""
         hashes = [await self.redis.hgetall(name) for name in await self.redis.keys("tenant_limits:*")]
-        return sum(int(used) for fields in hashes for field, used in fields.items() if text(field).startswith("d:"))
+        days = re.compile(r"d:[0-9]{8}")  # with a key's id behind it, what that key took of it
+        return sum(int(used) for fields in hashes for field, used in fields.items() if days.fullmatch(text(field)))
 
     async def redis_dump(self) -> dict[str, str]:
         """Every text in Redis by its name."""

@@ -162,7 +162,7 @@ async def started(
 @asynccontextmanager
 async def listening(environ: Mapping[str, str], *arguments: str | Path, **options: Any) -> AsyncIterator[Service]:
     """`started`, on free ports where `environ` does not say others. All it says is JSON lines."""
-    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "admin")}
+    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "usage", "admin")}
     async with started(ports | dict(environ), *arguments, **options) as service:
         await service.logged("listening")
         yield service

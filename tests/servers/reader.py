@@ -14,7 +14,6 @@ from extauthz.backends.postgres.feed import UNDER_WAY, PostgresFeed
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
 from extauthz.backends.redis.fences import RedisFences
-from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
 from extauthz.core.changes import Change
@@ -169,7 +168,6 @@ async def reader(dsn: str, redis_url: str, *, deaf: bool = False) -> AsyncIterat
             key_cache=key_cache,
             tenants=tenants,
             tenant_cache=RedisTenantCache(link, ttl=30),
-            limits=RedisLimits(link),
             postgresql=postgresql,
             redis=redis,
         )

@@ -33,7 +33,7 @@ class Serving:
 @asynccontextmanager
 async def serving(database: str, redis_url: str, **environment: str) -> AsyncIterator[Serving]:
     """Runs the service; `environment` is further settings by their names in the environment."""
-    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.ADMIN)}
+    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.USAGE, wiring.ADMIN)}
     given = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
     settings = load(given | ports | environment, None)
     sockets = wiring.bind_all(settings)

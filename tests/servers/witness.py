@@ -7,6 +7,8 @@ from collections.abc import Callable
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import Cache, Layer, Store
+from extauthz.core.reason import Reason
+from extauthz.core.usage import QuotaEvent
 
 
 class Witness:
@@ -17,6 +19,8 @@ class Witness:
         self.changes: list[tuple[Store, bool, str]] = []
         self.corrupt: list[StoreCorrupt] = []
         self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
+        self.thresholds: list[QuotaEvent] = []
+        self.saved: list[float] = []
         self.flows = False
         self._told = asyncio.Event()
 
@@ -50,6 +54,17 @@ class Witness:
 
     def record_corrupt(self, error: StoreCorrupt) -> None:
         self.corrupt.append(error)
+        self._told.set()
+
+    def shadowed(self, reason: Reason) -> None:  # noqa: ARG002 - only told
+        self._told.set()
+
+    def quota_threshold(self, event: QuotaEvent) -> None:
+        self.thresholds.append(event)
+        self._told.set()
+
+    def usage_saved(self, seconds: float) -> None:
+        self.saved.append(seconds)
         self._told.set()
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:

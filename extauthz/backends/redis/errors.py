@@ -23,6 +23,26 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (redis.ResponseError, "response"),
 )
 
+_BY_FIRST_WORD: dict[str, type[redis.RedisError]] = {
+    "LOADING": redis.BusyLoadingError,
+    "NOAUTH": redis.AuthenticationError,
+    "NOPERM": redis.NoPermissionError,
+    "NOSCRIPT": redis.NoScriptError,
+    "OOM": redis.OutOfMemoryError,
+    "READONLY": redis.ReadOnlyError,
+    "WRONGPASS": redis.AuthenticationError,
+}
+
+
+def refusal(words: str) -> redis.RedisError:
+    """What Redis said as an error, in its own words."""
+    return _BY_FIRST_WORD.get(words.partition(" ")[0], redis.ResponseError)(words)
+
+
+def reason_of(error: Exception) -> str:
+    """The short word of a failure."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -35,5 +55,4 @@ def translated() -> Iterator[None]:
     except ExtauthzError:
         raise
     except Exception as error:
-        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
-        raise StoreUnavailable(REDIS, reason) from error
+        raise StoreUnavailable(REDIS, reason_of(error)) from error

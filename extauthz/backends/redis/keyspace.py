@@ -19,6 +19,21 @@ def tenant_limits(tenant_id: str) -> str:
     return f"tenant_limits:{{{key_part(tenant_id)}}}"
 
 
+def address_limits(name: str) -> str:
+    """The bucket of one client address at one route."""
+    return f"address_limits:{{{key_part(name)}}}"
+
+
+def charge_once(tenant_id: str, request: str) -> str:
+    """That a request was charged; with its organization's braces, so that both are on one node."""
+    return f"charge_once:{{{key_part(tenant_id)}}}:{request}"
+
+
+def usage_due() -> str:
+    """Whose counters are to be saved."""
+    return "usage_due"
+
+
 def cache_fence(thing: Thing) -> str:
     """The lowest version of a record of `thing` that is believed."""
     return f"cache_fence:{thing.kind}:{key_part(thing.id)}"

@@ -1,70 +1,113 @@
-"""Buckets and counters in Redis: one script, one round trip, never sent a second time."""
+"""Buckets and counters in Redis: many checks in one script, one round trip, never sent a second time."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
 
 from extauthz.backends.redis import keyspace, scripts
-from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import Commands
+from extauthz.backends.redis.errors import reason_of, refusal, translated
+from extauthz.backends.redis.link import Link
+from extauthz.core.calendar import DaysAndMonths
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import Limits
 from extauthz.core.ports import REDIS
-from extauthz.core.spend import BURST, MICRO, Spend, Spent
+from extauthz.core.spend import NAMES, Owner, Spend, Spent, Untaken
+from extauthz.core.usage import Seed
 
 SPEND = scripts.read("spend")
-NO_WINDOW_FITS = -1
-NO_LIMIT = -1
+_SEED = scripts.Script(scripts.read("seed"))
+_WIDTH = 12  # numbers of each result
+_OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
+_WHY_NOTHING: dict[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
+_FAILED = -3
+_REFUSED = tuple(tuple(name for bit, name in enumerate(NAMES) if bits >> bit & 1) for bits in range(1 << len(NAMES)))
+_SEED_KEPT = 70 * 86_400_000  # milliseconds: longer than any month, the next, and what it takes to save them
 
 
 class RedisLimits:
-    """`tenant_limits:{<tenant>}`, by the clock of Redis."""
+    """`tenant_limits:{<tenant>}` and `address_limits:{…}`, by the clock of Redis."""
 
-    def __init__(self, client: Commands, *, script: str = SPEND) -> None:
-        self._client = client
+    def __init__(self, link: Link, *, script: str = SPEND) -> None:
+        self._link = link
         self._script = scripts.Script(script)
 
-    async def spend(self, tenant_id: str, asked: Spend) -> Spent:
-        """Takes from all limits of a tenant or from none. Raises StoreUnavailable; the outcome is then unknown."""
-        spent = await self._run(tenant_id, asked)
-        if _misfit(asked, spent):
-            # Redis's day is neither our yesterday nor our tomorrow. Nothing ran, so asking again charges once.
-            asked = asked.at(spent.now / MICRO)
-            spent = await self._run(tenant_id, asked)
-        if _misfit(asked, spent):
-            raise StoreUnavailable(REDIS, "clock")
-        return spent
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        """One result for each, in one call; each takes from all of its limits or from none.
 
-    async def _run(self, tenant_id: str, asked: Spend) -> Spent:
+        Raises StoreUnavailable; all outcomes are then unknown.
+        """
         with translated():
-            reply = await self._script.run(self._client, keyspace.tenant_limits(tenant_id), *_arguments(asked))
-            return _spent(asked, reply)
+            epoch = await self._link.epoch()
+            keys, arguments = _call(asked, epoch)
+            reply = await self._script.run_many(self._link, keys, arguments)
+            return _results(reply, len(asked))
+
+    async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        """Raises a tenant's counters to what is known of them; None: nobody can say, they begin with what is there.
+
+        Raises StoreUnavailable.
+        """
+        arguments: list[int | str] = ["unknown" if seeds is None else "known", _SEED_KEPT]
+        for seed in seeds or ():
+            of_day = seed.field.startswith("d:") and seed.key_id
+            arguments.append(f"{seed.field}:{seed.key_id}" if seed.key_id else seed.field)
+            arguments.append(f"{seed.cost} {seed.allowed} {seed.revision}" if of_day else seed.cost)
+        with translated():
+            epoch = await self._link.epoch()
+            await _SEED.run(self._link, keyspace.tenant_limits(tenant_id), epoch, *arguments)
 
 
-def _misfit(asked: Spend, spent: Spent) -> bool:
-    """Whether nothing happened because no window fits Redis's clock; a spend without quotas has none that could."""
-    return bool(asked.quotas) and not spent.windows
+def _call(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | str]]:
+    calendars: dict[DaysAndMonths, int] = {}
+    keys, once = [_key(one.owner) for one in asked], list[str]()
+    each: list[int | str] = []
+    for one in asked:
+        calendar = 0 if one.windows is None else calendars.setdefault(one.windows, len(calendars) + 1)
+        if one.once:
+            once.append(keyspace.charge_once(one.owner.id, one.once))
+        each.append(
+            f"{_OPERATIONS[one.operation]} {calendar} {len(once) if one.once else 0} {one.cost} {one.charged_at}"
+            f" {_limits(one.limits)} {_limits(one.key_limits)}"
+        )
+        each.append(one.key_id)
+    return keys + once, [epoch, len(calendars), len(asked), *map(_calendar, calendars), *each]
 
 
-def _arguments(asked: Spend) -> list[int | str]:
-    rate = asked.rate
-    arguments: list[int | str] = [asked.cost, rate.tokens if rate else 0, rate.seconds if rate else 1, asked.burst]
-    arguments.append(len(asked.quotas))
-    for quota in asked.quotas:
-        arguments.append(NO_LIMIT if quota.limit is None else quota.limit)
-        for window in quota.windows:
-            arguments += (window.field, window.start, window.end)
-    return arguments
+def _key(owner: Owner) -> str:
+    return keyspace.tenant_limits(owner.id) if owner.kind == "tenant" else keyspace.address_limits(owner.id)
 
 
-def _spent(asked: Spend, reply: Sequence[int]) -> Spent:
-    refused, now, level, carry, *counters = reply
-    if refused == NO_WINDOW_FITS:
-        return Spent(now, (), 0, 0, (), ())
-    used, windows = counters[0::2], counters[1::2]
-    names = (BURST, *(quota.name for quota in asked.quotas))
-    return Spent(
-        now,
-        tuple(name for bit, name in enumerate(names) if refused >> bit & 1),
-        level,
-        carry,
-        tuple(used),
-        tuple(quota.windows[window - 1] for quota, window in zip(asked.quotas, windows, strict=True)),
+@lru_cache(maxsize=1024)
+def _calendar(windows: DaysAndMonths) -> str:
+    return " ".join(
+        " ".join([*(f"{day:%Y%m%d}" for day in span.dates[:3]), *map(str, span.bounds)])
+        for span in (windows.days, windows.months)
     )
+
+
+@lru_cache(maxsize=4096)  # plans are few, checks are many
+def _limits(limits: Limits) -> str:
+    rate = limits.rate
+    bucket = (0, 1, 0) if rate is None else (rate.tokens, rate.seconds, limits.burst)
+    quotas = (-1 if quota is None else quota for quota in (limits.daily_quota, limits.monthly_quota))
+    return " ".join(map(str, (*bucket, *quotas)))
+
+
+def _words(said: int | bytes) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else ""
+
+
+def _results(reply: Sequence[int | bytes], count: int) -> list[Spent | Untaken | StoreUnavailable]:
+    now = int(reply[0])
+    failures = iter(reply[1 + count * _WIDTH :])
+    results: list[Spent | Untaken | StoreUnavailable] = []
+    for start in range(1, 1 + count * _WIDTH, _WIDTH):
+        refused, flags, day, month, *state = map(int, reply[start : start + _WIDTH])
+        if refused >= 0:
+            repeated, provisional = bool(flags & 1), bool(flags & 2)
+            results.append(Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional)))
+        elif refused == _FAILED:
+            results.append(StoreUnavailable(REDIS, reason_of(refusal(_words(next(failures))))))
+        else:
+            results.append(Untaken(_WHY_NOTHING[refused], now))
+    return results

@@ -5,6 +5,7 @@ of one turn of the loop go out in one write. Nothing is ever sent a second time.
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,22 +15,15 @@ import hiredis
 from redis import exceptions as redis
 from redis.asyncio import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
-from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.errors import refusal, translated
 
 CALLS_AT_ONCE = 4096  # they share the connection; this bounds what a flood can pile up
 CONNECT_TIMEOUT = 1.0  # seconds
 RETIREMENT = 1.0  # seconds in which a connection that was replaced may still bring its answers
 
-_ERRORS: dict[str, type[redis.RedisError]] = {
-    "LOADING": redis.BusyLoadingError,
-    "NOAUTH": redis.AuthenticationError,
-    "NOPERM": redis.NoPermissionError,
-    "NOSCRIPT": redis.NoScriptError,
-    "OOM": redis.OutOfMemoryError,
-    "READONLY": redis.ReadOnlyError,
-    "WRONGPASS": redis.AuthenticationError,
-}
 _INCOMPLETE = object()
+NO_EPOCH = "0"
+_RUN_ID = re.compile(rb"run_id:([0-9a-f]{12})")
 
 
 class Commands(Protocol):
@@ -40,21 +34,18 @@ class Commands(Protocol):
         ...
 
 
-def _refusal(words: str) -> redis.RedisError:
-    return _ERRORS.get(words.partition(" ")[0], redis.ResponseError)(words)
-
-
 class _Wire(asyncio.Protocol):
     """One connection. It ends at the first byte that nobody has asked for."""
 
     def __init__(self) -> None:
-        self._parser = hiredis.Reader(replyError=_refusal, notEnoughData=_INCOMPLETE)
+        self._parser = hiredis.Reader(replyError=refusal, notEnoughData=_INCOMPLETE)
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         # Somebody has left without an answer, and no byte has come since: the other side may be gone.
         self.doubtful = False
+        self.epoch = NO_EPOCH
 
     @property
     def open(self) -> bool:
@@ -135,6 +126,10 @@ class Link:
             wire.doubtful = True
             raise
 
+    async def epoch(self) -> str:
+        """Whose memory the connection leads to: another after a restart and on another server, NO_EPOCH if unknown."""
+        return (await self._connected()).epoch
+
     async def probe(self) -> None:
         """Returns when Redis answers, on a new connection where there is doubt about the old one.
 
@@ -168,6 +163,7 @@ class Link:
             try:
                 for command in self._greeting():
                     await wire.ask(command)
+                wire.epoch = await _epoch(wire)
             except BaseException:
                 wire.close()
                 raise
@@ -190,6 +186,14 @@ class Link:
         if address.db:
             commands.append(("SELECT", address.db))
         return commands
+
+
+async def _epoch(wire: _Wire) -> str:
+    try:
+        found = _RUN_ID.search(await wire.ask(("INFO", "server")))
+    except redis.ResponseError:  # a user that may not ask: a memory that was lost is then seen where it is empty
+        return NO_EPOCH
+    return found[1].decode() if found else NO_EPOCH
 
 
 def _heard(opening: asyncio.Task[_Wire]) -> None:

@@ -1,6 +1,7 @@
 """Scripts that Redis runs whole or not at all."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,15 +16,19 @@ def read(name: str) -> str:
 
 
 class Script:
-    """One that takes one key."""
+    """One that runs where its keys are."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Commands, key: str, *arguments: int | str) -> Any:
+        """What the script returns for one key. It is sent once more only where Redis said that it did not know it."""
+        return await self.run_many(client, (key,), arguments)
+
+    async def run_many(self, client: Commands, keys: Sequence[str], arguments: Sequence[int | str]) -> Any:
         """What the script returns. It is sent once more only where Redis said that it did not know it."""
         try:
-            return await client.execute_command("EVALSHA", self._sha, 1, key, *arguments)
+            return await client.execute_command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await client.execute_command("EVAL", self._text, 1, key, *arguments)
+            return await client.execute_command("EVAL", self._text, len(keys), *keys, *arguments)

@@ -68,7 +68,7 @@ def _identity(decision: Allow) -> Headers:
 def _for_client(decision: Allow | Deny, wording: Wording) -> Headers:
     """What the API client may see: limits, when to come back, the code of a refusal."""
     pairs: Headers = []
-    if decision.balance is not None:
+    if decision.balance is not None and not (isinstance(decision, Allow) and decision.shadow):
         pairs += headers.rate_limit_headers(decision.balance, wording.families)
     if isinstance(decision, Allow):
         if decision.degraded:

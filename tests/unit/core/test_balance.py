@@ -8,11 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.core.balance import Balance, Standing, balance
+from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.identity import Identity
-from extauthz.core.limits import Limits, Rate
+from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, MICRO, MONTHLY, Spend, State, plan, refill, spend
+from extauthz.core.spend import (
+    BURST,
+    DAILY,
+    KEY_BURST,
+    KEY_DAILY,
+    KEY_MONTHLY,
+    MICRO,
+    MONTHLY,
+    Owner,
+    Spend,
+    Spent,
+    State,
+    refill,
+    spend,
+)
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -21,66 +36,91 @@ MONTH_END = 1_801_440_000  # 2027-02-01T00:00:00Z
 WHO = Identity("org-1", "key-1", "customer:read", "pro")
 
 
-def asked(limits: Limits, cost: int, now: float) -> Spend:
-    spend_ = plan(limits, cost, now)
-    assert not isinstance(spend_, Reason)
-    return spend_
+def question(limits: Limits, at: int, *, cost: int = 1, own: Limits = UNLIMITED) -> Spend:
+    """What a request asks at `at` (microseconds); `own` are limits of its key."""
+    asked = Spend(Owner("tenant", "org-1"), cost, limits, UTC_CALENDAR, key_id="key-1", key_limits=own)
+    return asked.at(at / MICRO)
 
 
-def ask(state: State, limits: Limits, cost: int = 1, *, at: int = NOW * MICRO) -> Balance:
+def ask(
+    state: State, limits: Limits, cost: int = 1, *, own: Limits = UNLIMITED, at: int = NOW * MICRO, jitter: int = 0
+) -> Balance:
     """Spends at `at` (microseconds)."""
-    question = asked(limits, cost, at / MICRO)
-    return balance(question, spend(state, question, at))
+    asked = question(limits, at, cost=cost, own=own)
+    spent = spend(state, asked, at)
+    assert isinstance(spent, Spent)
+    return balance(asked, spent, jitter=jitter)
 
 
 def fresh(**counters: int) -> State:
-    """A tenant's state with `day` and `month` used so much."""
-    fields = {"day": "d:20270115", "month": "m:202701"}
-    return State(None, 0, 0, {fields[name]: used for name, used in counters.items()})
+    """A tenant's state with `day` and `month` used so much, `key_day` and `key_month` of it by the key."""
+    state = State(counters={"d:20270115": counters.get("day", 0), "m:20270101": counters.get("month", 0)})
+    state.counters["m:20270101:key-1"] = counters.get("key_month", 0)
+    state.days["d:20270115:key-1"] = counters.get("key_day", 0), 1, 1
+    return state
+
+
+def empty(bucket: str = "") -> State:
+    """A state with nothing in the organization's bucket, or in that of a key."""
+    return State(buckets={bucket: (0, 0, NOW * MICRO)})
 
 
 @st.composite
-def tenants(draw: st.DrawFn) -> tuple[Limits, State, int, int]:
-    """Limits, a state under them, a cost that can fit, and a moment in microseconds."""
-    burst = draw(st.integers(1, 50))
+def some_limits(draw: st.DrawFn, cost: int) -> tuple[Limits, tuple[int, int]]:
+    """Limits that a cost can fit, and what is in the bucket: level and carry."""
+    burst = draw(st.integers(cost, 50))
     rate = Rate(draw(st.integers(1, 10**6)), draw(st.sampled_from([1, 7, 60, 1000, 86_400, 864_000])))
-    cost = draw(st.integers(1, burst))
     quotas = st.none() | st.integers(cost, 60)
+    bucket = draw(st.integers(0, burst * MICRO)), draw(st.integers(0, rate.seconds - 1))
+    return Limits(rate, burst, draw(quotas), draw(quotas)), bucket
+
+
+Tenant = tuple[Limits, Limits, State, int, int]
+
+
+@st.composite
+def tenants(draw: st.DrawFn) -> Tenant:
+    """Limits of an organization and of its key, a state under them, a cost that can fit, a moment in microseconds."""
+    cost = draw(st.integers(1, 50))
+    limits, bucket = draw(some_limits(cost))
+    own, key_bucket = draw(some_limits(cost))
     midnight = (DAY_END - NOW) * MICRO
     now = NOW * MICRO + draw(st.integers(midnight - 3 * MICRO, midnight + 3 * MICRO) | st.integers(0, 40 * DAY * MICRO))
-    state = State(draw(st.integers(0, burst * MICRO)), draw(st.integers(0, rate.seconds - 1)), now, {})
-    for window in asked(Limits(), 1, now / MICRO).quotas:
-        state.counters |= {window.windows[1].field: draw(st.integers(0, 60))}
-    return Limits(rate, burst, draw(quotas), draw(quotas)), state, cost, now
+    state = State(buckets={"": (*bucket, now), "key-1": (*key_bucket, now)})
+    spent = spend(state, question(UNLIMITED, now), now)
+    assert isinstance(spent, Spent)  # from here on the fields of that day and month are there
+    state.counters = {field: draw(st.integers(0, 60)) for field in state.counters}
+    state.days = {field: (draw(st.integers(0, 60)), 1, 1) for field in state.days}
+    return limits, own, state, cost, now
 
 
 @given(tenants())
-@settings(max_examples=50)
-def test_retry_after_is_honest(tenant: tuple[Limits, State, int, int]) -> None:
+@settings(max_examples=80)
+def test_retry_after_is_honest(tenant: Tenant) -> None:
     """Who waits `Retry-After` seconds and asks once passes; who waits one second less is refused. It is never 0."""
-    limits, state, cost, now = tenant
-    left = ask(state, limits, cost, at=now)
+    limits, own, state, cost, now = tenant
+    left = ask(state, limits, cost, own=own, at=now)
     if not left.refused:
         assert left.retry_after == 0
         return
     assert left.retry_after >= 1
     if left.retry_after > 1:
         early = now + (left.retry_after - 1) * MICRO
-        assert ask(deepcopy(state), limits, cost, at=early).refused
-    assert not ask(deepcopy(state), limits, cost, at=now + left.retry_after * MICRO).refused
+        assert ask(deepcopy(state), limits, cost, own=own, at=early).refused
+    assert not ask(deepcopy(state), limits, cost, own=own, at=now + left.retry_after * MICRO).refused
 
 
 @given(tenants())
 @settings(max_examples=30)
-def test_seconds_to_the_next_token_are_honest(tenant: tuple[Limits, State, int, int]) -> None:
+def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
     """After `t` seconds there is one whole token more than `r`, and a second before there is not."""
-    limits, state, cost, now = tenant
+    limits, _, state, cost, now = tenant
     rate, burst = limits.rate, limits.burst
     assert rate is not None
     assert burst is not None
     (bucket,) = ask(state, Limits(rate, burst), cost, at=now).standings
     for wait, more in ((bucket.reset, True), (bucket.reset - 1, False)):
-        level, _ = refill(state, rate, burst, now + wait * MICRO)
+        level, _ = refill(state.buckets[""], rate, burst, now + wait * MICRO)
         assert (level // MICRO > bucket.remaining) is more
 
 
@@ -93,6 +133,37 @@ def test_standing_of_every_limit() -> None:
         Standing(MONTHLY, 200_000, 31 * DAY, 194_937, MONTH_END - NOW),
     )
     assert ask(fresh(), Limits()).standings == ()
+
+
+def test_standing_of_a_keys_limits() -> None:
+    """They come behind the organization's, by names of their own."""
+    own = Limits(Rate(1, 60), 5, 10, 20)
+    left = ask(fresh(day=50, month=60, key_day=7, key_month=8), Limits(Rate(50, 1), 100, 90), 2, own=own)
+    assert left.standings == (
+        Standing(BURST, 100, 2, 98, 1),
+        Standing(DAILY, 90, DAY, 38, DAY_END - NOW),
+        Standing(KEY_BURST, 5, 300, 3, 60),
+        Standing(KEY_DAILY, 10, DAY, 1, DAY_END - NOW),
+        Standing(KEY_MONTHLY, 20, 31 * DAY, 10, MONTH_END - NOW),
+    )
+    assert left.binding == left.standings[3]
+
+
+@pytest.mark.parametrize(
+    ("calendar", "day", "month"),
+    [
+        (Calendar("Europe/Berlin"), 23 * 3600, 31 * DAY - 3600),
+        (Calendar("Europe/Berlin", 15), 23 * 3600, 31 * DAY - 3600),
+        (Calendar("UTC", 31), DAY, 31 * DAY),
+    ],
+)
+def test_windows_as_the_calendar_has_them(calendar: Calendar, day: int, month: int) -> None:
+    """`w` is the length of the day and month under way, an hour less where clocks are put forward."""
+    at = 1_806_220_800 * MICRO  # 2027-03-28T12:00:00Z
+    asked = replace(question(Limits(None, None, 5, 5), at), calendar=calendar).at(at / MICRO)
+    spent = spend(State(), asked, at)
+    assert isinstance(spent, Spent)
+    assert [standing.window for standing in balance(asked, spent).standings] == [day, month]
 
 
 @pytest.mark.parametrize(
@@ -114,19 +185,20 @@ def test_a_second_is_rounded_up() -> None:
 
 def test_what_was_carried_counts() -> None:
     """The part of a micro-token that is already there is not waited for again: here it makes two seconds one."""
-    almost = State(MICRO - 16_667, 20, NOW * MICRO, {})
-    assert ask(almost, Limits(Rate(1, 60), 1)).retry_after == 1
-    assert ask(replace(almost, carry=19), Limits(Rate(1, 60), 1)).retry_after == 2
+    almost = (MICRO - 16_667, 20, NOW * MICRO)
+    assert ask(State(buckets={"": almost}), Limits(Rate(1, 60), 1)).retry_after == 1
+    less = almost[0], almost[1] - 1, almost[2]
+    assert ask(State(buckets={"": less}), Limits(Rate(1, 60), 1)).retry_after == 2
 
 
 @pytest.mark.parametrize(
     ("limits", "state", "refused", "binding", "wait"),
     [
-        (Limits(Rate(1, 1), 1, 9), State(0, 0, NOW * MICRO, {}), (BURST,), BURST, 1),
+        (Limits(Rate(1, 1), 1, 9), empty(), (BURST,), BURST, 1),
         (Limits(Rate(1, 1), 1, 9), fresh(day=9), (DAILY,), DAILY, DAY_END - NOW),
         (Limits(Rate(1, 1), 1, 9, 9), fresh(day=9, month=9), (DAILY, MONTHLY), MONTHLY, MONTH_END - NOW),
-        (Limits(Rate(1, 1), 1, 0), State(0, 0, NOW * MICRO, {}), (BURST, DAILY), DAILY, DAY_END - NOW),
-        (Limits(Rate(1, 86_400), 1, 0), State(0, 0, NOW * MICRO, {}), (BURST, DAILY), BURST, DAY),
+        (Limits(Rate(1, 1), 1, 0), empty(), (BURST, DAILY), DAILY, DAY_END - NOW),
+        (Limits(Rate(1, 86_400), 1, 0), empty(), (BURST, DAILY), BURST, DAY),
         (Limits(None, None, None, 0), fresh(), (MONTHLY,), MONTHLY, MONTH_END - NOW),
     ],
 )
@@ -139,6 +211,27 @@ def test_the_strictest_refusal_wins(
     assert left.retry_after == wait
     assert left.binding is not None
     assert left.binding.name == binding
+
+
+def test_of_a_key_and_its_organization_the_strictest_wins() -> None:
+    """A key's refusal is named as the key's, and the longer wait of the two is waited for."""
+    limits, own = Limits(Rate(1, 1), 5, 9), Limits(Rate(1, 60), 5, 5)
+    left = ask(empty("key-1"), limits, own=own)
+    assert (left.refused, left.retry_after) == ((KEY_BURST,), 60)
+    assert left.binding == Standing(KEY_BURST, 5, 300, 0, 60)
+    left = ask(fresh(day=9, key_day=5), limits, own=own)
+    assert (left.refused, left.retry_after) == ((DAILY, KEY_DAILY), DAY_END - NOW)
+    refused = conclude(WHO, left, 1)
+    assert refused.reason is Reason.DAILY_QUOTA_EXCEEDED
+
+
+def test_jitter_is_for_new_days_and_months() -> None:
+    """It is added to the wait for a window's end, never to that for a token, and never to what headers say."""
+    quota, bucket = Limits(daily_quota=9), Limits(Rate(1, 60), 1)
+    left = ask(fresh(day=9), quota, jitter=3)
+    assert (left.retry_after, left.standings[0].reset) == (DAY_END - NOW + 3, DAY_END - NOW)
+    assert ask(empty(), bucket, jitter=3).retry_after == 60
+    assert ask(fresh(), quota, jitter=3).retry_after == 0
 
 
 def test_on_allow_the_least_left_binds() -> None:
@@ -157,7 +250,7 @@ def test_nothing_left_is_not_less_than_nothing() -> None:
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
-        (State(0, 0, NOW * MICRO, {}), Reason.RATE_LIMITED),
+        (empty(), Reason.RATE_LIMITED),
         (fresh(day=9), Reason.DAILY_QUOTA_EXCEEDED),
         (fresh(month=90), Reason.MONTHLY_QUOTA_EXCEEDED),
     ],

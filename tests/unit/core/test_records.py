@@ -30,6 +30,21 @@ KEY = KeyDetails(
     row_version=3,
 )
 
+ACME = Organization(
+    id="2",
+    name="acme",
+    plan="gold",
+    status="active",
+    overrides={},
+    until=NOW,
+    limits="enforce",
+    timezone="Europe/Berlin",
+    anchor=31,
+    created_at=NOW,
+    updated_at=NOW,
+    row_version=1,
+)
+
 
 @pytest.mark.parametrize(
     ("changes", "status"),
@@ -86,8 +101,20 @@ def test_mistakes_of_a_map_are_named() -> None:
 def test_an_organizations_own_limits_on_a_plan() -> None:
     """Its own go first; a rate without a bucket to put it in fits no plan."""
     overrides: dict[str, object] = {"rate": "1/s", "burst": None, "daily_quota": 0, "monthly_quota": None}
-    acme = Organization("2", "acme", "gold", "active", overrides, NOW, NOW, 1)
+    acme = replace(ACME, overrides=overrides)
     gold = Plan("3", "gold", Limits(Rate(9, 1), 9, 9, 9), NOW, NOW, 1)
     assert acme.limits_on(gold) == Limits(Rate(1, 1), 9, 0, 9)
     with pytest.raises(ValueError, match="rate and burst go together"):
         acme.limits_on(replace(gold, limits=Limits()))
+
+
+def test_what_is_shown_of_an_organization() -> None:
+    """How its days and months are counted, whether its limits are enforced, and when its own end: ISO 8601 or null."""
+    shown = ACME.to_json()
+    assert [shown[name] for name in ("until", "limits", "timezone", "anchor")] == [
+        "2026-01-01T00:00:00+00:00",
+        "enforce",
+        "Europe/Berlin",
+        31,
+    ]
+    assert replace(ACME, until=None).to_json()["until"] is None

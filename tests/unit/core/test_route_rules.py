@@ -39,6 +39,22 @@ def mistakes(*routes: Route) -> tuple[str, ...]:
         (Route("/a", public=True, resource="a"), "public: goes without"),
         (Route("/{resource}", public=True), "public: goes without"),
         (Route("/a", public=True, cost=2), "public: goes without"),
+        (Route("/a", resource="a", limits="off"), "limits: must be enforce or shadow, not 'off'"),
+        (Route("/a", public=True, limits="shadow"), "limits: nothing is limited on a public route without rate"),
+        (Route("/a", public=True, rate="1"), "rate: rate and burst go together, both or none"),
+        (Route("/a", public=True, burst=1), "burst: rate and burst go together, both or none"),
+        (Route("/a", resource="a", rate="1", burst=1), "rate: only where public = true"),
+        (Route("/{resource}", burst=1), "burst: only where public = true"),
+        (Route("/a", public=True, rate="1", burst=0), "burst: must be a whole number from 1 to 1000000000, not 0"),
+        (Route("/a", public=True, rate="1", burst=10**9 + 1), "burst: must be"),
+        (Route("/a", public=True, rate="1", burst=True), "burst: must be"),
+        (Route("/a", public=True, rate="0", burst=1), "rate: is 0: a rate is above 0"),
+        (Route("/a", public=True, rate="1000000001", burst=1), "rate: '1000000001' is above 1000000000 a second"),
+        (Route("/a", public=True, rate="0.0001", burst=1), "rate: '0.0001' cannot be kept exactly"),
+        *(
+            (Route("/a", public=True, rate=rate, burst=1), f"rate: {rate!r} is no number with an optional /s")
+            for rate in ("", "-1", "nan", "inf", "1e400", "1/w", "60 / min", "\n")
+        ),
     ],
 )
 def test_mistakes(route: Route, line: str) -> None:
@@ -47,6 +63,14 @@ def test_mistakes(route: Route, line: str) -> None:
     (mistake,) = mistakes(fine, route)
     assert mistake.startswith(f"[[routes]] 2 {line}")
     assert mistake.isprintable()
+
+
+@pytest.mark.parametrize("rate", ["0.001", "1/d", "100/min", "10000000", "1000000000"])
+@pytest.mark.parametrize("burst", [1, 10**9])
+@pytest.mark.parametrize("limits", ["enforce", "shadow"])
+def test_limits_by_address(rate: str, burst: int, limits: str) -> None:
+    """A public route may have any bucket that a plan may have, enforced or in the shadow."""
+    RouteTable.compile([Route("/a", public=True, rate=rate, burst=burst, limits=limits)], {})
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,21 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import POSTGRESQL, REDIS, Layer, Store
 from extauthz.core.ports import Cache as Kind
+from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
-from extauthz.core.spend import MICRO, Spend, Spent, State, spend
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken, spend
 from extauthz.core.tenants import Tenant
+from extauthz.core.usage import QuotaEvent, Seed
 from extauthz.service.check import CheckService
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import Surroundings, Times
+from extauthz.service.limiter import Limiter
+from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup, Stores
+from extauthz.service.seeding import Seeding
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("new", b"n" * 32), Pepper("old", b"o" * 32)])
@@ -36,6 +41,8 @@ TENANT = Tenant("org-1", "pro", "active", Limits(Rate(10, 1), 20, 1000, None), N
 KEY = ApiKey("key-1", TENANT.id, {"customer": frozenset({"read"})}, None, None, None, NOW, 7, TENANT, NEW_DIGEST)
 ROUTES = (
     Route("/public/**", public=True),
+    Route("/public/search", public=True, rate="1/s", burst=2),
+    Route("/api/beta/**", resource="customer", limits="shadow"),
     Route("/api/{resource}/**"),
     Route("/api/reports/**", resource="report", mode="read", cost=15),
     Route("/api/vault/**", resource="customer", cache=False),
@@ -138,12 +145,14 @@ class LimitsInMemory(Failing):
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
-        self.states: dict[str, State] = {}
+        self.states: dict[Owner, State] = {}
 
-    async def spend(self, tenant_id: str, asked: Spend) -> Spent:
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
         self.called()
-        state = self.states.setdefault(tenant_id, State(None, 0, 0, {}))
-        return spend(state, asked, int(self.now * MICRO))
+        return [spend(self.states.setdefault(one.owner, State()), one, int(self.now * MICRO)) for one in asked]
+
+    async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        raise NotImplementedError
 
 
 class Watch:
@@ -154,6 +163,8 @@ class Watch:
         self.reads: Counter[tuple[Kind, Layer | None]] = Counter()
         self.failures: Counter[tuple[Store, str]] = Counter()
         self.corrupt: list[StoreCorrupt] = []
+        self.in_shadow: list[Reason] = []
+        self.thresholds: list[QuotaEvent] = []
         self.flows = False
         self.back = asyncio.Event()
         self.changes: list[tuple[Store, bool, str]] = []
@@ -174,15 +185,40 @@ class Watch:
     def record_corrupt(self, error: StoreCorrupt) -> None:
         self.corrupt.append(error)
 
+    def shadowed(self, reason: Reason) -> None:
+        self.in_shadow.append(reason)
+
+    def quota_threshold(self, event: QuotaEvent) -> None:
+        self.thresholds.append(event)
+
+    def usage_saved(self, seconds: float) -> None:
+        assert seconds >= 0
+
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
         (self.back.set if up else self.back.clear)()
 
 
+class Notes:
+    """A Meter that remembers."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[Spend, Spent, Reason]] = []
+
+    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
+        self.noted.append((asked, spent, reason))
+
+
 class House:
     """A check service with all it stands on. `KEY` is in PostgreSQL under the digest of `SECRET`; caches are empty."""
 
-    def __init__(self, *, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_keys: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        on_redis_down: OnRedisDown = OnRedisDown.OPEN,
+        cache_keys: bool = True,
+        charge_once: bool = False,
+    ) -> None:
         self.watch = Watch()
         self.keys = Source[Credential, ApiKey](key_of)
         self.key_cache = Cache[Credential, ApiKey](key_of, lambda key: key.digest)
@@ -196,10 +232,12 @@ class House:
             key_cache=self.key_cache,
             tenants=self.tenants,
             tenant_cache=self.tenant_cache,
-            limits=self.limits,
             postgresql=self.postgresql,
             redis=self.redis,
         )
+        self.meter = Notes()
+        seeding = Seeding(self.limits, None, redis=self.redis, postgresql=self.postgresql)
+        self.limiter = Limiter(self.limits, None, seeding=seeding, redis=self.redis, observer=self.watch)
         self.now = NOW
         self.transaction = KEY.version
         self.fences, self.belief = Fences(seconds=720), Belief()
@@ -216,8 +254,13 @@ class House:
             routes=RouteTable.compile(ROUTES, {"customers": "customer"}),
             key_format=KEY_FORMAT,
             lookup=self.lookup,
-            stores=stores,
-            on_redis_down=on_redis_down,
+            limiting=Limiting(
+                self.limiter,
+                self.meter,
+                on_redis_down=on_redis_down,
+                charge_once=charge_once,
+                observer=self.watch,
+            ),
             observer=self.watch,
         )
         self.store(KEY)
@@ -258,6 +301,8 @@ class House:
         method: str = "GET",
         now: float | None = None,
         patience: float = 5,
+        request_id: str = "",
+        client_address: str = "",
     ) -> Decision:
         """The decision for a request with the stored key, or with other `Authorization` headers ("" for none).
 
@@ -273,8 +318,8 @@ class House:
             path=path,
             host="api.example.com",
             authorization=() if sent == ("",) else sent,
-            request_id="",
-            client_address="",
+            request_id=request_id,
+            client_address=client_address,
             now=self.now if now is None else now,
             started=started,
             deadline=started + patience,
@@ -283,9 +328,11 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(*, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_keys: bool = True) -> AsyncIterator[House]:
+async def open_house(
+    *, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_keys: bool = True, charge_once: bool = False
+) -> AsyncIterator[House]:
     """A house whose stores were seen."""
-    house = House(on_redis_down=on_redis_down, cache_keys=cache_keys)
+    house = House(on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once)
     guards = (house.postgresql, house.redis)
     for guard in guards:
         await guard.start()
@@ -293,6 +340,7 @@ async def open_house(*, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_key
     try:
         yield house
     finally:
+        await house.limiter.close()
         await house.lookup.close()
         for guard in guards:
             await guard.close()

@@ -1,28 +1,91 @@
--- Spends from all limits of one tenant, or from none. The reference arithmetic is core/spend.py.
+-- Spends from all limits of each asked, or from none of it. Each stands alone: one whose state cannot be used harms no
+-- other. The reference arithmetic is core/spend.py.
 --
--- KEYS[1]  tenant_limits:{<tenant>}, a hash: level (micro-tokens), carry (1 / seconds micro-tokens), at (microseconds),
---          and one counter for each window, by its field
--- ARGV     1 cost, 2 tokens and 3 seconds of the rate (0 tokens: no bucket), 4 burst, 5 number of quotas;
---          then for each quota: limit (-1: count only) and three windows of field, start, end (microseconds)
--- returns  {refused, now, level, carry, used, window, used, window, ...}
---          refused: bit 0 the bucket, bit i quota i; 0: taken; -1: no window fits Redis's clock, nothing happened
---          window: which of the three (1 to 3)
+-- KEYS     one hash for each asked: tenant_limits:{<tenant>} or address_limits:{<route and address>}; behind them the
+--          charge_once:{<tenant>}:<id> of those that are charged once
+-- ARGV     1 epoch: whose memory counters must come from; 2 number of calendars, 3 number of asked;
+--          then each calendar: three days and four bounds, three months and four bounds (dates YYYYMMDD, bounds in Unix
+--          seconds), blanks between;
+--          then for each asked two: numbers with blanks between, and the key's id. The numbers: operation (0 spend, 1 peek,
+--          2 refund), calendar (0: none, nothing is counted), place in KEYS of its charge_once (0: none), cost, microsecond
+--          of the charge (refund); then limits of the owner and of the key: tokens and seconds of the rate (0 tokens: no
+--          bucket), burst, daily and monthly quota (-1: none)
+-- returns  {now (microseconds), then 12 for each asked: refused, flags, day, month, level, carry, by day, by month,
+--          and the last four of the key; then words of failures}
+--          refused: bits 0 to 5 bucket, day, month, and the key's; 0: allowed; -1 no window fits Redis's clock, -2 the
+--          counters are not of this epoch: nothing happened then; -3 Redis refused, nothing was taken
+--          flags: 1 charged before, 2 provisional; day, month: which of the three (1 without a calendar)
+--
+-- The hash: `seeded` the epoch (with a ? behind it: provisional); `bucket` and `bucket:<key>` level (micro-tokens), carry
+-- (1 / seconds micro-tokens) and at (microseconds); `d:<date>`, `m:<date>` and `m:<date>:<key>` cost; `d:<date>:<key>`
+-- cost, requests and number of changes; `days` the dates that have fields.
 --
 -- Numbers are doubles: everything stays a whole number below 2^53, and every argument is looked at before the first write.
 local MICRO = 1000000
-local GRACE = 86400000
+local GRACE = 7 * 86400000 -- milliseconds that counters outlive their month, so that they can be saved
+local ONCE, REPEATS = 10000, 2 -- milliseconds in which a request may be repeated, and how often
 
-local function whole(index, low, high)
-  local text = ARGV[index]
-  local number = text and string.match(text, '^-?%d+$') and tonumber(text)
-  if not number or number < low or number > high then
-    error('argument ' .. index .. ' is no whole number from ' .. low .. ' to ' .. high)
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * MICRO + tonumber(time[2])
+
+local function within(number, low, high, what)
+  number = tonumber(number)
+  if not number or number < low or number > high or number ~= math.floor(number) then
+    error(what .. ' is no whole number from ' .. low .. ' to ' .. high)
   end
   return number
 end
 
-local function text(number)
-  return string.format('%.0f', number)
+-- The windows that hold at a microsecond, or nil. Names and bounds: see ARGV.
+local function index(bounds, at)
+  for i = 1, 3 do
+    if bounds[i] * MICRO <= at and at < bounds[i + 1] * MICRO then return i end
+  end
+  return nil
+end
+
+local NUMBER = '(%d+)'
+local CALENDAR = '^' .. string.rep(string.rep('(%d%d%d%d%d%d%d%d) ', 3) .. string.rep(NUMBER .. ' ', 4), 2) .. '$'
+local function calendar(text)
+  local c = {string.match(text .. ' ', CALENDAR)}
+  if #c ~= 14 then error('a calendar is not three days, four bounds, three months, four bounds') end
+  local read = {days = {c[1], c[2], c[3]}, months = {c[8], c[9], c[10]}, day_bounds = {}, month_bounds = {}}
+  for i = 1, 4 do
+    read.day_bounds[i] = within(c[3 + i], 0, 4e9, 'a bound')
+    read.month_bounds[i] = within(c[10 + i], 0, 4e9, 'a bound')
+  end
+  read.day, read.month = index(read.day_bounds, now), index(read.month_bounds, now)
+  local last = math.max(read.day_bounds[4], read.month_bounds[4]) * 1000
+  read.keep = last - math.floor(now / 1000) + GRACE
+  return read
+end
+
+local function limits(n, from)
+  return {
+    tokens = within(n[from], 0, 1e15, 'tokens'),
+    seconds = within(n[from + 1], 1, 864000, 'seconds'),
+    burst = within(n[from + 2], 0, 1e9, 'burst'),
+    daily = within(n[from + 3], -1, 1e12, 'daily quota'),
+    monthly = within(n[from + 4], -1, 1e12, 'monthly quota'),
+  }
+end
+
+local ASKED = '^' .. string.rep('(%-?%d+) ', 15) .. '$'
+local function read_asked(place, text, key_id, calendars, count)
+  local n = {string.match(text .. ' ', ASKED)}
+  if #n ~= 15 then error('what is asked is not 15 whole numbers') end
+  local cal, once = within(n[2], 0, #calendars, 'calendar'), within(n[3], 0, #KEYS - count, 'charge_once')
+  return {
+    key = KEYS[place],
+    key_id = key_id,
+    operation = within(n[1], 0, 2, 'operation'),
+    calendar = calendars[cal],
+    once = once > 0 and KEYS[count + once] or nil,
+    cost = within(n[4], 1, 1e9, 'cost'),
+    at = within(n[5], 0, 4e15, 'the time of the charge'),
+    owner = limits(n, 6),
+    own = limits(n, 11),
+  }
 end
 
 -- What is stored and makes no sense counts as never written.
@@ -32,116 +95,183 @@ local function stored(value, high)
   return nil
 end
 
-local key = KEYS[1]
-local cost = whole(1, 1, 1e9)
-local tokens = whole(2, 0, 1e15)
-local seconds = whole(3, 1, 864000)
-local burst = whole(4, 0, 1e9)
-local count = whole(5, 0, 16)
+-- Level and carry of a bucket now.
+local function refill(value, limit)
+  local full = limit.burst * MICRO
+  local level, carry, at = string.match(value or '', '^(%d+) (%d+) (%d+)$')
+  level, carry, at = stored(level, 1e15), stored(carry, 864000), stored(at, 4e15)
+  if not level or not carry or not at then return full, 0 end
+  level = math.min(level, full)
+  if carry >= limit.seconds then carry = 0 end
+  local elapsed = math.max(now - at, 0)
+  local per, part = math.floor(limit.tokens / limit.seconds), limit.tokens % limit.seconds
+  if per > 0 and elapsed >= math.ceil((full - level) / per) then return full, 0 end
+  -- elapsed is split before it is multiplied, so that no product passes 2^53
+  local periods, rest = math.floor(elapsed / limit.seconds), elapsed % limit.seconds
+  local sum = rest * part + carry
+  level = level + elapsed * per + periods * part + math.floor(sum / limit.seconds)
+  if level >= full then return full, 0 end
+  return level, sum % limit.seconds
+end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * MICRO + tonumber(time[2])
+local function packed(level, carry, at)
+  return string.format('%.0f %.0f %.0f', level, carry, at)
+end
 
--- the window of each quota that holds now
-local quotas = {}
-local last_end = now
-for i = 1, count do
-  local base = 6 + (i - 1) * 10
-  local quota = {limit = whole(base, -1, 1e12), known = {}}
-  for w = 1, 3 do
-    local field = ARGV[base + w * 3 - 2]
-    local first, after = whole(base + w * 3 - 1, 0, 4e15), whole(base + w * 3, 0, 4e15)
-    quota.known[field] = true
-    if first <= now and now < after then
-      quota.field, quota.window = field, w
-      if after > last_end then last_end = after end
-    end
+-- Milliseconds, rounded up and then some, until a bucket is full.
+local function to_full(level, limit)
+  return math.ceil((limit.burst * MICRO - level) / limit.tokens * limit.seconds / 1000 * 1.000001) + 1000
+end
+
+local function failed(words, failures)
+  failures[#failures + 1] = words
+  return {-3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+end
+
+-- The dates of the hash's counters, with one that is new.
+local function with_day(key, date)
+  local dates = {}
+  for known in string.gmatch(redis.call('HGET', key, 'days') or '', '%d%d%d%d%d%d%d%d') do
+    if known ~= date then dates[#dates + 1] = known end
   end
-  if not quota.field then return {-1, now, 0, 0} end
-  quotas[i] = quota
+  dates[#dates + 1] = date
+  table.sort(dates)
+  return table.concat(dates, ' ')
 end
 
--- state of the wrong type is thrown away and seeded again
-local fields = {'level', 'carry', 'at'}
-for i = 1, count do fields[3 + i] = quotas[i].field end
-local state = redis.pcall('HMGET', key, unpack(fields))
-if state.err then
-  if not string.find(state.err, 'WRONGTYPE', 1, true) then return state end
-  redis.call('DEL', key)
-  state = {}
+local function bits(asked, s)
+  local refused = 0
+  local cost, owner, own = asked.cost, asked.owner, asked.own
+  if owner.tokens > 0 and s.level < cost * MICRO then refused = 1 end
+  if own.tokens > 0 and s.key_level < cost * MICRO then refused = refused + 8 end
+  if asked.calendar then
+    if owner.daily >= 0 and s.by_day + cost > owner.daily then refused = refused + 2 end
+    if owner.monthly >= 0 and s.by_month + cost > owner.monthly then refused = refused + 4 end
+    if own.daily >= 0 and s.key_by_day + cost > own.daily then refused = refused + 16 end
+    if own.monthly >= 0 and s.key_by_month + cost > own.monthly then refused = refused + 32 end
+  end
+  return refused
 end
 
--- refill
-local refused = 0
-local level, carry = 0, 0
-local full = burst * MICRO
-if tokens > 0 then
-  level = stored(state[1], 1e15)
-  local at = stored(state[3], 4e15)
-  if not level or not at then
-    level = full
+-- Takes `cost` and `requests`, or gives them back where they are negative; the words of Redis's refusal, or nil.
+local function write(asked, s, cost, requests)
+  local values, keep = {}, 1000
+  local owner, own = asked.owner, asked.own
+  if owner.tokens > 0 then
+    s.level = math.min(s.level - cost * MICRO, owner.burst * MICRO)
+    if s.level == owner.burst * MICRO then s.carry = 0 end
+    values[1], values[2] = 'bucket', packed(s.level, s.carry, now)
+    keep = math.max(keep, to_full(s.level, owner))
+  end
+  if own.tokens > 0 then
+    s.key_level = math.min(s.key_level - cost * MICRO, own.burst * MICRO)
+    if s.key_level == own.burst * MICRO then s.key_carry = 0 end
+    values[#values + 1], values[#values + 2] = 'bucket:' .. asked.key_id, packed(s.key_level, s.key_carry, now)
+    keep = math.max(keep, to_full(s.key_level, own))
+  end
+  if asked.calendar then
+    local days = not s.known and with_day(asked.key, asked.calendar.days[s.day])
+    s.by_day, s.by_month = math.max(s.by_day + cost, 0), math.max(s.by_month + cost, 0)
+    s.key_by_day, s.key_by_month = math.max(s.key_by_day + cost, 0), math.max(s.key_by_month + cost, 0)
+    local n = #values
+    values[n + 1], values[n + 2] = s.day_field, s.by_day
+    values[n + 3], values[n + 4] = s.month_field, s.by_month
+    values[n + 5] = s.day_field .. ':' .. asked.key_id
+    values[n + 6] = packed(s.key_by_day, math.max(s.requests + requests, 0), s.changes + 1)
+    values[n + 7], values[n + 8] = s.month_field .. ':' .. asked.key_id, s.key_by_month
+    if days then values[n + 9], values[n + 10] = 'days', days end
+    keep = math.max(keep, asked.calendar.keep)
+  end
+  if #values == 0 then return nil end
+  local answer = redis.pcall('HSET', asked.key, unpack(values))
+  if type(answer) == 'table' and answer.err then return answer.err end
+  -- never sooner than it was: the bucket of another key may need longer
+  if redis.call('PTTL', asked.key) < keep then redis.call('PEXPIRE', asked.key, string.format('%.0f', keep)) end
+  return nil
+end
+
+local function read_state(asked, day, month)
+  local cal = asked.calendar
+  local fields = {'bucket', 'bucket:' .. asked.key_id}
+  local s = {day = day or 1, month = month or 1, requests = 0, changes = 0, known = false}
+  if cal then
+    s.day_field, s.month_field = 'd:' .. cal.days[day], 'm:' .. cal.months[month]
+    fields[3], fields[4], fields[5] = 'seeded', s.day_field, s.month_field
+    fields[6], fields[7] = s.day_field .. ':' .. asked.key_id, s.month_field .. ':' .. asked.key_id
+  end
+  local state = redis.pcall('HMGET', asked.key, unpack(fields))
+  if state.err then
+    if not string.find(state.err, 'WRONGTYPE', 1, true) then return nil, state.err end
+    if asked.operation ~= 1 then redis.call('DEL', asked.key) end -- thrown away, and seeded again
+    state = {}
+  end
+  s.level, s.carry, s.key_level, s.key_carry = 0, 0, 0, 0
+  if asked.owner.tokens > 0 then s.level, s.carry = refill(state[1], asked.owner) end
+  if asked.own.tokens > 0 then s.key_level, s.key_carry = refill(state[2], asked.own) end
+  s.seeded = state[3]
+  s.by_day, s.by_month = stored(state[4], 9e15) or 0, stored(state[5], 9e15) or 0
+  s.known = stored(state[4], 9e15) ~= nil
+  local charged, requests, changes = string.match(state[6] or '', '^(%d+) (%d+) (%d+)$')
+  s.key_by_day = stored(charged, 9e15) or 0
+  s.requests, s.changes = stored(requests, 9e15) or 0, stored(changes, 9e15) or 0
+  s.key_by_month = stored(state[7], 9e15) or 0
+  return s, nil
+end
+
+local function run(asked, epoch, failures)
+  local cal = asked.calendar
+  local day, month = cal and cal.day, cal and cal.month
+  if cal and asked.operation == 2 then day, month = index(cal.day_bounds, asked.at), index(cal.month_bounds, asked.at) end
+  if cal and not (day and month) then return {-1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} end
+  local s, words = read_state(asked, day, month)
+  if not s then return failed(words, failures) end
+  local flags = 0
+  if cal and s.seeded == epoch .. '?' then
+    flags = 2
+  elseif cal and s.seeded ~= epoch then
+    return {-2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+  end
+  local refused = 0
+  local seen = nil
+  if asked.once and asked.operation == 0 then
+    local answer = redis.pcall('GET', asked.once)
+    seen = type(answer) == 'string' and stored(answer, 9) or nil
+  end
+  if seen and seen < REPEATS then
+    local answer = redis.pcall('INCR', asked.once)
+    words = type(answer) == 'table' and answer.err or nil
+    flags = flags + 1
+  elseif asked.operation == 2 then
+    words = write(asked, s, -asked.cost, -1)
   else
-    level = math.min(level, full)
-    carry = stored(state[2], seconds - 1) or 0
-    local elapsed = math.max(now - at, 0)
-    local per, part = math.floor(tokens / seconds), tokens % seconds
-    if per > 0 and elapsed >= math.ceil((full - level) / per) then
-      level, carry = full, 0
-    else
-      -- elapsed is split before it is multiplied, so that no product passes 2^53
-      local periods, rest = math.floor(elapsed / seconds), elapsed % seconds
-      local sum = rest * part + carry
-      level = level + elapsed * per + periods * part + math.floor(sum / seconds)
-      carry = sum % seconds
-      if level >= full then level, carry = full, 0 end
+    refused = bits(asked, s)
+    if refused == 0 and asked.operation == 0 then
+      words = write(asked, s, asked.cost, 1)
+      if asked.once and not seen and not words then redis.pcall('SET', asked.once, '0', 'PX', ONCE) end
     end
   end
-  if level < cost * MICRO then refused = refused + 1 end
+  if words then return failed(words, failures) end
+  return {
+    refused, flags, s.day, s.month, s.level, s.carry, s.by_day, s.by_month,
+    s.key_level, s.key_carry, s.key_by_day, s.key_by_month,
+  }
 end
 
--- check every quota
-local bit = 1
+local epoch = ARGV[1]
+local calendar_count = within(ARGV[2], 0, 1000, 'the number of calendars')
+local count = within(ARGV[3], 0, #KEYS, 'the number of asked')
+if #ARGV ~= 3 + calendar_count + 2 * count then error('wrong number of arguments') end
+local calendars, all = {}, {}
+for i = 1, calendar_count do calendars[i] = calendar(ARGV[3 + i]) end
 for i = 1, count do
-  bit = bit * 2
-  local quota = quotas[i]
-  quota.used = stored(state[3 + i], 9e15) or 0
-  if quota.limit >= 0 and quota.used + cost > quota.limit then refused = refused + bit end
+  local base = 3 + calendar_count + 2 * i
+  all[i] = read_asked(i, ARGV[base - 1], ARGV[base], calendars, count)
 end
 
--- take from all
-if refused == 0 then
-  local write = {}
-  local keep = (last_end - now) / 1000 + GRACE
-  if tokens > 0 then
-    level = level - cost * MICRO
-    write = {'level', text(level), 'carry', text(carry), 'at', text(now)}
-    keep = math.max(keep, (full - level) / tokens * seconds / 1000 * 1.000001 + 1000)
-  end
-  local first_of_window = false
-  for i = 1, count do
-    local quota = quotas[i]
-    first_of_window = first_of_window or quota.used == 0
-    quota.used = quota.used + cost
-    write[#write + 1] = quota.field
-    write[#write + 1] = text(quota.used)
-  end
-  if #write > 0 then
-    redis.call('HSET', key, unpack(write))
-    redis.call('PEXPIRE', key, text(math.ceil(keep)))
-  end
-  -- counters of windows long past go when a new window begins
-  if first_of_window then
-    for _, field in ipairs(redis.call('HKEYS', key)) do
-      local known = not string.find(field, ':', 1, true)
-      for i = 1, count do known = known or quotas[i].known[field] end
-      if not known then redis.call('HDEL', key, field) end
-    end
-  end
-end
-
-local reply = {refused, now, level, carry}
+local reply, failures = {now}, {}
 for i = 1, count do
-  reply[#reply + 1] = quotas[i].used
-  reply[#reply + 1] = quotas[i].window
+  local result = run(all[i], epoch, failures)
+  for j = 1, 12 do reply[#reply + 1] = result[j] end
 end
+for _, words in ipairs(failures) do reply[#reply + 1] = words end
 return reply

@@ -1,0 +1,206 @@
+"""What was charged, from Redis to whoever writes it down: marks say whom to look at, the tenants' hashes how much.
+
+`scripts/spend.lua` says what a hash holds. Nothing here holds Redis for long: a tenant's keys are read some at a time.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TypeVar
+
+from redis.exceptions import ResponseError
+
+from extauthz.backends.redis import keyspace, scripts
+from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.link import Link
+from extauthz.core.usage import Counted, Due
+
+MARGIN = 10.0  # seconds that a mark is kept: whoever has set it may charge once more without another
+CALLS_AT_ONCE = 50  # under way in one moment
+FIELDS_AT_ONCE = 400  # that one call reads or drops
+KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnight may belong to either
+
+_DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.read("unsaved"))
+_SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("drop"))
+_READY, _WAITING = 2, 1
+_BETWEEN = "\n"  # tenant and key of a mark: neither can hold it
+_COUNTER = re.compile(r"([dm]):([0-9]{8})(?::(.+))?", re.ASCII)
+_CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """Counters of a tenant that go once they are saved, as they were read: of each old day, and of old months."""
+
+    days: dict[str, dict[str, str]] = field(default_factory=dict)
+    months: dict[str, str] = field(default_factory=dict)
+
+
+class RedisUsage:
+    """`usage_due` and `tenant_limits:{<tenant>}`, by the clock of Redis. Every method raises StoreUnavailable.
+
+    One call of `unsaved` goes on where the one before ended, so that marks which stay do not hide the others; fewer
+    than were asked for are the last. `saved` is for what the last `unsaved` returned.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._passed = 0  # marks before the next ones to be read
+        self._waiting: set[str] = set()
+        self._past: dict[str, _Past] = {}
+
+    async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """These (tenant, key) are about to be charged: their counters are to be saved."""
+        with translated():
+            await _DUE.run(self._link, keyspace.usage_due(), *map(_BETWEEN.join, pairs))
+
+    async def unsaved(self, at_most: int) -> Due:
+        """What is marked, the oldest first, with all that was counted of it.
+
+        A tenant that was charged while nobody knew what was before is left for later, and keeps its marks.
+        """
+        with translated():
+            seconds, microseconds = await self._link.execute_command("TIME")
+            read_at = int(seconds) + int(microseconds) / 1e6
+            marks = await self._marks(at_most)
+            counted = await self._counted(marks)
+        return Due(marks, read_at, counted)
+
+    async def saved(self, due: Due) -> None:
+        """It is written down: marks go that nobody has set anew, and what was counted of days long past."""
+        over = [
+            (tenant_id + _BETWEEN + key_id, repr(score))
+            for tenant_id, key_id, score in due.marks
+            if score < due.read_at - MARGIN and tenant_id not in self._waiting
+        ]
+        past, self._past = self._past, {}
+        with translated():
+            for part in _parts(over, FIELDS_AT_ONCE):
+                gone = await _SAVED.run(self._link, keyspace.usage_due(), *(text for pair in part for text in pair))
+                self._passed = max(self._passed - gone, 0)
+            for tenants in _parts(list(past.items()), CALLS_AT_ONCE):
+                await asyncio.gather(*(self._dropped(tenant_id, counters) for tenant_id, counters in tenants))
+
+    async def _marks(self, at_most: int) -> list[tuple[str, str, float]]:
+        first = self._passed
+        try:
+            found = await self._link.execute_command(
+                "ZRANGE", keyspace.usage_due(), first, first + at_most - 1, "WITHSCORES"
+            )
+        except ResponseError as error:  # no sorted set; the next mark makes one
+            if "WRONGTYPE" not in str(error):
+                raise
+            found = []
+        marks = [
+            (tenant_id, key_id, float(score))
+            for member, score in zip(found[::2], found[1::2], strict=True)
+            for tenant_id, _, key_id in [member.decode("ascii", "replace").partition(_BETWEEN)]
+        ]
+        self._passed = first + at_most if len(marks) == at_most else 0
+        return marks
+
+    async def _counted(self, marks: Sequence[tuple[str, str, float]]) -> list[Counted]:
+        """The counters of marked keys, and of all keys on days long past."""
+        self._waiting, self._past = set(), {}
+        by_tenant: dict[str, list[str]] = {}
+        for tenant_id, key_id, _ in marks:
+            by_tenant.setdefault(tenant_id, []).append(key_id)
+        calls = [(tenant_id, keys) for tenant_id in by_tenant for keys in _parts(by_tenant[tenant_id], FIELDS_AT_ONCE)]
+        counted: list[Counted] = []
+        old: dict[str, list[str]] = {}
+        for part in _parts(calls, CALLS_AT_ONCE):
+            for (tenant_id, _), (days, rows) in zip(
+                part, await asyncio.gather(*(self._read(*call) for call in part)), strict=True
+            ):
+                counted += rows
+                if len(days) > KEPT:
+                    old[tenant_id] = days[:-KEPT]
+        for tenants in _parts(list(old.items()), CALLS_AT_ONCE):
+            for rows in await asyncio.gather(*(self._read_past(*each) for each in tenants)):
+                counted += rows
+        return counted
+
+    async def _read(self, tenant_id: str, keys: Sequence[str]) -> tuple[list[str], list[Counted]]:
+        """The days that a tenant's hash has, and what its keys were charged on the newest of them."""
+        state, text, *values = await _UNSAVED.run(self._link, keyspace.tenant_limits(tenant_id), *keys)
+        if state == _WAITING:
+            self._waiting.add(tenant_id)
+        if state != _READY:
+            return [], []
+        days = text.decode().split()
+        cells = [(day, key_id) for day in days[-KEPT:] for key_id in keys]
+        rows = (
+            _row(tenant_id, key_id, day, value.decode("ascii", "replace"))
+            for (day, key_id), value in zip(cells, values, strict=True)
+            if value is not None
+        )
+        return days, [row for row in rows if row is not None]
+
+    async def _read_past(self, tenant_id: str, old: Sequence[str]) -> list[Counted]:
+        """What all keys were charged on old days. What is found is dropped once it is saved."""
+        past = self._past[tenant_id] = _Past({day: {} for day in old})
+        months: dict[str, dict[str, str]] = {}
+        rows = []
+        for name, value in (await self._all(tenant_id)).items():
+            match = _COUNTER.fullmatch(name)
+            if match is None:
+                continue
+            kind, begin, key_id = match.groups()
+            if kind == "m":
+                months.setdefault(begin, {})[name] = value
+            elif begin in past.days:
+                past.days[begin][name] = value
+                rows.append(_row(tenant_id, key_id, begin, value) if key_id else None)
+        for begin in sorted(months)[:-KEPT]:
+            past.months.update(months[begin])
+        return [row for row in rows if row is not None]
+
+    async def _all(self, tenant_id: str) -> Mapping[str, str]:
+        """Every field of a tenant's hash that is text as we write it."""
+        found: dict[str, str] = {}
+        cursor = b"0"
+        while True:
+            cursor, part = await self._link.execute_command(
+                "HSCAN", keyspace.tenant_limits(tenant_id), cursor, "COUNT", FIELDS_AT_ONCE
+            )
+            pairs = zip(part[::2], part[1::2], strict=True)
+            found |= {name.decode(): value.decode() for name, value in pairs if name.isascii() and value.isascii()}
+            if cursor == b"0":
+                return found
+
+    async def _dropped(self, tenant_id: str, past: _Past) -> None:
+        for day, counters in past.days.items():
+            own = {name: counters[name] for name in (f"d:{day}",) if name in counters}
+            of_keys = {name: value for name, value in counters.items() if name not in own}
+            if await self._drop(tenant_id, of_keys):
+                await self._drop(tenant_id, own, day=day)  # last: while it is there, the day is looked at again
+        await self._drop(tenant_id, past.months)
+
+    async def _drop(self, tenant_id: str, counters: Mapping[str, str], *, day: str = "") -> bool:
+        """Whether all of these counters are dropped: none has changed. `day` is then done with."""
+        gone = 0
+        for part in list(_parts(list(counters.items()), FIELDS_AT_ONCE)) or [()]:
+            texts = (text for pair in part for text in pair)
+            gone += await _DROP.run(self._link, keyspace.tenant_limits(tenant_id), day, *texts)
+        return gone == len(counters)
+
+
+def _row(tenant_id: str, key_id: str, day: str, value: str) -> Counted | None:
+    """A row of usage; None for what makes no sense, which counts as never written."""
+    match = _CHARGED.fullmatch(value)
+    if match is None:
+        return None
+    cost, allowed, revision = map(int, match.groups())
+    with suppress(ValueError):
+        return Counted(tenant_id, key_id, date.fromisoformat(day), allowed, cost, revision)
+    return None
+
+
+def _parts(things: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(things), size):
+        yield things[start : start + size]

@@ -1,0 +1,76 @@
+"""The counters of one organization in Redis, for people who ask: `scripts/spend.lua` says what its hash holds."""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from extauthz.backends.redis import keyspace
+from extauthz.backends.redis.errors import translated
+from extauthz.core.usage_report import NOTHING, Charged, Live
+
+AT_ONCE = 1000  # fields that Redis looks at in one step
+PATIENCE = 5.0  # seconds for all of them
+
+_WAS = "was:"  # before a field: what it was when counting went on without PostgreSQL
+_CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
+_COST = re.compile(r"[0-9]{1,16}", re.ASCII)
+
+
+class RedisUsageReader:
+    """`tenant_limits:{<tenant>}`, read and left as it is."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def read(self, tenant_id: str, day_field: str, fields: Sequence[str]) -> Live:
+        """Each key on a day, by the day's field, and the organization's cost by `fields`. Raises StoreUnavailable.
+
+        What makes no sense there counts as never written, as it does for checks.
+        """
+        name = keyspace.tenant_limits(tenant_id)
+        with translated():
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    began_with, costs = await self._costs(name, fields)
+                    return Live(await self._keys(name, day_field, began_with), costs)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                return NOTHING
+
+    async def _costs(self, name: str, fields: Sequence[str]) -> tuple[str, Mapping[str, tuple[int, int]]]:
+        """What stands before a field that says what it began with, and the costs."""
+        wanted = ["seeded", *fields, *(_WAS + field for field in fields)]
+        values = await self._client.hmget(name, wanted)
+        found = {field: _text(value) for field, value in zip(wanted, values, strict=True)}
+        # Nobody can say what fields were but where counting goes on without PostgreSQL: else they are what they were.
+        began_with = _WAS if found["seeded"].endswith("?") else ""
+        return began_with, {field: (_cost(found[field]), _cost(found[began_with + field])) for field in fields}
+
+    async def _keys(self, name: str, day_field: str, began_with: str) -> Mapping[str, tuple[Charged, Charged]]:
+        found = {
+            _text(field): _text(value)
+            async for field, value in self._client.hscan_iter(name, match=f"*{day_field}:*", count=AT_ONCE)
+        }
+        start = f"{day_field}:"
+        return {
+            field.removeprefix(start): (_charged(text), _charged(found.get(began_with + field, "")))
+            for field, text in found.items()
+            if field.startswith(start)
+        }
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value or ""
+
+
+def _cost(text: str) -> int:
+    return int(text) if _COST.fullmatch(text) else 0
+
+
+def _charged(text: str) -> Charged:
+    match = _CHARGED.fullmatch(text)
+    return Charged(*map(int, match.groups())) if match else Charged()

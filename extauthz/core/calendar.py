@@ -1,0 +1,217 @@
+"""Days and months as an organization counts them: by its time zone, and by the day on which its month begins.
+
+A day is a local date; a month is a range of whole days. Both are turned into seconds here, round a moment: Redis knows
+no time zones. A change holds from the next boundary on: docs/explanation/limits.md says it with an example.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
+_DAY = timedelta(days=1)
+_YEARS = (1971, 9000)
+_SLOT = 900  # seconds: zones differ by quarters of an hour, so that hardly a boundary lies within
+
+
+class Windows(NamedTuple):
+    """Three windows in a row, the middle one round a moment: `dates` they begin on (four: the last one's end, too),
+    `bounds` their beginnings and the last one's end, in Unix seconds.
+    """
+
+    dates: tuple[date, date, date, date]
+    bounds: tuple[int, int, int, int]
+
+    def index_at(self, now: int) -> int | None:
+        """Which of the three `now` (Unix seconds) lies in."""
+        for index in range(3):
+            if self.bounds[index] <= now < self.bounds[index + 1]:
+                return index
+        return None
+
+
+class DaysAndMonths(NamedTuple):
+    """The days and the months round a moment."""
+
+    days: Windows
+    months: Windows
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """How an organization counts. `anchor` 1 to 31 is the day on which a month begins; in a shorter one its last day.
+
+    Days up to `last_day` were counted in `timezone_before`, months that begin before `next_month` by `anchor_before`.
+    """
+
+    timezone: str = "UTC"
+    anchor: int = 1
+    timezone_before: str | None = None
+    last_day: date | None = None
+    anchor_before: int | None = None
+    next_month: date | None = None
+
+    def round(self, now: float) -> DaysAndMonths:
+        """Yesterday, today and tomorrow at `now` (Unix seconds), and the months round today."""
+        windows = _round(self, int(now // _SLOT) * _SLOT)
+        if windows.days.index_at(int(now)) == 1:
+            return windows
+        return _made(self, int(now))  # a boundary lies between the beginning of the slot and now
+
+    def starts(self, day: date) -> int:
+        """The first second (Unix) of a day."""
+        if self.timezone_before is None or self.last_day is None:
+            return _midnight(day, self.timezone)
+        if day <= self.last_day:
+            return _midnight(day, self.timezone_before)
+        # The day under way when the zone was changed ends where both zones are past it, and no day begins before that:
+        # zones are up to 26 hours apart.
+        return max(_midnight(self.last_day + _DAY, self.timezone_before), _midnight(day, self.timezone))
+
+    def day_at(self, now: float) -> date:
+        """The date that is counted at `now` (Unix seconds)."""
+        day = datetime.fromtimestamp(now, ZoneInfo(self.timezone)).date() - _DAY
+        if self.last_day is not None and day < self.last_day:
+            day = min(day, self.last_day - _DAY)
+        while self.starts(day) > now:
+            day -= _DAY
+        while self.starts(day + _DAY) <= now:
+            day += _DAY
+        return day
+
+    def month_of(self, day: date) -> tuple[date, date]:
+        """The first date of the month that `day` is in, and of the one that follows."""
+        cut = self.next_month
+        if self.anchor_before is None or cut is None:
+            return _month(day, self.anchor)
+        if day < cut:
+            first, after = _month(day, self.anchor_before)
+            return first, min(after, cut)
+        first, after = _month(day, self.anchor)
+        return max(first, cut), after
+
+    def to_record(self) -> dict[str, object]:
+        """The fields of a JSON record."""
+        return {
+            "timezone": self.timezone,
+            "anchor": self.anchor,
+            "timezone_before": self.timezone_before,
+            "last_day": None if self.last_day is None else self.last_day.isoformat(),
+            "anchor_before": self.anchor_before,
+            "next_month": None if self.next_month is None else self.next_month.isoformat(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, object]) -> "Calendar":
+        """The calendar of a record from a store; ValueError says what makes no sense in it, never the value."""
+        timezone, anchor = _zone(record, "timezone"), _anchor(record, "anchor")
+        if timezone is None or anchor is None:
+            raise ValueError("timezone or anchor is missing")
+        return _shared(
+            cls(
+                timezone,
+                anchor,
+                _zone(record, "timezone_before"),
+                _date(record, "last_day"),
+                _anchor(record, "anchor_before"),
+                _date(record, "next_month"),
+            )
+        )
+
+
+UTC_CALENDAR = Calendar()
+
+
+@lru_cache(maxsize=1024)
+def _shared(calendar: Calendar) -> Calendar:
+    """The one object of equal calendars: there are few kinds, and they are compared at every check."""
+    return calendar
+
+
+@lru_cache(maxsize=4096)
+def _round(calendar: Calendar, now: int) -> DaysAndMonths:
+    return _made(calendar, now)
+
+
+def _made(calendar: Calendar, now: int) -> DaysAndMonths:
+    today = calendar.day_at(now)
+    this, following = calendar.month_of(today)
+    before = calendar.month_of(this - _DAY)[0]
+    afterwards = calendar.month_of(following)[1]
+    return DaysAndMonths(
+        _windows(calendar, (today - _DAY, today, today + _DAY, today + 2 * _DAY)),
+        _windows(calendar, (before, this, following, afterwards)),
+    )
+
+
+def _windows(calendar: Calendar, dates: tuple[date, date, date, date]) -> Windows:
+    first, second, third, last = (calendar.starts(day) for day in dates)
+    return Windows(dates, (first, second, third, last))
+
+
+def _midnight(day: date, timezone: str) -> int:
+    """Where clocks skip midnight, it is the moment at which they do; where they show it twice, the first time."""
+    local = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone))
+    return int(local.astimezone(UTC).timestamp())
+
+
+def _month(day: date, anchor: int) -> tuple[date, date]:
+    this = _begins(day.year, day.month, anchor)
+    if day >= this:
+        return this, _begins(*_next(day.year, day.month), anchor)
+    return _begins(*_previous(day.year, day.month), anchor), this
+
+
+def _begins(year: int, month: int, anchor: int) -> date:
+    following = date(*_next(year, month), 1)
+    return date(year, month, min(anchor, (following - _DAY).day))
+
+
+def _next(year: int, month: int) -> tuple[int, int]:
+    return (year + 1, 1) if month == 12 else (year, month + 1)
+
+
+def _previous(year: int, month: int) -> tuple[int, int]:
+    return (year - 1, 12) if month == 1 else (year, month - 1)
+
+
+@lru_cache(maxsize=1024)
+def is_timezone(name: str) -> bool:
+    """Whether a name is one of the time zone database's."""
+    try:
+        return _ZONE.fullmatch(name) is not None and ZoneInfo(name) is not None
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _zone(record: Mapping[str, object], name: str) -> str | None:
+    value = record.get(name)
+    if value is not None and not (isinstance(value, str) and is_timezone(value)):
+        raise ValueError(f"{name} is no time zone")
+    return value
+
+
+def _anchor(record: Mapping[str, object], name: str) -> int | None:
+    value = record.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 31):
+        raise ValueError(f"{name} is no day from 1 to 31")
+    return value
+
+
+def _date(record: Mapping[str, object], name: str) -> date | None:
+    value = record.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is no date")
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{name} is no date") from None
+    if not _YEARS[0] <= day.year <= _YEARS[1]:
+        raise ValueError(f"{name} is no date that could be counted")
+    return day

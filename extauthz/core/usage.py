@@ -1,0 +1,76 @@
+"""What is counted of organizations and keys, as it goes from Redis to PostgreSQL and back."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import NamedTuple
+
+ORGANIZATION = ""  # stands for the organization itself where a key's id is expected
+QUOTAS = ("daily", "monthly")
+THRESHOLDS = (80, 90, 100)  # percent of a quota that are an event
+
+
+class Counted(NamedTuple):
+    """What a key was charged on a day, all of it. `revision` goes up with every change of the others."""
+
+    tenant_id: str
+    key_id: str
+    day: date
+    allowed: int
+    cost: int
+    revision: int
+
+
+class Refused(NamedTuple):
+    """Refusals of a key on a day that nobody has written down yet."""
+
+    tenant_id: str
+    key_id: str
+    day: date
+    rate_limited: int
+    over_quota: int
+
+
+class Tally(NamedTuple):
+    """Sums over a day: `allowed` requests, the `cost` they were charged, refusals by a bucket and by a quota."""
+
+    allowed: int = 0
+    cost: int = 0
+    rate_limited: int = 0
+    over_quota: int = 0
+
+
+class Span(NamedTuple):
+    """A day or month whose counters are wanted: the counter's field, its first date, the date after its last."""
+
+    field: str
+    first: date
+    after: date
+
+
+class Seed(NamedTuple):
+    """What PostgreSQL knows of a span. `key_id` is ORGANIZATION for the sum of all keys."""
+
+    field: str
+    key_id: str
+    cost: int
+    allowed: int
+    revision: int
+
+
+class QuotaEvent(NamedTuple):
+    """An organization has used `threshold` percent of a quota, in the window that began on a date."""
+
+    tenant_id: str
+    quota: str
+    window_start: date
+    threshold: int
+    used: int
+    limit: int
+
+
+class Due(NamedTuple):
+    """What is to be saved: marks (tenant, key, seconds of Redis's clock), when they were read, and what was counted."""
+
+    marks: Sequence[tuple[str, str, float]]
+    read_at: float
+    counted: Sequence[Counted]

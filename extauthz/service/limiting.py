@@ -1,0 +1,61 @@
+"""The last step of a check: what limits say, what is counted of it, and what becomes of it in shadow."""
+
+import random
+
+from extauthz.core import failure
+from extauthz.core.balance import balance
+from extauthz.core.decision import Allow, Decision, conclude, deny, only_shadow
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.identity import Identity
+from extauthz.core.ports import Meter, Observer
+from extauthz.core.reason import Reason
+from extauthz.core.spend import Spend
+from extauthz.service.limiter import Limiter
+
+JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second
+
+
+class Limiting:
+    """Decides by limits. `charge_once`: requests that a proxy repeats are recognised by their id."""
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        meter: Meter,
+        *,
+        on_redis_down: OnRedisDown,
+        charge_once: bool,
+        observer: Observer,
+    ) -> None:
+        self.charge_once = charge_once
+        self._limiter = limiter
+        self._meter = meter
+        self._on_redis_down = on_redis_down
+        self._observer = observer
+
+    async def decide(self, asked: Spend | Reason, identity: Identity | None, *, shadow: bool) -> Decision:
+        """The decision on what a request asks of limits, or on the reason why it never fits."""
+        if isinstance(asked, Reason):
+            decision: Decision = deny(asked)
+        else:
+            # Redis has its time even where we are late already: who asks often enough to make us late must not pass
+            # uncharged.
+            try:
+                decision = await self._spent(asked, identity)
+            except StoreUnavailable:
+                decision = failure.without_limits(self._on_redis_down, identity)
+                return Allow(identity, degraded=True, shadow=True) if shadow else decision
+        if not shadow:
+            return decision
+        self._observer.shadowed(decision.reason)
+        return only_shadow(decision, identity)
+
+    async def _spent(self, asked: Spend, identity: Identity | None) -> Decision:
+        asked, spent = await self._limiter.spend(asked)
+        jitter = random.randint(0, JITTER) if spent.refused else 0  # noqa: S311 - no secret
+        cost = 0 if spent.repeated else asked.cost
+        decision = conclude(identity, balance(asked, spent, jitter=jitter), cost)
+        if asked.owner.kind == "tenant" and not spent.repeated:
+            self._meter.note(asked, spent, decision.reason)
+        return decision

@@ -1,0 +1,242 @@
+"""What a tenant's counters begin with, when Redis has forgotten them, remembers older ones, or nobody can say."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import Link, linked
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import UNLIMITED, Limits, Rate
+from extauthz.core.spend import MICRO, Untaken
+from extauthz.core.usage import ORGANIZATION, Seed, Span
+from extauthz.demo.redis import Redis
+from extauthz.service.limiter import Limiter
+from tests.servers.fixtures import stopped
+from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, hash_of, limiter_on, set_clock, spend_of, taken
+from tests.unit.service.fakes import Watch
+
+NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
+LIMITS = Limits(Rate(1, 86_400), 5, 1000, 2000)
+# What PostgreSQL knows: two keys today, one of them yesterday too.
+SEEDS = (
+    Seed("d:20270114", ORGANIZATION, 30, 3, 3),
+    Seed("d:20270114", KEY, 30, 3, 3),
+    Seed("d:20270115", ORGANIZATION, 70, 9, 9),
+    Seed("d:20270115", KEY, 50, 5, 6),
+    Seed("d:20270115", "key 2", 20, 4, 4),
+    Seed("m:20270101", ORGANIZATION, 100, 12, 12),
+    Seed("m:20270101", KEY, 80, 8, 9),
+    Seed("m:20270101", "key 2", 20, 4, 4),
+)
+SEEDED = {
+    "d:20270114": "30",
+    f"d:20270114:{KEY}": "30 3 3",
+    "d:20270115": "70",
+    f"d:20270115:{KEY}": "50 5 6",
+    "d:20270115:key 2": "20 4 4",
+    "m:20270101": "100",
+    f"m:20270101:{KEY}": "80",
+    "m:20270101:key 2": "20",
+    "days": "20270114 20270115",
+}
+ELSEWHERE = "aaaaaaaaaaaa"  # the epoch of another server
+
+
+@pytest.fixture
+async def limits(link: Link) -> RedisLimits:
+    """Limits whose clock stands still on the day of SEEDS."""
+    await set_clock(link, NOW * MICRO)
+    return RedisLimits(link, script=SCRIPT)
+
+
+async def spend(limits: RedisLimits, *, cost: int = 1, times: int = 1) -> None:
+    for one in await limits.spend([spend_of(LIMITS, NOW, cost=cost)] * times):
+        taken(one)
+
+
+async def counters(redis: RedisClient) -> dict[str, str]:
+    """All that is kept beside the bucket and the mark."""
+    return {field: value for field, value in (await hash_of(redis)).items() if field not in ("bucket", "seeded")}
+
+
+async def test_a_hash_that_is_not_there(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+    """Nothing is taken until it is seeded; then counters are PostgreSQL's, and a spend goes on from there."""
+    (found,) = await limits.spend([spend_of(LIMITS, NOW)])
+    assert isinstance(found, Untaken)
+    assert found.why == "unseeded"
+    assert await redis.exists(HASH) == 0
+    await limits.seed(TENANT.id, SEEDS)
+    assert await hash_of(redis) == SEEDED | {"seeded": await link.epoch()}
+    spent = taken((await limits.spend([spend_of(LIMITS, NOW, cost=2)]))[0])
+    assert (spent.by_day, spent.by_month, spent.key_by_day, spent.key_by_month) == (72, 102, 52, 82)
+    assert (await counters(redis))[f"d:20270115:{KEY}"] == "52 6 7"
+    assert not spent.provisional
+
+
+async def test_nothing_is_known(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+    """A tenant that never asked before begins at zero, marked by the epoch, and is kept for more than two months."""
+    await limits.seed(TENANT.id, ())
+    assert await hash_of(redis) == {"seeded": await link.epoch(), "days": ""}
+    assert await redis.pttl(HASH) > 69 * 86_400_000
+
+
+async def test_what_another_server_counted(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+    """After a fail-over nothing is taken before PostgreSQL was asked: its figures raise what is there, lower none."""
+    here = {"d:20270115": "65", f"d:20270115:{KEY}": "45 4 5", "d:20270115:key 2": "25 5 5", "m:20270101": "180"}
+    here |= {"bucket": f"2000000 0 {NOW * MICRO}", "days": "20270113 20270115", "d:20270113": "80"}
+    await redis.hset(HASH, mapping=here | {"seeded": ELSEWHERE})  # type: ignore[arg-type]  # text is fine
+    (found,) = await limits.spend([spend_of(LIMITS, NOW)])
+    assert isinstance(found, Untaken)
+    await limits.seed(TENANT.id, SEEDS)
+    expected = SEEDED | {"bucket": here["bucket"], "d:20270113": "80", "days": "20270113 20270114 20270115"}
+    expected |= {"d:20270115:key 2": "25 5 5", "m:20270101": "180", "seeded": await link.epoch()}
+    assert await hash_of(redis) == expected
+
+
+async def test_nobody_can_say(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+    """Counters begin at zero and are marked; as soon as PostgreSQL can say, what was counted since is on top of it."""
+    await limits.seed(TENANT.id, None)
+    assert await hash_of(redis) == {"seeded": f"{await link.epoch()}?", "days": ""}
+    first, second = await limits.spend([spend_of(LIMITS, NOW, cost=2)] * 2)
+    assert taken(first).provisional
+    assert (taken(second).by_day, taken(second).key_by_day) == (4, 4)
+    await limits.seed(TENANT.id, SEEDS)
+    expected = SEEDED | {"d:20270115": "74", f"d:20270115:{KEY}": "54 7 8"}
+    assert await counters(redis) == expected | {"m:20270101": "104", f"m:20270101:{KEY}": "84"}
+    spent = taken((await limits.spend([spend_of(LIMITS, NOW)]))[0])
+    assert (spent.by_day, spent.provisional) == (75, False)
+
+
+@pytest.mark.parametrize(("known", "then"), [(70, 73), (20, 53), (50, 53), (0, 53)])
+async def test_nobody_can_say_and_something_is_there(
+    redis: RedisClient, limits: RedisLimits, known: int, then: int
+) -> None:
+    """What another server had counted is what counters begin with; it is not counted twice when it is known later."""
+    await redis.hset(HASH, mapping={"seeded": ELSEWHERE, "d:20270115": 50, "days": "20270115"})
+    await limits.seed(TENANT.id, None)
+    await spend(limits, times=3)
+    assert (await counters(redis))["d:20270115"] == "53"
+    await limits.seed(TENANT.id, [Seed("d:20270115", ORGANIZATION, known, 1, 1)] if known else ())
+    assert (await counters(redis))["d:20270115"] == str(then)
+    assert not [field for field in await counters(redis) if field.startswith("was:")]
+
+
+@pytest.mark.parametrize("again", [True, False])
+@pytest.mark.parametrize("here", [0, 50, 90])
+async def test_another_server_before_anybody_could_say(
+    redis: RedisClient, limits: RedisLimits, here: int, again: bool
+) -> None:
+    """What was counted on since nobody could say stays on top of what is known, through any number of fail-overs."""
+    await redis.hset(HASH, mapping={"seeded": ELSEWHERE, "d:20270115": here, "days": "20270115"})
+    await limits.seed(TENANT.id, None)
+    await spend(limits, times=2)
+    await redis.hset(HASH, "seeded", f"{ELSEWHERE}?")
+    if again:
+        await limits.seed(TENANT.id, None)
+        await spend(limits)
+    await limits.seed(TENANT.id, SEEDS)
+    counted = 3 if again else 2
+    found = await counters(redis)
+    assert (found["d:20270115"], found["m:20270101"]) == (str(max(70, here) + counted), str(100 + counted))
+    assert found[f"d:20270115:{KEY}"] == f"{50 + counted} {5 + counted} {6 + counted}"
+    assert not [field for field in found if field.startswith("was:")]
+
+
+async def test_who_comes_second_changes_nothing(redis: RedisClient, limits: RedisLimits) -> None:
+    """Seeded is seeded, by whoever was first; what was counted since is neither raised nor marked."""
+    await limits.seed(TENANT.id, SEEDS)
+    await spend(limits)
+    before = await redis.dump(HASH)
+    for seeds in (SEEDS, (), None, [Seed("d:20270115", ORGANIZATION, 500, 1, 1)]):
+        await limits.seed(TENANT.id, seeds)
+        assert await redis.dump(HASH) == before
+
+
+async def test_who_cannot_say_comes_second(redis: RedisClient, limits: RedisLimits) -> None:
+    """What counters began with is remembered once: another who cannot say does not move it."""
+    await limits.seed(TENANT.id, None)
+    await spend(limits)
+    before = await redis.dump(HASH)
+    await limits.seed(TENANT.id, None)
+    assert await redis.dump(HASH) == before
+
+
+@pytest.mark.parametrize("command", ["SET {} x", "LPUSH {} x", "SADD {} x", "ZADD {} 1 x", "XADD {} * a b"])
+@pytest.mark.parametrize("known", [True, False])
+async def test_state_of_the_wrong_type(
+    redis: RedisClient, link: Link, limits: RedisLimits, command: str, known: bool
+) -> None:
+    """It is thrown away; the counters begin as if nothing had been there."""
+    words = [word.format(HASH) for word in command.split()]
+    await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+    await limits.seed(TENANT.id, SEEDS if known else None)
+    epoch = await link.epoch()
+    assert await hash_of(redis) == (SEEDED | {"seeded": epoch} if known else {"seeded": f"{epoch}?", "days": ""})
+
+
+async def test_expiry_is_never_brought_forward(redis: RedisClient, limits: RedisLimits) -> None:
+    """A bucket that needs years to fill keeps them when counters are seeded anew."""
+    await limits.seed(TENANT.id, ())
+    await limits.spend([spend_of(Limits(Rate(1, 864_000), 1000), NOW, cost=1000)])
+    until = await redis.pexpiretime(HASH)
+    await redis.hset(HASH, "seeded", ELSEWHERE)
+    await limits.seed(TENANT.id, SEEDS)
+    assert await redis.pexpiretime(HASH) == until
+
+
+class KnownUsage:
+    """PostgreSQL as it was when SEEDS were written down; nothing else is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        self.asked += 1
+        fields = {span.field for span in wanted.get(TENANT.id, ())}
+        return {TENANT.id: [seed for seed in SEEDS if seed.field in fields]}
+
+
+def counting(redis_url: str, usage: KnownUsage, watch: Watch | None = None) -> AbstractAsyncContextManager[Limiter]:
+    """A limiter by the clock that stands still."""
+    return limiter_on(redis_url, script=SCRIPT, usage=usage, watch=watch)  # type: ignore[arg-type]  # see KnownUsage
+
+
+async def test_two_processes_seed_at_once(redis: RedisClient, redis_url: str, link: Link) -> None:
+    """Each asks PostgreSQL once for all who wait; one of the two seeds, and every charge is on top of it."""
+    await set_clock(link, NOW * MICRO)
+    usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
+    async with counting(redis_url, usage) as one, counting(redis_url, usage) as other:
+        await asyncio.gather(*((one, other)[number % 2].spend(asked) for number in range(200)))
+    assert usage.asked <= 2
+    found = await counters(redis)
+    assert (found["d:20270115"], found[f"d:20270115:{KEY}"]) == ("270", "250 205 206")
+
+
+async def test_memory_is_lost_between_checks(redis: RedisClient, redis_url: str, link: Link) -> None:
+    """FLUSHALL: counters begin with what PostgreSQL knows each time, and all who ask are answered."""
+    usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
+    async with counting(redis_url, usage) as limiter:
+        for _ in range(5):
+            await redis.flushall()
+            await set_clock(link, NOW * MICRO)
+            found = await asyncio.gather(*(limiter.spend(asked) for _ in range(50)))
+            assert sorted(spent.by_day for _, spent in found) == list(range(71, 121))
+    assert usage.asked == 5
+
+
+async def test_a_restart_is_another_memory(redis_server: Redis, redis_url: str) -> None:
+    """Redis comes back empty: the first who asks seeds the counters again."""
+    usage, watch, asked = KnownUsage(), Watch(), spend_of(UNLIMITED, NOW)
+    async with counting(redis_url, usage, watch) as limiter:
+        for _ in range(2):
+            async with asyncio.timeout(10), linked(redis_url) as link:
+                await watch.back.wait()
+                await set_clock(link, NOW * MICRO)
+            assert (await limiter.spend(asked))[1].by_day == 71
+            with stopped(redis_server), pytest.raises(StoreUnavailable):
+                await limiter.spend(asked)
+    assert usage.asked == 2

@@ -1,0 +1,283 @@
+"""What a real Redis hands over to be saved: all that was charged, marks that go at the right time, and old days."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis import keyspace, usage
+from extauthz.backends.redis.link import Link, linked
+from extauthz.backends.redis.usage import RedisUsage
+from extauthz.core.spend import Spend
+from extauthz.core.usage import Counted, Seed, Span
+from tests.servers.till import ACME, GLOBEX, ONE, THREE, TODAY, TWO, Till, id_of
+
+DAY = timedelta(days=1)
+YESTERDAY, BEFORE = TODAY - DAY, TODAY - 2 * DAY
+MANY = 2000
+
+
+class NothingKnown:
+    """PostgreSQL that is there and knows of no usage."""
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        return dict.fromkeys(wanted, ())
+
+
+@pytest.fixture
+async def till(redis_url: str) -> AsyncIterator[Till]:
+    async with linked(redis_url) as link:
+        yield Till(link, NothingKnown())  # type: ignore[arg-type] # only its seeds are asked for
+
+
+def rows(counted: Sequence[Counted]) -> set[Counted]:
+    assert len(set(counted)) == len(counted)
+    return set(counted)
+
+
+async def test_what_was_charged(till: Till) -> None:
+    """Each key on each day, with all it was charged; whoever is not marked is not looked at."""
+    await till.charge(ONE, cost=3)
+    await till.charge(ONE)
+    await till.charge(TWO, day=YESTERDAY)
+    await till.charge(THREE, tenant_id=GLOBEX, cost=7)
+    await till.charge(THREE, mark=False)
+    due = await till.log.unsaved(100)
+    assert rows(due.counted) == {
+        Counted(ACME, ONE, TODAY, 2, 4, 2),
+        Counted(ACME, TWO, YESTERDAY, 1, 1, 1),
+        Counted(GLOBEX, THREE, TODAY, 1, 7, 1),
+    }
+    assert {mark[:2] for mark in due.marks} == await till.marks() == {(ACME, ONE), (ACME, TWO), (GLOBEX, THREE)}
+
+
+@pytest.mark.parametrize("name", ["org 1}", "a:b{c}", "*", "x" * 255, "d:20270331", "'\" \\ %"])
+async def test_whatever_a_tenant_or_a_key_is_called(till: Till, name: str) -> None:
+    """Printable ASCII of any kind keeps tenant and key apart, and is saved under its own name."""
+    await till.charge(name, tenant_id=name)
+    await till.charge(name[:-1] + "y", tenant_id=name)
+    await till.age_marks()
+    due = await till.log.unsaved(100)
+    assert rows(due.counted) == {
+        Counted(name, name, TODAY, 1, 1, 1),
+        Counted(name, name[:-1] + "y", TODAY, 1, 1, 1),
+    }
+    await till.log.saved(due)
+    assert await till.marks() == set()
+
+
+async def test_a_mark_is_kept_for_as_long_as_it_is_good(till: Till) -> None:
+    """Who has marked charges on without a mark for a while: a young one stays after it was saved, an old one goes."""
+    await till.charge(ONE)
+    await till.age_marks(usage.MARGIN + 1)
+    await till.charge(TWO)
+    await till.log.saved(await till.log.unsaved(100))
+    assert await till.marks() == {(ACME, TWO)}
+
+
+async def test_marked_anew_while_it_was_saved(till: Till) -> None:
+    """A key that is charged between the read and the commit keeps its mark, and the next save has all of it."""
+    await till.charge(ONE)
+    await till.age_marks()
+    due = await till.log.unsaved(100)
+    await till.charge(ONE)
+    await till.log.saved(due)
+    assert await till.marks() == {(ACME, ONE)}
+    assert rows((await till.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 2, 2, 2)}
+
+
+async def test_portions(till: Till) -> None:
+    """However few at once, whether marks stay or go: all are read, one portion after the other, the last one short."""
+    for number in range(7):
+        await till.charge(id_of(number), tenant_id=id_of(number % 3))
+        if number == 3:
+            await till.age_marks()
+    seen: list[Counted] = []
+    while True:
+        due = await till.log.unsaved(2)
+        seen += due.counted
+        await till.log.saved(due)
+        if len(due.marks) < 2:
+            break
+    assert {row.key_id for row in rows(seen)} == {id_of(number) for number in range(7)}
+    assert len(await till.marks()) == 3
+    assert len((await till.log.unsaved(100)).counted) == 3
+
+
+async def test_counted_while_nobody_knew_what_was_before(till: Till) -> None:
+    """It would replace what is saved by less: it waits with its marks, without hiding others, until it is complete."""
+    known, till.usage = till.usage, None
+    asked, spent = await till.charge(ONE)
+    assert spent.provisional
+    till.usage = known
+    await till.charge(TWO, tenant_id=GLOBEX)
+    await till.age_marks()
+    for _ in range(2):
+        due = await till.log.unsaved(100)
+        assert {row.tenant_id for row in due.counted} <= {GLOBEX}
+        await till.log.saved(due)
+        assert await till.marks() == {(ACME, ONE)}
+    await till.complete(asked)
+    assert rows((await till.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+
+
+async def test_another_servers_counters_are_saved(till: Till, redis: RedisClient) -> None:
+    """After a restart with all its data, what a tenant was charged before is saved, though it asks for nothing more."""
+    await till.charge(ONE)
+    await redis.hset(keyspace.tenant_limits(ACME), "seeded", "0123456789ab")
+    await till.age_marks()
+    due = await till.log.unsaved(100)
+    assert rows(due.counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+    await till.log.saved(due)
+    assert await till.marks() == set()
+
+
+@pytest.mark.parametrize("harm", ["DEL {}", "SET {} x", "HSET {} d:20270331:" + ONE + " x", "HSET {} days 99999999"])
+async def test_state_that_is_gone_or_makes_no_sense(till: Till, redis: RedisClient, harm: str) -> None:
+    """There is nothing to be saved: others are, and the mark goes."""
+    await till.charge(ONE)
+    await till.charge(TWO, tenant_id=GLOBEX)
+    await till.age_marks()
+    words = harm.format(keyspace.tenant_limits(ACME)).split()
+    if words[0] == "SET":
+        await redis.delete(words[1])
+    await redis.execute_command(*words)  # type: ignore[no-untyped-call]
+    due = await till.log.unsaved(100)
+    assert rows(due.counted) == {Counted(GLOBEX, TWO, TODAY, 1, 1, 1)}
+    await till.log.saved(due)
+    assert await till.marks() == set()
+
+
+async def test_marks_of_the_wrong_type(till: Till, redis: RedisClient) -> None:
+    """What somebody else has put there is no reason to save nothing: it is thrown away by the next mark."""
+    await redis.set(keyspace.usage_due(), "x")
+    assert (await till.log.unsaved(100)).marks == []
+    await till.charge(ONE)
+    assert await till.marks() == {(ACME, ONE)}
+
+
+async def test_days_long_past_go_once_they_are_saved(till: Till) -> None:
+    """Of three days the oldest is saved whole, keys without a mark too, and dropped; so are old months."""
+    for day in (BEFORE - 60 * DAY, BEFORE - 30 * DAY, BEFORE, YESTERDAY):
+        await till.charge(ONE, day=day, mark=False)
+        await till.charge(TWO, day=day, cost=5, mark=False)
+    await till.charge(ONE)
+    due = await till.log.unsaved(100)
+    old = {BEFORE - 60 * DAY, BEFORE - 30 * DAY, BEFORE}
+    assert rows(due.counted) == {
+        *(Counted(ACME, ONE, day, 1, 1, 1) for day in (*old, YESTERDAY, TODAY)),
+        *(Counted(ACME, TWO, day, 1, 5, 1) for day in old),
+    }
+    before = await till.fields()
+    await till.log.saved(due)
+    after = await till.fields()
+    kept = {"d:20270330", "d:20270331", "m:20270201", "m:20270301"}
+    assert {name[:10] for name in after if name[1] == ":"} == kept
+    assert after == {name: before[name] for name in after} | {"days": "20270330 20270331"}
+    await till.log.saved(due)
+    assert await till.fields() == after
+
+
+async def test_an_old_day_that_changes_while_it_is_saved(till: Till) -> None:
+    """What was counted in between is neither dropped nor forgotten: the next save has it, and the day goes then."""
+    for day in (BEFORE, YESTERDAY, TODAY):
+        await till.charge(ONE, day=day)
+        await till.charge(TWO, day=day)
+    due = await till.log.unsaved(100)
+    await till.charge(TWO, day=BEFORE)
+    await till.log.saved(due)
+    fields = await till.fields()
+    assert (fields["days"], fields["d:20270329"]) == ("20270329 20270330 20270331", "3")
+    due = await till.log.unsaved(100)
+    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in due.counted
+    await till.log.saved(due)
+    assert (await till.fields())["days"] == "20270330 20270331"
+
+
+async def test_a_charge_in_the_middle_of_the_read(till: Till, redis: RedisClient) -> None:
+    """Where a key's counter was read before it and the organization's after it, the day stays to be saved again."""
+    for day in (BEFORE, YESTERDAY, TODAY):
+        await till.charge(ONE, day=day)
+        await till.charge(TWO, day=day)
+    due = await till.log.unsaved(100)
+    await redis.hset(keyspace.tenant_limits(ACME), f"d:{BEFORE:%Y%m%d}:{TWO}", "2 2 2")
+    await till.log.saved(due)
+    assert (await till.fields())["days"] == "20270329 20270330 20270331"
+    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in (await till.log.unsaved(100)).counted
+
+
+async def test_a_memory_that_is_lost_while_it_is_saved(till: Till, redis: RedisClient) -> None:
+    """Whoever comes to take marks and old days away finds others, and leaves them alone."""
+    for day in (BEFORE, YESTERDAY, TODAY):
+        await till.charge(ONE, day=day)
+    await till.age_marks()
+    due = await till.log.unsaved(100)
+    await redis.flushall()
+    await till.log.saved(due)
+    assert await redis.keys("*") == []
+    await till.charge(ONE, cost=9)
+    await till.log.saved(due)
+    assert await till.marks() == {(ACME, ONE)}
+    assert (await till.fields())["days"] == "20270331"
+
+
+class Counting(Link):
+    """A Link that knows how much the largest command and the largest answer were, in parts, and how many waited."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.sent = self.got = self.at_once = self.under_way = 0
+
+    async def execute_command(self, *args: Any) -> Any:
+        self.sent = max(self.sent, len(args))
+        self.under_way += 1
+        self.at_once = max(self.at_once, self.under_way)
+        try:
+            answer = await super().execute_command(*args)
+        finally:
+            self.under_way -= 1
+        if args[0] != "ZRANGE":  # as long as it was asked for
+            parts = answer[1] if args[0] == "HSCAN" else answer
+            self.got = max(self.got, len(parts) if isinstance(parts, list) else 1)
+        return answer
+
+
+async def test_a_tenant_with_many_keys_does_not_hold_redis(redis_url: str, till: Till, redis: RedisClient) -> None:
+    """Thousands of keys are read and dropped some at a time, few calls under way; nothing is left out."""
+    for day in (BEFORE, YESTERDAY, TODAY):
+        await till.charge(ONE, day=day)
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(MANY):
+        for date in ("20270329", "20270330", "20270331"):
+            pipeline.hset(keyspace.tenant_limits(ACME), f"d:{date}:{id_of(number + 10)}", "1 1 1")
+    await pipeline.execute()
+    for start in range(0, MANY, 200):
+        await till.log.mark([(ACME, id_of(number + 10)) for number in range(start, start + 200)])
+    async with linked(redis_url) as plain:
+        counting = Counting(redis_url)
+        log = RedisUsage(counting)
+        due = await log.unsaved(MANY + 2)
+        assert len(rows(due.counted)) == 3 * (MANY + 1)
+        await log.saved(due)
+        assert not [name for name in await Till(plain).fields() if name.startswith("d:20270329")]
+        again = await log.unsaved(usage.FIELDS_AT_ONCE)
+        assert len(again.counted) == 2 * usage.FIELDS_AT_ONCE
+        await counting.close()
+    assert counting.sent <= 2 * usage.FIELDS_AT_ONCE + 10
+    assert counting.got <= 4 * usage.FIELDS_AT_ONCE  # HSCAN may give more than it was asked for
+    assert counting.at_once <= usage.CALLS_AT_ONCE
+
+
+async def test_marks_and_charges_of_many_at_once(till: Till) -> None:
+    """Sixty-four charges together, under one mark each: nothing is lost and nothing counted twice."""
+    await till.charge(ONE)
+    windows = (await till.charge(ONE))[0]
+    asked = [Spend(windows.owner, 1, windows.limits, windows.calendar, windows.windows, id_of(n)) for n in range(64)]
+    await asyncio.gather(
+        *(till.log.mark([(ACME, one.key_id)]) for one in asked), *(till.limits.spend([one]) for one in asked)
+    )
+    counted = {row.key_id: row for row in (await till.log.unsaved(100)).counted}
+    assert {key: row.allowed for key, row in counted.items()} == {id_of(n): 3 if n == 1 else 1 for n in range(64)}

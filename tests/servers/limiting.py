@@ -1,0 +1,128 @@
+"""Limits on a real Redis as checks use them: what they ask, a clock that a test sets, and a limiter on a connection.
+
+asked = spend_of(Limits(daily_quota=5), now)            # of TENANT, by the key KEY
+async with limiter_on(redis_url) as limiter:
+    asked, spent = await limiter.spend(asked)
+"""
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis.keyspace import tenant_limits
+from extauthz.backends.redis.limits import SPEND, RedisLimits
+from extauthz.backends.redis.link import Link, linked
+from extauthz.core.calendar import UTC_CALENDAR
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken
+from extauthz.service.guard import Guard, Terms
+from extauthz.service.limiter import Limiter
+from extauthz.service.seeding import Seeding
+from tests.unit.service.fakes import Watch
+
+TENANT = Owner("tenant", "org 1}")  # a name that has to be encoded
+KEY = "key-1"
+HASH = tenant_limits(TENANT.id)
+
+# The one line that reads the clock, reading a clock of the test's instead.
+TIME = "redis.call('TIME')"
+SCRIPT = SPEND.replace(TIME, "redis.call('MGET', 'clock:s', 'clock:us')")
+assert SPEND.count(TIME) == 1
+
+
+@pytest.fixture
+async def link(redis_url: str) -> AsyncIterator[Link]:
+    """The connection that checks share."""
+    async with linked(redis_url) as opened:
+        yield opened
+
+
+def spend_of(limits: Limits, now: float, *, cost: int = 1, key: str = KEY, key_limits: Limits = UNLIMITED) -> Spend:
+    """What a request of TENANT asks, with the windows round `now` (Unix seconds)."""
+    asked = Spend(TENANT, cost, limits, UTC_CALENDAR, key_id=key, key_limits=key_limits)
+    return asked.at(now)
+
+
+def of(tenant_id: str, asked: Spend) -> Spend:
+    """The same, asked for another organization."""
+    return replace(asked, owner=Owner("tenant", tenant_id))
+
+
+def taken(result: "Spent | Untaken | StoreUnavailable") -> Spent:
+    """The outcome of a spend that happened."""
+    assert isinstance(result, Spent), result
+    return result
+
+
+async def set_clock(link: Link, now: int) -> None:
+    """From now on it is `now` (microseconds) for SCRIPT."""
+    await link.execute_command("MSET", "clock:s", now // MICRO, "clock:us", now % MICRO)
+
+
+async def seed(link: Link, *tenants: str) -> RedisLimits:
+    """Limits of organizations (TENANT where none is named) of which nobody has counted anything yet."""
+    limits = RedisLimits(link)
+    for tenant_id in tenants or (TENANT.id,):
+        await limits.seed(tenant_id, ())
+    return limits
+
+
+async def hash_of(redis: RedisClient, key: str = HASH) -> dict[str, str]:
+    """Everything that is kept of a tenant."""
+    found: Mapping[bytes, bytes] = await redis.hgetall(key)  # type: ignore[assignment]  # bytes, as nothing is decoded
+    return {field.decode("utf-8", "surrogateescape"): value.decode("ascii") for field, value in found.items()}
+
+
+def as_hash(state: State, epoch: str) -> dict[str, str]:
+    """The hash that holds a state."""
+    dates = sorted({field[2:10] for field in (*state.counters, *state.days) if field.startswith("d:")})
+    kept = {"seeded": epoch, "days": " ".join(dates)} if state.seeded else {}
+    kept |= {f"bucket:{name}" if name else "bucket": _text(bucket) for name, bucket in state.buckets.items()}
+    kept |= {field: str(used) for field, used in state.counters.items()}
+    return kept | {field: _text(charged) for field, charged in state.days.items()}
+
+
+def _text(numbers: tuple[int, ...]) -> str:
+    return " ".join(map(str, numbers))
+
+
+@asynccontextmanager
+async def limiter_on(
+    redis_url: str, *, script: str = SPEND, usage: UsageStore | None = None, watch: Watch | None = None
+) -> AsyncIterator[Limiter]:
+    """A limiter as each process has one, with a connection of its own. Nobody keeps usage unless `usage` does."""
+    watch = watch or Watch()
+    async with linked(redis_url) as link:
+        limits = RedisLimits(link, script=script)
+        redis, postgresql = _guard(REDIS, link, watch), _guard(POSTGRESQL, link, watch)
+        for guard in (redis, postgresql):
+            await guard.start()
+        seeding = Seeding(limits, usage, redis=redis, postgresql=postgresql)
+        limiter = Limiter(limits, None, seeding=seeding, redis=redis, observer=watch)
+        try:
+            yield limiter
+        finally:
+            await limiter.close()
+            for guard in (redis, postgresql):
+                await guard.close()
+
+
+def _guard(store: Store, link: Link, watch: Watch) -> Guard:
+    return Guard(store, terms=Terms(timeout=10, places=1000, cancel=True), probe=link.probe, observer=watch)
+
+
+async def microseconds(redis: RedisClient) -> int:
+    """Redis's clock."""
+    seconds, rest = await redis.time()
+    return seconds * MICRO + rest
+
+
+def now() -> float:
+    """Our own clock, which is Redis's here."""
+    return time.time()

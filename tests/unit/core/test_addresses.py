@@ -1,0 +1,38 @@
+"""Client addresses as limits know them: who shares a bucket with whom."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.core.addresses import UNKNOWN, address_group
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        (" 203.0.113.7 ", "203.0.113.7"),
+        ("203.0.113.7:4711", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:DB8:1:2::9", "2001:db8:1:2::"),
+        ("[2001:db8:1:2::9]:443", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("", UNKNOWN),
+        ("unknown", UNKNOWN),
+        ("203.0.113.007", UNKNOWN),
+        ("203.0.113.7, 10.0.0.1", UNKNOWN),
+    ],
+)
+def test_who_shares_a_bucket(address: str, group: str) -> None:
+    """One address of IPv4, one network of 64 bits of IPv6, in any spelling; all who have none share one."""
+    assert address_group(address) == group
+
+
+@given(st.text(max_size=60))
+def test_anything_is_a_group(address: str) -> None:
+    """Whatever a proxy sends: a short printable name, never an exception."""
+    group = address_group(address)
+    assert group.isascii()
+    assert group.isprintable()
+    assert len(group) <= 45

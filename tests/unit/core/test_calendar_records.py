@@ -1,0 +1,55 @@
+"""Calendars as records, and what is a time zone's name."""
+
+import pytest
+from hypothesis import given, settings
+
+from extauthz.core.calendar import UTC_CALENDAR, Calendar, is_timezone
+from tests.unit.core.test_calendar import calendars
+
+
+@given(calendars())
+@settings(max_examples=50)
+def test_record_of_a_calendar_is_the_calendar(drawn: tuple[Calendar, int]) -> None:
+    """What is written and read again is the same; equal ones are one, for they are compared at every check."""
+    record = drawn[0].to_record()
+    assert Calendar.from_record(record) == drawn[0]
+    assert Calendar.from_record(record) is Calendar.from_record(dict(record))
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"timezone": None}, "timezone or anchor is missing"),
+        ({"timezone": "Mars/Olympus"}, "timezone is no time zone"),
+        ({"timezone": "../etc/passwd"}, "timezone is no time zone"),
+        ({"timezone": 1}, "timezone is no time zone"),
+        ({"timezone_before": ""}, "timezone_before is no time zone"),
+        ({"anchor": None}, "timezone or anchor is missing"),
+        ({"anchor": 0}, "anchor is no day"),
+        ({"anchor": 32}, "anchor is no day"),
+        ({"anchor": True}, "anchor is no day"),
+        ({"anchor": 1.0}, "anchor is no day"),
+        ({"anchor_before": "1"}, "anchor_before is no day"),
+        ({"last_day": 20270101}, "last_day is no date"),
+        ({"last_day": "yesterday"}, "last_day is no date"),
+        ({"next_month": "0001-01-01"}, "next_month is no date that could be counted"),
+        ({"next_month": "9999-01-01"}, "next_month is no date that could be counted"),
+    ],
+)
+def test_calendars_that_cannot_be(changed: dict[str, object], complaint: str) -> None:
+    """Each wrong value is named by its field, and not repeated."""
+    with pytest.raises(ValueError, match=complaint) as caught:
+        Calendar.from_record(UTC_CALENDAR.to_record() | changed)
+    assert not [value for value in map(str, changed.values()) if len(value) > 1 and value in str(caught.value)]
+
+
+@pytest.mark.parametrize("name", ["Europe/Berlin", "UTC", "America/Argentina/Buenos_Aires", "Etc/GMT+12"])
+def test_names_of_zones(name: str) -> None:
+    """Those of the time zone database are."""
+    assert is_timezone(name)
+
+
+@pytest.mark.parametrize("name", ["", "Europe", "europe", "/etc/localtime", "a/../b", "UTC\n", "UTC\0", "x" * 5000])
+def test_what_is_no_name_of_a_zone(name: str) -> None:
+    """Folders, paths out of the database and anything else is none, and never an error of another kind."""
+    assert not is_timezone(name)

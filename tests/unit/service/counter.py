@@ -1,0 +1,199 @@
+"""A counter on a bench: a limiter and its seeding on stores in memory that wait, fail and forget as a test says."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+
+from extauthz.core.calendar import UTC_CALENDAR
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import Limits
+from extauthz.core.ports import POSTGRESQL, REDIS, Store
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken, spend
+from extauthz.core.usage import ORGANIZATION, Seed, Span
+from extauthz.service.guard import Guard, Terms
+from extauthz.service.limiter import Limiter
+from extauthz.service.seeding import Seeding
+from tests.unit.service.fakes import NOW, Failing, Watch
+
+QUOTA = Limits(daily_quota=1000)
+
+
+def spend_of(tenant_id: str = "org-1", *, cost: int = 1, key: str = "key-1", now: float = NOW) -> Spend:
+    """What a request asks, with the windows round `now` (Unix seconds)."""
+    return Spend(Owner("tenant", tenant_id), cost, QUOTA, UTC_CALENDAR, key_id=key).at(now)
+
+
+ADDRESS = Spend(Owner("address", "site 203.0.113.7"), 1, QUOTA)
+
+
+class Gate:
+    """Where calls wait while it is shut; `entered` counts those that came."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.entered = asyncio.Semaphore(0)
+
+    async def passed(self) -> None:
+        self.entered.release()
+        await self.open.wait()
+
+
+class Hashes(Failing):
+    """LimitStore on the reference arithmetic. Tenants in `harmed` fail alone.
+
+    Counters of those in `provisional` began when nobody could say; `known` is set when somebody can.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.states: dict[Owner, State] = {}
+        self.batches: list[list[Spend]] = []
+        self.seeded: list[tuple[str, Sequence[Seed] | None]] = []
+        self.provisional: set[str] = set()
+        self.known: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.harmed: set[str] = set()
+        self.log: list[str] = []
+
+    def state(self, owner: Owner) -> State:
+        """What is kept of an owner; a tenant's has to be seeded."""
+        return self.states.setdefault(owner, State(seeded=owner.kind == "address"))
+
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        self.batches.append(list(asked))
+        self.log.append("spend")
+        await self.gate.passed()
+        self.called()
+        return [self._spent(one) for one in asked]
+
+    def _spent(self, asked: Spend) -> Spent | Untaken | StoreUnavailable:
+        if asked.owner.id in self.harmed:
+            return StoreUnavailable(REDIS, "memory")
+        result = spend(self.state(asked.owner), asked, int(NOW * MICRO))
+        if isinstance(result, Spent):
+            return result._replace(provisional=asked.owner.id in self.provisional)
+        return result
+
+    async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        self.called()
+        self.seeded.append((tenant_id, seeds))
+        state = self.state(Owner("tenant", tenant_id))
+        state.seeded = True
+        if seeds is None:
+            self.provisional.add(tenant_id)
+        else:
+            self.provisional.discard(tenant_id)
+            self.known[tenant_id].set()
+        for seed in seeds or ():
+            state.counters[seed.field] = state.counters.get(seed.field, 0) + seed.cost
+
+
+class Marks(Failing):
+    """UsageLog that remembers marks, and when they came; nobody saves here."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.marked: list[list[tuple[str, str]]] = []
+        self._log = log
+
+    async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._log.append("mark")
+        self.marked.append(list(pairs))
+        await self.gate.passed()
+        self.called()
+
+
+class Books(Failing):
+    """UsageStore that knows today's `cost` of every tenant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.cost = 10
+        self.asked: list[list[str]] = []
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        self.asked.append(list(wanted))
+        await self.gate.passed()
+        self.called()
+        return {name: [Seed(spans[1].field, ORGANIZATION, self.cost, 1, 1)] for name, spans in wanted.items()}
+
+
+class Counter:
+    """A limiter with all it stands on; both stores are there."""
+
+    def __init__(self, *, timeout: float = 5) -> None:
+        self.watch = Watch()
+        self.hashes = Hashes()
+        self.marks = Marks(self.hashes.log)
+        self.books = Books()
+        self.away: set[Store] = set()
+        terms = Terms(timeout=timeout, places=100, cancel=True)
+        self.redis = Guard(REDIS, terms=terms, probe=lambda: self._probe(REDIS), observer=self.watch)
+        self.postgresql = Guard(POSTGRESQL, terms=terms, probe=lambda: self._probe(POSTGRESQL), observer=self.watch)
+        self.seeding = Seeding(
+            self.hashes,
+            self.books,  # type: ignore[arg-type]  # only its seeds are asked for
+            redis=self.redis,
+            postgresql=self.postgresql,
+        )
+        self.limiter = Limiter(
+            self.hashes,
+            self.marks,  # type: ignore[arg-type]  # only marks are set here
+            seeding=self.seeding,
+            redis=self.redis,
+            observer=self.watch,
+        )
+
+    async def _probe(self, store: Store) -> None:
+        if store in self.away:
+            raise StoreUnavailable(store, "connection")
+
+    async def spend(self, asked: Spend) -> Spent:
+        """What came of it."""
+        return (await self.limiter.spend(asked))[1]
+
+    def ready(self, *tenants: str) -> None:
+        """These tenants' counters are there, and at zero."""
+        for tenant_id in tenants or ("org-1",):
+            self.hashes.state(Owner("tenant", tenant_id)).seeded = True
+
+    async def lose_books(self) -> None:
+        """PostgreSQL is away, and known to be."""
+        self.away.add(POSTGRESQL)
+        self.books.error = StoreUnavailable(POSTGRESQL, "connection")
+        with suppress(StoreUnavailable):
+            await self.postgresql.run(lambda: self.books.seeds({}))
+        self.books.asked.clear()
+
+    async def find_books(self) -> None:
+        """It is back, and known to be."""
+        self.away.clear()
+        self.books.error = None
+        async with asyncio.timeout(5):
+            await self.watch.back.wait()
+
+
+@asynccontextmanager
+async def open_counter(*, timeout: float = 5) -> AsyncIterator[Counter]:  # noqa: ASYNC109 - of the guards
+    """A counter whose stores were seen."""
+    counter = Counter(timeout=timeout)
+    guards = (counter.redis, counter.postgresql)
+    for guard in guards:
+        await guard.start()
+    try:
+        yield counter
+    finally:
+        counter.hashes.gate.open.set()
+        await counter.limiter.close()
+        for guard in guards:
+            await guard.close()
+
+
+def peek(asked: Spend) -> Spend:
+    """A look at the same limits."""
+    return replace(asked, operation="peek")

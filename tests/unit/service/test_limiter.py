@@ -1,0 +1,226 @@
+"""Checks of one turn of the loop spend together: one call, each its own result, and a mark before a charge."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import Limits
+from extauthz.core.ports import REDIS
+from extauthz.service import limiter as limiter_module
+from extauthz.service.limiter import AT_ONCE
+from tests.unit.service.counter import ADDRESS, QUOTA, Counter, open_counter, peek, spend_of
+
+
+def sizes(counter: Counter) -> list[int]:
+    return [len(batch) for batch in counter.hashes.batches]
+
+
+async def reason(failing: Awaitable[Any]) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
+        await failing
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(1, [1]), (7, [7]), (AT_ONCE, [128]), (AT_ONCE + 1, [128, 1]), (300, [128, 128, 44])]
+)
+async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
+    """All who ask in a turn share a call, at most 128 of them, and each is charged once."""
+    async with open_counter() as counter:
+        counter.ready()
+        found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(count)))
+        assert sorted(sizes(counter), reverse=True) == expected
+        assert sorted(spent.by_day for spent in found) == list(range(1, count + 1))
+
+
+async def test_the_next_turn_does_not_wait() -> None:
+    """While a call is under way the next one leaves: nobody waits for another's answer."""
+    async with open_counter() as counter:
+        counter.ready()
+        counter.hashes.gate.open.clear()
+        first = asyncio.create_task(counter.spend(spend_of()))
+        await counter.hashes.gate.entered.acquire()
+        second = asyncio.create_task(counter.spend(spend_of()))
+        await counter.hashes.gate.entered.acquire()
+        counter.hashes.gate.open.set()
+        assert {(await first).by_day, (await second).by_day} == {1, 2}
+        assert sizes(counter) == [1, 1]
+
+
+async def test_each_has_its_own_result() -> None:
+    """Tenants, keys and addresses of one call are told apart; one that is refused or harmed is so alone."""
+    async with open_counter() as counter:
+        counter.ready("a", "b", "c")
+        counter.hashes.harmed.add("b")
+        found = await asyncio.gather(
+            counter.spend(spend_of("a", cost=5)),
+            reason(counter.spend(spend_of("b"))),
+            counter.spend(replace(spend_of("c"), limits=Limits(daily_quota=0))),
+            counter.spend(ADDRESS),
+        )
+        assert [found[0].by_day, found[1], found[2].refused, found[3].refused] == [5, "memory", ("daily",), ()]
+        assert sizes(counter) == [4]
+        assert counter.watch.failures == {(REDIS, "memory"): 1}
+        assert counter.redis.up
+
+
+async def test_a_failure_is_for_all_who_wait() -> None:
+    """When a call fails, everybody in it learns why; it is not sent again, and each has an error of its own."""
+    async with open_counter() as counter:
+        counter.ready()
+        counter.away.add(REDIS)
+        counter.hashes.error = StoreUnavailable(REDIS, "timeout")
+        found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(5)), return_exceptions=True)
+        assert [str(error) for error in found] == ["redis is away (timeout)"] * 5
+        assert len(set(map(id, found))) == 5
+        assert counter.hashes.calls == 1
+        assert await reason(counter.spend(spend_of())) == "down"
+        assert counter.hashes.calls == 1
+
+
+async def test_a_bug_is_neither_hidden_nor_waited_for() -> None:
+    """Whatever goes wrong in a call reaches all who wait for it."""
+    async with open_counter() as counter:
+        counter.hashes.error = ZeroDivisionError()
+        found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in found] == [ZeroDivisionError] * 3
+
+
+async def test_silence_ends_in_time() -> None:
+    """A Redis that hangs is waited for as long as its guard allows, by all together."""
+    async with open_counter(timeout=0.02) as counter:
+        counter.hashes.gate.open.clear()
+        found = await asyncio.gather(*(reason(counter.spend(spend_of())) for _ in range(3)))
+        assert found == ["timeout"] * 3
+
+
+async def test_who_leaves_before_the_call_is_not_charged() -> None:
+    """A check that was given up in its own turn asks nothing; the others of that turn are charged as ever."""
+    async with open_counter() as counter:
+        counter.ready()
+        leaving, staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert (await staying).by_day == 1
+        assert sizes(counter) == [1]
+        last = asyncio.create_task(counter.spend(spend_of()))
+        await asyncio.sleep(0)
+        last.cancel()
+        await asyncio.wait({last})
+        assert (await counter.spend(peek(spend_of()))).by_day == 1
+        assert sizes(counter) == [1, 1]
+
+
+async def test_who_leaves_during_the_call_harms_no_other() -> None:
+    """The call goes on for those who stay; what the other was charged stays charged."""
+    async with open_counter() as counter:
+        counter.ready()
+        counter.hashes.gate.open.clear()
+        leaving, staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(2))
+        await counter.hashes.gate.entered.acquire()
+        leaving.cancel()
+        counter.hashes.gate.open.set()
+        assert (await staying).by_day == 2
+        assert leaving.cancelled()
+
+
+async def test_closing_leaves_nobody_waiting() -> None:
+    """Who still waits when the limiter is closed is told that Redis did not answer in time."""
+    async with open_counter() as counter:
+        counter.hashes.gate.open.clear()
+        waiting = asyncio.create_task(reason(counter.spend(spend_of())))
+        await counter.hashes.gate.entered.acquire()
+        await counter.limiter.close()
+        assert await waiting == "deadline"
+
+
+async def test_windows_come_from_redis_clock() -> None:
+    """Where our clock is days off, one more call has windows that fit; they are what the answer speaks of."""
+    async with open_counter() as counter:
+        counter.ready()
+        right = spend_of()
+        asked, spent = await counter.limiter.spend(spend_of(now=1_700_000_000))
+        assert asked.windows == right.windows
+        assert (spent.by_day, sizes(counter)) == (1, [1, 1])
+
+
+async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody whose windows fit at no attempt gets no answer for ever, and has taken nothing."""
+    monkeypatch.setattr(limiter_module, "ATTEMPTS", 1)
+    async with open_counter() as counter:
+        counter.ready()
+        assert await reason(counter.spend(spend_of(now=1_700_000_000))) == "clock"
+        assert (await counter.spend(peek(spend_of()))).by_day == 0
+
+
+async def test_a_charge_is_marked_first() -> None:
+    """The mark leaves before the charge, in the same turn; once for many, for each key, and not for who only looks."""
+    async with open_counter() as counter:
+        counter.ready("a", "b")
+        asked = [spend_of("a"), spend_of("a"), spend_of("b"), spend_of("a", key="key-2"), ADDRESS]
+        await asyncio.gather(*map(counter.spend, asked))
+        assert counter.hashes.log == ["mark", "spend"]
+        assert counter.marks.marked == [[("a", "key-1"), ("a", "key-2"), ("b", "key-1")]]
+        await asyncio.gather(*map(counter.spend, asked), counter.spend(peek(spend_of("b", key="key-3"))))
+        assert len(counter.marks.marked) == 1
+
+
+async def test_marks_are_set_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark is good for some seconds, then the next charge sets it again: who saves may have taken it away."""
+    now = 1000.0
+    monkeypatch.setattr(limiter_module, "monotonic", lambda: now)
+    async with open_counter() as counter:
+        counter.ready()
+        for later in (0, 4.9, 0.2, 4.9):
+            now += later
+            await counter.spend(spend_of())
+        assert len(counter.marks.marked) == 2
+
+
+async def test_a_mark_that_failed_is_set_by_the_next_charge() -> None:
+    """The charge stands, the failure is counted, and nobody believes in a mark that may not be there."""
+    async with open_counter() as counter:
+        counter.ready()
+        counter.marks.error = StoreUnavailable(REDIS, "memory")
+        assert (await counter.spend(spend_of())).by_day == 1
+        assert counter.watch.failures == {(REDIS, "memory"): 1}
+        counter.marks.error = None
+        assert (await counter.spend(spend_of())).by_day == 2
+        assert len(counter.marks.marked) == 2
+
+
+async def test_a_mark_that_was_given_up_is_set_by_the_next_charge() -> None:
+    """Where Redis was silent nobody knows what became of the mark."""
+    async with open_counter(timeout=0.02) as counter:
+        counter.ready()
+        counter.marks.gate.open.clear()
+        assert await reason(counter.spend(spend_of())) == "timeout"
+        counter.marks.gate.open.set()
+        async with asyncio.timeout(5):
+            await counter.watch.back.wait()
+        await counter.spend(spend_of())
+        assert len(counter.marks.marked) == 2
+
+
+async def test_a_memory_that_was_lost_had_marks_in_it() -> None:
+    """When Redis has forgotten a tenant's counters, what is charged next is marked anew, of every tenant."""
+    async with open_counter() as counter:
+        counter.ready("a", "b")
+        await asyncio.gather(counter.spend(spend_of("a")), counter.spend(spend_of("b")))
+        counter.hashes.states.clear()
+        counter.ready("b")
+        await counter.spend(spend_of("a"))
+        await counter.spend(spend_of("b"))
+        assert counter.marks.marked == [[("a", "key-1"), ("b", "key-1")], [("a", "key-1")], [("b", "key-1")]]
+
+
+async def test_limits_are_those_asked() -> None:
+    """What is returned is what was asked, with its limits; nobody else's."""
+    async with open_counter() as counter:
+        counter.ready()
+        asked, _ = await counter.limiter.spend(spend_of(cost=3))
+        assert (asked.cost, asked.limits) == (3, QUOTA)
