@@ -1,19 +1,31 @@
 """Plans and organizations, as a person manages them; the same for every way in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
 
 from extauthz.core.changes import Thing
-from extauthz.core.errors import Conflict, InvalidInput
+from extauthz.core.errors import Conflict
 from extauthz.core.limits import Limits
 from extauthz.core.ports import SharedFences
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.stores import TenantStore
-from extauthz.core.tenants import STATUSES
+from extauthz.core.tenants import LIMITS_MODES, STATUSES
 from extauthz.service.herald import Herald
-from extauthz.service.terms import known_fields, limits, text
+from extauthz.service.terms import anchor, end, known_fields, limits, one_of, text, timezone, utc_now
 
 DEFAULT_PLAN = "default"
+
+_CHECKED: Mapping[str, Callable[[object], object]] = {
+    "name": partial(text, "name"),
+    "plan": partial(text, "plan"),
+    "status": partial(one_of, "status", words=STATUSES),
+    "limits": partial(one_of, "limits", words=LIMITS_MODES),
+    "timezone": timezone,
+    "anchor": anchor,
+}
 
 
 class TenantService:
@@ -86,25 +98,24 @@ class TenantService:
     async def update_organization(
         self, ref: str, changes: Mapping[str, object], *, version: int | None = None
     ) -> tuple[Organization, bool]:
-        """An organization with another name, plan, status, or limits of its own (null is the plan's again).
+        """An organization with another name, plan, status or calendar, or limits of its own (null is the plan's again).
 
-        Raises NotFound, Conflict, InvalidInput, VersionMismatch.
+        `until` is when its own limits end (null: never); `limits` is `enforce` or `shadow`. Own limits that are over
+        are forgotten once it is given others. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
         """
-        known_fields(changes, ("name", "plan", "status", *LIMITS))
-        texts = {name: text(name, changes[name]) for name in ("name", "plan", "status") if name in changes}
-        if texts.get("status", STATUSES[0]) not in STATUSES:
-            raise InvalidInput(f"status is {' or '.join(STATUSES)}")
+        known_fields(changes, (*_CHECKED, *LIMITS, "until"))
+        now = utc_now()
+        checked: dict[str, Any] = {name: check(changes[name]) for name, check in _CHECKED.items() if name in changes}
+        if "until" in changes:
+            checked["until"] = end("until", changes["until"], now)
+        own = {name: changes[name] for name in LIMITS if name in changes}
 
         def edit(before: Organization) -> Organization:
-            own = {name: changes.get(name, value) for name, value in before.overrides.items()}
-            _check_each(own)
-            return replace(
-                before,
-                name=texts.get("name", before.name),
-                plan=texts.get("plan", before.plan),
-                status=texts.get("status", before.status),
-                overrides=own,
-            )
+            if any(limit is not None for limit in own.values()):
+                before = _without_what_is_over(before, now)
+            overrides = dict(before.overrides) | own
+            _check_each(overrides)
+            return replace(before, overrides=overrides, **checked)
 
         after = await self._tenants.update_organization(ref, edit, version=version)
         return after, await self._herald.tell(Thing("organization", after.id))
@@ -113,6 +124,13 @@ class TenantService:
         """Removes an organization that has no usable key any more. Raises NotFound, Conflict."""
         gone = await self._tenants.delete_organization(ref)
         return gone, await self._herald.tell(Thing("organization", gone.id))
+
+
+def _without_what_is_over(organization: Organization, now: datetime) -> Organization:
+    """Own limits of the past do not come back with new ones."""
+    if organization.until is None or organization.until > now:
+        return organization
+    return replace(organization, overrides=dict.fromkeys(LIMITS), until=None)
 
 
 def _check_each(own: Mapping[str, object]) -> None:

@@ -1,9 +1,12 @@
-"""What the owner of a key may say of it: checked where it is written, in words that name what is wrong."""
+"""What may be said of a key or an organization: checked where it is written, in words that name what is wrong."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
+from zoneinfo import available_timezones
 
+from extauthz.core.calendar import is_timezone
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import Permissions, mistakes, unknown_resources
@@ -11,6 +14,7 @@ from extauthz.core.records import LIMITS, KeyTerms, parse_metadata
 from extauthz.core.shown import shown
 
 LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and only in some time zones
+ANCHOR_MAX = 31
 _TOO_LATE = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 _FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMITS)
 
@@ -36,14 +40,22 @@ def check_permissions(permissions: Permissions, resources: Collection[str] | Non
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:
     """Raises InvalidInput for an expiry that is over, beyond what everybody can read, or without a time zone."""
-    if expires_at is None:
-        return
-    if expires_at.tzinfo is None:
-        raise InvalidInput(f"expires_at {expires_at.isoformat()} has no time zone")
-    if expires_at >= _TOO_LATE:
-        raise InvalidInput(f"expires_at {expires_at.isoformat()} is too far away; the last year is {LAST_YEAR}, in UTC")
-    if expires_at <= now:
-        raise InvalidInput(f"expires_at {expires_at.isoformat()} is in the past")
+    end("expires_at", expires_at, now)
+
+
+def end(field: str, value: object, now: datetime) -> datetime | None:
+    """A time after `now` that everybody can read, with its zone; None is never. Raises InvalidInput."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"{field} is no time")
+    if value.tzinfo is None:
+        raise InvalidInput(f"{field} {value.isoformat()} has no time zone")
+    if value >= _TOO_LATE:
+        raise InvalidInput(f"{field} {value.isoformat()} is too far away; the last year is {LAST_YEAR}, in UTC")
+    if value <= now:
+        raise InvalidInput(f"{field} {value.isoformat()} is in the past")
+    return value
 
 
 def changed(
@@ -59,11 +71,7 @@ def changed(
         check_permissions(permissions, resources)
         after = replace(after, permissions=permissions)
     if "expires_at" in changes:
-        expires_at = changes["expires_at"]
-        if expires_at is not None and not isinstance(expires_at, datetime):
-            raise InvalidInput("expires_at is no time")
-        check_expiry(expires_at, now)
-        after = replace(after, expires_at=expires_at)
+        after = replace(after, expires_at=end("expires_at", changes["expires_at"], now))
     if "metadata" in changes:
         after = replace(after, metadata=_metadata(changes["metadata"] or {}))
     if own := {name: changes[name] for name in LIMITS if name in changes}:
@@ -92,6 +100,32 @@ def text(field: str, value: object) -> str:
     """A text. Raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(f"{field} is no text")
+    return value
+
+
+def one_of(field: str, value: object, words: Collection[str]) -> str:
+    """One of a few words. Raises InvalidInput."""
+    word = text(field, value)
+    if word not in words:
+        raise InvalidInput(f"{field} is {' or '.join(words)}")
+    return word
+
+
+def timezone(value: object) -> str:
+    """The name of a time zone. Raises InvalidInput that suggests one."""
+    name = text("timezone", value)
+    if is_timezone(name) and not name.startswith(("posix/", "right/")):
+        return name
+    near = {known.lower(): known for known in available_timezones()}
+    similar = get_close_matches(name.lower().replace(" ", "_"), near, n=1)
+    advice = f"did you mean {near[similar[0]]}?" if similar else "one is Europe/Berlin"
+    raise InvalidInput(f"timezone {shown(name)!r} is none of the time zone database; {advice}")
+
+
+def anchor(value: object) -> int:
+    """The day on which months begin. Raises InvalidInput."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= ANCHOR_MAX:
+        raise InvalidInput(f"anchor is no whole number from 1 to {ANCHOR_MAX}")
     return value
 
 

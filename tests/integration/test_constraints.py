@@ -22,7 +22,27 @@ KEY: dict[str, object] = {
 ORGANIZATION: dict[str, object] = {"name": "umbrella", "plan_id": "22222222-2222-2222-2222-222222222222"}
 KEYS_OWN: dict[str, object] = {"rate": "10/s", "burst": 20}
 PLAN: dict[str, object] = {"name": "gold", "rate": "10/s", "burst": 20}
-ROWS: dict[str, dict[str, object]] = {"api_keys": KEY | KEYS_OWN, "organizations": ORGANIZATION, "plans": PLAN}
+USAGE: dict[str, object] = {
+    "organization_id": KEY["organization_id"],
+    "api_key_id": KEY["organization_id"],
+    "day": "2026-11-22",
+}
+COUNTS = ("allowed", "cost", "rate_limited", "over_quota", "revision")
+EVENT: dict[str, object] = {
+    "organization_id": KEY["organization_id"],
+    "quota": "daily",
+    "window_start": "2026-11-22",
+    "threshold": 80,
+    "used": 80,
+    "limit": 100,
+}
+ROWS: dict[str, dict[str, object]] = {
+    "api_keys": KEY | KEYS_OWN,
+    "organizations": ORGANIZATION,
+    "plans": PLAN,
+    "usage_daily": USAGE,
+    "quota_events": EVENT,
+}
 
 BAD_RATES = [
     *("", " ", "0", "0/s", "0.0", "0.000/s", "-1", "+1", "1e3", "nan", "inf", "banana", ".5", "1.", "1,5", "0x10"),
@@ -68,12 +88,49 @@ GOOD_METADATA = [
     *("{}", '{"a": ""}', f'{{"{"é" * 64}": "{"✓" * 500}"}}', json.dumps({str(number): "" for number in range(50)})),
 ]
 
+BAD_TIMEZONES = [
+    *(
+        "",
+        " ",
+        "europe/berlin",
+        "EUROPE/BERLIN",
+        "Europe/Berlin ",
+        " UTC",
+        "utc",
+        "cest",
+        "UTC+25",
+        "+02:00",
+        "<+02>-2",
+    ),
+    *("posix/Europe/Berlin", "right/Europe/Berlin", "../UTC", "/UTC", "Europe//Berlin", "Europe/", "Europe/Atlantis"),
+    *("Europe/Berlin\n", "default", "\u0415urope/Berlin"),
+]
+GOOD_TIMEZONES = [
+    "UTC",
+    "Europe/Berlin",
+    "America/Argentina/Buenos_Aires",
+    "Etc/GMT+12",
+    "Pacific/Kiritimati",
+    "EST5EDT",
+]
+
 REFUSED: list[tuple[str, str, object, str]] = [
     *(("api_keys", "permissions", bad, "api_keys_permissions_valid") for bad in BAD_PERMISSIONS),
     *(("plans", "name", bad, "plans_name_valid") for bad in BAD_PLAN_NAMES),
     *(("plans", "name", bad, "plans_name_no_id") for bad in IDS),
     *(("organizations", "name", bad, "organizations_name_valid") for bad in BAD_ORGANIZATION_NAMES + IDS),
     *(("organizations", "status", bad, "organizations_status_valid") for bad in ("paused", "", "Active", "active ")),
+    *(("organizations", "timezone", bad, "organizations_timezone_valid") for bad in BAD_TIMEZONES),
+    *(("organizations", "anchor", bad, "organizations_anchor_valid") for bad in (0, -1, 32)),
+    *(("organizations", "limits", bad, "organizations_limits_valid") for bad in ("", "off", "Shadow", "enforce ")),
+    *(
+        ("organizations", "overrides_until", bad, "organizations_overrides_until_valid")
+        for bad in ("infinity", "-infinity", "9999-01-01Z", "1969-12-31 23:59:59Z")
+    ),
+    *(("usage_daily", column, -1, f"usage_daily_{column}_valid") for column in COUNTS),
+    *(("quota_events", "quota", bad, "quota_events_quota_valid") for bad in ("weekly", "")),
+    *(("quota_events", "threshold", bad, "quota_events_threshold_valid") for bad in (0, 79, 101, -80)),
+    *(("quota_events", column, -1, f"quota_events_{column}_valid") for column in ("used", "limit", "attempts")),
     *(("api_keys", "name", bad, "api_keys_name_valid") for bad in (*CONTROLS, "a" * 256)),
     *(("api_keys", "metadata", bad, "api_keys_metadata_valid") for bad in BAD_METADATA),
     *(("api_keys", "hash", bad, "api_keys_hash_valid") for bad in (b"", b"x" * 31, b"x" * 33)),
@@ -95,7 +152,9 @@ REFUSED: list[tuple[str, str, object, str]] = [
 ]
 NEEDED = [
     *(("api_keys", column) for column in (*KEY, "name", "created_at", "metadata")),
-    *(("organizations", column) for column in (*ORGANIZATION, "status", "created_at")),
+    *(("organizations", column) for column in (*ORGANIZATION, "status", "created_at", "timezone", "anchor", "limits")),
+    *(("usage_daily", column) for column in (*USAGE, *COUNTS)),
+    *(("quota_events", column) for column in (*EVENT, "at", "attempts")),
     *(("plans", column) for column in ("name", "created_at")),
 ]
 TAKEN: list[tuple[str, str, object]] = [
@@ -105,6 +164,13 @@ TAKEN: list[tuple[str, str, object]] = [
     *(("organizations", "name", good) for good in ("a", "a" * 255, "Ünïcode & Söhne 株式会社", "1111-1111")),
     *(("organizations", "status", good) for good in ("active", "suspended")),
     *(("organizations", "burst", good) for good in (1, 10**9)),
+    *(("organizations", "timezone", good) for good in GOOD_TIMEZONES),
+    *(("organizations", "anchor", good) for good in (1, 31)),
+    *(("organizations", "limits", good) for good in ("enforce", "shadow")),
+    *(("organizations", "overrides_until", good) for good in ("1970-01-01Z", "9998-12-31 23:59:59Z", None)),
+    *(("usage_daily", column, good) for column in COUNTS for good in (0, 2**63 - 1)),
+    *(("quota_events", "threshold", good) for good in (80, 90, 100)),
+    ("quota_events", "quota", "monthly"),
     *(("plans", "daily_quota", good) for good in (0, 10**12, None)),
     *(("plans", "name", good) for good in ("a", "a" * 64, "Gold plan 2.0_x-")),
     *(("api_keys", "expires_at", good) for good in ("infinity", "2000-01-01", None)),
@@ -134,7 +200,7 @@ def tables(dsn: str) -> Iterator[psycopg.Connection]:
 
 def insert(connection: psycopg.Connection, table: str, row: dict[str, object]) -> None:
     """Tries a row and takes it back."""
-    columns, places = ", ".join(row), ", ".join(["%s"] * len(row))
+    columns, places = ", ".join(f'"{column}"' for column in row), ", ".join(["%s"] * len(row))
     with connection.transaction(force_rollback=True):
         connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})".encode(), list(row.values()))
 

@@ -94,7 +94,7 @@ async def test_the_known_schema_is_taken(database: str) -> None:
         await schema.probe(pool)
 
 
-# What the release before wrote: it may still run while the first instances of this one do.
+# What releases before wrote: the last may still run while the first instances of this one do.
 OF_0001 = """
     INSERT INTO plans (name, rate, burst, daily_quota, monthly_quota) VALUES ('gold', '5/s', 50, 1000, NULL);
     INSERT INTO organizations (name, plan_id) SELECT 'acme', p.id FROM plans p WHERE p.name = 'gold';
@@ -109,36 +109,45 @@ OF_0001 = """
 """
 ALL = """SELECT array_agg(row ORDER BY row) FROM (
     SELECT (to_jsonb(p) - '{row_version,updated_at}'::text[])::text FROM plans p
-    UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at}'::text[])::text FROM organizations o
+    UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at,timezone,anchor,overrides_until,limits}'::text[]
+                      - '{timezone_before,last_day,anchor_before,next_month}'::text[])::text FROM organizations o
     UNION ALL SELECT (to_jsonb(k) - '{row_version,updated_at,metadata,rate,burst}'::text[]
                       - '{daily_quota,monthly_quota,rotated_to}'::text[])::text FROM api_keys k
 ) AS everything (row)"""
 
 
-def first_version(dsn: str) -> None:
-    """The schema as the release before made it."""
+OF_KEYS = "SELECT DISTINCT metadata::text, rate, burst, daily_quota, monthly_quota, rotated_to FROM api_keys"
+OF_ORGANIZATIONS = """SELECT timezone, anchor, overrides_until, limits, timezone_before, last_day, anchor_before,
+    next_month FROM organizations"""
+
+
+def old_version(dsn: str, version: str) -> None:
+    """The schema as a release before made it."""
     with psycopg.connect(dsn) as connection:
-        connection.execute((schema._MIGRATIONS / "versions" / "0001_first.sql").read_bytes())
+        for file in sorted((schema._MIGRATIONS / "versions").glob("*.sql")):
+            if file.name[:4] <= version:
+                connection.execute(file.read_bytes())
         connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
-        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        connection.execute("INSERT INTO alembic_version VALUES (%s)", [version])
 
 
-async def test_an_upgrade_keeps_what_is_there(empty_database: str) -> None:
-    """Every row of 0001 is as it was, with new columns that say nothing; from then on changes are written down."""
-    first_version(empty_database)
+@pytest.mark.parametrize("version", ["0001", "0002"])
+async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str) -> None:
+    """Every row of a release before is as it was, with new columns that say nothing; later changes are written down."""
+    old_version(empty_database, version)
     with psycopg.connect(empty_database) as connection:
         connection.execute(OF_0001.encode())
     before = value(empty_database, ALL)
     assert (await schema.upgrade(empty_database)).current
     assert value(empty_database, ALL) == before
-    assert value(empty_database, "SELECT count(*) FROM audit_log") == 0
-    new = (
-        "SELECT DISTINCT row_version, metadata::text, rate, burst, daily_quota, monthly_quota, rotated_to FROM api_keys"
-    )
+    assert value(empty_database, "SELECT count(*) FROM audit_log") == (0 if version == "0001" else 6)
     with psycopg.connect(empty_database) as connection:
-        assert connection.execute(new.encode()).fetchall() == [(1, "{}", None, None, None, None, None)]
+        assert connection.execute(OF_KEYS.encode()).fetchall() == [("{}", None, None, None, None, None)]
+        defaults = ("UTC", 1, None, "enforce", None, None, None, None)
+        assert connection.execute(OF_ORGANIZATIONS.encode()).fetchall() == [defaults]
         connection.execute("UPDATE api_keys SET name = 'new' WHERE name = 'ci'")
-    assert value(empty_database, "SELECT diff::text FROM audit_log") == '{"name": ["ci", "new"]}'
+    last = "SELECT diff::text FROM audit_log ORDER BY id DESC LIMIT 1"
+    assert value(empty_database, last) == '{"name": ["ci", "new"]}'
 
 
 async def test_yesterdays_release_writes_todays_schema(database: str) -> None:

@@ -7,13 +7,15 @@ import pytest
 
 from extauthz.backends.postgres import own_tables
 from extauthz.backends.postgres.pool import Pool, open_pool
+from extauthz.core.calendar import Calendar
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
-from extauthz.core.limits import Rate
+from extauthz.core.limits import Limits, Rate
 from tests.servers.own_tables import NOW, SHA256, VALUE, find, run, sql
 
 LOOSE = """
-SELECT id, organization_id, permissions, expires_at, revoked_at, disabled_at, status, plan, rate, burst, daily_quota
+SELECT id, organization_id, permissions, expires_at, revoked_at, disabled_at, status, plan, rate, burst, daily_quota,
+       timezone, anchor, key_rate, key_burst, key_daily_quota, key_monthly_quota
 FROM loose WHERE digest = %(sha256)s
 """
 
@@ -31,7 +33,8 @@ async def loose(pool: Pool) -> Pool:
         pool,
         """CREATE TABLE loose (digest text, id text DEFAULT 'k', organization_id text DEFAULT 'o',
            permissions jsonb DEFAULT '{}', expires_at timestamp, revoked_at timestamptz, disabled_at timestamptz,
-           status text DEFAULT 'active', plan text, rate text, burst bigint, daily_quota numeric)""",
+           status text DEFAULT 'active', plan text, rate text, burst bigint, daily_quota numeric, timezone text,
+           anchor integer, key_rate text, key_burst bigint, key_daily_quota bigint, key_monthly_quota bigint)""",
     )
     await sql(pool, "INSERT INTO loose VALUES (%s)", SHA256)
     await sql(pool, "INSERT INTO loose VALUES (%s)", sha256(b"the-other-key-there").hexdigest())
@@ -58,6 +61,13 @@ async def loose(pool: Pool) -> Pool:
         ("rate", "sesame", "key k: rate and burst go together"),
         ("burst", 7, "key k: rate and burst go together"),
         ("daily_quota", 0.5, "key k: daily_quota is no whole number"),
+        ("timezone", "sesame", "key k: timezone is no time zone"),
+        ("timezone", "", "key k: timezone is no time zone"),
+        ("anchor", 0, "key k: anchor is no day from 1 to 31"),
+        ("anchor", 32, "key k: anchor is no day from 1 to 31"),
+        ("key_rate", "sesame", "key k: rate and burst go together"),
+        ("key_burst", 7, "key k: rate and burst go together"),
+        ("key_daily_quota", -1, "key k: daily_quota is no whole number"),
     ],
 )
 async def test_a_row_that_makes_no_sense(loose: Pool, column: str, value: object, what: str) -> None:
@@ -89,7 +99,7 @@ async def test_a_row_that_cannot_be_read(loose: Pool, column: str, expression: s
         """CREATE FUNCTION refuse(text) RETURNS text LANGUAGE plpgsql AS
            $$ BEGIN RAISE EXCEPTION 'sesame %', $1; END $$""",
     )
-    statement = LOOSE.replace(column, f"CASE {expression} END AS {column}")
+    statement = LOOSE.replace(column, f"CASE {expression} END AS {column}", 1)
     await sql(loose, "UPDATE loose SET id = 'fine' WHERE digest <> %s", SHA256)
     await own_tables.check(loose, statement)
     bad, good = await find(loose, statement, VALUE, "the-other-key-there")
@@ -132,3 +142,23 @@ async def test_a_rate_may_be_a_number(loose: Pool) -> None:
         (found,) = await find(loose, statement, VALUE)
         assert isinstance(found, ApiKey)
         assert found.tenant.limits.rate == rate
+
+
+async def test_calendars_and_limits_of_a_key(loose: Pool) -> None:
+    """Zone and anchor are the organization's, limits with `key_` the key's own; all that is null is as without it."""
+    (found,) = await find(loose, LOOSE, VALUE)
+    assert isinstance(found, ApiKey)
+    assert (found.limits, found.tenant.limits, found.tenant.calendar) == (Limits(), Limits(), Calendar())
+    await run(
+        loose,
+        "UPDATE loose SET timezone = 'Asia/Tokyo', anchor = 31, rate = '9/s', burst = 9, key_rate = '1/min',"
+        " key_burst = 5, key_daily_quota = 0, key_monthly_quota = 7",
+    )
+    (found,) = await find(loose, LOOSE, VALUE)
+    assert isinstance(found, ApiKey)
+    assert found.limits == Limits(Rate(1, 60), 5, 0, 7)
+    assert found.tenant.limits == found.tenant.plan_limits == Limits(Rate(9, 1), 9)
+    assert (found.tenant.calendar, found.tenant.shadow) == (Calendar("Asia/Tokyo", 31), False)
+    (found,) = await find(loose, LOOSE.replace("key_rate, key_burst", "0.5 AS key_rate, 2 AS key_burst"), VALUE)
+    assert isinstance(found, ApiKey)
+    assert found.limits.rate == Rate(1, 2)

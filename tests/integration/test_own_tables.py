@@ -85,7 +85,7 @@ async def test_lago_keys_are_found(lago: Pool) -> None:
         disabled_at=None,
         loaded_at=NOW,
         version=found.version,
-        tenant=Tenant(str(ACME), "default", "active", limits, NOW, found.version, plan_id=""),
+        tenant=Tenant(str(ACME), "default", "active", limits, NOW, found.version, plan_limits=limits),
         digest=FORMAT.digest(VALUE).digests[0],
     )
     assert ApiKey.from_record(found.to_record()) == found

@@ -16,7 +16,7 @@ from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenant
 from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
-from extauthz.core.limits import Rate
+from extauthz.core.limits import Limits, Rate
 from extauthz.core.records import KeyTerms
 from extauthz.core.tenants import Tenant
 from extauthz.demo.postgres import Postgres
@@ -39,6 +39,12 @@ NONSENSE: list[tuple[str, str, object]] = [
     ("api_keys", "expires_at", "-infinity"),
     ("api_keys", "expires_at", "4713-01-01 BC"),
     ("api_keys", "revoked_at", "infinity"),
+    ("api_keys", "rate", WORD),
+    ("api_keys", "burst", 0),
+    ("api_keys", "daily_quota", -1),
+    ("organizations", "timezone", WORD),
+    ("organizations", "anchor", 32),
+    ("organizations", "limits", WORD),
     ("organizations", "rate", WORD),
     ("organizations", "rate", "0"),
     ("organizations", "burst", -1),
@@ -92,6 +98,24 @@ async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> Non
     assert isinstance(tenant, Tenant)
     assert found.tenant == replace(tenant, version=found.version)
     assert tenant.version >= found.version
+
+
+async def test_a_keys_own_limits_come_with_it(office: Office) -> None:
+    """Beside those of its organization, whose calendar and end of overrides come along."""
+    details, key = await office.new_key("acme")
+    digests = KEY_FORMAT.digest(key).digests
+    stored = await find(office, digests)
+    assert isinstance(stored, ApiKey)
+    assert stored.limits == Limits()
+    await office.keys.update(details.id, {"rate": "1/min", "burst": 3, "daily_quota": 0})
+    await office.sql("UPDATE organizations SET timezone = 'Asia/Tokyo', burst = 7, overrides_until = '2030-01-01Z'")
+    stored = await find(office, digests)
+    assert isinstance(stored, ApiKey)
+    assert stored.limits == Limits(Rate(1, 60), 3, 0, None)
+    (tenant,) = await PostgresTenantSource(office.pool).find([details.organization_id], NOW)
+    assert isinstance(tenant, Tenant)
+    assert stored.tenant == replace(tenant, version=stored.version)
+    assert (stored.tenant.calendar.timezone, stored.tenant.plan_limits.burst) == ("Asia/Tokyo", 20)
 
 
 async def test_an_unknown_key_is_nothing(office: Office) -> None:

@@ -1,8 +1,11 @@
 """Organizations and plans in real PostgreSQL: what a check reads of them, and what becomes of senseless rows."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
+from extauthz.core.calendar import Calendar
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.records import KeyTerms
@@ -35,6 +38,33 @@ async def test_an_organizations_own_limits_go_before_its_plans(office: Office) -
         found = await find(office, acme.id)
         assert isinstance(found, Tenant)
         assert (found.limits, found.loaded_at, found.plan) == (expected, NOW, "gold")
+
+
+async def test_what_counts_when_overrides_end(office: Office) -> None:
+    """A check reads the end with both limits, and whether any of them is enforced."""
+    await office.tenants.create_plan("gold", {"rate": "5/s", "burst": 50, "daily_quota": 1000, "monthly_quota": None})
+    acme = await office.tenants.create_organization("acme", "gold")
+    await office.sql("UPDATE organizations SET burst = 9, monthly_quota = 7, overrides_until = '2030-01-01Z'")
+    await office.sql("UPDATE organizations SET limits = 'shadow'")
+    found = await find(office, acme.id)
+    assert isinstance(found, Tenant)
+    end = datetime(2030, 1, 1, tzinfo=UTC).timestamp()
+    assert (found.overrides_until, found.shadow) == (end, True)
+    assert found.limits_at(end - 1) == Limits(Rate(5, 1), 9, 1000, 7)
+    assert found.limits_at(end) == found.plan_limits == Limits(Rate(5, 1), 50, 1000, None)
+
+
+async def test_a_check_reads_the_calendar(office: Office) -> None:
+    """Zone and anchor, and what the trigger has written down of those before."""
+    acme = await office.tenants.create_organization("acme")
+    found = await find(office, acme.id)
+    assert isinstance(found, Tenant)
+    assert found.calendar == Calendar()
+    await office.sql("UPDATE organizations SET timezone = 'Asia/Tokyo', anchor = 31")
+    found = await find(office, acme.id)
+    assert isinstance(found, Tenant)
+    (row,) = await office.rows("SELECT last_day, next_month FROM organizations")
+    assert found.calendar == Calendar("Asia/Tokyo", 31, "UTC", row["last_day"], 1, row["next_month"])
 
 
 async def test_rates_come_back_exactly(office: Office) -> None:
@@ -84,6 +114,11 @@ NONSENSE: list[tuple[str, str, object]] = [
     ("organizations", "burst", 0),
     ("organizations", "monthly_quota", -5),
     ("organizations", "status", WORD),
+    ("organizations", "timezone", WORD),
+    ("organizations", "timezone_before", f"Europe/{WORD}"),
+    ("organizations", "anchor", 0),
+    ("organizations", "limits", WORD),
+    ("organizations", "overrides_until", "-infinity"),
     ("plans", "rate", WORD),
     ("plans", "burst", None),
     ("plans", "name", f"gold\n{WORD}"),

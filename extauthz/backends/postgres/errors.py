@@ -61,6 +61,8 @@ _RULES = {
     "plans_rate_and_burst_go_together": "rate and burst go together: give both",
     "api_keys_rate_and_burst_go_together": "rate and burst go together: give both",
     "organizations_rate_and_burst_go_together": "rate and burst go together, its own or its plan's: both or none",
+    "organizations_timezone_valid": "PostgreSQL knows no time zone of that name; one is Europe/Berlin",
+    "organizations_overrides_until_valid": "until is a time from 1970 to 9998, in UTC",
     "plans_bucket_is_overridden": "organizations override half of this plan's bucket; clear that first",
     "api_keys_metadata_valid": "metadata is at most 50 texts of up to 500 characters, under names of 1 to 64",
     "api_keys_hash_taken": "the key is there already",

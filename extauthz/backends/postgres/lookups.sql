@@ -6,7 +6,7 @@
 SELECT version_num FROM alembic_version;
 
 -- name: find_keys
--- in: hashes (bytea[]); out: one row for each that is stored: the record of the key, with its organization
+-- in: hashes (bytea[]); out: one row for each that is stored: the key with its own limits, and its organization as below
 SELECT encode(k.hash, 'hex') AS hash,
        k.id::text AS id,
        k.organization_id::text AS organization_id,
@@ -14,6 +14,10 @@ SELECT encode(k.hash, 'hex') AS hash,
        extract(epoch FROM k.expires_at)::float8 AS expires_at,
        extract(epoch FROM k.revoked_at)::float8 AS revoked_at,
        extract(epoch FROM k.disabled_at)::float8 AS disabled_at,
+       k.rate AS key_rate,
+       k.burst AS key_burst,
+       k.daily_quota AS key_daily_quota,
+       k.monthly_quota AS key_monthly_quota,
        o.status,
        p.name AS plan,
        p.id::text AS plan_id,
@@ -21,6 +25,18 @@ SELECT encode(k.hash, 'hex') AS hash,
        coalesce(o.burst, p.burst) AS burst,
        coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
        coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota,
+       extract(epoch FROM o.overrides_until)::float8 AS overrides_until,
+       p.rate AS plan_rate,
+       p.burst AS plan_burst,
+       p.daily_quota AS plan_daily_quota,
+       p.monthly_quota AS plan_monthly_quota,
+       o.limits AS limits_mode,
+       o.timezone,
+       o.anchor,
+       o.timezone_before,
+       to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
+       o.anchor_before,
+       to_char(o.next_month, 'YYYY-MM-DD') AS next_month,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version
 FROM api_keys k
 JOIN organizations o ON o.id = k.organization_id
@@ -28,7 +44,7 @@ JOIN plans p ON p.id = o.plan_id
 WHERE k.hash = ANY (%(hashes)s);
 
 -- name: find_tenants
--- in: ids (uuid[]); out: one row for each that is stored: status, plan and effective limits
+-- in: ids (uuid[]); out: one row for each that is stored: status, plan, limits and calendar
 SELECT o.id::text AS id,
        o.status,
        p.name AS plan,
@@ -37,6 +53,18 @@ SELECT o.id::text AS id,
        coalesce(o.burst, p.burst) AS burst,
        coalesce(o.daily_quota, p.daily_quota) AS daily_quota,
        coalesce(o.monthly_quota, p.monthly_quota) AS monthly_quota,
+       extract(epoch FROM o.overrides_until)::float8 AS overrides_until,
+       p.rate AS plan_rate,
+       p.burst AS plan_burst,
+       p.daily_quota AS plan_daily_quota,
+       p.monthly_quota AS plan_monthly_quota,
+       o.limits AS limits_mode,
+       o.timezone,
+       o.anchor,
+       o.timezone_before,
+       to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
+       o.anchor_before,
+       to_char(o.next_month, 'YYYY-MM-DD') AS next_month,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version
 FROM organizations o
 JOIN plans p ON p.id = o.plan_id

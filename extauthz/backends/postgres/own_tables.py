@@ -20,19 +20,22 @@ from psycopg.types.datetime import TimestampLoader
 
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
+from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import ExtauthzError, InvalidInput, StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.tenants import ACTIVE, header_safe
+from extauthz.core.records import LIMITS
+from extauthz.core.tenants import ACTIVE, ENFORCE, header_safe
 
 PLACEHOLDER = "%(sha256)s"
 NOBODY = "0" * 64  # the digest of no key, to try the statement with
 
 REQUIRED = ("id", "organization_id", "permissions", "expires_at")
 _TIMES = ("expires_at", "revoked_at", "disabled_at")
-_LIMITS = ("rate", "burst", "daily_quota", "monthly_quota")
-COLUMNS = frozenset((*REQUIRED, *_TIMES, "status", "plan", *_LIMITS))
+_KEY_LIMITS = tuple(f"key_{name}" for name in LIMITS)
+_CALENDAR = ("timezone", "anchor")
+COLUMNS = frozenset((*REQUIRED, *_TIMES, "status", "plan", *LIMITS, *_KEY_LIMITS, *_CALENDAR))
 _VERSION = "extauthz_version"
 
 # Types are asked for where a wrong one would deny every key. A bare NULL is text to PostgreSQL, and no time.
@@ -193,23 +196,39 @@ def _record(row: Mapping[str, Any], digest: str, now: float) -> dict[str, object
     ids = {name: _id(row, name) for name in ("id", "organization_id")}
     if "expires_at" not in row:
         raise ValueError("expires_at is missing")
+    limits = _limits(row, "")
+    calendar = {name: value for name in _CALENDAR if (value := row.get(name)) is not None}
     tenant = {
         "id": ids["organization_id"],
         "status": row.get("status", ACTIVE),
         "plan_id": "",
         "plan": "default" if row.get("plan") is None else row["plan"],
-        **{name: row.get(name) for name in _LIMITS},
-        "rate": _rate(row.get("rate")),
+        **limits,
+        "plan_limits": limits,
+        "limits_mode": ENFORCE,
+        "calendar": UTC_CALENDAR.to_record() | calendar,
     }
     read = {"loaded_at": now, "version": row[_VERSION]}
-    times = {name: _seconds(name, row.get(name)) for name in _TIMES}
-    return {**ids, **times, **read, "permissions": row.get("permissions"), "hash": digest, "tenant": tenant | read}
+    return {
+        **ids,
+        **{name: _seconds(name, row.get(name)) for name in _TIMES},
+        **read,
+        "permissions": row.get("permissions"),
+        "hash": digest,
+        "limits": _limits(row, "key_"),
+        "tenant": tenant | read,
+    }
 
 
 def _id(row: Mapping[str, object], name: str) -> str:
     """uuid, integer or text as text."""
     value = row.get(name)
     return header_safe({name: str(value) if isinstance(value, UUID) or type(value) is int else value}, name)
+
+
+def _limits(row: Mapping[str, object], prefix: str) -> dict[str, object]:
+    limits = {name: row.get(prefix + name) for name in LIMITS}
+    return limits | {"rate": _rate(limits["rate"])}
 
 
 def _rate(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, opened in the background, and the named statements of lookups.sql and queries.sql."""
+"""Connections to PostgreSQL, opened in the background, and the named statements of our .sql files."""
 
 import json
 import logging
@@ -29,12 +29,13 @@ Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 LOOKUPS_AT_ONCE = 10  # look-ups under way in one process
+CLOSE_PATIENCE = 0.2  # seconds; a server that hangs would have us wait for ever
 _NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 def _statements() -> Mapping[str, str]:
     named: dict[str, str] = {}
-    for file in ("lookups.sql", "queries.sql"):
+    for file in ("lookups.sql", "queries.sql", "usage.sql"):
         parts = _NAMED.split(files("extauthz.backends.postgres").joinpath(file).read_text("utf-8"))
         # The name goes along, so that the server's logs and its list of activities show it.
         named |= {name: f"-- {name}{text.rstrip()}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
@@ -93,7 +94,7 @@ async def open_pool(dsn: str, *, size: int, wait: float, statement_timeout: floa
     try:
         yield pool
     finally:
-        await pool.close(timeout=1)
+        await pool.close(timeout=CLOSE_PATIENCE)
 
 
 async def _check(connection: AsyncConnection[DictRow]) -> None:

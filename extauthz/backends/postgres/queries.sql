@@ -183,15 +183,15 @@ INSERT INTO organizations (name, plan_id) VALUES (%(name)s, %(plan_id)s) RETURNI
 
 -- name: list_organizations
 -- out: all organizations by name, with their own limits where they override the plan's
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
-       o.updated_at, o.row_version
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 ORDER BY o.name;
 
 -- name: page_of_organizations
 -- in: at, id (null: from the newest), at_most; out: organizations older than that, newest first
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
-       o.updated_at, o.row_version
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 WHERE %(at)s::timestamptz IS NULL OR (o.created_at, o.id) < (%(at)s, %(id)s)
 ORDER BY o.created_at DESC, o.id DESC
@@ -199,8 +199,8 @@ LIMIT %(at_most)s;
 
 -- name: show_organization
 -- in: id (or null), ref (a name, where it is none); out: the organization. The id wins, as with plans.
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota, o.created_at,
-       o.updated_at, o.row_version
+SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 WHERE o.id = %(id)s OR o.name = %(ref)s
 ORDER BY o.id = %(id)s DESC LIMIT 1;
@@ -214,10 +214,11 @@ ORDER BY id = %(id)s DESC LIMIT 1
 FOR UPDATE;
 
 -- name: update_organization
--- in: id, name, plan_id, status and every override as it shall be; out: its id
+-- in: id, name, plan_id, status, every override and their end, limits, timezone, anchor as they shall be; out: its id
 UPDATE organizations
 SET name = %(name)s, plan_id = %(plan_id)s, status = %(status)s,
-    rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s
+    rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s,
+    overrides_until = %(until)s, limits = %(limits)s, timezone = %(timezone)s, anchor = %(anchor)s
 WHERE id = %(id)s
 RETURNING id::text;
 

@@ -11,11 +11,13 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.records import LIMITS
 from extauthz.core.tenants import Tenant
 
 AT_ONCE = 500
 PATIENCE_MS = 4000
-_TENANT_FIELDS = ("status", "plan", "plan_id", "rate", "burst", "daily_quota", "monthly_quota", "version")
+_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMITS, "overrides_until", "limits_mode", "version")
+_CALENDAR_FIELDS = ("timezone", "anchor", "timezone_before", "last_day", "anchor_before", "next_month")
 
 
 class PostgresKeySource:
@@ -76,20 +78,39 @@ def _first(rows: Mapping[str, DictRow], digests: Sequence[str], now: float) -> A
 
 
 def api_key(row: Mapping[str, object], now: float) -> ApiKey | StoreCorrupt:
-    """The key of a row that has all fields of a record side by side."""
-    tenant = {name: row[name] for name in _TENANT_FIELDS} | {"id": row["organization_id"], "loaded_at": now}
-    record = dict(row) | {"tenant": tenant, "loaded_at": now}
-    expiry = record["expires_at"]
-    if isinstance(expiry, float) and isinf(expiry) and expiry > 0:
-        record["expires_at"] = None  # PostgreSQL's 'infinity'
+    """The key of a row of `find_keys`."""
+    record = dict(row) | {
+        "expires_at": _finite(row["expires_at"]),
+        "loaded_at": now,
+        "limits": _limits(row, "key_"),
+        "tenant": _tenant_record(row, row["organization_id"], now),
+    }
     try:
         return ApiKey.from_record(record)
     except ValueError as error:
         return StoreCorrupt(POSTGRESQL, f"key {row['id']}: {error}")
 
 
-def _tenant(row: DictRow, now: float) -> Tenant | StoreCorrupt:
+def _tenant(row: Mapping[str, object], now: float) -> Tenant | StoreCorrupt:
     try:
-        return Tenant.from_record(row | {"loaded_at": now})
+        return Tenant.from_record(_tenant_record(row, row["id"], now))
     except ValueError as error:
         return StoreCorrupt(POSTGRESQL, f"organization {row['id']}: {error}")
+
+
+def _tenant_record(row: Mapping[str, object], tenant_id: object, now: float) -> dict[str, object]:
+    return {name: row[name] for name in _TENANT_FIELDS} | {
+        "id": tenant_id,
+        "loaded_at": now,
+        "plan_limits": _limits(row, "plan_"),
+        "calendar": {name: row[name] for name in _CALENDAR_FIELDS},
+    }
+
+
+def _limits(row: Mapping[str, object], prefix: str) -> dict[str, object]:
+    return {name: row[prefix + name] for name in LIMITS}
+
+
+def _finite(time: object) -> object:
+    """A time in Unix seconds; PostgreSQL's 'infinity' is never."""
+    return None if isinstance(time, float) and isinf(time) and time > 0 else time

@@ -11,7 +11,7 @@ from extauthz.backends.postgres.pool import Pool, fetch
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
-KNOWN = "0002"
+KNOWN = "0003"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"
 

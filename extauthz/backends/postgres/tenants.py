@@ -14,6 +14,8 @@ from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.shown import shown
 
+_STORED = ("name", "status", "until", "limits", "timezone", "anchor")
+
 
 class PostgresTenants:
     """The tables `organizations` and `plans`. `actor` is who changes them, as the audit log shall say."""
@@ -87,7 +89,7 @@ class PostgresTenants:
     async def update_organization(
         self, ref: str, edit: Callable[[Organization], Organization], *, version: int | None
     ) -> Organization:
-        """Stores name, plan, status and overrides, which must fit the plan where they or the plan are changed.
+        """Stores name, plan, status, calendar and overrides, which must fit the plan where one of the two is changed.
 
         Raises NotFound (also the plan), Conflict, InvalidInput, VersionMismatch, StoreUnavailable.
         """
@@ -98,8 +100,8 @@ class PostgresTenants:
             plan = await _hold_plan(change, after.plan)
             if (after.plan, after.overrides) != (before.plan, before.overrides):
                 _check_limits(after, plan)
-            values = {"id": as_id(before.id), "name": after.name, "plan_id": as_id(plan.id), "status": after.status}
-            await change.fetch("update_organization", values | dict(after.overrides))
+            values = {name: getattr(after, name) for name in _STORED} | dict(after.overrides)
+            await change.fetch("update_organization", values | {"id": as_id(before.id), "plan_id": as_id(plan.id)})
             return _only_organization(await change.fetch("show_organization", _named(before.id)), ref)
 
     async def delete_organization(self, ref: str) -> Organization:

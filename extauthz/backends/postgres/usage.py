@@ -1,0 +1,151 @@
+"""Usage in PostgreSQL, where it is kept for bills: written by one worker at a time, read where counters begin anew."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from time import monotonic
+from typing import TypeVar
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
+
+from extauthz.backends.postgres.errors import translated
+from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
+from extauthz.core.usage import ORGANIZATION, Counted, QuotaEvent, Refused, Seed, Span, Tally
+
+AT_ONCE = 5000  # rows in one statement
+PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks
+FORGET_EVERY = 600.0  # seconds
+KEPT_HOURS = 24  # for which a batch that comes again is known
+FORGOTTEN_AT_ONCE = 10_000
+
+RowT = TypeVar("RowT", Counted, Refused)
+
+
+class PostgresUsage:
+    """The tables `usage_daily`, `usage_batches` and `quota_events`. Every method raises StoreUnavailable.
+
+    A row whose organization or key has an id that is none of ours is left out.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._forgot_at: float | None = None
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        """What is known of spans, by tenant; all in one query."""
+        found: dict[str, list[Seed]] = {tenant_id: [] for tenant_id in wanted}
+        asked = [(tenant_id, span) for tenant_id, spans in wanted.items() for span in spans]
+        arguments = {
+            "tenants": [tenant_id for tenant_id, _ in asked],
+            "ids": [as_id(tenant_id) for tenant_id, _ in asked],
+        }
+        async with self._patient() as connection:  # a large organization takes longer than any check waits
+            cursor = await connection.execute(
+                STATEMENTS["seeds"].encode(), arguments | _columns([span for _, span in asked])
+            )
+            rows = await cursor.fetchall()
+        for row in rows:
+            key_id = row["key_id"] or ORGANIZATION
+            found[row["tenant_id"]].append(Seed(row["field"], key_id, row["cost"], row["allowed"], row["revision"]))
+        return found
+
+    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
+        """Writes down what `unsaved` returns, which is asked once nobody else can write; False: somebody else is at it.
+
+        A row is replaced where its `revision` is higher than the stored one, so that saving twice changes nothing.
+        """
+        async with self._patient() as connection:
+            cursor = await connection.execute(STATEMENTS["one_saver"].encode())
+            (row,) = await cursor.fetchall()
+            if not row["mine"]:
+                return False
+            for tenants, keys, rows in _in_order(await unsaved()):
+                arguments = {
+                    "tenants": tenants,
+                    "keys": keys,
+                    "days": [row.day for row in rows],
+                    "allowed": [row.allowed for row in rows],
+                    "cost": [row.cost for row in rows],
+                    "revisions": [row.revision for row in rows],
+                }
+                await connection.execute(STATEMENTS["save_counted"].encode(), arguments)
+        return True
+
+    async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
+        """Adds refusals; a batch that was added already changes nothing, for a day at least."""
+        async with self._patient() as connection:
+            await self._forget(connection)
+            cursor = await connection.execute(STATEMENTS["new_batch"].encode(), {"id": batch_id})
+            if not await cursor.fetchall():
+                return
+            for tenants, keys, rows in _in_order(refused):
+                arguments = {
+                    "tenants": tenants,
+                    "keys": keys,
+                    "days": [row.day for row in rows],
+                    "rate_limited": [row.rate_limited for row in rows],
+                    "over_quota": [row.over_quota for row in rows],
+                }
+                await connection.execute(STATEMENTS["add_refusals"].encode(), arguments)
+
+    async def announce(self, events: Sequence[QuotaEvent]) -> Sequence[QuotaEvent]:
+        """Writes down what nobody has announced yet, and returns it."""
+        known = [(id_, event) for event in events if (id_ := as_id(event.tenant_id)) is not None]
+        arguments = {
+            "tenants": [id_ for id_, _ in known],
+            "quotas": [event.quota for _, event in known],
+            "windows": [event.window_start for _, event in known],
+            "thresholds": [event.threshold for _, event in known],
+            "used": [event.used for _, event in known],
+            "limits": [event.limit for _, event in known],
+        }
+        return [QuotaEvent(**row) for row in await fetch(self._pool, "announce", arguments)]
+
+    async def of_day(self, tenant_id: str, day: date) -> Mapping[str, tuple[Tally, int]]:
+        """By the id of a key: what it used on a day, and the revision of that."""
+        rows = await fetch(self._pool, "usage_of_day", {"id": as_id(tenant_id), "day": day})
+        return {row["key_id"]: (Tally(*(row[name] for name in Tally._fields)), row["revision"]) for row in rows}
+
+    async def totals(self, tenant_id: str, spans: Sequence[Span]) -> Mapping[str, int]:
+        """By the field of a span: the cost of all keys of an organization."""
+        rows = await fetch(self._pool, "usage_totals", {"id": as_id(tenant_id)} | _columns(spans))
+        return {row["field"]: row["cost"] for row in rows}
+
+    @asynccontextmanager
+    async def _patient(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A transaction with patience for its statements."""
+        with translated():
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(STATEMENTS["be_patient"].encode(), {"milliseconds": PATIENCE_MS})
+                yield connection
+
+    async def _forget(self, connection: AsyncConnection[DictRow]) -> None:
+        """Now and then forgets batches that nobody sends again."""
+        now = monotonic()
+        if self._forgot_at is None or now - self._forgot_at >= FORGET_EVERY:
+            self._forgot_at = now
+            arguments = {"hours": KEPT_HOURS, "at_most": FORGOTTEN_AT_ONCE}
+            await connection.execute(STATEMENTS["forget_batches"].encode(), arguments)
+
+
+def _columns(spans: Sequence[Span]) -> dict[str, object]:
+    return {
+        "fields": [span.field for span in spans],
+        "firsts": [span.first for span in spans],
+        "afters": [span.after for span in spans],
+    }
+
+
+def _in_order(rows: Sequence[RowT]) -> Iterator[tuple[list[UUID], list[UUID], list[RowT]]]:
+    """Organizations, keys and rows for one statement after the other, in the order of the primary key."""
+    known = [
+        (tenant, row.day, key, row)
+        for row in rows
+        if (tenant := as_id(row.tenant_id)) is not None and (key := as_id(row.key_id)) is not None
+    ]
+    known.sort(key=lambda each: each[:3])
+    for start in range(0, len(known), AT_ONCE):
+        part = known[start : start + AT_ONCE]
+        yield [tenant for tenant, *_ in part], [key for _, _, key, _ in part], [row for *_, row in part]

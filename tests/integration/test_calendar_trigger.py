@@ -1,0 +1,254 @@
+"""What PostgreSQL remembers when a time zone or an anchor is changed: no day and no month is given twice."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from psycopg import errors as pg
+from psycopg.rows import dict_row
+
+from extauthz.core.calendar import Calendar
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import new_database
+
+ROW = """SELECT timezone, anchor, timezone_before, last_day::text, anchor_before, next_month::text FROM organizations"""
+KEPT = ("timezone_before", "last_day", "anchor_before", "next_month")
+
+
+class Clocked:
+    """A database with one organization, whose trigger reads our clock."""
+
+    def __init__(self, connection: psycopg.Connection[dict[str, object]]) -> None:
+        self.connection = connection
+
+    def begin(self, timezone: str = "UTC", anchor: int = 1) -> None:
+        """The organization has always counted like that."""
+        self.connection.execute("DELETE FROM organizations")
+        self.connection.execute(
+            "INSERT INTO organizations (name, plan_id, timezone, anchor) SELECT 'acme', id, %s, %s FROM plans",
+            [timezone, anchor],
+        )
+
+    def change(self, at: datetime, *, timezone: str | None = None, anchor: int | None = None) -> Calendar:
+        """The calendar after a change at that time."""
+        self.connection.execute("SELECT set_config('extauthz.now', %s, false)", [at.isoformat()])
+        self.connection.execute(
+            "UPDATE organizations SET timezone = coalesce(%s, timezone), anchor = coalesce(%s, anchor)",
+            [timezone, anchor],
+        )
+        return Calendar.from_record(self.row())
+
+    def row(self) -> dict[str, object]:
+        row = self.connection.execute(ROW).fetchone()
+        assert row is not None
+        return row
+
+    def kept(self) -> tuple[object, ...]:
+        """What the trigger remembers: zone before and its last day, anchor before and the month after it."""
+        row = self.row()
+        return tuple(row[name] for name in KEPT)
+
+
+@pytest.fixture(scope="module")
+def clocked(postgres_server: Postgres, migrated: str) -> Iterator[Clocked]:
+    with (
+        new_database(postgres_server, template=migrated) as dsn,
+        psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection,
+    ):
+        name = {"f": "extauthz_keep_calendar"}
+        (row,) = connection.execute("SELECT pg_get_functiondef(%(f)s::regproc) AS definition", name).fetchall()
+        assert row["definition"].count("clock_timestamp()") == 1
+        ours = row["definition"].replace("clock_timestamp()", "current_setting('extauthz.now')::timestamptz")
+        connection.execute(ours.encode())
+        connection.execute("SET extauthz.now = '2026-01-01Z'")
+        yield Clocked(connection)
+
+
+def at(text: str) -> datetime:
+    """A time in UTC, as `2026-11-22 10:00`."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def begins(calendar: Calendar, day: str) -> str:
+    """When a day begins, in UTC."""
+    return f"{datetime.fromtimestamp(calendar.starts(date.fromisoformat(day)), UTC):%Y-%m-%d %H:%M}"
+
+
+@pytest.mark.parametrize(
+    ("zone", "next_day", "day_after"),
+    [
+        ("Asia/Tokyo", "2026-11-23 00:00", "2026-11-23 15:00"),
+        ("America/New_York", "2026-11-23 05:00", "2026-11-24 05:00"),
+        ("Pacific/Kiritimati", "2026-11-23 00:00", "2026-11-23 10:00"),
+        ("Etc/GMT+12", "2026-11-23 12:00", "2026-11-24 12:00"),
+    ],
+)
+def test_the_day_under_way_ends_where_both_zones_are_past_it(
+    clocked: Clocked, zone: str, next_day: str, day_after: str
+) -> None:
+    """To the east the day ends as it would have, and the next is short; to the west it is longer."""
+    clocked.begin()
+    calendar = clocked.change(at("2026-11-22 10:00"), timezone=zone)
+    assert clocked.kept() == ("UTC", "2026-11-22", None, None)
+    shown = [begins(calendar, f"2026-11-{day}") for day in (22, 23, 24)]
+    assert shown == ["2026-11-22 00:00", next_day, day_after]
+
+
+@pytest.mark.parametrize(
+    ("first", "again_at", "second"),
+    [
+        ("Asia/Tokyo", "2026-11-22 12:00", "America/New_York"),
+        ("Asia/Tokyo", "2026-11-22 20:00", "America/New_York"),  # in Tokyo it is the 23rd
+        ("Asia/Tokyo", "2026-11-22 23:59", "UTC"),
+        ("America/New_York", "2026-11-23 04:59", "Asia/Tokyo"),  # in UTC it is the 23rd
+        ("America/New_York", "2026-11-23 04:59", "UTC"),
+    ],
+)
+def test_twice_in_a_day(clocked: Clocked, first: str, again_at: str, second: str) -> None:
+    """While the first change is not in force, another one changes what follows, and not the day under way."""
+    clocked.begin()
+    clocked.change(at("2026-11-22 10:00"), timezone=first)
+    calendar = clocked.change(at(again_at), timezone=second)
+    assert (calendar.timezone, clocked.kept()) == (second, ("UTC", "2026-11-22", None, None))
+
+
+def test_a_change_that_is_in_force_is_the_past_of_the_next(clocked: Clocked) -> None:
+    """The day under way is then one of the zone that counts."""
+    clocked.begin()
+    clocked.change(at("2026-11-22 10:00"), timezone="America/New_York")
+    clocked.change(at("2026-11-23 05:00"), timezone="UTC")
+    assert clocked.kept() == ("America/New_York", "2026-11-23", None, None)
+    clocked.begin()
+    clocked.change(at("2026-11-22 10:00"), timezone="Asia/Tokyo")
+    clocked.change(at("2026-11-23 15:00"), timezone="UTC")
+    assert clocked.kept() == ("Asia/Tokyo", "2026-11-24", None, None)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "today", "next_month"),
+    [
+        (1, "2026-11-22", "2026-12-01"),
+        (1, "2026-12-31", "2027-01-01"),
+        (1, "2026-11-01", "2026-12-01"),
+        (15, "2026-11-14", "2026-11-15"),
+        (15, "2026-11-15", "2026-12-15"),
+        (31, "2026-11-22", "2026-11-30"),
+        (31, "2026-11-30", "2026-12-31"),
+        (31, "2027-02-10", "2027-02-28"),
+        (31, "2027-02-28", "2027-03-31"),
+        (31, "2028-02-10", "2028-02-29"),
+        (30, "2027-01-31", "2027-02-28"),
+        (29, "2028-01-31", "2028-02-29"),
+    ],
+)
+def test_the_month_under_way_ends_as_it_would_have(clocked: Clocked, anchor: int, today: str, next_month: str) -> None:
+    """On the old anchor's next day; in a shorter month that is its last."""
+    clocked.begin(anchor=anchor)
+    calendar = clocked.change(at(f"{today} 10:00"), anchor=5)
+    assert clocked.kept() == (None, None, anchor, next_month)
+    assert calendar.month_of(date.fromisoformat(today))[1] == date.fromisoformat(next_month)
+    assert calendar.month_of(date.fromisoformat(next_month))[0] == date.fromisoformat(next_month)
+
+
+def test_an_anchor_twice_in_a_month(clocked: Clocked) -> None:
+    """While the first change is not in force, another one changes what follows, and not the month under way."""
+    clocked.begin(anchor=31)
+    clocked.change(at("2027-02-10 10:00"), anchor=5)
+    clocked.change(at("2027-02-27 23:59"), anchor=10)
+    assert clocked.kept() == (None, None, 31, "2027-02-28")
+    clocked.change(at("2027-03-10 00:00"), anchor=20)
+    assert clocked.kept() == (None, None, 10, "2027-04-10")
+
+
+def test_an_anchor_in_the_short_month_after_a_change(clocked: Clocked) -> None:
+    """That month, too, keeps its first date and its end."""
+    clocked.begin(anchor=10)
+    clocked.change(at("2027-02-20 10:00"), anchor=20)
+    calendar = clocked.change(at("2027-03-15 10:00"), anchor=5)
+    assert calendar.month_of(date(2027, 3, 15)) == (date(2027, 3, 10), date(2027, 3, 20))
+    assert calendar.month_of(date(2027, 3, 20)) == (date(2027, 3, 20), date(2027, 4, 5))
+
+
+def test_today_is_the_organizations(clocked: Clocked) -> None:
+    """Whether a month is over says its own calendar, also on a day that is longer because the zone was changed."""
+    clocked.begin("Asia/Tokyo")
+    clocked.change(at("2026-11-30 15:00"), anchor=15)
+    assert clocked.kept() == (None, None, 1, "2027-01-01")
+    clocked.begin()
+    clocked.change(at("2026-11-30 10:00"), timezone="America/New_York")
+    clocked.change(at("2026-12-01 04:59"), anchor=15)
+    assert clocked.kept() == ("UTC", "2026-11-30", 1, "2026-12-01")
+    clocked.begin()
+    clocked.change(at("2026-11-30 10:00"), timezone="Asia/Tokyo", anchor=15)
+    assert clocked.kept() == ("UTC", "2026-11-30", 1, "2026-12-01")
+
+
+ZONES = ["UTC", "Asia/Tokyo", "America/New_York", "Pacific/Apia", "Pacific/Pago_Pago", "America/Havana", "Asia/Beirut"]
+STEPS = st.lists(
+    st.tuples(st.integers(0, 60 * 24 * 40), st.none() | st.sampled_from(ZONES), st.none() | st.integers(1, 31)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(zone=st.sampled_from(ZONES), anchor=st.integers(1, 31), steps=STEPS, start=st.integers(0, 365 * 24))
+def test_no_change_touches_what_is_under_way(
+    clocked: Clocked, zone: str, anchor: int, steps: list[tuple[int, str | None, int | None]], start: int
+) -> None:
+    """Whatever is changed whenever, no day comes back, and the month under way keeps its first date and its end."""
+    clocked.begin(zone, anchor)
+    calendar = Calendar(zone, anchor)
+    now = at("2026-01-01 00:00") + timedelta(hours=start)
+    for minutes, new_zone, new_anchor in steps:
+        day = calendar.day_at(now.timestamp())
+        now += timedelta(minutes=minutes)
+        before, calendar = calendar, clocked.change(now, timezone=new_zone, anchor=new_anchor)
+        today = before.day_at(now.timestamp())
+        assert calendar.day_at(now.timestamp()) >= today >= day
+        assert calendar.month_of(today) == before.month_of(today)
+
+
+def test_nobody_chooses_what_is_remembered(clocked: Clocked) -> None:
+    """Neither with a new row nor in one that is there; such an UPDATE is no change."""
+    clocked.connection.execute("DELETE FROM organizations")
+    clocked.connection.execute(
+        "INSERT INTO organizations (name, plan_id, timezone_before, last_day, anchor_before, next_month)"
+        " SELECT 'acme', id, 'Asia/Tokyo', '2026-11-22', 7, '2026-12-07' FROM plans"
+    )
+    assert clocked.kept() == (None, None, None, None)
+    clocked.connection.execute("UPDATE organizations SET last_day = '2026-11-22', anchor_before = 7")
+    assert clocked.kept() == (None, None, None, None)
+    assert clocked.connection.execute("SELECT row_version FROM organizations").fetchall() == [{"row_version": 1}]
+
+
+def test_a_time_zone_that_is_none_is_refused(clocked: Clocked) -> None:
+    """By raw SQL, too; the organization counts as before, and may still be changed otherwise."""
+    clocked.begin("Asia/Tokyo")
+    for name in ("Europe/Atlantis", "asia/tokyo", "JST", "posix/Asia/Tokyo", "UTC+9", ""):
+        with pytest.raises(pg.CheckViolation) as refused:
+            clocked.change(at("2026-11-22 10:00"), timezone=name)
+        assert refused.value.diag.constraint_name == "organizations_timezone_valid"
+    clocked.connection.execute("UPDATE organizations SET limits = 'shadow', overrides_until = '2030-01-01Z'")
+    assert (clocked.row()["timezone"], clocked.kept()) == ("Asia/Tokyo", (None, None, None, None))
+
+
+def test_a_change_is_told_and_written_down(clocked: Clocked) -> None:
+    """Like any other of an organization."""
+    clocked.begin()
+    clocked.connection.execute("LISTEN extauthz")
+    clocked.change(at("2026-11-22 10:00"), timezone="Asia/Tokyo", anchor=15)
+    (message,) = clocked.connection.notifies(timeout=10, stop_after=1)
+    assert message.payload.startswith("organization ")
+    (entry,) = clocked.connection.execute("SELECT diff FROM audit_log ORDER BY id DESC LIMIT 1").fetchall()
+    assert entry["diff"] == {
+        "timezone": ["UTC", "Asia/Tokyo"],
+        "timezone_before": [None, "UTC"],
+        "last_day": [None, "2026-11-22"],
+        "anchor": [1, 15],
+        "anchor_before": [None, 1],
+        "next_month": [None, "2026-12-01"],
+    }

@@ -1,0 +1,99 @@
+"""An organization's calendar, the end of its own limits and whether they are enforced, as a person manages them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from extauthz.core.errors import InvalidInput
+from tests.servers.office import Office
+
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+
+
+async def test_calendar_and_mode_of_an_organization(office: Office) -> None:
+    """A time zone, the day on which months begin, whether limits are enforced; a new one has what nobody notices."""
+    acme = await office.tenants.create_organization("acme")
+    assert (acme.timezone, acme.anchor, acme.limits, acme.until) == ("UTC", 1, "enforce", None)
+    changes: dict[str, Any] = {"timezone": "America/Argentina/Buenos_Aires", "anchor": 31, "limits": "shadow"}
+    changed, told = await office.tenants.update_organization("acme", changes)
+    assert told
+    assert changed == replace(acme, **changes, updated_at=changed.updated_at, row_version=2)
+    assert changed == await office.tenants.show_organization("acme")
+    assert [changed] == await office.tenants.list_organizations()
+    assert [changed] == (await office.tenants.page_of_organizations()).items
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"timezone": "Europe/Berln"}, "timezone 'Europe/Berln' is none of the time zone database; did you mean Europ"),
+        ({"timezone": "berlin"}, "did you mean Europe/Berlin?"),
+        ({"timezone": "new york"}, "did you mean America/New_York?"),
+        ({"timezone": "posix/Europe/Berlin"}, "did you mean Europe/Berlin?"),
+        ({"timezone": "+02:00"}, "is none of the time zone database; one is Europe/Berlin"),
+        ({"timezone": "../etc/passwd"}, "is none of the time zone database"),
+        ({"timezone": "Europe/Berlin\0"}, "did you mean Europe/Berlin?"),
+        ({"timezone": "x" * 10_000}, "is none of the time zone database"),
+        ({"timezone": None}, "timezone is no text"),
+        ({"anchor": 0}, "anchor is no whole number from 1 to 31"),
+        ({"anchor": 32}, "anchor is no whole number from 1 to 31"),
+        ({"anchor": True}, "anchor is no whole number from 1 to 31"),
+        ({"anchor": "5"}, "anchor is no whole number from 1 to 31"),
+        ({"anchor": None}, "anchor is no whole number from 1 to 31"),
+        ({"limits": "off"}, "limits is enforce or shadow"),
+        ({"limits": None}, "limits is no text"),
+        ({"until": datetime(2020, 1, 1, tzinfo=UTC)}, "until 2020-01-01T00:00:00+00:00 is in the past"),
+        ({"until": datetime(2100, 1, 1)}, "until 2100-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - that is it
+        ({"until": datetime(9999, 1, 1, tzinfo=UTC)}, "is too far away; the last year is 9998, in UTC"),
+        ({"until": "tomorrow"}, "until is no time"),
+    ],
+)
+async def test_what_an_organization_cannot_have(office: Office, changes: dict[str, object], words: str) -> None:
+    """Told in words, with a suggestion where there is one; nothing changes, not even what was right beside it."""
+    acme = await office.tenants.create_organization("acme")
+    with pytest.raises(InvalidInput) as refused:
+        await office.tenants.update_organization("acme", {"status": "suspended"} | changes)
+    assert words in str(refused.value)
+    assert await office.tenants.show_organization("acme") == acme
+
+
+async def test_a_zone_that_only_python_knows(office: Office) -> None:
+    """PostgreSQL has the last word, in words."""
+    acme = await office.tenants.create_organization("acme")
+    with pytest.raises(InvalidInput, match="PostgreSQL knows no time zone of that name"):
+        await office.tenant_store.update_organization(
+            acme.id, lambda before: replace(before, timezone="Europe/Atlantis"), version=None
+        )
+
+
+async def test_overrides_with_an_end(office: Office) -> None:
+    """Limits of its own may end; the end may be moved, also after it, and be taken away."""
+    await office.tenants.create_organization("acme")
+    for changes, until in (
+        ({"daily_quota": 7, "until": FAR}, FAR),
+        ({"burst": 3}, FAR),
+        ({"until": None}, None),
+        ({"until": FAR}, FAR),
+    ):
+        changed, _ = await office.tenants.update_organization("acme", changes)
+        assert changed.until == until
+    assert changed.overrides == {"rate": None, "burst": 3, "daily_quota": 7, "monthly_quota": None}
+    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    renamed, _ = await office.tenants.update_organization("acme", {"name": "umbrella", "rate": None})
+    assert (renamed.overrides, renamed.until) == (changed.overrides, datetime(2026, 1, 1, tzinfo=UTC))
+    prolonged, _ = await office.tenants.update_organization("umbrella", {"until": FAR})
+    assert (prolonged.overrides, prolonged.until) == (changed.overrides, FAR)
+
+
+@pytest.mark.parametrize("until", [None, FAR])
+async def test_overrides_that_are_over_do_not_come_back(office: Office, until: datetime | None) -> None:
+    """Who is given limits of its own anew has those alone, without the old end, unless the change names another."""
+    await office.tenants.create_organization("acme")
+    await office.tenants.update_organization("acme", {"daily_quota": 7, "burst": 3, "until": FAR})
+    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    named: dict[str, object] = {} if until is None else {"until": until}
+    changed, _ = await office.tenants.update_organization("acme", {"monthly_quota": 100} | named)
+    assert changed.overrides == {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": 100}
+    assert changed.until == until

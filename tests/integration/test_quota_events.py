@@ -1,0 +1,129 @@
+"""Events of quotas in real PostgreSQL: announced once, each handed to one worker at a time until it is done with."""
+
+import asyncio
+from datetime import date
+from uuid import uuid4
+
+import pytest
+
+from extauthz.backends.postgres.events import LATEST_DAYS, PostgresQuotaEvents
+from extauthz.backends.postgres.usage import PostgresUsage
+from extauthz.core.stores import ClaimedEvent, QuotaEvents
+from extauthz.core.usage import QuotaEvent
+from tests.servers.office import Office
+
+DAY = date(2026, 11, 22)
+LEASE = 60.0  # seconds
+
+
+@pytest.fixture
+async def acme(office: Office) -> str:
+    return (await office.tenants.create_organization("acme")).id
+
+
+@pytest.fixture
+def usage(office: Office) -> PostgresUsage:
+    return PostgresUsage(office.pool)
+
+
+@pytest.fixture
+def events(office: Office) -> QuotaEvents:
+    return PostgresQuotaEvents(office.pool)
+
+
+def passed(tenant_id: str, threshold: int = 80, quota: str = "daily", start: date = DAY) -> QuotaEvent:
+    return QuotaEvent(tenant_id, quota, start, threshold, used=threshold, limit=100)
+
+
+async def ids(events: QuotaEvents, at_most: int = 100) -> list[str]:
+    return [event.id for event in await events.claim(at_most, LEASE)]
+
+
+async def test_an_event_is_announced_once(usage: PostgresUsage, acme: str) -> None:
+    """Once for a window and a threshold, whoever finds it and with whatever figure; the finder is told what is new."""
+    first = [passed(acme), passed(acme, 90)]
+    assert sorted(await usage.announce(first)) == sorted(first)
+    again = [passed(acme)._replace(used=85), passed(acme, 90), passed(acme, 100), passed(acme, quota="monthly")]
+    assert sorted(await usage.announce(again)) == sorted(again[2:])
+    assert await usage.announce(again) == []
+    tomorrow = passed(acme, start=date(2026, 11, 23))
+    assert await usage.announce([tomorrow, tomorrow]) == [tomorrow]
+    assert await usage.announce([]) == []
+    assert await usage.announce([passed("no id")]) == []
+
+
+async def test_two_find_the_same_at_once(usage: PostgresUsage, acme: str) -> None:
+    """Each event is new to exactly one of them, in whatever order they write."""
+    found = [passed(acme, threshold, quota) for threshold in (80, 90, 100) for quota in ("daily", "monthly")]
+    told = await asyncio.gather(*(usage.announce(found[::step]) for step in (1, -1) * 3))
+    assert sorted(event for events in told for event in events) == sorted(found)
+
+
+async def test_what_is_claimed_says_everything(usage: PostgresUsage, events: QuotaEvents, office: Office) -> None:
+    """Whose quota it is, which, and how far it is used; also of an organization that is gone."""
+    acme = await office.tenants.create_organization("acme")
+    gone = str(uuid4())
+    await usage.announce([passed(acme.id, 90)])
+    await usage.announce([passed(gone, 100, "monthly", date(2026, 11, 1))])
+    first, second = await events.claim(100, LEASE)
+    assert first == ClaimedEvent(first.id, first.at, acme.id, "acme", "daily", DAY, 90, 90, 100, 1)
+    expected = ClaimedEvent(second.id, second.at, gone, None, "monthly", date(2026, 11, 1), 100, 100, 100, 1)
+    assert second == expected
+    assert first.at < second.at
+
+
+async def test_each_event_is_one_workers(usage: PostgresUsage, office: Office, acme: str) -> None:
+    """Workers that ask at the same time get different ones, and none that another has."""
+    await usage.announce(
+        [passed(acme, threshold, quota) for threshold in (80, 90, 100) for quota in ("daily", "monthly")]
+    )
+    workers = [PostgresQuotaEvents(office.pool) for _ in range(4)]
+    claimed = await asyncio.gather(*(ids(worker, 2) for worker in workers))
+    assert len({event_id for each in claimed for event_id in each}) == sum(map(len, claimed)) <= 6
+    rest = await ids(workers[0])
+    assert len(rest) + sum(map(len, claimed)) == 6
+    assert await ids(workers[0]) == []
+
+
+async def test_the_oldest_comes_first(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
+    """At most as many as were asked for."""
+    for threshold in (80, 90, 100):
+        await usage.announce([passed(acme, threshold)])
+    assert [event.threshold for event in await events.claim(2, LEASE)] == [80, 90]
+    assert [event.threshold for event in await events.claim(2, LEASE)] == [100]
+
+
+async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
+    """After its time somebody else tries, and knows that it is the second attempt."""
+    await usage.announce([passed(acme)])
+    (first,) = await events.claim(1, 0)
+    (second,) = await events.claim(1, LEASE)
+    assert second == first._replace(attempts=2)
+    assert await ids(events) == []
+
+
+async def test_what_becomes_of_an_event(
+    usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str, subtests: pytest.Subtests
+) -> None:
+    """Delivered and given up are for good, whatever a slow worker says afterwards; postponed is due again."""
+    await usage.announce([passed(acme, threshold) for threshold in (80, 90, 100)])
+    done, lost, later = await ids(events)
+    await events.delivered(done)
+    await events.give_up(lost)
+    await events.postpone(later, 0)
+    assert await ids(events) == [later]
+    await events.postpone(later, LEASE)
+    for event_id in (done, lost):
+        await events.postpone(event_id, 0)
+    await events.give_up(done)
+    assert await ids(events) == []
+    query = "SELECT delivered_at IS NULL AS open, failed_at IS NULL AS hoped FROM quota_events WHERE id::text = %s"
+    for event_id, state in ((done, (False, True)), (lost, (True, False)), (later, (True, True))):
+        assert [tuple(row.values()) for row in await office.rows(query, event_id)] == [state]
+
+
+async def test_what_is_old_is_no_news(usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str) -> None:
+    """Who configures a webhook one day is not told of the months before."""
+    await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
+    await office.sql("UPDATE quota_events SET at = now() - make_interval(days => %s) WHERE threshold = 80", LATEST_DAYS)
+    assert [event.threshold for event in await events.claim(100, LEASE)] == [90]

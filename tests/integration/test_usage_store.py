@@ -1,0 +1,248 @@
+"""Usage in real PostgreSQL: saved once however often it is sent, never back, and read where counters begin anew."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from extauthz.backends.postgres import usage as module
+from extauthz.backends.postgres.pool import Pool, open_pool
+from extauthz.backends.postgres.usage import PostgresUsage
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import UsageStore
+from extauthz.core.usage import ORGANIZATION, Counted, Refused, Seed, Span, Tally
+from extauthz.core.usage_report import UsageReport
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import stopped
+
+ACME, UMBRELLA = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
+ONE, OTHER = (f"00000000-0000-4000-8000-0000000000a{number}" for number in (1, 2))
+DAY = date(2026, 11, 22)
+NEXT = DAY + timedelta(days=1)
+TODAY = Span("d:20261122", DAY, NEXT)
+MONTH = Span("m:20261101", date(2026, 11, 1), date(2026, 12, 1))
+
+
+@pytest.fixture
+def usage(pool: Pool) -> PostgresUsage:
+    return PostgresUsage(pool)
+
+
+async def save(usage: UsageStore, *counted: Counted) -> bool:
+    async def unsaved() -> Sequence[Counted]:
+        return counted
+
+    return await usage.save(unsaved)
+
+
+async def tally(usage: UsageReport, key_id: str = ONE) -> tuple[Tally, int]:
+    return (await usage.of_day(ACME, DAY)).get(key_id, (Tally(), 0))
+
+
+async def test_saving_twice_changes_nothing(usage: PostgresUsage) -> None:
+    """Figures are written as they stand, and what is older than what is there is left out."""
+    first, second = Counted(ACME, ONE, DAY, 3, 30, 3), Counted(ACME, ONE, DAY, 5, 50, 5)
+    for counted in (first, first, second, second, first):
+        assert await save(usage, counted)
+    assert await tally(usage) == (Tally(allowed=5, cost=50), 5)
+
+
+async def test_a_figure_may_fall_with_a_higher_revision(usage: PostgresUsage) -> None:
+    """A refund is a change like any other."""
+    await save(usage, Counted(ACME, ONE, DAY, 3, 30, 3))
+    await save(usage, Counted(ACME, ONE, DAY, 2, 20, 4))
+    assert await tally(usage) == (Tally(allowed=2, cost=20), 4)
+
+
+async def test_one_row_twice_in_one_call(usage: PostgresUsage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The higher revision stays, in one statement and in several."""
+    older, newer = Counted(ACME, ONE, DAY, 3, 30, 3), Counted(ACME, ONE, DAY, 5, 50, 5)
+    await save(usage, newer, older)
+    assert await tally(usage) == (Tally(allowed=5, cost=50), 5)
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    await save(usage, Counted(ACME, OTHER, DAY, 5, 50, 5), Counted(ACME, OTHER, DAY, 3, 30, 3))
+    assert await tally(usage, OTHER) == (Tally(allowed=5, cost=50), 5)
+
+
+async def test_one_saver_at_a_time(usage: PostgresUsage, database: str) -> None:
+    """While one is at it another one is told so, without asking what there is to save; afterwards it may."""
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> Sequence[Counted]:
+        reading.set()
+        await read.wait()
+        return [Counted(ACME, ONE, DAY, 3, 30, 3)]
+
+    async def never() -> Sequence[Counted]:
+        raise AssertionError
+
+    first = asyncio.create_task(usage.save(slowly))
+    await reading.wait()
+    async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
+        assert await PostgresUsage(pool).save(never) is False
+        read.set()
+        assert await first is True
+        assert await save(PostgresUsage(pool), Counted(ACME, ONE, DAY, 4, 40, 4))
+    assert await tally(usage) == (Tally(allowed=4, cost=40), 4)
+
+
+async def test_a_saver_that_fails_saves_nothing(usage: PostgresUsage) -> None:
+    """Where there is nothing to be read, or it is broken off, the next one begins anew."""
+
+    reading = asyncio.Event()
+
+    async def away() -> Sequence[Counted]:
+        raise StoreUnavailable("redis", "timeout")
+
+    async def endless() -> Sequence[Counted]:
+        reading.set()
+        await asyncio.Event().wait()
+        return []
+
+    with pytest.raises(StoreUnavailable, match="redis is away"):
+        await usage.save(away)
+    hanging = asyncio.create_task(usage.save(endless))
+    await reading.wait()
+    assert not await save(usage)
+    hanging.cancel()
+    await asyncio.wait({hanging})
+    assert await save(usage, Counted(ACME, ONE, DAY, 1, 1, 1))
+
+
+async def test_refusals_are_added_once_for_a_batch(usage: PostgresUsage) -> None:
+    """A batch that comes again, also while it is being added, adds nothing; charges are left alone, and leave them."""
+    batch, other = uuid4(), uuid4()
+    refused = [Refused(ACME, ONE, DAY, 2, 1), Refused(ACME, OTHER, DAY, 0, 7), Refused(ACME, ONE, DAY, 1, 0)]
+    await save(usage, Counted(ACME, ONE, DAY, 3, 30, 3))
+    await asyncio.gather(*(usage.add_refusals(batch, refused) for _ in range(3)))
+    await usage.add_refusals(batch, refused)
+    await usage.add_refusals(other, refused[:1])
+    assert await tally(usage) == (Tally(3, 30, 5, 2), 3)
+    assert await tally(usage, OTHER) == (Tally(over_quota=7), 0)
+    await save(usage, Counted(ACME, ONE, DAY, 4, 40, 4))
+    assert await tally(usage) == (Tally(4, 40, 5, 2), 4)
+
+
+async def test_many_writers_in_any_order(usage: PostgresUsage, database: str) -> None:
+    """They touch the same rows in every order and none is refused: nobody waits for another in a circle."""
+    keys = [str(UUID(int=number)) for number in range(1, 301)]
+    async with open_pool(database, size=6, wait=10, statement_timeout=10) as pool:
+        others = [PostgresUsage(pool) for _ in range(5)]
+        refused = [Refused(ACME, key_id, DAY, 1, 1) for key_id in keys]
+        counted = [Counted(ACME, key_id, DAY, 1, 1, 1) for key_id in keys]
+        async with asyncio.timeout(30):
+            await asyncio.gather(
+                *(each.add_refusals(uuid4(), refused[::step]) for each in others for step in (1, -1)),
+                save(usage, *counted[::-1]),
+            )
+    found = await usage.of_day(ACME, DAY)
+    assert {key_id: found[key_id] for key_id in keys} == dict.fromkeys(keys, (Tally(1, 1, 10, 10), 1))
+
+
+async def test_old_batches_are_forgotten(usage: PostgresUsage, pool: Pool) -> None:
+    """Those of the last day are known, so that what comes late is not added twice."""
+    old, young = uuid4(), uuid4()
+    async with pool.connection() as connection:
+        statement = "INSERT INTO usage_batches VALUES (%s, now() - make_interval(hours => %s))"
+        await connection.cursor().executemany(statement, [(old, 25), (young, 23)])
+        await usage.add_refusals(young, [Refused(ACME, ONE, DAY, 1, 1)])
+        rows = await (await connection.execute("SELECT id FROM usage_batches")).fetchall()
+    assert [row["id"] for row in rows] == [young]
+    assert await tally(usage) == (Tally(), 0)
+
+
+async def test_seeds_are_sums_of_spans(usage: PostgresUsage) -> None:
+    """Days and months, of an organization and of each of its keys, for all that ask, by one query."""
+    await save(
+        usage,
+        Counted(ACME, ONE, date(2026, 10, 31), 100, 1000, 100),
+        Counted(ACME, ONE, date(2026, 11, 1), 1, 10, 1),
+        Counted(ACME, ONE, DAY, 2, 20, 7),
+        Counted(ACME, OTHER, DAY, 3, 30, 3),
+        Counted(ACME, ONE, NEXT, 4, 40, 4),
+        Counted(ACME, ONE, date(2026, 12, 1), 100, 1000, 100),
+        Counted(UMBRELLA, ONE, DAY, 9, 90, 9),
+    )
+    await usage.add_refusals(uuid4(), [Refused(ACME, UMBRELLA, DAY, 1, 1)])
+    seeds = await usage.seeds({ACME: [TODAY, MONTH], UMBRELLA: [TODAY], ONE: [MONTH], "no id": [TODAY], OTHER: []})
+    assert {tenant_id: sorted(found) for tenant_id, found in seeds.items()} == {
+        ACME: [
+            Seed(TODAY.field, ORGANIZATION, 50, 5, 7),
+            Seed(TODAY.field, ONE, 20, 2, 7),
+            Seed(TODAY.field, OTHER, 30, 3, 3),
+            Seed(MONTH.field, ORGANIZATION, 100, 10, 7),
+            Seed(MONTH.field, ONE, 70, 7, 7),
+            Seed(MONTH.field, OTHER, 30, 3, 3),
+        ],
+        UMBRELLA: [Seed(TODAY.field, ORGANIZATION, 90, 9, 9), Seed(TODAY.field, ONE, 90, 9, 9)],
+        ONE: [],
+        "no id": [],
+        OTHER: [],
+    }
+    assert await usage.seeds({}) == {}
+
+
+async def test_totals_of_spans(usage: PostgresUsage) -> None:
+    """The cost of each span, 0 where nothing is known."""
+    await save(usage, Counted(ACME, ONE, DAY, 2, 20, 7), Counted(ACME, OTHER, NEXT, 3, 30, 3))
+    empty = Span("d:20261120", date(2026, 11, 20), date(2026, 11, 21))
+    assert await usage.totals(ACME, [TODAY, MONTH, empty]) == {TODAY.field: 20, MONTH.field: 50, empty.field: 0}
+    assert await usage.totals("no id", [TODAY]) == {TODAY.field: 0}
+    assert await usage.of_day("no id", DAY) == {}
+
+
+async def test_what_has_no_id_of_ours_is_left_out(usage: PostgresUsage) -> None:
+    """It harms no other row."""
+    strange = [Counted("acme", ONE, DAY, 1, 1, 1), Counted(ACME, "key", DAY, 1, 1, 1), Counted(ACME, ONE, DAY, 1, 1, 1)]
+    assert await save(usage, *strange)
+    await usage.add_refusals(uuid4(), [Refused(ACME, "", DAY, 1, 1), Refused(ACME, ONE, DAY, 1, 1)])
+    assert await usage.of_day(ACME, DAY) == {ONE: (Tally(1, 1, 1, 1), 1)}
+
+
+async def test_usage_outlives_keys_and_organizations(usage: PostgresUsage, pool: Pool) -> None:
+    """Bills are written afterwards."""
+    await save(usage, Counted(ACME, ONE, DAY, 1, 1, 1))
+    async with pool.connection() as connection:
+        await connection.execute("DELETE FROM api_keys")
+        await connection.execute("DELETE FROM organizations")
+    assert await tally(usage) == (Tally(1, 1), 1)
+
+
+async def test_more_time_than_a_check_has(database: str, pool: Pool) -> None:
+    """A large organization takes longer to add up or write down than a look-up may, and is no outage."""
+    async with open_pool(database, size=1, wait=5, statement_timeout=0.05) as hasty, pool.connection() as connection:
+        usage = PostgresUsage(hasty)
+        for call in (
+            usage.seeds({ACME: [TODAY]}),
+            save(usage, Counted(ACME, ONE, DAY, 1, 1, 1)),
+            usage.add_refusals(uuid4(), [Refused(ACME, ONE, DAY, 1, 1)]),
+        ):
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE usage_daily")
+                waiting = asyncio.create_task(call)
+                await connection.execute("SELECT pg_sleep(0.2)")
+            await waiting
+    assert await tally(PostgresUsage(pool)) == (Tally(1, 1, 1, 1), 1)
+
+
+async def test_a_server_that_is_away(postgres_server: Postgres, usage: PostgresUsage) -> None:
+    """Every call says so, and what was not saved can be saved later."""
+    batch, refused = uuid4(), [Refused(ACME, ONE, DAY, 1, 1)]
+    async with open_pool(postgres_server.dsn, size=1, wait=0.3, statement_timeout=0.2) as pool:
+        hasty = PostgresUsage(pool)
+        with stopped(postgres_server):
+            for attempt in (
+                save(hasty, Counted(ACME, ONE, DAY, 1, 1, 1)),
+                hasty.add_refusals(batch, refused),
+                hasty.seeds({ACME: [TODAY]}),
+                hasty.of_day(ACME, DAY),
+                hasty.totals(ACME, [TODAY]),
+                hasty.announce([]),
+            ):
+                with pytest.raises(StoreUnavailable) as away:
+                    await attempt
+                assert away.value.store == "postgresql"
+    await usage.add_refusals(batch, refused)
+    assert await tally(usage) == (Tally(0, 0, 1, 1), 0)
