@@ -4,32 +4,31 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from socket import socket
 
 import structlog
 
 from extauthz.admin.api import AdminApi
-from extauthz.backends.postgres import own_tables, schema
 from extauthz.backends.postgres.feed import PostgresFeed
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
-from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
-from extauthz.backends.redis.fences import RedisFences
-from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
-from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Settings
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.ports import POSTGRESQL, REDIS, SharedFences, UseLog
-from extauthz.management import LATE, fence_seconds, key_format, open_rooms
+from extauthz.management import LATE, key_format, open_rooms
+from extauthz.opening import Opened, open_stores
 from extauthz.service.changes import Changes
 from extauthz.service.check import CheckService
 from extauthz.service.fences import Belief, Fences
-from extauthz.service.guard import Guard, Terms, end
+from extauthz.service.guard import end
 from extauthz.service.health import Health, Readiness
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import Surroundings, Times
-from extauthz.service.lookup import Lookup, Stores
+from extauthz.service.limiter import Limiter
+from extauthz.service.limiting import Limiting
+from extauthz.service.lookup import Lookup
+from extauthz.service.metering import Metering
+from extauthz.service.own_usage import OwnUsage
+from extauthz.service.seeding import Seeding
+from extauthz.service.webhook import Webhook
 from extauthz.telemetry.metrics import Metrics
 from extauthz.transports.http.dialect import Dialect, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
@@ -38,8 +37,9 @@ from extauthz.transports.http.dialects.nginx import Nginx
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import bind
 from extauthz.transports.http.server import CheckHandler, serve_checks
+from extauthz.transports.http.usage import serve_usage
 
-ADMIN = "admin"
+ADMIN, USAGE = "admin", "usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def bind_all(settings: Settings) -> dict[str, socket]:
         "envoy": settings.envoy_listen,
         "nginx": settings.nginx_listen,
         "forward": settings.forward_listen,
+        USAGE: settings.usage_listen,
         ADMIN: settings.admin_listen,
     }
     return {name: bind(at.host, at.port, at.path) for name, at in wanted.items() if at is not None}
@@ -79,16 +80,26 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        opened = await _open_stores(stack, settings, metrics)
+        opened = await open_stores(stack, settings, metrics)
         stores = opened.stores
-        lookup = await _read_through(stack, settings, opened, metrics)
+        limiter = _limiter(stack, opened, metrics)
+        last_used = LastUsed(None if opened.books is None else opened.books.use_log)
+        metering = _metering(opened, limiter, metrics)
+        stack.push_async_callback(_together, last_used.write_all, metering.save_all)
+        lookup = await _read_through(stack, settings, opened, last_used=last_used, metrics=metrics)
+        await _keep_books(stack, settings, opened, metering=metering, metrics=metrics)
         on_redis_down = OnRedisDown(settings.rate_limit_on_redis_down)
         check = CheckService(
             routes=settings.routes,
             key_format=key_format(settings),
             lookup=lookup,
-            stores=stores,
-            on_redis_down=on_redis_down,
+            limiting=Limiting(
+                limiter,
+                metering,
+                on_redis_down=on_redis_down,
+                charge_once=settings.charge_once,
+                observer=metrics,
+            ),
             observer=metrics,
         )
         health = Health(postgresql=stores.postgresql, redis=stores.redis, on_redis_down=on_redis_down)
@@ -98,6 +109,10 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
             if name in sockets
         }
         await stack.enter_async_context(serve_checks(handlers))
+        if USAGE in sockets:
+            own_usage = OwnUsage(key_format(settings), lookup, limiter)
+            deadline = settings.deadline_ms / 1000
+            await stack.enter_async_context(serve_usage(own_usage, sockets[USAGE], deadline=deadline))
         if ADMIN in sockets:
             reports = _own_reports(health, metrics)
             await stack.enter_async_context(private_listener(settings, reports, sockets[ADMIN]))
@@ -114,58 +129,49 @@ async def private_listener(settings: Settings, reports: Reports, sock: socket) -
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The stores, and what only the background asks of them."""
-
-    stores: Stores
-    fences: SharedFences
-    use_log: UseLog | None
-
-
-async def _open_stores(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Opened:
-    """Opens both stores and their guards."""
-    timeout = settings.database_timeout_ms / 1000
-    dsn = settings.database_url.get_secret_value()
-    pool = await stack.enter_async_context(
-        open_pool(dsn, size=LOOKUPS_AT_ONCE + 2, wait=timeout, statement_timeout=timeout)
-    )
-    link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
-    own = settings.lookup_sql
-    postgresql = Guard(
-        POSTGRESQL,
-        terms=Terms(timeout, places=LOOKUPS_AT_ONCE, cancel=False),
-        probe=partial(own_tables.probe, pool, own) if own else partial(schema.probe, pool),
-        observer=metrics,
-    )
-    redis = Guard(
-        REDIS,
-        terms=Terms(settings.redis_timeout_ms / 1000, places=CALLS_AT_ONCE, cancel=True),
-        probe=link.probe,
-        observer=metrics,
-    )
-    for guard in (postgresql, redis):
-        stack.push_async_callback(guard.close)
-    await asyncio.gather(postgresql.start(), redis.start())
-    stores = Stores(
-        keys=own_tables.OwnTables(pool, own) if own else PostgresKeySource(pool),
-        key_cache=RedisKeyCache(link, ttl=settings.api_key_cache_ttl),
-        tenants=None if own else PostgresTenantSource(pool),
-        tenant_cache=RedisTenantCache(link, ttl=settings.tenant_quota_cache_ttl),
-        limits=RedisLimits(link),
-        postgresql=postgresql,
+def _limiter(stack: AsyncExitStack, opened: Opened, metrics: Metrics) -> Limiter:
+    """How checks spend, until the stack is left."""
+    postgresql, redis, books = opened.stores.postgresql, opened.stores.redis, opened.books
+    limiter = Limiter(
+        opened.limits,
+        None if books is None else opened.marks,
+        seeding=Seeding(opened.limits, None if books is None else books.usage, redis=redis, postgresql=postgresql),
         redis=redis,
+        observer=metrics,
     )
-    fences = RedisFences(link, seconds=fence_seconds(settings))
-    return _Opened(stores, fences, None if own else PostgresUseLog(pool))
+    stack.push_async_callback(limiter.close)
+    return limiter
 
 
-async def _read_through(stack: AsyncExitStack, settings: Settings, opened: _Opened, metrics: Metrics) -> Lookup:
+def _metering(opened: Opened, limiter: Limiter, metrics: Metrics) -> Metering:
+    """What counts for the books what checks spend."""
+    books = opened.books
+    log, usage = (None, None) if books is None else (books.usage_log, books.usage)
+    return Metering(log, usage, complete=limiter.complete, observer=metrics)
+
+
+async def _keep_books(
+    stack: AsyncExitStack, settings: Settings, opened: Opened, *, metering: Metering, metrics: Metrics
+) -> None:
+    """Writes down what was spent, and tells of quotas, until the stack is left."""
+    if opened.books is None:
+        return
+    works = [metering.keep_saving]
+    if settings.webhook_url:
+        receiver = await stack.enter_async_context(webhook_receiver(settings.webhook_url.get_secret_value()))
+        secret = settings.webhook_secret.get_secret_value()
+        works.append(Webhook(opened.books.events, receiver, secret=secret, observer=metrics).keep_delivering)
+    for work in works:
+        stack.push_async_callback(end, [asyncio.create_task(_forever(work))])
+
+
+async def _read_through(
+    stack: AsyncExitStack, settings: Settings, opened: Opened, *, last_used: LastUsed, metrics: Metrics
+) -> Lookup:
     """How checks read keys and organizations, and all that goes on behind them: until the stack is left."""
     stores, key_ttl, stale = opened.stores, settings.api_key_cache_ttl, settings.api_key_stale_if_error
     oldest = settings.tenant_quota_cache_ttl + key_ttl + stale  # that a record can be
     belief, fences = Belief(), Fences(seconds=oldest + LATE)
-    last_used = LastUsed(opened.use_log)
     lookup = Lookup(
         stores,
         Surroundings(stores.postgresql, stores.redis, fences, belief, metrics),
@@ -180,7 +186,6 @@ async def _read_through(stack: AsyncExitStack, settings: Settings, opened: _Open
         lately=None if settings.lookup_sql else max(key_ttl, settings.tenant_quota_cache_ttl),
     )
     changes = Changes(feed, fences=fences, belief=belief, shared=opened.fences, redis=stores.redis, observer=metrics)
-    stack.push_async_callback(last_used.write_all)
     for work in (changes.follow, lookup.keep_fresh, last_used.keep_writing):
         stack.push_async_callback(end, [asyncio.create_task(_forever(work))])
     stack.push_async_callback(lookup.close)
@@ -195,6 +200,10 @@ async def _forever(work: Callable[[], Awaitable[None]]) -> None:
         except Exception:  # noqa: BLE001 - told, whatever it is
             structlog.get_logger().exception("bug", work=getattr(work, "__qualname__", "?"))
         await asyncio.sleep(1)
+
+
+async def _together(*works: Callable[[], Awaitable[None]]) -> None:
+    await asyncio.gather(*(work() for work in works))
 
 
 def _own_reports(health: Health, metrics: Metrics) -> Reports:

@@ -8,18 +8,22 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from extauthz.core.balance import BUCKETS, REFUSED_BY
 from extauthz.core.decision import Allow, Decision
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST
+from extauthz.core.usage import QUOTAS, THRESHOLDS, QuotaEvent
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no hint there
 
 DIALECTS = ("envoy", "nginx", "forward")
 DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 
-_TOO_MANY = frozenset({Reason.RATE_LIMITED, Reason.DAILY_QUOTA_EXCEEDED, Reason.MONTHLY_QUOTA_EXCEEDED})
+SAVE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_TOO_MANY = frozenset(REFUSED_BY.values())
+_BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(_TOO_MANY))
 
 
 class Sample(NamedTuple):
@@ -71,6 +75,22 @@ class Metrics:
         )
         self._feed_down.set(1)
         self._messages_flow = False
+        shadow = Counter(
+            "extauthz_shadow_decisions", "What limits in shadow would have decided.", ["decision"], registry=registry
+        )
+        self._shadow = {reason: shadow.labels(reason.value) for reason in _BY_LIMITS}
+        thresholds = Counter(
+            "extauthz_quota_thresholds",
+            "Organizations that have used so many percent of a quota.",
+            ["quota", "threshold"],
+            registry=registry,
+        )
+        self._thresholds = {
+            (quota, percent): thresholds.labels(quota, str(percent)) for quota in QUOTAS for percent in THRESHOLDS
+        }
+        self._usage_saved = Histogram(
+            "extauthz_usage_save_seconds", "Writing down what was counted.", buckets=SAVE_BUCKETS, registry=registry
+        )
         for store in (POSTGRESQL, REDIS):
             self._degraded.labels(store).set(1)  # until it was seen
 
@@ -81,7 +101,7 @@ class Metrics:
         self._durations[dialect].observe(seconds)
         if isinstance(decision, Allow):
             balance = decision.balance
-            if balance is not None and any(standing.name == BURST for standing in balance.standings):
+            if balance is not None and any(standing.name in BUCKETS for standing in balance.standings):
                 self._consumed.inc(decision.cost)
         elif reason in _TOO_MANY:
             self._rejections.inc()
@@ -115,6 +135,26 @@ class Metrics:
         """Counts and names a record that makes no sense."""
         self._errors.labels(error.store, "corrupt").inc()
         self._log.warning("a record makes no sense", store=error.store, what=error.what)
+
+    def shadowed(self, reason: Reason) -> None:
+        """Counts what limits in shadow would have decided."""
+        self._shadow[reason].inc()
+
+    def quota_threshold(self, event: QuotaEvent) -> None:
+        """Counts and names an organization that has used so much of a quota."""
+        self._thresholds[event.quota, event.threshold].inc()
+        self._log.info(
+            "quota threshold passed",
+            organization_id=event.tenant_id,
+            quota=event.quota,
+            threshold=event.threshold,
+            used=event.used,
+            limit=event.limit,
+        )
+
+    def usage_saved(self, seconds: float) -> None:
+        """Measures how long it took to write down what was counted."""
+        self._usage_saved.observe(seconds)
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         """Says once that a store went away or came back."""

@@ -1,0 +1,99 @@
+"""Opens the two stores of a serving process, with all that is kept in them and the guards in front."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from extauthz.backends.postgres import own_tables, schema
+from extauthz.backends.postgres.events import PostgresQuotaEvents
+from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
+from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
+from extauthz.backends.postgres.usage import PostgresUsage
+from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
+from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.backends.redis.usage import RedisUsage
+from extauthz.config import Settings
+from extauthz.core.ports import POSTGRESQL, REDIS, LimitStore, Observer, SharedFences, UsageLog, UsageStore, UseLog
+from extauthz.core.stores import QuotaEvents
+from extauthz.management import fence_seconds
+from extauthz.service.guard import Guard, Terms
+from extauthz.service.lookup import Stores
+
+BEHIND = 4  # connections for what goes on behind the checks, so that it takes none of theirs
+PATIENCE = 5.0  # seconds; nobody waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where it is written down what was used. There is nothing of it in tables of somebody else."""
+
+    use_log: UseLog
+    usage_log: UsageLog
+    usage: UsageStore
+    events: QuotaEvents
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What checks ask for, and what only the background does. `books` None: keys are in tables of somebody else.
+
+    `marks` takes down who is about to be charged, on the connection that charges.
+    """
+
+    stores: Stores
+    limits: LimitStore
+    marks: UsageLog
+    fences: SharedFences
+    books: Books | None
+
+
+async def open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Opened:
+    """Both stores, until the stack is left. They may come later: their guards look out for them."""
+    timeout = settings.database_timeout_ms / 1000
+    dsn = settings.database_url.get_secret_value()
+    pool = await stack.enter_async_context(
+        open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=timeout, statement_timeout=timeout)
+    )
+    link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
+    own = settings.lookup_sql
+    postgresql = Guard(
+        POSTGRESQL,
+        terms=Terms(timeout, places=LOOKUPS_AT_ONCE, cancel=False),
+        probe=partial(own_tables.probe, pool, own) if own else partial(schema.probe, pool),
+        observer=observer,
+    )
+    redis = Guard(
+        REDIS,
+        terms=Terms(settings.redis_timeout_ms / 1000, places=CALLS_AT_ONCE, cancel=True),
+        probe=link.probe,
+        observer=observer,
+    )
+    for guard in (postgresql, redis):
+        stack.push_async_callback(guard.close)
+    await asyncio.gather(postgresql.start(), redis.start())
+    stores = Stores(
+        keys=own_tables.OwnTables(pool, own) if own else PostgresKeySource(pool),
+        key_cache=RedisKeyCache(link, ttl=settings.api_key_cache_ttl),
+        tenants=None if own else PostgresTenantSource(pool),
+        tenant_cache=RedisTenantCache(link, ttl=settings.tenant_quota_cache_ttl),
+        postgresql=postgresql,
+        redis=redis,
+    )
+    return Opened(
+        stores,
+        RedisLimits(link),
+        RedisUsage(link),
+        RedisFences(link, seconds=fence_seconds(settings)),
+        None if own else await _open_books(stack, settings),
+    )
+
+
+async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
+    """The books on connections of their own: they read and write much at a time."""
+    dsn = settings.database_url.get_secret_value()
+    pool = await stack.enter_async_context(open_pool(dsn, size=BEHIND, wait=PATIENCE, statement_timeout=PATIENCE))
+    link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
+    return Books(PostgresUseLog(pool), RedisUsage(link), PostgresUsage(pool), PostgresQuotaEvents(pool))

@@ -1,0 +1,88 @@
+"""What callers are told of their own limits: how much is left, and until when. Asking costs nothing."""
+
+from dataclasses import dataclass, replace
+
+from extauthz.core.balance import Standing, balance
+from extauthz.core.credentials import KeyFormat
+from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Deny, deny
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.keys import ApiKey
+from extauthz.core.reason import Reason
+from extauthz.core.request import CheckRequest
+from extauthz.core.spend import plan
+from extauthz.core.tenants import Tenant
+from extauthz.service.limiter import Limiter
+from extauthz.service.lookup import Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """Every limit that holds for a key. Not `enforced`: its organization is in shadow, and none of them refuses."""
+
+    organization_id: str
+    api_key_id: str
+    plan: str
+    enforced: bool
+    limits: tuple[Standing, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """One JSON object; `window` and `reset` are seconds."""
+        limits = [
+            {
+                "name": limit.name,
+                "limit": limit.size,
+                "window": limit.window,
+                "remaining": limit.remaining,
+                "reset": limit.reset,
+            }
+            for limit in self.limits
+        ]
+        return {
+            "organization_id": self.organization_id,
+            "api_key_id": self.api_key_id,
+            "plan": self.plan,
+            "enforced": self.enforced,
+            "limits": limits,
+        }
+
+
+class OwnUsage:
+    """Tells the holders of keys. They are refused in the order of a check, never charged, and not noted as a use."""
+
+    def __init__(self, key_format: KeyFormat, lookup: Lookup, limiter: Limiter) -> None:
+        self._key_format = key_format
+        self._lookup = lookup
+        self._limiter = limiter
+
+    async def show(self, request: CheckRequest) -> Standings | Deny:
+        """The limits of the key that a request carries. Never raises for what a client sent, nor for a store that is
+        away.
+        """
+        found = await self._find(request)
+        if isinstance(found, Deny):
+            return found
+        key, tenant = found
+        asked = plan(tenant, key, 1, request.now)
+        if isinstance(asked, Reason):
+            return deny(asked)
+        try:
+            asked, spent = await self._limiter.spend(replace(asked, operation="peek"))
+        except StoreUnavailable:
+            return LIMITS_UNAVAILABLE
+        return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, balance(asked, spent).standings)
+
+    async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:
+        """Whose key it is. The raw key stays inside this one call."""
+        credential = self._key_format.extract(request.authorization)
+        if isinstance(credential, Reason):
+            return deny(credential)
+        try:
+            key = await self._lookup.key(credential, request, cached=True)
+            if key is None or not key.admits(request.now):
+                return deny(Reason.INVALID_CREDENTIALS)
+            tenant = await self._lookup.tenant(key, request, cached=True)
+        except StoreUnavailable:
+            return AUTHENTICATION_UNAVAILABLE
+        if tenant is None:
+            return deny(Reason.INVALID_CREDENTIALS)
+        return deny(Reason.ORGANIZATION_SUSPENDED) if tenant.suspended else (key, tenant)

@@ -1,0 +1,315 @@
+"""Charges reach PostgreSQL exactly once, whoever dies, and whichever store forgets or goes away in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from random import Random
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.usage import PostgresUsage
+from extauthz.backends.redis.link import linked
+from extauthz.backends.redis.usage import RedisUsage
+from extauthz.core.limits import Limits
+from extauthz.core.reason import Reason
+from extauthz.core.spend import Spend
+from extauthz.core.usage import Counted
+from extauthz.demo.postgres import Postgres
+from extauthz.service import metering
+from extauthz.service.metering import Metering
+from tests.servers.fixtures import paused
+from tests.servers.office import Office
+from tests.servers.till import ACME, ONE, TODAY, TWO, Till, id_of
+from tests.unit.service.fakes import Watch
+
+Rows = dict[tuple[str, str], tuple[int, int]]
+
+
+class Worker:
+    """A process that charges and saves, with connections of its own."""
+
+    def __init__(self, till: Till, usage: PostgresUsage) -> None:
+        self.till, self.watch = till, Watch()
+        self.completed: list[Spend] = []
+        self.metering = Metering(till.log, usage, complete=self.completed.append, observer=self.watch)
+
+
+@pytest.fixture
+async def workers(pool: Pool, redis_url: str) -> AsyncIterator[list[Worker]]:
+    usage = PostgresUsage(pool)
+    async with AsyncExitStack() as stack:
+        yield [Worker(Till(await stack.enter_async_context(linked(redis_url)), usage), usage) for _ in range(3)]
+
+
+@pytest.fixture
+def worker(workers: list[Worker]) -> Worker:
+    return workers[0]
+
+
+async def saved(office: Office) -> Rows:
+    """Requests and cost by key and day, as SQL bills them."""
+    rows = await office.rows("SELECT api_key_id::text AS key, day::text, allowed, cost FROM usage_daily")
+    return {(row["key"], row["day"]): (row["allowed"], row["cost"]) for row in rows}
+
+
+def today(**keys: tuple[int, int]) -> Rows:
+    names = {"one": ONE, "two": TWO}
+    return {(names[name], TODAY.isoformat()): counts for name, counts in keys.items()}
+
+
+async def test_charges_are_saved(office: Office, worker: Worker) -> None:
+    """What was charged stands in the table, and saving again changes nothing."""
+    for cost in (1, 2, 3):
+        await worker.till.charge(ONE, cost=cost)
+    await worker.till.charge(TWO)
+    for _ in range(2):
+        assert await worker.metering.save()
+        assert await saved(office) == today(one=(3, 6), two=(1, 1))
+
+
+class Dying(PostgresUsage):
+    """Its connection is ended by the server after what is to be saved was read."""
+
+    def __init__(self, pool: Pool, office: Office) -> None:
+        super().__init__(pool)
+        self._office = office
+
+    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
+        async def read_and_die() -> Sequence[Counted]:
+            counted = await unsaved()
+            await self._office.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND state = 'idle in transaction'"
+            )
+            return counted
+
+        return await super().save(read_and_die)
+
+
+async def test_death_between_the_read_and_the_commit(office: Office, worker: Worker, pool: Pool) -> None:
+    """Nothing was saved, no mark is gone, and the lock is free for the next one."""
+    await worker.till.charge(ONE)
+    await worker.till.age_marks()
+    dying = Metering(worker.till.log, Dying(pool, office), complete=worker.completed.append, observer=worker.watch)
+    assert not await dying.save()
+    assert (await saved(office), await worker.till.marks()) == ({}, {(ACME, ONE)})
+    assert await worker.metering.save()
+    assert (await saved(office), await worker.till.marks()) == (today(one=(1, 1)), set())
+
+
+async def test_death_between_the_commit_and_the_marks(office: Office, workers: list[Worker], pool: Pool) -> None:
+    """Another worker saves the same once more, and what came on top."""
+    first, second, _ = workers
+    await first.till.charge(ONE)
+    await first.till.age_marks()
+
+    async def unsaved() -> Sequence[Counted]:
+        return (await first.till.log.unsaved(100)).counted
+
+    assert await PostgresUsage(pool).save(unsaved)
+    await second.till.charge(ONE, mark=False)
+    assert await second.metering.save()
+    assert (await saved(office), await second.till.marks()) == (today(one=(2, 2)), set())
+
+
+async def test_an_older_read_that_is_written_later(office: Office, worker: Worker, pool: Pool) -> None:
+    """Who slept between the read and the commit takes nothing back."""
+    await worker.till.charge(ONE)
+    old = (await worker.till.log.unsaved(100)).counted
+    await worker.till.charge(ONE)
+    assert await worker.metering.save()
+
+    async def unsaved() -> Sequence[Counted]:
+        return old
+
+    assert await PostgresUsage(pool).save(unsaved)
+    assert await saved(office) == today(one=(2, 2))
+
+
+async def test_one_saves_at_a_time(office: Office, workers: list[Worker], pool: Pool) -> None:
+    """While one is at it, others have nothing to do and do not wait."""
+    await workers[0].till.charge(ONE)
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def unsaved() -> Sequence[Counted]:
+        inside.set()
+        await go.wait()
+        return ()
+
+    first = asyncio.create_task(PostgresUsage(pool).save(unsaved))
+    async with asyncio.timeout(10):
+        await inside.wait()
+        assert await workers[1].metering.save()
+        assert await saved(office) == {}
+        go.set()
+        assert await first
+    assert await workers[1].metering.save()
+    assert await saved(office) == today(one=(1, 1))
+
+
+async def test_charged_and_saved_at_once(office: Office, workers: list[Worker]) -> None:
+    """Three workers charge and save as fast as they can: in the end the table has every charge, once."""
+
+    async def charging(worker: Worker) -> None:
+        for number in range(60):
+            await worker.till.charge(ONE if number % 3 else TWO, cost=2)
+
+    async def saving(worker: Worker) -> None:
+        while True:
+            assert await worker.metering.save()
+            await asyncio.sleep(0)
+
+    savers = [asyncio.create_task(saving(worker)) for worker in workers]
+    await asyncio.gather(*map(charging, workers))
+    for saver in savers:
+        saver.cancel()
+    await asyncio.wait(savers)
+    assert await workers[0].metering.save()
+    assert await saved(office) == today(one=(120, 240), two=(60, 120))
+
+
+async def test_redis_loses_its_memory(office: Office, worker: Worker, redis: RedisClient) -> None:
+    """Counters go on from what is saved; at most what was charged since is forgiven, and nothing is doubled."""
+    for _ in range(5):
+        await worker.till.charge(ONE)
+    assert await worker.metering.save()
+    await worker.till.charge(ONE)  # forgiven
+    await redis.flushall()
+    assert await worker.metering.save()
+    _, spent = await worker.till.charge(ONE)
+    assert (spent.by_day, spent.key_by_day) == (6, 6)
+    assert await worker.metering.save()
+    assert await saved(office) == today(one=(6, 6))
+
+
+async def test_redis_loses_its_memory_while_it_is_saved(
+    office: Office, worker: Worker, redis: RedisClient, pool: Pool
+) -> None:
+    """Between the read and the commit: what was read is saved, and new counters go on from it or forgive it."""
+    for _ in range(5):
+        await worker.till.charge(ONE)
+    due = await worker.till.log.unsaved(100)
+    await redis.flushall()
+
+    async def unsaved() -> Sequence[Counted]:
+        return due.counted
+
+    assert await PostgresUsage(pool).save(unsaved)
+    await worker.till.log.saved(due)
+    _, spent = await worker.till.charge(ONE)
+    assert spent.by_day == 6
+    assert await worker.metering.save()
+    assert await saved(office) == today(one=(6, 6))
+
+
+async def test_postgresql_is_away_when_redis_loses_its_memory(
+    office: Office, worker: Worker, redis: RedisClient
+) -> None:
+    """Counters begin at nothing and replace nothing; once completed they come on top of what was saved."""
+    for _ in range(5):
+        await worker.till.charge(ONE)
+    assert await worker.metering.save()
+    await redis.flushall()
+    usage, worker.till.usage = worker.till.usage, None
+    asked, spent = await worker.till.charge(ONE, cost=2)
+    assert (spent.by_day, spent.provisional) == (2, True)
+    worker.metering.note(asked, spent, Reason.ALLOW)
+    assert await worker.metering.save()
+    assert await saved(office) == today(one=(5, 5))
+    worker.till.usage = usage
+    assert worker.completed == [asked]
+    await worker.till.complete(worker.completed[0])
+    assert await worker.metering.save()
+    assert await saved(office) == today(one=(6, 7))
+
+
+async def test_a_hung_postgresql(
+    office: Office, worker: Worker, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for so long; everything is still there afterwards."""
+    await worker.till.charge(ONE)
+    await worker.till.age_marks()
+    monkeypatch.setattr(metering, "SAVE_PATIENCE", 0.2)
+    with paused(postgres_server):
+        assert not await worker.metering.save()
+    monkeypatch.undo()
+    assert await worker.till.marks() == {(ACME, ONE)}
+    assert await worker.metering.save()
+    assert await saved(office) == today(one=(1, 1))
+
+
+async def test_days_go_by(office: Office, worker: Worker) -> None:
+    """Through the end of a month, with saves at any time: every day is in the table, and Redis keeps the last two."""
+    days = [TODAY + timedelta(days=number) for number in range(-5, 6)]
+    for number, day in enumerate(days):
+        await worker.till.charge(ONE, day=day, cost=number + 1)
+        await worker.till.charge(id_of(number + 10), day=day)
+        if number % 4 == 3:
+            assert await worker.metering.save()
+    assert await worker.metering.save()
+    assert await saved(office) == {(ONE, day.isoformat()): (1, number + 1) for number, day in enumerate(days)} | {
+        (id_of(number + 10), day.isoformat()): (1, 1) for number, day in enumerate(days)
+    }
+    assert (await worker.till.fields())["days"] == "20270404 20270405"
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_in_any_order(office: Office, workers: list[Worker], pool: Pool, seed: int) -> None:
+    """Charges, saves, deaths at any point and lost marks in any order: the table has never more than was charged, and
+    in the end exactly that.
+    """
+    random = Random(seed)
+    charged: Rows = {}
+    reads: list[Sequence[Counted]] = []
+    for _ in range(60):
+        worker = random.choice(workers)
+        match random.randrange(6):
+            case 0 | 1 | 2:
+                key, day, cost = (
+                    random.choice((ONE, TWO)),
+                    TODAY + timedelta(days=random.randrange(2)),
+                    random.randint(1, 5),
+                )
+                await worker.till.charge(key, day=day, cost=cost)
+                allowed, before = charged.get((key, day.isoformat()), (0, 0))
+                charged[key, day.isoformat()] = allowed + 1, before + cost
+            case 3:
+                assert await worker.metering.save()
+            case 4:  # read, and perhaps never written
+                reads.append((await RedisUsage(worker.till.link).unsaved(random.randint(1, 3))).counted)
+            case _:
+                await worker.till.age_marks()
+                if reads:
+                    late = reads.pop(random.randrange(len(reads)))
+
+                    async def unsaved(late: Sequence[Counted] = late) -> Sequence[Counted]:
+                        return late
+
+                    assert await PostgresUsage(pool).save(unsaved)
+        for row, counts in (await saved(office)).items():
+            assert counts <= charged[row]
+    assert await workers[0].metering.save()
+    assert await saved(office) == charged
+
+
+async def test_a_threshold_is_announced_by_one_of_many(office: Office, workers: list[Worker]) -> None:
+    """All workers see the counter; one row and one word for each threshold of the window."""
+    limits = Limits(None, None, 10, 1000)
+    for number in range(10):
+        for worker in workers:
+            asked, spent = await worker.till.charge(ONE, limits=limits, mark=False)
+            worker.metering.note(asked, spent, Reason.ALLOW if not spent.refused else Reason.DAILY_QUOTA_EXCEEDED)
+        if number % 2:
+            await asyncio.gather(*(worker.metering.add() for worker in workers))
+    told = sorted((event.threshold, event.used) for worker in workers for event in worker.watch.thresholds)
+    assert [threshold for threshold, _ in told] == [80, 90, 100]
+    rows = await office.rows(
+        'SELECT threshold, used, "limit", quota, window_start FROM quota_events ORDER BY threshold'
+    )
+    assert [(row["threshold"], row["used"]) for row in rows] == told
+    assert {(row["limit"], row["quota"], row["window_start"]) for row in rows} == {(10, "daily", TODAY)}
+    refused = await office.rows("SELECT sum(over_quota) AS n, sum(rate_limited) AS r FROM usage_daily")
+    assert [(row["n"], row["r"]) for row in refused] == [(20, 0)]
