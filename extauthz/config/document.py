@@ -22,15 +22,19 @@ _PLACEHOLDER = "%(sha256)s"
 _PERCENT = re.compile(r"%(?:%|\(sha256\)s)?")  # the driver's rules: a placeholder, %% for a sign of its own, else wrong
 _STRING = (str, "must be a string")
 _FLAG = (bool, "must be true or false, without quotes")
+_WHOLE = (int, "must be a whole number, without quotes")
 _ROUTE_KEYS: dict[str, tuple[type, str]] = {
     "path": _STRING,
     "host": _STRING,
     "methods": (list, 'must be a list of strings, like ["GET", "HEAD"]'),
     "resource": _STRING,
     "mode": _STRING,
-    "cost": (int, "must be a whole number, without quotes"),
+    "cost": _WHOLE,
     "public": _FLAG,
     "cache": _FLAG,
+    "limits": _STRING,
+    "rate": (str, 'must be a string, like "60/min"'),
+    "burst": _WHOLE,
 }
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,8 +21,16 @@ REQUIRED = {
     "REDIS_URL": "redis://host:6379/0",
     "EXTAUTHZ_KEY_PEPPER": "id:value, the value at least 32 random bytes",
 }
+_WEBHOOK = ("EXTAUTHZ_WEBHOOK_URL", "EXTAUTHZ_WEBHOOK_SECRET")
 # Those that may come from a file; the values of the last are merely never repeated.
-SECRETS = ("DATABASE_URL", "EXTAUTHZ_NOTIFY_DATABASE_URL", "REDIS_URL", "EXTAUTHZ_KEY_PEPPER", "EXTAUTHZ_ADMIN_TOKEN")
+SECRETS = (
+    "DATABASE_URL",
+    "EXTAUTHZ_NOTIFY_DATABASE_URL",
+    "REDIS_URL",
+    "EXTAUTHZ_KEY_PEPPER",
+    "EXTAUTHZ_ADMIN_TOKEN",
+    *_WEBHOOK,
+)
 _UNSPOKEN = (*SECRETS, "OTEL_EXPORTER_OTLP_ENDPOINT", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
 _REDIS = ("REDIS_URL", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
 _KUBERNETES = re.compile(r"\w+_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
@@ -77,6 +86,8 @@ def load(environ: Mapping[str, str], config_file: Path | None, *, needs: Collect
     mistakes += _clashes(given)
     if not file.failed:
         mistakes += _missing(given, REQUIRED if needs is None else needs)
+        # A command that needs little may share a file with a service whose secret it is not given.
+        mistakes += _halves(given) if needs is None else ()
     texts = {name: entry.text for name, entry in given.items() if entry.text is not None}
     extras = {"notes": unavailable.notes(texts), "sources": {name: given[name].source for name in texts}}
     try:
@@ -108,7 +119,8 @@ def _from_file(entries: Mapping[str, object], path: Path | None, mistakes: list[
         if key not in known:
             mistakes.append(f"{place.prefix}{plain(key)}: unknown{suggestion(key, known)}")
         elif isinstance(value, str | int | float):
-            texts[key] = str(value)
+            # TOML has no number of more than 64 bits, its reader does, and Python may refuse to write the digits.
+            texts[key] = hex(value) if isinstance(value, int) and value.bit_length() > 64 else str(value)
         else:
             mistakes.append(f"{place.prefix}{key}: must be a string, a number, true or false")
     return dict(place.collect(texts, mistakes))
@@ -142,6 +154,12 @@ def _missing(given: Mapping[str, _Given], needs: Collection[str]) -> Iterator[st
     for name, right in REQUIRED.items():
         if name in needs and given.keys().isdisjoint(_REDIS if name in _REDIS else [name]):
             yield f"{name}: required; {right}"
+
+
+def _halves(given: Mapping[str, _Given]) -> Iterator[str]:
+    for name, other in permutations(_WEBHOOK):
+        if name in given and other not in given:
+            yield f"{given[name].label}: must be set together with {other}"
 
 
 def _lines(error: ValidationError, given: Mapping[str, _Given]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, SecretStr, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, SecretBytes, SecretStr, ValidationInfo
 from pydantic import field_validator as check
 
 from extauthz.config import unavailable, urls, values
@@ -94,6 +94,12 @@ class Settings(BaseModel):
     )
     strip_credential: Boolean = setting("EXTAUTHZ_STRIP_CREDENTIAL", "true", "keep the credential from the upstream")
     charge_once: Boolean = setting("EXTAUTHZ_CHARGE_ONCE", "false", "charge a proxy's request id once")
+    webhook_url: Annotated[SecretStr, PlainValidator(urls.web_url("https://host/path or http://…"))] = setting(
+        "EXTAUTHZ_WEBHOOK_URL", SecretStr(""), "where passed thresholds of quotas are told; unset: nowhere", secret=True
+    )
+    webhook_secret: Annotated[SecretBytes, PlainValidator(values.secret)] = setting(
+        "EXTAUTHZ_WEBHOOK_SECRET", SecretBytes(b""), "signs what is sent there; set with it, or not at all", secret=True
+    )
 
     deadline_ms: Milliseconds = setting("EXTAUTHZ_DEADLINE_MS", "150", "milliseconds that a check may take")
     redis_timeout_ms: Milliseconds = setting("EXTAUTHZ_REDIS_TIMEOUT_MS", "25", "milliseconds of it for Redis")
@@ -118,8 +124,8 @@ class Settings(BaseModel):
     log_level: Annotated[LogLevel, PlainValidator(values.one_of(*get_args(LogLevel)))] = setting(
         "EXTAUTHZ_LOG_LEVEL", "info", "the least level that is written"
     )
-    otel_exporter_otlp_endpoint: Annotated[SecretStr, PlainValidator(urls.web_url)] = setting(
-        "OTEL_EXPORTER_OTLP_ENDPOINT", SecretStr(""), "where spans are sent; unset: no tracing", secret=True
+    otel_exporter_otlp_endpoint: Annotated[SecretStr, PlainValidator(urls.web_url("http://host:4318 or https://…"))] = (
+        setting("OTEL_EXPORTER_OTLP_ENDPOINT", SecretStr(""), "where spans are sent; unset: no tracing", secret=True)
     )
     otel_traces_sampler: Annotated[Sampler, PlainValidator(values.one_of(*get_args(Sampler)))] = setting(
         "OTEL_TRACES_SAMPLER", "parentbased_always_on", "which traces are kept"
@@ -177,6 +183,8 @@ def show(value: object) -> str:
             return "off"
         case SecretStr():
             return urls.masked(value.get_secret_value()) or "-"
+        case SecretBytes():
+            return "***" if value else "-"
         case bool():
             return str(value).lower()
         case frozenset():

@@ -28,13 +28,11 @@ _REFUSED: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
     "redis_url": (_is_group, "Redis Sentinel and Cluster are", "use redis://host:6379/0, one server"),
     "rate_limit_redis_cluster_nodes": (bool, "Redis Cluster is", _ONE_SERVER),
     "rate_limit_redis_sentinels": (bool, "Redis Sentinel is", _ONE_SERVER),
-    "charge_once": (bool, "charging a request id once is", "use false"),
 }
 
 # By name: settings that are often given to a whole pod, or that will only add something.
 _NOTED = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing is {not_yet}; no span is sent",
-    "EXTAUTHZ_USAGE_LISTEN": "the usage listener is {not_yet}; it is not opened",
 }
 
 

@@ -1,6 +1,7 @@
-"""Addresses of stores: checked so strictly that what may be shown and what may not are never confused."""
+"""Addresses that we call, checked so strictly that what may be shown and what may not are never confused."""
 
 import re
+from collections.abc import Callable
 
 from pydantic import SecretStr
 
@@ -9,6 +10,7 @@ _URL = re.compile(
     r"(?P<scheme>[a-z][a-z+]*)://(?:(?P<user>[^:/?#@]*)(?P<password>:[^/?#@]*)?@)?"
     rf"(?P<hosts>{_HOSTS}(?:,{_HOSTS})*)(?P<path>/[^?#@]*)?(?:\?(?P<query>[^#@]*))?"
 )
+_ONE_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._%-]+)(?::(?P<port>[0-9]{1,5}))?")
 _WORD = r"(\w+) *= *('(?:[^'\\]|\\.)*'|[^ '\\]*)"
 _WORDS = re.compile(rf" *(?:{_WORD}(?: +|\Z))+")
 _HARMLESS = re.compile(r"[\w.,:/-]*")
@@ -16,13 +18,14 @@ _SHOWN = {"host", "hostaddr", "port", "user", "dbname", "db", "sslmode", "target
 _TAKEN = _SHOWN | {"password", "passfile", "service", "options", "connect_timeout"}
 _TAKEN |= {"sslcert", "sslkey", "sslpassword", "sslrootcert"}
 POSTGRES, REDIS, REDIS_GROUP = ("postgresql", "postgres"), ("redis", "rediss"), ("redis+sentinel", "redis+cluster")
+WEB = ("http", "https")
 
 
 def database_url(text: str) -> SecretStr:
     """A `postgresql://` URL or libpq's `key=value` words."""
     right = "postgresql://user:password@host:5432/database"
     if "://" in text or "=" not in text:
-        return _checked(text, POSTGRES, right)
+        return SecretStr(_checked(text, POSTGRES, right).string)
     # A password alone can look like `key=`, so the keys must be known too.
     keys = {key for key, _ in re.findall(_WORD, text)}
     if not text.isprintable() or not _WORDS.fullmatch(text) or not keys <= _TAKEN:
@@ -33,27 +36,36 @@ def database_url(text: str) -> SecretStr:
 def redis_url(text: str) -> SecretStr:
     """A `redis://` or `rediss://` URL with a host and at most a database number; or a Sentinel or Cluster one."""
     right = "redis://host:6379/0 or rediss://…"
-    secret = _checked(text, REDIS + REDIS_GROUP, right)
-    match = _URL.fullmatch(text)
-    if match and match["scheme"] in REDIS:
-        one_host = match["hosts"] and "," not in match["hosts"] and not match["hosts"].startswith(":")
-        if not one_host or not re.fullmatch(r"(?:/[0-9]{0,5})?", match["path"] or ""):
-            raise ValueError(f"must be {right}, with one host and at most the number of a database")
-    return secret
+    match = _checked(text, REDIS + REDIS_GROUP, right)
+    database = re.fullmatch(r"(?:/[0-9]{0,5})?", match["path"] or "")
+    if match["scheme"] in REDIS and not (database and _is_one_host(match["hosts"])):
+        raise ValueError(f"must be {right}, with one host, its port and at most the number of a database")
+    return SecretStr(text)
 
 
-def web_url(text: str) -> SecretStr:
-    """An `http://` or `https://` address; a secret, because people put credentials into it."""
-    return _checked(text, ("http", "https"), "http://host:4318 or https://…")
+def web_url(right: str) -> Callable[[str], SecretStr]:
+    """A parser of `http://` and `https://` addresses; secrets, because people put credentials into them."""
+
+    def parse(text: str) -> SecretStr:
+        if not _is_one_host(_checked(text, WEB, right)["hosts"]):
+            raise ValueError(f"must be {right}, with one host and its port")
+        return SecretStr(text)
+
+    return parse
 
 
-def _checked(text: str, schemes: tuple[str, ...], right: str) -> SecretStr:
+def _is_one_host(hosts: str) -> bool:
+    match = _ONE_HOST.fullmatch(hosts)
+    return match is not None and int(match["port"] or 0) <= 65535
+
+
+def _checked(text: str, schemes: tuple[str, ...], right: str) -> re.Match[str]:
     match = _URL.fullmatch(text)
     if match is None or match["scheme"] not in schemes:
         raise ValueError(f"must be {right}; `@ : / ? #` and `%` in a password are written %40 %3A %2F %3F %23 %25")
     if not text.isprintable() or " " in text or re.search(r"%(?![0-9A-Fa-f]{2})", text):
         raise ValueError("holds a blank, a control character or a `%` without two hex digits; write %20, %25")
-    return SecretStr(text)
+    return match
 
 
 def masked(text: str) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pydantic import SecretBytes
+
 from extauthz.core.routes import is_ambiguous
 
 SECRET_BYTES = 32
@@ -139,6 +141,14 @@ def peppers(text: str) -> tuple[NamedSecret, ...]:
     """`id:value[,id:value]`, the first one signs."""
     right = "must be id:value, with an id of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
     return _named([part.partition(":")[::2] for part in text.split(",")], right)
+
+
+def secret(text: str) -> SecretBytes:
+    """Any text of at least 32 bytes."""
+    value = text.encode("utf-8", "surrogateescape")
+    if len(value) < SECRET_BYTES:
+        raise ValueError(f"must have at least {SECRET_BYTES} bytes")
+    return SecretBytes(value)
 
 
 def admin_tokens(text: str) -> tuple[NamedSecret, ...]:

@@ -117,13 +117,16 @@ def test_empty_variable_leaves_the_file_its_say(toml: Path) -> None:
         ("REDIS_URL", "redis_url"),
         ("EXTAUTHZ_KEY_PEPPER", "key_pepper"),
         ("EXTAUTHZ_ADMIN_TOKEN", "admin_token"),
+        ("EXTAUTHZ_WEBHOOK_SECRET", "webhook_secret"),
+        ("EXTAUTHZ_WEBHOOK_URL", "webhook_url"),
     ],
 )
 def test_secrets_from_files(toml: Path, variable: str, key: str) -> None:
     """A secret can stand in a file, named in either place, there relative to the configuration."""
-    secret = GIVEN.get(variable, GIVEN["DATABASE_URL"] if "DATABASE" in variable else "ops:" + "t" * 32)
+    every = {**GIVEN, "EXTAUTHZ_WEBHOOK_URL": "https://h/s3cret", "EXTAUTHZ_WEBHOOK_SECRET": "s3cret" * 6}
+    secret = every.get(variable, GIVEN["DATABASE_URL"] if "DATABASE" in variable else "ops:" + "t" * 32)
     (toml.parent / "secret").write_text(f"{secret}\n")
-    others = {name: text for name, text in GIVEN.items() if name != variable}
+    others = {name: text for name, text in every.items() if name != variable}
     plain = getattr(load({**others, variable: secret}, None), key)
     assert getattr(load({**others, f"{variable}_FILE": str(toml.parent / "secret")}, None), key) == plain
     toml.write_text(f'[settings]\n{key}_file = "secret"\n')
@@ -175,15 +178,34 @@ def test_shapes_of_kubernetes(shape: str) -> None:
 
 def test_notes() -> None:
     """Settings without effect yet, given on purpose or to a whole pod, are accepted with a line each."""
-    noted = settings(
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://otel:4318",
-        EXTAUTHZ_USAGE_LISTEN="127.0.0.1:9104",
-    )
-    assert [note.partition(" is not available in this version (")[0] for note in noted.notes] == [
-        "OTEL_EXPORTER_OTLP_ENDPOINT: tracing",
-        "EXTAUTHZ_USAGE_LISTEN: the usage listener",
-    ]
-    assert settings(EXTAUTHZ_USAGE_LISTEN="off").notes == ()
+    (note,) = settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://otel:4318").notes
+    assert note.startswith("OTEL_EXPORTER_OTLP_ENDPOINT: tracing is not available in this version (")
+
+
+def test_a_webhook_has_an_address_and_a_secret(toml: Path) -> None:
+    """One without the other is a mistake that names both; the two may stand in different places."""
+    url, secret = "EXTAUTHZ_WEBHOOK_URL", "EXTAUTHZ_WEBHOOK_SECRET"
+    assert mistake(**{url: "https://h/s3cret"}) == f"{url}: must be set together with {secret}"
+    assert mistake(**{secret: "s3cret" * 6}) == f"{secret}: must be set together with {url}"
+    toml.write_text('[settings]\nwebhook_url = "https://h/s3cret"\nwebhook_secret = ""\n')
+    assert mistakes(GIVEN, toml) == (f"{toml} [settings] webhook_url: must be set together with {secret}",)
+    told = load({**GIVEN, secret: "s3cret" * 6}, toml)
+    assert told.webhook_url.get_secret_value() == "https://h/s3cret"
+    assert told.webhook_secret.get_secret_value() == b"s3cret" * 6
+    assert not settings().webhook_url
+    assert not settings().webhook_secret
+
+
+def test_a_command_that_needs_less_is_not_asked_for_the_other_half() -> None:
+    """A job that shares its file with the service need not be given the secret of the service's webhook."""
+    environ = {"DATABASE_URL": "postgresql:///app", "EXTAUTHZ_WEBHOOK_URL": "https://h/"}
+    assert load(environ, None, needs=["DATABASE_URL"]).webhook_url
+
+
+def test_a_file_of_a_secret_that_cannot_be_read_is_one_mistake() -> None:
+    """The other half is not called missing when the file that should hold it is."""
+    line = mistake(EXTAUTHZ_WEBHOOK_URL="https://h/", EXTAUTHZ_WEBHOOK_SECRET_FILE="/nowhere")
+    assert line.startswith("EXTAUTHZ_WEBHOOK_SECRET_FILE: /nowhere cannot be read")
 
 
 def test_all_mistakes_at_once(toml: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from extauthz.config import load
 from extauthz.core.errors import ConfigError
+from extauthz.core.limits import Limits, Rate
 
 PEPPER = "2026:" + "p" * 32
 GIVEN = {
@@ -72,8 +73,12 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
         ("[[routes]]\npath = '/a'\nmethods = 'GET'", "[[routes]] 1 methods: must be a list of strings"),
         ("[[routes]]\npath = '/a'\nmethods = [1]", "[[routes]] 1 methods: must be a list of strings"),
         ("[[routes]]\npath = '/a'\npublic = 'yes'", "[[routes]] 1 public: must be true or false, without quotes"),
-        ("[[routes]]\npath = '/a'\ncost = true", "[[routes]] 1 cost: must be a whole number, without quotes"),
-        ("[[routes]]\npath = '/a'\ncost = 0\nresource = 'a'", "[[routes]] 1 cost: must be a whole number from 1"),
+        ("[[routes]]\npath = '/a'\nlimit = 'shadow'", "[[routes]] 1 limit: unknown; did you mean limits?"),
+        ("[[routes]]\npath = '/a'\nlimits = false", "[[routes]] 1 limits: must be a string"),
+        (
+            f"[settings]\nworkers = 0x{'f' * 5000}",
+            f"[settings] workers: '0x{'f' * 38}...' must be a whole number from 1",
+        ),
         ("[settings]\nworkers = 2026-01-01", "[settings] workers: must be a string, a number, true or false"),
         ("[settings]\nextauthz_workers = 1", "[settings] extauthz_workers: unknown; did you mean workers?"),
         ("[settings]\nconfig = 'x'", "[settings] config: unknown"),
@@ -99,6 +104,54 @@ def test_mistakes_in_the_file(toml: Path, text: str, line: str) -> None:
     assert mistakes(GIVEN, toml)[0].startswith(f"{toml} {line}")
 
 
+@pytest.mark.parametrize("key", ["cost", "burst"])
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        ("nan", ", without quotes"),
+        ("inf", ", without quotes"),
+        ("-inf", ", without quotes"),
+        ("1.5", ", without quotes"),
+        ("1e400", ", without quotes"),
+        ("1.0", ", without quotes"),
+        ("true", ", without quotes"),
+        ("'1'", ", without quotes"),
+        ("0", " from 1 to 1000000000, not 0"),
+        ("-1", " from 1 to 1000000000, not -1"),
+        ("1_000_000_001", " from 1 to 1000000000, not 1000000001"),
+        (f"{2**53 + 1}", f" from 1 to 1000000000, not {2**53 + 1}"),
+        (f"0x{'f' * 5000}", " from 1 to 1000000000, not one of more than 64 bits"),
+    ],
+)
+def test_numbers_that_no_bucket_can_count(toml: Path, key: str, number: str, reason: str) -> None:
+    """A cost or a burst that is no whole number from 1 to 10⁹ stops the start, with the reason."""
+    others = {"cost": "resource = 'a'", "burst": "public = true\nrate = '1'"}
+    toml.write_text(f"[[routes]]\npath = '/a'\n{others[key]}\n{key} = {number}\n")
+    assert mistakes(GIVEN, toml) == (f"{toml} [[routes]] 1 {key}: must be a whole number{reason}",)
+
+
+@pytest.mark.parametrize("rate", ["60", "0.5", "nan", "inf", "-1", "true", "['1']"])
+def test_rates_that_are_no_text(toml: Path, rate: str) -> None:
+    """A rate is text, since no number of TOML says it exactly and with its period."""
+    toml.write_text(f"[[routes]]\npath = '/a'\npublic = true\nburst = 1\nrate = {rate}\n")
+    assert mistakes(GIVEN, toml) == (f'{toml} [[routes]] 1 rate: must be a string, like "60/min"',)
+
+
+def test_limits_of_a_route(toml: Path) -> None:
+    """`limits`, `rate` and `burst` of the file reach the routes."""
+    toml.write_text(
+        "[[routes]]\npath = '/p'\npublic = true\nrate = '60/min'\nburst = 30\n"
+        "[[routes]]\npath = '/{resource}'\nlimits = 'shadow'\n"
+    )
+    routes = load(GIVEN, toml).routes
+    public, api = routes.match("GET", None, "/p"), routes.match("GET", None, "/a")
+    assert public is not None
+    assert public.bucket is not None
+    assert public.bucket.limits == Limits(rate=Rate(60, 60), burst=30)
+    assert api is not None
+    assert (public.shadow, api.shadow) == (False, True)
+
+
 def test_routes_of_the_file(toml: Path) -> None:
     """The file's routes replace the default one; a file without routes keeps it; an empty list allows nothing."""
     toml.write_text(
@@ -106,7 +159,7 @@ def test_routes_of_the_file(toml: Path) -> None:
         "mode = 'write'\n[[routes]]\npath = '/p'\npublic = true\n[resources]\ncustomers = 'customer'\n"
     )
     routes = load(GIVEN, toml).routes
-    assert routes.match("GET", "h", "/v1/customers/1") == ("customer", "write", 3, False, False)
+    assert routes.match("GET", "h", "/v1/customers/1") == ("customer", "write", 3, False, False, False, None)
     assert routes.match("GET", None, "/other") is None
     toml.write_text("[settings]\n")
     assert load(GIVEN, toml).routes.resources == frozenset({"api"})

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from pydantic import SecretBytes, SecretStr
 
 from extauthz.config import Listen, NamedSecret, Settings, load
 from extauthz.core.errors import ConfigError
@@ -17,11 +18,13 @@ GIVEN = {
     "REDIS_URL": "redis://:s3cret@redis:6379/0",
     "EXTAUTHZ_KEY_PEPPER": PEPPER,
 }
-SECRETS = [*GIVEN, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+WEBHOOK = {"EXTAUTHZ_WEBHOOK_URL": "https://h/", "EXTAUTHZ_WEBHOOK_SECRET": "w" * 32}
+SECRETS = [*GIVEN, *WEBHOOK, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
 
 
 def settings(**environ: str) -> Settings:
-    return load({**GIVEN, **environ}, None)
+    webhook = WEBHOOK if WEBHOOK.keys() & environ else {}
+    return load({**GIVEN, **webhook, **environ}, None)
 
 
 def mistake(**environ: str) -> str:
@@ -46,6 +49,10 @@ def mistake(**environ: str) -> str:
         ("RATE_LIMIT_ON_REDIS_DOWN", "closed", "rate_limit_on_redis_down", "closed"),
         ("API_KEY_CACHE_ENABLED", "False", "api_key_cache_enabled", False),
         ("EXTAUTHZ_STRIP_CREDENTIAL", "0", "strip_credential", False),
+        ("EXTAUTHZ_CHARGE_ONCE", "true", "charge_once", True),
+        ("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9104", "usage_listen", Listen("127.0.0.1", 9104)),
+        ("EXTAUTHZ_WEBHOOK_URL", "http://u:p@[::1]:80/a?b=c", "webhook_url", SecretStr("http://u:p@[::1]:80/a?b=c")),
+        ("EXTAUTHZ_WEBHOOK_SECRET", "é" * 16, "webhook_secret", SecretBytes("é".encode() * 16)),
         ("API_KEY_CACHE_TTL", "3600", "api_key_cache_ttl", 3600),
         ("API_KEY_STALE_IF_ERROR", "0", "api_key_stale_if_error", 0),
         ("EXTAUTHZ_KEY_ENV", "test", "key_env", "test"),
@@ -136,10 +143,17 @@ def test_long_values_are_shortened() -> None:
         ("DATABASE_URL", ["postgresql://u:50%@db/x", "postgresql://u:a b@db/x", "postgresql://u:\udcff@db"], "holds a"),
         (
             "REDIS_URL",
-            ["http://r:6379", "redis://", "redis://:6379", "redis://a,b", "redis://r/db", "rediss"],
+            ["http://r:6379", "redis://", "redis://:6379", "redis://a,b", "redis://r/db", "redis://r:65536", "rediss"],
             "must be redis",
         ),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", ["otel:4317", "ftp://x"], "must be http://"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", ["otel:4317", "ftp://x", "http://", "http://a,b"], "must be http://host:4318"),
+        (
+            "EXTAUTHZ_WEBHOOK_URL",
+            ["h/s3cret", "ftp://h", "https://", "https:///s3cret", "https://:1", "https://h:65536", "https://a,b"],
+            "must be https://host/path or http://",
+        ),
+        ("EXTAUTHZ_WEBHOOK_URL", ["https://h/s3cret x", "https://h/%zz"], "holds a blank"),
+        ("EXTAUTHZ_WEBHOOK_SECRET", ["s3cret", "s" * 31, "é" * 15], "must have at least 32 bytes"),
         ("RATE_LIMIT_REDIS_CLUSTER_NODES", ["redis://:s3cret@a:1"], "must be host:port,host:port"),
     ],
 )
@@ -195,7 +209,6 @@ def test_addresses_that_differ() -> None:
     [
         ("RATE_LIMIT_ON_REDIS_DOWN", "local"),
         ("EXTAUTHZ_GRPC_LISTEN", "127.0.0.1:9005"),
-        ("EXTAUTHZ_CHARGE_ONCE", "true"),
         ("REDIS_URL", "redis+sentinel://h1:26379,h2:26379/mymaster"),
         ("REDIS_URL", "redis+cluster://h1:6379,h2:6379"),
         ("RATE_LIMIT_REDIS_CLUSTER_NODES", "h1:6379, h2:6379"),
@@ -226,6 +239,8 @@ def test_one_redis() -> None:
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h:4318/s3cret?s3cret", "https://h:4318/***?***"),
         ("EXTAUTHZ_KEY_PEPPER", f"b:{'s3cret' * 6},{PEPPER}", "b:***,2026:***"),
         ("EXTAUTHZ_ADMIN_TOKEN", "s3cret" * 6, "admin:***"),
+        ("EXTAUTHZ_WEBHOOK_URL", "https://u:s3cret@h:1/s3cret?s3cret", "https://u:***@h:1/***?***"),
+        ("EXTAUTHZ_WEBHOOK_SECRET", "host=s3cret" * 3, "***"),
         ("RATE_LIMIT_HEADERS", "off", "off"),
         ("EXTAUTHZ_ENVOY_LISTEN", "[::1]:0", "[::1]:0"),
         ("EXTAUTHZ_ENVOY_LISTEN", "unix:/run/x", "unix:/run/x"),
