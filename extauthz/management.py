@@ -8,15 +8,20 @@ from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.audit import PostgresAudit
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool, open_pool
+from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.backends.postgres.tenants import PostgresTenants
+from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import topology
 from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.config import Settings
 from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.core.ports import SharedFences
+from extauthz.core.usage_report import LiveUsage
 from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
 from extauthz.service.tenants import TenantService
+from extauthz.service.usage import UsageService
 
 PATIENCE = 5.0  # seconds that a person waits for a store
 LATE = 60  # seconds for clocks that differ and writers that were paused
@@ -30,14 +35,16 @@ class Management:
     keys: KeyService
     tenants: TenantService
     audit: AuditService
+    usage: UsageService
 
 
 class ManagementRooms:
     """One opened pool for many actors."""
 
-    def __init__(self, pool: Pool, fences: SharedFences, settings: Settings) -> None:
+    def __init__(self, pool: Pool, *, fences: SharedFences, live: LiveUsage, settings: Settings) -> None:
         self._pool = pool
         self._fences = fences
+        self._live = live
         self._resources = settings.routes.resources
         self._key_format = key_format(settings)
         self._peppers = tuple(pepper.name for pepper in settings.key_pepper)
@@ -65,6 +72,12 @@ class ManagementRooms:
             ),
             TenantService(tenants=tenants, fences=self._fences),
             AuditService(audit=PostgresAudit(self._pool), tenants=tenants),
+            UsageService(
+                tenants=tenants,
+                sources=PostgresTenantSource(self._pool),
+                usage=PostgresUsage(self._pool),
+                live=self._live,
+            ),
         )
 
 
@@ -91,7 +104,8 @@ async def open_rooms(settings: Settings, *, size: int = ROOM_FOR_MANY) -> AsyncI
         client = await stack.enter_async_context(
             topology.connect(settings.redis_url.get_secret_value(), patience=PATIENCE)
         )
-        yield ManagementRooms(pool, RedisFences(client, seconds=fence_seconds(settings)), settings)
+        fences = RedisFences(client, seconds=fence_seconds(settings))
+        yield ManagementRooms(pool, fences=fences, live=RedisUsageReader(client), settings=settings)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from extauthz.admin.fields import Status
+from extauthz.admin.fields import LimitsMode, Status
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
@@ -46,6 +46,10 @@ class Organization(_Answer):
     burst: int | None
     daily_quota: int | None
     monthly_quota: int | None
+    until: Time | None = Field(description="When its own limits end, and its plan's count.")
+    limits: LimitsMode
+    timezone: str = Field(description="Where its days begin.")
+    anchor: int = Field(description="The day on which its months begin; in a shorter month the last one.")
     created_at: Time
     updated_at: Time
     version: int = Field(description="Goes up with every change; the ETag.")
@@ -59,7 +63,7 @@ class Organizations(_Answer):
 
 
 class ApiKey(_Answer):
-    """A key as it is stored: never the key itself. Its own limits are kept, not enforced by this version."""
+    """A key as it is stored: never the key itself. Its own limits hold inside its organization's."""
 
     id: str
     organization_id: str
@@ -116,6 +120,37 @@ class Peppers(_Answer):
 
     items: list[Pepper]
     next: None
+
+
+class _Tally(_Answer):
+    allowed: int = Field(description="Requests.")
+    cost: int = Field(description="What they were charged, in tokens.")
+    rate_limited: int = Field(description="Requests refused by a bucket.")
+    over_quota: int = Field(description="Requests refused by a quota.")
+
+
+class KeyUsage(_Tally):
+    """What one key used on the day."""
+
+    api_key_id: str
+
+
+class Remaining(_Answer):
+    """What the quotas leave now; null is no such quota."""
+
+    daily: int | None
+    monthly: int | None
+
+
+class Usage(_Tally):
+    """What an organization used on a day of its calendar, and a page of its keys in the order of their ids."""
+
+    organization_id: str
+    day: Annotated[str, WithJsonSchema({"type": "string", "format": "date"})]
+    remaining: Remaining = Field(description="Of today's and this month's quota, whichever day was asked for.")
+    complete: bool = Field(description="False while Redis is away: what it counted in the last seconds is missing.")
+    items: list[KeyUsage]
+    next: str | None
 
 
 class AuditEntry(_Answer):

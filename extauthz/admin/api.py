@@ -10,7 +10,7 @@ import structlog
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading
+from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading, usage
 from extauthz.admin.gate import Crowded, Gate, one_second
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
 from extauthz.admin.payloads import Nothing
@@ -29,6 +29,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *plans.OPERATIONS,
     *organizations.OPERATIONS,
     *keys.OPERATIONS,
+    *usage.OPERATIONS,
     *audit.OPERATIONS,
     Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False),
 )
@@ -134,8 +135,9 @@ class AdminApi:
 
 def _problem(error: ExtauthzError, operation: Operation, body: BaseModel) -> Exception:
     """The answer to what a handler raised."""
-    if isinstance(error, InvalidInput) and operation.method == "GET":  # nothing else of a GET is left to be refused
-        return problems.invalid("cursor", str(error).removeprefix("cursor "), status=400, code="invalid_query")
+    if isinstance(error, InvalidInput) and operation.method == "GET":  # its text begins with the parameter's name
+        field, _, words = str(error).partition(" ")
+        return problems.invalid(field, words, status=400, code="invalid_query")
     return problems.from_error(error, body.model_fields_set) or error
 
 

@@ -6,7 +6,7 @@ Nothing is turned into what it is not: true is not 1, "5" is not 5. No refusal r
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
 from extauthz.core.permissions import MODES
 from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import UNPRINTABLE, parse_moment
+from extauthz.core.typed import UNPRINTABLE, parse_day, parse_moment
 
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 
@@ -64,6 +64,17 @@ OrganizationName = Annotated[
     ),
 ]
 Status = Literal["active", "suspended"]
+LimitsMode = Annotated[
+    Literal["enforce", "shadow"], Field(description="Shadow: what limits would refuse is counted and allowed.")
+]
+TimeZone = Annotated[
+    str,
+    Shape(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", "is the name of a time zone, as Europe/Berlin"),
+    Field(max_length=64, examples=["Europe/Berlin"], description="Where its days begin, from the next one on."),
+]
+Anchor = Annotated[
+    int, Field(ge=1, le=31, description="The day on which its months begin, from the next one on; or their last.")
+]
 KeyName = Annotated[
     str, Shape(rf"[^{UNPRINTABLE}]{{0,255}}", "is at most 255 characters, none of them a control character")
 ]
@@ -88,7 +99,7 @@ RateText = Annotated[
     ),
 ]
 Burst = Annotated[int, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
-Quota = Annotated[int, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month, in UTC; 0 allows nothing.")]
+Quota = Annotated[int, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month; 0 allows nothing.")]
 
 
 def _moment(value: object) -> datetime:
@@ -96,6 +107,13 @@ def _moment(value: object) -> datetime:
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+def _day(value: object) -> date:
+    return parse_day(value if isinstance(value, str) else "")
+
+
+Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 
 GRACE_MAX = timedelta(days=365)
 _GRACE = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 WARNING_HEADER = "x-extauthz-warning"
 DESCRIPTION = """\
 What the command line does with keys, plans and organizations, over HTTP. Every call bears a token of
-EXTAUTHZ_ADMIN_TOKEN. Limits of a key are stored; this version enforces those of its organization only.
+EXTAUTHZ_ADMIN_TOKEN.
 """
 _REFUSALS: Mapping[int, str] = {
     400: "Malformed: the body, a query parameter or If-Match",
@@ -84,8 +84,10 @@ def _parameters(operation: Operation) -> Iterator[Json]:
     for step in operation.path.split("/"):
         if step.startswith("{"):
             yield {"name": step.strip("{}"), "in": "path", "required": True, "schema": _path_schema(step)}
-    for name, schema in operation.query.model_json_schema().get("properties", {}).items():
-        yield {"name": name, "in": "query", "required": False, "schema": _without_null(schema)}
+    asked = operation.query.model_json_schema()
+    for name, schema in asked.get("properties", {}).items():
+        required = name in asked.get("required", ())
+        yield {"name": name, "in": "query", "required": required, "schema": _without_null(schema)}
     if operation.conditional:
         description = "The ETag of the version that is to be changed, or `*`."
         schema = {"type": "string", "pattern": r'^(?:\*|(?:W/)?"[!#-~]*")$'}

@@ -7,10 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from extauthz.admin.fields import (
+    Anchor,
     Burst,
     Cursor,
+    Day,
     Grace,
     KeyName,
+    LimitsMode,
     Metadata,
     Moment,
     OrganizationName,
@@ -20,6 +23,7 @@ from extauthz.admin.fields import (
     RateText,
     Reference,
     Status,
+    TimeZone,
     TruthInQuery,
     WholeInQuery,
 )
@@ -62,7 +66,7 @@ class _Limits(Strict):
     daily_quota: Quota | None = None
     monthly_quota: Quota | None = None
 
-    def limits(self) -> Mapping[str, object]:
+    def limit_record(self) -> Mapping[str, object]:
         """The four limits by their names."""
         return {name: getattr(self, name) for name in LIMITS}
 
@@ -109,13 +113,20 @@ class NewOrganization(Strict):
 
 
 class OrganizationChanges(_Changes, _Limits):
-    """What to change. Limits are the organization's own in place of its plan's; null is the plan's again."""
+    """What to change. Limits are the organization's own in place of its plan's; null is the plan's again.
+
+    From `until` on the plan's count; null is no such end.
+    """
 
     model_config = ConfigDict(json_schema_extra=_something)
 
     name: OrganizationName = Field(default_factory=str)
     plan: PlanName = Field(default_factory=str)
     status: Status = Field(default_factory=lambda: "active")
+    until: Moment | None = None
+    limits: LimitsMode = Field(default_factory=lambda: "enforce")
+    timezone: TimeZone = Field(default_factory=str)
+    anchor: Anchor = Field(default_factory=int)
 
 
 def _everything() -> dict[str, list[Literal["read", "write"]]]:
@@ -123,7 +134,7 @@ def _everything() -> dict[str, list[Literal["read", "write"]]]:
 
 
 class NewApiKey(_NewLimits):
-    """A key to make. Its own limits are stored; this version does not enforce them, only its organization's."""
+    """A key to make. Its own limits hold inside its organization's."""
 
     model_config = ConfigDict(json_schema_extra=_PAIR)
 
@@ -140,7 +151,7 @@ class NewApiKey(_NewLimits):
             permissions=parse_permissions(dict(self.permissions)),
             expires_at=self.expires_at,
             metadata=self.metadata,
-            limits=Limits.from_record(self.limits()),
+            limits=Limits.from_record(self.limit_record()),
         )
 
 
@@ -151,7 +162,7 @@ class ImportedApiKey(NewApiKey):
 
 
 class ApiKeyChanges(_Changes, _Limits):
-    """What to change; null removes an expiry or a limit. Limits of a key are stored, not enforced by this version."""
+    """What to change; null removes an expiry or a limit."""
 
     model_config = ConfigDict(json_schema_extra=_something)
 
@@ -201,3 +212,10 @@ class OrganizationPageQuery(PageQuery):
     """Which part of a list, perhaps of one organization alone."""
 
     organization_id: Reference | None = Field(None, description="The id or the name of an organization.")
+
+
+class UsageQuery(PageQuery):
+    """Whose usage, and of which day."""
+
+    organization_id: Reference = Field(description="The id or the name of the organization.")
+    day: Day | None = Field(None, description="A day of its calendar, which has begun; by default today.")

@@ -16,7 +16,7 @@ async def list_plans(call: Call[Nothing, PageQuery]) -> Answer:
 
 async def create_plan(call: Call[NewPlan, Nothing]) -> Answer:
     """Make a plan."""
-    plan = await call.rooms.tenants.create_plan(call.body.name, call.body.limits())
+    plan = await call.rooms.tenants.create_plan(call.body.name, call.body.limit_record())
     return _plan(plan, location=f"{_ALL}/{plan.id}")
 
 

@@ -5,6 +5,7 @@ from typing import Protocol
 from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
 from extauthz.service.tenants import TenantService
+from extauthz.service.usage import UsageService
 
 
 class Rooms(Protocol):
@@ -23,6 +24,11 @@ class Rooms(Protocol):
     @property
     def audit(self) -> AuditService:
         """Who changed what."""
+        ...
+
+    @property
+    def usage(self) -> UsageService:
+        """What organizations have used."""
         ...
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from extauthz.cli import options, output
 from extauthz.cli.session import read_settings
+from extauthz.core.tenants import SHADOW
 
 if TYPE_CHECKING:
     from extauthz.core.route_rules import Route
@@ -42,12 +43,21 @@ def _record(route: "Route") -> dict[str, object]:
         "cost": route.cost,
         "public": route.public,
         "cache": route.cache,
+        "limits": route.limits,
+        "rate": route.rate,
+        "burst": route.burst,
     }
 
 
 def _row(route: "Route") -> output.Row:
     resource = route.resource or "{resource}"
-    asks = "nothing (public)" if route.public else f"{resource}:{route.mode or 'by method'}"
+    notes = {
+        "nothing (public)" if route.public else f"{resource}:{route.mode or 'by method'}": True,
+        f"{route.rate} and burst {route.burst} by address": route.rate is not None,
+        "uncached": not route.cache,
+        "limits in shadow": route.limits == SHADOW,
+    }
+    asks = ", ".join(note for note, holds in notes.items() if holds)
     methods = "any" if route.methods is None else " ".join(sorted(route.methods))
     cost = "-" if route.public else str(route.cost)
-    return (route.path, route.host or "any", methods, asks + ("" if route.cache else ", uncached"), cost)
+    return (route.path, route.host or "any", methods, asks, cost)

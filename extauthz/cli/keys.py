@@ -1,15 +1,14 @@
 """`extauthz keys`: a key is made, looked at and changed. How it ends or moves on is in `life.py`."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from extauthz.cli import imports, key_texts, life, options, output, parse
-from extauthz.cli.session import manage, read_settings, warn_if_late
+from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import LIMITS, KeyTerms
+from extauthz.core.records import KeyTerms
 
 app = typer.Typer(help="API keys of an organization.")
 
@@ -45,7 +44,7 @@ def create(
         output.print_json({**key_texts.to_json(details), "key": key})
     else:
         key_texts.print_secret(details, key, settings)
-    _warn_of_limits(terms.limits.to_record())
+    warn_if_too_small(details.limits.burst, settings)
 
 
 @app.command("list")
@@ -101,15 +100,8 @@ def update(
     settings = read_settings(config)
     key, told = manage(settings, lambda office: office.keys.update(key_id, changes))
     key_texts.print_key(key, as_json=as_json)
-    _warn_of_limits(changes)
+    warn_if_too_small(key.limits.burst, settings)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
-
-
-def _warn_of_limits(record: Mapping[str, object]) -> None:
-    if any(record.get(name) is not None for name in LIMITS):
-        output.complain(
-            "warning: limits of a key are kept but not enforced in this version; those of its organization are"
-        )
 
 
 for command in (life.disable, life.enable, life.rotate, life.revoke, life.repepper):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extauthz.cli import audit, config, demo, keys, orgs, output, plans, schema, serve
+from extauthz.cli import audit, config, demo, keys, orgs, output, plans, schema, serve, usage
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
 from extauthz.core.shown import masked
 
@@ -24,6 +24,7 @@ app.command("migrate")(schema.migrate)
 app.add_typer(plans.app, name="plans")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
+app.command("usage")(usage.usage)
 app.command("audit")(audit.audit)
 
 

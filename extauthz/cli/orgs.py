@@ -1,21 +1,26 @@
 """`extauthz orgs`: organizations, each with a plan and perhaps limits of its own."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from extauthz.cli import options, output, parse
 from extauthz.cli.plans import as_options, limit_texts
-from extauthz.cli.session import manage, read_settings, warn_if_late
+from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
 from extauthz.core.records import Organization, Plan
+from extauthz.core.tenants import ENFORCE
 from extauthz.service.tenants import DEFAULT_PLAN
 
 if TYPE_CHECKING:
+    from extauthz.config import Settings
     from extauthz.management import Management
 
 app = typer.Typer(help="Organizations: who has keys, on which plan.")
 
+_DEFAULTS = {"limits": ENFORCE, "timezone": "UTC", "anchor": 1}
 _PLAN = typer.Option("--plan", metavar="P", help="The name of its plan.")
 
 
@@ -32,7 +37,10 @@ def create(
         organization = await office.tenants.create_organization(name, plan)
         return organization, await office.tenants.show_plan(organization.plan)
 
-    _print(*manage(read_settings(config), work), as_json)
+    settings = read_settings(config)
+    created, its_plan = manage(settings, work)
+    _print(created, its_plan, as_json)
+    _warn_of_burst(created, its_plan, settings)
 
 
 @app.command("list")
@@ -44,10 +52,8 @@ def list_all(config: options.Config = None, as_json: options.Json = False) -> No
     elif not organizations:
         output.hint("There is no organization yet: extauthz orgs create NAME")
     else:
-        rows = [
-            (each.name, each.id, each.plan, each.status, as_options(each.overrides) or "-") for each in organizations
-        ]
-        output.print_table(("name", "id", "plan", "status", "own limits"), rows)
+        rows = [(each.name, each.id, each.plan, each.status, _settings(each) or "-") for each in organizations]
+        output.print_table(("name", "id", "plan", "status", "own settings"), rows)
 
 
 @app.command()
@@ -72,19 +78,41 @@ def update(
     burst: options.Burst = None,
     daily_quota: options.DailyQuota = None,
     monthly_quota: options.MonthlyQuota = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="When limits of its own end: 2030-01-31T12:00:00Z; or none."),
+    ] = None,
+    timezone: Annotated[
+        str | None, typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin.")
+    ] = None,
+    anchor: Annotated[
+        str | None, typer.Option("--anchor", metavar="DAY", help="The day on which its months begin, 1 to 31.")
+    ] = None,
+    limits: Annotated[
+        Literal["enforce", "shadow"] | None,
+        typer.Option("--limits", help="Shadow: what they would refuse is counted and allowed."),
+    ] = None,
     status: Annotated[
         Literal["active", "suspended"] | None, typer.Option("--status", help="Suspended: all its keys are refused.")
     ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Change name, plan, status or own limits of an organization; `none` goes back to the limit of the plan."""
+    """Change an organization and its own limits; `none` goes back to the limit of the plan.
+
+    Another time zone or anchor counts from the end of the day or month that is under way.
+    """
     changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
-    texts = {"name": name, "plan": plan, "status": status}
+    texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits": limits}
     changes |= {field: text for field, text in texts.items() if text is not None}
+    if until is not None:
+        changes["until"] = parse.until(until)
+    if anchor is not None:
+        changes["anchor"] = parse.anchor(anchor)
     if not changes:
         raise InvalidInput(
-            "nothing to change: give --name, --plan, --status, --rate, --burst, --daily-quota or --monthly-quota"
+            "nothing to change: give --name, --plan, --status, --rate, --burst, --daily-quota, --monthly-quota,"
+            " --until, --timezone, --anchor or --limits"
         )
     settings = read_settings(config)
 
@@ -94,6 +122,7 @@ def update(
 
     changed, its_plan, told = manage(settings, work)
     _print(changed, its_plan, as_json)
+    _warn_of_burst(changed, its_plan, settings)
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 
@@ -109,6 +138,30 @@ def delete(organization: options.Organization, config: options.Config = None, as
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 
+def _own_limits(organization: Organization) -> Mapping[str, object]:
+    """The limits that it has in place of its plan's now."""
+    own = {name: value for name, value in organization.overrides.items() if value is not None}
+    return {} if _is_over(organization.until) else own
+
+
+def _is_over(until: datetime | None) -> bool:
+    return until is not None and until <= datetime.now(UTC)
+
+
+def _warn_of_burst(organization: Organization, plan: Plan, settings: "Settings") -> None:
+    if organization.limits == ENFORCE:
+        burst = _own_limits(organization).get("burst", plan.limits.burst)
+        warn_if_too_small(burst if isinstance(burst, int) else None, settings)
+
+
+def _settings(organization: Organization) -> str:
+    """What differs from its plan and from what a new organization has, as it is typed."""
+    ours = {name: getattr(organization, name) for name in _DEFAULTS}
+    differing = {name: value for name, value in ours.items() if value != _DEFAULTS[name]}
+    until = {} if organization.until is None else {"until": output.time_text(organization.until)}
+    return as_options({**organization.overrides, **until, **differing})
+
+
 def _print(organization: Organization, plan: Plan, as_json: bool) -> None:
     if as_json:
         output.print_json(organization.to_json())
@@ -119,7 +172,11 @@ def _print(organization: Organization, plan: Plan, as_json: bool) -> None:
         "plan": organization.plan,
         "status": organization.status,
     }
+    own = _own_limits(organization)
     for name, text in limit_texts(plan.limits).items():
-        own = organization.overrides[name]
-        details[name.replace("_", " ")] = f"{text} (plan)" if own is None else f"{own} (own)"
+        details[name.replace("_", " ")] = f"{own[name]} (own)" if name in own else f"{text} (plan)"
+    if organization.until is not None:
+        over = " (over)" if _is_over(organization.until) else ""
+        details["own until"] = output.time_text(organization.until) + over
+    details |= {name: str(getattr(organization, name)) for name in _DEFAULTS}
     output.print_details({**details, "created": output.time_text(organization.created_at)})

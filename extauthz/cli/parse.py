@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
 from extauthz.core.shown import shown
-from extauthz.core.typed import parse_moment, printable
+from extauthz.core.typed import parse_day, parse_moment, printable
 from extauthz.service.rotation import GRACE_MAX
-from extauthz.service.terms import LAST_YEAR
+from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
 
 NONE = "none"  # what clears something: a limit, an expiry, all metadata
 
@@ -62,7 +62,7 @@ def expiry(expires_in: str | None, expires_at: str | None, now: datetime) -> dat
         raise InvalidInput("--expires-in and --expires-at exclude each other")
     if expires_in is not None:
         return _after(expires_in, now)
-    return None if expires_at is None else _moment(expires_at)
+    return None if expires_at is None else _moment("--expires-at", expires_at)
 
 
 def new_expiry(expires_in: str | None, expires_at: str | None, now: datetime) -> dict[str, object]:
@@ -72,6 +72,26 @@ def new_expiry(expires_in: str | None, expires_at: str | None, now: datetime) ->
     if expires_in is None and expires_at == NONE:
         return {"expires_at": None}
     return {"expires_at": expiry(expires_in, expires_at, now)}
+
+
+def until(text: str) -> datetime | None:
+    """When an organization's own limits end; `none` is never."""
+    return None if text == NONE else _moment("--until", text)
+
+
+def anchor(text: str) -> int:
+    """The day on which a month begins."""
+    if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= ANCHOR_MAX:
+        raise InvalidInput(f"--anchor {shown(text)!r} is no day from 1 to {ANCHOR_MAX}")
+    return int(text)
+
+
+def day(text: str | None) -> date | None:
+    """A day as it was typed; None where none was."""
+    try:
+        return None if text is None else parse_day(text)
+    except ValueError as error:
+        raise InvalidInput(f"--day {shown(text or '')!r} {error}") from None
 
 
 def grace(text: str) -> timedelta:
@@ -103,14 +123,14 @@ def _duration(option: str, text: str) -> timedelta:
         return timedelta.max
 
 
-def _moment(text: str) -> datetime:
+def _moment(option: str, text: str) -> datetime:
     try:
         moment = parse_moment(text)
     except ValueError as error:
         if _LOCAL.fullmatch(text):
-            raise InvalidInput(f"--expires-at {text} has no time zone; in UTC: {text}Z") from None
-        raise InvalidInput(f"--expires-at {shown(text)!r} {error}") from None
-    return _within_reach(moment, "--expires-at", text)
+            raise InvalidInput(f"{option} {text} has no time zone; in UTC: {text}Z") from None
+        raise InvalidInput(f"{option} {shown(text)!r} {error}") from None
+    return _within_reach(moment, option, text)
 
 
 def _within_reach(moment: datetime, option: str, text: str) -> datetime:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from extauthz.cli import options, output, parse
-from extauthz.cli.session import manage, read_settings, warn_if_late
+from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import Limits
 from extauthz.core.records import Plan
@@ -31,8 +31,10 @@ def create(
 ) -> None:
     """Create a plan."""
     limits = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
-    plan = manage(read_settings(config), lambda office: office.tenants.create_plan(name, NO_LIMITS | limits))
+    settings = read_settings(config)
+    plan = manage(settings, lambda office: office.tenants.create_plan(name, NO_LIMITS | limits))
     _print(plan, as_json)
+    warn_if_too_small(plan.limits.burst, settings)
 
 
 @app.command("list")
@@ -69,6 +71,7 @@ def update(
     settings = read_settings(config)
     plan, told = manage(settings, lambda office: office.tenants.update_plan(name, changes))
     _print(plan, as_json)
+    warn_if_too_small(plan.limits.burst, settings)
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from extauthz.cli.output import complain, progress
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.tenants import ENFORCE
 
 if TYPE_CHECKING:
     from extauthz.config import Settings
@@ -139,6 +140,20 @@ def warn_if_late(told: bool, settings: "Settings", *, cache: str) -> None:
             "warning: Redis could not be told; where PostgreSQL's messages do not arrive either, the change takes"
             f" effect within {cache}, {seconds} seconds"
         )
+
+
+def warn_if_too_small(burst: int | None, settings: "Settings") -> None:
+    """Warns where a bucket of `burst` tokens can never hold what a route costs."""
+    routes = [route for route in settings.routes.routes if not route.public and route.limits == ENFORCE]
+    dear = [route for route in routes if burst is not None and route.cost > burst]
+    if not dear:
+        return
+    dearest = max(dear, key=lambda route: route.cost)
+    others, their = (f" and {len(dear) - 1} more", "their") if len(dear) > 1 else ("", "its")
+    complain(
+        f"warning: burst {burst} is below the cost {dearest.cost} of the route {dearest.path}{others}:"
+        f" {their} requests will be refused as cost_exceeds_limit"
+    )
 
 
 def interruptible() -> None:

@@ -62,6 +62,30 @@ async def test_the_life_of_an_organization(ops: Caller) -> None:
     assert (await ops("GET", "/v1/organizations/acme")).status == 404
 
 
+async def test_calendar_and_end_of_own_limits(ops: Caller) -> None:
+    """Calendar, mode and end of own limits are changed; null is no end; what cannot be is named by its field."""
+    organization = await made(await ops("POST", "/v1/organizations", {"name": "acme"}))
+    ours = {"until": None, "limits": "enforce", "timezone": "UTC", "anchor": 1}
+    assert {name: organization[name] for name in ours} == ours
+    changes = {"limits": "shadow", "timezone": "Europe/Berlin", "anchor": 31, "burst": 200}
+    changed = value(await ops("PATCH", "/v1/organizations/acme", {**changes, "until": SOON}))
+    assert {name: changed[name] for name in changes} == changes
+    assert datetime.fromisoformat(changed["until"]) == datetime.fromisoformat(SOON)
+    assert value(await ops("GET", "/v1/organizations"))["items"] == [changed]
+    assert value(await ops("PATCH", "/v1/organizations/acme", {"until": None}))["until"] is None
+    for field, wrong in (
+        ("timezone", "Europe/Berlln"),
+        ("until", "2001-01-01T00:00:00Z"),
+        ("until", "9999-12-31T00:00:00Z"),
+    ):
+        refused = await ops("PATCH", "/v1/organizations/acme", {field: wrong})
+        assert (refused.status, fields(refused)) == (422, [field])
+    assert (
+        "did you mean Europe/Berlin?"
+        in value(await ops("PATCH", "/v1/organizations/acme", {"timezone": "Europe/Berlln"}))["detail"]
+    )
+
+
 async def test_an_organization_with_a_usable_key_stays(ops: Caller) -> None:
     """Neither an organization with a usable key goes, nor a plan that an organization has."""
     await made(await ops("POST", "/v1/plans", {"name": "gold"}))

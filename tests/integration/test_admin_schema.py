@@ -139,9 +139,13 @@ def aim(case: schemathesis.Case[Any]) -> None:
     case.headers.pop("If-Match", None)
     if case.query:
         case.query.pop("cursor", None)
+        case.query.pop("day", None)
     body: Any = case.body
     if isinstance(body, dict):
         body.pop("expires_at", None)
+        body.pop("until", None)
+        if "timezone" in body:
+            body["timezone"] = "Europe/Berlin"
         if "permissions" in body:
             body["permissions"] = {"*": ["read"]}
         if "organization_id" in body:

@@ -218,11 +218,16 @@ def test_check_config(shell: Shell) -> None:
     assert said["settings"]["EXTAUTHZ_KEY_PEPPER"]["value"] == "p1:***"
     assert said["settings"]["EXTAUTHZ_ENVOY_PATH_PREFIX"] == {"value": None, "source": "default"}
     assert [(route["path"], route["resource"], route["cost"]) for route in said["routes"]] == [("/a/**", "a", 1)]
-    text = shell.run("check-config", "--config", "extauthz.toml", EXTAUTHZ_USAGE_LISTEN="127.0.0.1:0")
+    text = shell.run("check-config", "--config", "extauthz.toml", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
     assert re.search(r"^EXTAUTHZ_WORKERS +4 +file$", text.stdout, re.MULTILINE)
     assert re.search(r"^/a/\*\* +any +any +a:by method +1$", text.stdout, re.MULTILINE)
-    assert text.stderr.startswith("extauthz: note: EXTAUTHZ_USAGE_LISTEN: ")
+    assert text.stderr.startswith("extauthz: note: OTEL_EXPORTER_OTLP_ENDPOINT: ")
     assert PEPPER not in text.stdout
+    (shell.folder / "extauthz.toml").write_text(
+        '[[routes]]\npath = "/login"\npublic = true\nrate = "1/min"\nburst = 30\nlimits = "shadow"\n'
+    )
+    limited = shell.run("check-config", "--config", "extauthz.toml").stdout.splitlines()[-1]
+    assert limited.endswith("nothing (public), 1/min and burst 30 by address, limits in shadow  -")
     wrong = shell.run("check-config", EXTAUTHZ_KEY_PEPPER="hunter2", EXTAUTHZ_WORKERS="0")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert [line.split(":")[:2] for line in wrong.stderr.splitlines()] == [

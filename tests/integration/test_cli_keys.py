@@ -13,9 +13,6 @@ from tests.servers.shell import Here
 
 PEPPERS = {name: f"pepper {name} of the tests: 32 bytes or more" for name in ("p1", "p2", "p3")}
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("p1", PEPPERS["p1"].encode())])
-NOT_ENFORCED = (
-    "extauthz: warning: limits of a key are kept but not enforced in this version; those of its organization are\n"
-)
 
 
 def peppers(*names: str) -> str:
@@ -49,12 +46,12 @@ def test_new_key_for_people(here: Here) -> None:
 
 
 def test_terms(here: Here) -> None:
-    """A key carries metadata and limits of its own; who sets limits is told that they are not enforced yet."""
+    """A key carries metadata and limits of its own."""
     created = here.json("keys", "create", "acme", "--metadata", "team=billing", "--metadata", "owner=Zoë")
     assert created["metadata"] == {"team": "billing", "owner": "Zoë"}
     assert (created["rate"], created["burst"], created["daily_quota"], created["monthly_quota"]) == (None,) * 4
     limited = here.run("keys", "create", "acme", "--rate", "5", "--burst", "7", "--monthly-quota", "0")
-    assert (limited.returncode, limited.stderr) == (0, NOT_ENFORCED)
+    assert (limited.returncode, limited.stderr) == (0, "")
     assert re.search(r"^own limits +--rate 5/s --burst 7 --monthly-quota 0$", limited.stdout, re.MULTILINE)
     shown = here.run("keys", "show", created["id"]).stdout
     assert re.search(r"^metadata +owner=Zoë, team=billing$", shown, re.MULTILINE)
@@ -73,7 +70,7 @@ def test_update(here: Here) -> None:
     cleared = here.json("keys", "update", key_id, "--expires-at", "none", "--metadata", "none", "--name", "")
     assert (cleared["expires_at"], cleared["metadata"], cleared["name"]) == (None, {}, "")
     limited = here.run("keys", "update", key_id, "--rate", "5", "--burst", "7")
-    assert (limited.returncode, limited.stderr) == (0, NOT_ENFORCED)
+    assert (limited.returncode, limited.stderr) == (0, "")
     unlimited = here.json("keys", "update", key_id, "--rate", "none", "--burst", "none", "--expires-in", "1h")
     assert (unlimited["rate"], unlimited["burst"]) == (None, None)
     left = moment(unlimited["expires_at"]) - datetime.now(UTC)
@@ -162,7 +159,7 @@ def test_audit(here: Here) -> None:
     assert table.splitlines()[0].split() == ["AT", "BY", "ACTION", "ID", "CHANGES"]
     assert re.search(rf" api_key\.update +{made['id']} +name: ci -> deploy$", table, re.MULTILINE)
     assert re.search(r" api_key\.revoke +\S+ +revoked_at: none -> 20\S+$", table, re.MULTILINE)
-    assert re.search(r" organization\.create +\S+ +name: other, plan", table)
+    assert re.search(r" organization\.create +\S+ +anchor: 1, limits: enforce, name: other, plan", table)
     assert KEY_FORMAT.digest(made["key"]).digests[0] not in table
     assert "'nobody'" in here.refused(1, "audit", "--org", "nobody")
 
@@ -185,6 +182,7 @@ def test_organization_gets_another_name(here: Here) -> None:
         ("keys", "list", "acme"),
         ("keys", "create", "acme"),
         ("keys", "repepper", "--report"),
+        ("usage", "acme"),
         ("audit", "--json"),
     ],
 )

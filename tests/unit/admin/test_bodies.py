@@ -97,6 +97,10 @@ _WRONG: list[tuple[type[BaseModel], str, object]] = [
     *[(NewOrganization, "plan", value) for value in (None, 1, "", "\n")],
     *[(OrganizationChanges, "status", value) for value in (None, "Active", "gone", 1, ["active"])],
     *[(OrganizationChanges, "name", value) for value in (None, "")],
+    *[(OrganizationChanges, "limits", value) for value in (None, "none", "Shadow", True, ["shadow"])],
+    *[(OrganizationChanges, "timezone", value) for value in (None, "", 1, "/UTC", "UTC/", "a b", "../x", "x" * 65)],
+    *[(OrganizationChanges, "anchor", value) for value in (None, 0, 32, -1, "1", 1.0, True, 10**30)],
+    *[(OrganizationChanges, "until", value) for value in (0, "", "none", "2030-01-31", "2030-01-31T12:00:00", True)],
     *[(NewApiKey, "organization_id", value) for value in (None, 1, "", "\x00", "x" * 256)],
     *[(NewApiKey, "name", value) for value in (None, 1, "\x00", "\r\n", "\x85", "\u2028", "\udfff", "x" * 256)],
     *[(NewApiKey, "permissions", value) for value in (None, ["x"], "read", [["customer", "read"]])],
@@ -173,6 +177,12 @@ def test_no_change_is_a_mistake(model: type[BaseModel]) -> None:
 
 def test_changes_are_what_was_sent() -> None:
     """What is absent stays, what is null is cleared."""
+    body = b'{"until": null, "burst": null, "anchor": 31}'
+    assert parse_body(body, OrganizationChanges, optional=False).changes() == {
+        "until": None,
+        "burst": None,
+        "anchor": 31,
+    }
     body = b'{"expires_at": null, "rate": null, "permissions": {"customer": ["read"]}}'
     assert parse_body(body, ApiKeyChanges, optional=False).changes() == {
         "expires_at": None,

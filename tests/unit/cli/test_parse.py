@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -122,6 +122,44 @@ def test_grace() -> None:
             parse.grace(text)
     with pytest.raises(InvalidInput, match=r"--grace '1 h' is no duration like 90s, 15m, 1h or 30d"):
         parse.grace("1 h")
+
+
+def test_until() -> None:
+    """The end of own limits is a time with its zone, or `none`."""
+    assert parse.until("none") is None
+    assert parse.until("2030-01-31T12:00:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    for text, said in (("30d", "is no time in ISO 8601"), ("2030-01-31T12:00:00", "has no time zone; in UTC:")):
+        with pytest.raises(InvalidInput, match=f"^--until .*{said}"):
+            parse.until(text)
+
+
+def test_anchor() -> None:
+    """A month begins on one of the days that a month can have."""
+    assert [parse.anchor(text) for text in ("1", "31")] == [1, 31]
+    for text in ("0", "32", "-1", "1.0", "", "none", "9" * 30, "٣"):
+        with pytest.raises(InvalidInput, match=r"^--anchor '.*' is no day from 1 to 31$"):
+            parse.anchor(text)
+
+
+def test_day() -> None:
+    """A day is a whole date, and one that was never is told from what is none."""
+    assert parse.day(None) is None
+    assert parse.day("2028-02-29") == date(2028, 2, 29)
+    for text in (
+        "",
+        "today",
+        "20260101",
+        "2026-W01-1",
+        "2026-1-1",
+        "2026-01-01T00:00:00Z",
+        "2026-01-01\n",
+        "२०२६-०१-०१",
+    ):
+        with pytest.raises(InvalidInput, match=r"is no date like 2030-01-31$"):
+            parse.day(text)
+    for text in ("2026-02-29", "2026-13-01", "0000-01-01"):
+        with pytest.raises(InvalidInput, match=f"^--day '{text}' is a date that no calendar has$"):
+            parse.day(text)
 
 
 def test_metadata() -> None:

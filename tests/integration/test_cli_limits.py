@@ -1,0 +1,174 @@
+"""Limits by commands, against real PostgreSQL and Redis: an organization's own, until when, and what was used."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+
+from extauthz.backends.redis import keyspace
+from extauthz.demo.ports import free_port
+from tests.servers.shell import Here
+
+PEPPER = "a pepper of the tests: 32 bytes or more"
+TODAY = datetime.now(UTC).date()
+LATER = (datetime.now(UTC) + timedelta(days=30)).replace(microsecond=0)
+LATER_TEXT = f"{LATER:%Y-%m-%dT%H:%M:%SZ}"
+ROUTES = """
+[[routes]]
+path = "/public/**"
+public = true
+
+[[routes]]
+path = "/api/v1/reports/**"
+resource = "report"
+cost = 10
+
+[[routes]]
+path = "/api/v1/tried/**"
+resource = "tried"
+cost = 1000
+limits = "shadow"
+"""
+TOO_SMALL = (
+    "extauthz: warning: burst {} is below the cost 10 of the route /api/v1/reports/**:"
+    " its requests will be refused as cost_exceeds_limit\n"
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path, database: str, redis_url: str) -> Here:
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    here = Here(folder, {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"})
+    here.json("orgs", "create", "acme")
+    return here
+
+
+@contextmanager
+def sql(here: Here) -> Iterator[psycopg.Connection]:
+    """What a stranger with access to the database could do."""
+    with psycopg.connect(here.environ["DATABASE_URL"], autocommit=True) as connection:
+        yield connection
+
+
+def test_calendar_and_end_of_own_limits(here: Here) -> None:
+    """Calendar, mode and the end of own limits are set, shown, and cleared or set back."""
+    acme = here.json("orgs", "show", "acme")
+    assert (acme["until"], acme["limits"], acme["timezone"], acme["anchor"]) == (None, "enforce", "UTC", 1)
+    options = ("--burst", "200", "--until", LATER_TEXT, "--timezone", "Europe/Berlin", "--anchor", "15")
+    changed = here.json("orgs", "update", "acme", *options, "--limits", "shadow")
+    assert datetime.fromisoformat(changed["until"]) == LATER
+    ours = {"burst": 200, "limits": "shadow", "timezone": "Europe/Berlin", "anchor": 15}
+    assert {name: changed[name] for name in ours} == ours
+    assert here.json("orgs", "list") == [changed]
+    shown = here.run("orgs", "show", "acme").stdout
+    for label, text in (
+        ("burst", "200 (own)"),
+        ("own until", LATER_TEXT),
+        ("timezone", "Europe/Berlin"),
+        ("anchor", "15"),
+    ):
+        assert re.search(rf"^{label} +{re.escape(text)}$", shown, re.MULTILINE)
+    settings = f"--burst 200 --until {LATER_TEXT} --limits shadow --timezone Europe/Berlin --anchor 15"
+    assert here.run("orgs", "list").stdout.splitlines()[1].endswith(f"  active  {settings}")
+    back = ("--until", "none", "--burst", "none", "--timezone", "UTC", "--anchor", "1", "--limits", "enforce")
+    same = ("version", "updated_at")
+    assert here.json("orgs", "update", "acme", *back) | {name: acme[name] for name in same} == acme
+    assert "own until" not in here.run("orgs", "show", "acme").stdout
+
+
+def test_own_limits_that_are_over(here: Here) -> None:
+    """From their end on an organization is shown with what its plan gives it."""
+    here.json("orgs", "update", "acme", "--burst", "200", "--until", LATER_TEXT)
+    with sql(here) as connection:
+        connection.execute("UPDATE organizations SET overrides_until = '2026-01-01T00:00:00Z'")
+    shown = here.run("orgs", "show", "acme").stdout
+    assert re.search(r"^burst +20 \(plan\)$", shown, re.MULTILINE)
+    assert re.search(r"^own until +2026-01-01T00:00:00Z \(over\)$", shown, re.MULTILINE)
+
+
+def test_refused_calendars(here: Here) -> None:
+    """A time that is over and a zone that is none are refused in one line; a near name is suggested."""
+    assert "in the past" in here.refused(2, "orgs", "update", "acme", "--until", "2020-01-01T00:00:00Z")
+    said = here.refused(2, "orgs", "update", "acme", "--timezone", "europe/berlin")
+    assert said.endswith("did you mean Europe/Berlin?")
+    assert "timezone" in here.refused(2, "orgs", "update", "acme", "--timezone", "none")
+
+
+def test_a_burst_that_no_request_fits(here: Here) -> None:
+    """Who sets a burst below what a route costs is warned beside the answer; a route in shadow refuses nothing."""
+    (here.folder / "extauthz.toml").write_text(ROUTES)
+    here.environ["EXTAUTHZ_CONFIG"] = "extauthz.toml"
+    key_id = here.json("keys", "create", "acme")["id"]
+    for number, command in (
+        (9, ("plans", "create", "small", "--rate", "1", "--burst", "9")),
+        (8, ("plans", "update", "small", "--burst", "8")),
+        (8, ("orgs", "create", "tiny", "--plan", "small")),
+        (7, ("orgs", "update", "tiny", "--burst", "7")),
+        (6, ("keys", "create", "acme", "--rate", "1", "--burst", "6")),
+        (5, ("keys", "update", key_id, "--rate", "1", "--burst", "5")),
+    ):
+        done = here.run(*command, "--json")
+        assert (done.returncode, done.stderr) == (0, TOO_SMALL.format(number)), command
+        assert json.loads(done.stdout)["id"]
+    for fine in (
+        ("plans", "create", "large", "--rate", "1", "--burst", "10"),
+        ("plans", "create", "endless", "--rate", "none", "--burst", "none"),
+        ("orgs", "update", "tiny", "--limits", "shadow"),
+        ("orgs", "update", "tiny", "--limits", "enforce", "--plan", "large", "--burst", "none"),
+        ("keys", "update", key_id, "--rate", "none", "--burst", "none"),
+        ("plans", "show", "small"),
+    ):
+        here.json(*fine)
+    (here.folder / "extauthz.toml").write_text(ROUTES + '[[routes]]\npath = "/dear"\nresource = "dear"\ncost = 11\n')
+    said = here.run("plans", "update", "small", "--burst", "7").stderr
+    assert "burst 7 is below the cost 11 of the route /dear and 1 more: their requests" in said
+
+
+def test_usage(here: Here) -> None:
+    """What was used today or on another day, for programs and for people; the keys that used most come first."""
+    one, two = (here.json("keys", "create", "acme", "--name", name) for name in ("one", "two"))
+    with sql(here) as connection:
+        connection.execute(
+            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost, over_quota, revision)"
+            " VALUES (%s, %s, %s, 3, 30, 2, 3), (%s, %s, '2026-01-31', 1, 1, 0, 1)",
+            (one["organization_id"], one["id"], TODAY, two["organization_id"], two["id"]),
+        )
+    day = f"d:{TODAY:%Y%m%d}"
+    counted = {"seeded": "0123456789ab", day: 70, f"{day}:{two['id']}": "40 4 4"}
+    with Redis.from_url(here.environ["REDIS_URL"]) as redis:
+        redis.hset(keyspace.tenant_limits(one["organization_id"]), mapping=counted)
+    used = here.json("usage", "acme")
+    sums = {"allowed": 7, "cost": 70, "rate_limited": 0, "over_quota": 2, "complete": True}
+    assert {name: used[name] for name in sums} == sums
+    assert used["remaining"] == {"daily": 9930, "monthly": None}
+    assert (used["day"], used["next"], len(used["items"])) == (TODAY.isoformat(), None, 2)
+    shown = here.run("usage", "acme").stdout
+    for label, text in (("cost", "70"), ("over quota", "2"), ("left today", "9930"), ("left this month", "no quota")):
+        assert re.search(rf"^{label} +{text}$", shown, re.MULTILINE)
+    assert [line.split()[1:] for line in shown.splitlines()[-2:]] == [
+        ["two", "4", "40", "0", "0"],
+        ["one", "3", "30", "0", "2"],
+    ]
+    past = here.json("usage", one["organization_id"], "--day", "2026-01-31")
+    assert [(item["api_key_id"], item["cost"]) for item in past["items"]] == [(two["id"], 1)]
+    nothing = here.run("usage", "acme", "--day", "2001-01-01")
+    assert (nothing.returncode, nothing.stderr) == (0, "No key of it was used on that day.\n")
+    assert "has not begun" in here.refused(2, "usage", "acme", "--day", "9999-12-31")
+    assert "'nobody'" in here.refused(1, "usage", "nobody")
+
+
+def test_usage_without_redis(here: Here) -> None:
+    """While Redis is away, what is saved is shown, and a warning beside it says what is missing."""
+    warning = "extauthz: warning: without what the last seconds have brought: Redis is away\n"
+    away = f"redis://127.0.0.1:{free_port()}"
+    done = here.run("usage", "acme", "--json", REDIS_URL=away)
+    assert (done.returncode, done.stderr) == (0, warning)
+    assert json.loads(done.stdout)["complete"] is False
+    assert here.run("usage", "acme", REDIS_URL=away).stderr.endswith(warning)

@@ -1,0 +1,220 @@
+"""What an organization has used, by `GET /v1/usage` on real servers: saved, counted since, and what is left."""
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.admin.api import AdminApi
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.redis import keyspace
+from extauthz.demo.redis import Redis as RedisServer
+from tests.servers.admin_api import TOKENS, Caller, code, fields, rooms, serving, value
+from tests.servers.fixtures import stopped
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.raw_http import Answer
+from tests.servers.raw_http import ask as ask_check
+from tests.servers.serving import PATIENT, question
+from tests.servers.serving import serving as serving_checks
+
+ACME = "aaaaaaaa-0000-4000-8000-000000000000"
+ONE, TWO, THREE = (f"{number}{number}{number}{number}0000-0000-4000-8000-000000000000" for number in (1, 2, 3))
+TODAY = datetime.now(UTC).date()
+YESTERDAY = TODAY - timedelta(days=1)
+DAY, MONTH = f"d:{TODAY:%Y%m%d}", f"m:{TODAY:%Y%m}01"
+HASH = keyspace.tenant_limits(ACME)
+
+
+@pytest.fixture
+async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
+    """Who bears the token `ops`."""
+    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+        yield Caller(port)
+
+
+@pytest.fixture
+async def acme(office: Office) -> Office:
+    """The organization acme with a quota of 1000 a day and 5000 a month."""
+    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000, "monthly_quota": 5000})
+    await new_organization(office, ACME, "acme")
+    return office
+
+
+async def new_organization(office: Office, id_: str, name: str, *, timezone: str = "UTC", anchor: int = 1) -> None:
+    """An organization that counts so since it was made: a change would hold from the next day or month on."""
+    await office.sql(
+        "INSERT INTO organizations (id, name, plan_id, timezone, anchor)"
+        " SELECT %s, %s, id, %s, %s FROM plans WHERE name = 'gold'",
+        *(id_, name, timezone, anchor),
+    )
+
+
+async def save(office: Office, key_id: str, day: object = TODAY, **counts: int) -> None:
+    """A row as the flusher and the counters of refusals leave it."""
+    names = ("allowed", "cost", "rate_limited", "over_quota", "revision")
+    await office.sql(
+        f"INSERT INTO usage_daily (organization_id, api_key_id, day, {', '.join(names)})"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+        *(ACME, key_id, day, *(counts.get(name, 0) for name in names)),
+    )
+
+
+async def count(office: Office, fields: Mapping[str, object]) -> None:
+    """The organization's hash as checks leave it."""
+    await office.redis.hset(HASH, mapping={name: str(value) for name, value in fields.items()})
+
+
+async def used(ops: Caller, **query: object) -> Any:
+    answer = await ask(ops, **{"organization_id": "acme", **query})
+    assert answer.status == 200, answer.body
+    return value(answer)
+
+
+async def ask(ops: Caller, **query: object) -> Answer:
+    return await ops("GET", "/v1/usage?" + "&".join(f"{name}={text}" for name, text in query.items()))
+
+
+async def test_what_checks_have_charged(ops: Caller, acme: Office, database: str, redis_url: str) -> None:
+    """What passed is told at once, whether or not it is saved already."""
+    keys = [await acme.new_key("acme") for _ in range(2)]
+    async with serving_checks(database, redis_url, **PATIENT) as service:
+        for _, key in (keys[0], keys[0], keys[1]):
+            answer = await ask_check(service.ports["envoy"], question("envoy", key=key))
+            assert answer.decision == "allow"
+        usage = await used(ops)
+    assert (usage["allowed"], usage["cost"], usage["remaining"]) == (3, 3, {"daily": 997, "monthly": 4997})
+    assert {item["api_key_id"]: item["allowed"] for item in usage["items"]} == {keys[0][0].id: 2, keys[1][0].id: 1}
+
+
+async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Office) -> None:
+    """Of each key the newer of both counts, once; refusals as they are saved; what is left by Redis's counters."""
+    await save(acme, ONE, allowed=5, cost=50, rate_limited=1, revision=5)
+    await save(acme, TWO, allowed=3, cost=30, over_quota=2, revision=3)
+    counted = {f"{DAY}:{ONE}": "70 7 7", f"{DAY}:{TWO}": "20 2 2", f"{DAY}:{THREE}": "1 1 1"}
+    others = {"seeded": "0123456789ab", "days": f"{TODAY:%Y%m%d}", f"d:20200101:{ONE}": "9 9 9", f"{MONTH}:{ONE}": 70}
+    await count(acme, {**counted, **others, DAY: 101, MONTH: 601})
+    assert await used(ops) == {
+        "organization_id": ACME,
+        "day": TODAY.isoformat(),
+        "allowed": 11,
+        "cost": 101,
+        "rate_limited": 1,
+        "over_quota": 2,
+        "remaining": {"daily": 899, "monthly": 4399},
+        "complete": True,
+        "items": [
+            {"api_key_id": ONE, "allowed": 7, "cost": 70, "rate_limited": 1, "over_quota": 0},
+            {"api_key_id": TWO, "allowed": 3, "cost": 30, "rate_limited": 0, "over_quota": 2},
+            {"api_key_id": THREE, "allowed": 1, "cost": 1, "rate_limited": 0, "over_quota": 0},
+        ],
+        "next": None,
+    }
+
+
+async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office) -> None:
+    """Where Redis lost its memory while PostgreSQL was away, what it counted since is added to what is saved."""
+    await save(acme, ONE, allowed=5, cost=50, revision=5)
+    await save(acme, TWO, allowed=3, cost=30, revision=3)
+    began_with = {f"was:{DAY}:{TWO}": "40 4 4", f"was:{DAY}": 40, f"was:{MONTH}": 40}
+    counted = {f"{DAY}:{ONE}": "10 1 1", f"{DAY}:{TWO}": "45 5 5", DAY: 55, MONTH: 55}
+    await count(acme, {"seeded": "0123456789ab?", **began_with, **counted})
+    usage = await used(ops)
+    assert [(item["cost"], item["allowed"]) for item in usage["items"]] == [(60, 6), (45, 5)]
+    assert (usage["cost"], usage["complete"]) == (105, True)
+    assert usage["remaining"] == {"daily": 1000 - 80 - 15, "monthly": 5000 - 80 - 15}
+
+
+async def test_redis_has_forgotten(ops: Caller, acme: Office) -> None:
+    """Without the organization's hash, or with something else in its place, what is saved is all there is."""
+    await save(acme, ONE, allowed=5, cost=50, revision=5)
+    await save(acme, ONE, YESTERDAY, allowed=1, cost=2000, revision=1)
+    before = await used(ops)
+    assert (before["allowed"], before["cost"], before["complete"]) == (5, 50, True)
+    assert before["remaining"]["daily"] == 950
+    await acme.redis.set(HASH, "something else")
+    assert await used(ops) == before
+    await acme.redis.delete(HASH)
+    await count(acme, {"seeded": "0123456789ab", DAY: "-5", MONTH: "x", f"{DAY}:{ONE}": "1 nan 9"})
+    assert await used(ops) == before
+
+
+async def test_without_redis(ops: Caller, acme: Office, redis_server: RedisServer) -> None:
+    """While Redis is away, what is saved is told, and that it is not complete."""
+    await save(acme, ONE, allowed=5, cost=50, revision=5)
+    with stopped(redis_server):
+        usage = await used(ops)
+    assert (usage["cost"], usage["complete"], usage["remaining"]["daily"]) == (50, False, 950)
+
+
+async def test_a_day_in_the_past(ops: Caller, acme: Office) -> None:
+    """Yesterday is told with what Redis still has of it; what is left is left now. Before there was anything: zeros."""
+    await save(acme, ONE, YESTERDAY, allowed=5, cost=50, rate_limited=4, revision=5)
+    await save(acme, TWO, allowed=1, cost=100, revision=1)
+    await count(acme, {"seeded": "0123456789ab", f"d:{YESTERDAY:%Y%m%d}:{ONE}": "51 6 6"})
+    usage = await used(ops, day=YESTERDAY)
+    assert (usage["day"], usage["cost"], usage["allowed"], usage["rate_limited"]) == (YESTERDAY.isoformat(), 51, 6, 4)
+    assert usage["remaining"]["daily"] == 900
+    for day in ("2001-02-03", "0001-01-01"):
+        nothing = await used(ops, day=day)
+        assert (nothing["day"], nothing["allowed"], nothing["items"]) == (day, 0, [])
+
+
+async def test_days_and_months_are_its_own(ops: Caller, acme: Office) -> None:
+    """Today is today where the organization's days begin; its month is the one that its anchor begins."""
+    for number, zone in enumerate(("Pacific/Kiritimati", "Pacific/Pago_Pago")):
+        await new_organization(acme, ACME.replace("a", str(number)), zone, timezone=zone)
+        assert (await used(ops, organization_id=zone))["day"] == datetime.now(ZoneInfo(zone)).date().isoformat()
+    await acme.sql("DELETE FROM organizations WHERE id = %s", ACME)
+    await new_organization(acme, ACME, "acme", anchor=YESTERDAY.day)
+    for days, cost in ((0, 1), (1, 10), (2, 100)):
+        await save(acme, ONE, TODAY - timedelta(days=days), cost=cost, revision=1)
+    assert (await used(ops))["remaining"]["monthly"] == 5000 - 11
+
+
+async def test_no_quota_and_too_small_a_one(ops: Caller, acme: Office) -> None:
+    """Null is no quota; of a quota that is lower than what was used, nothing is left."""
+    await save(acme, ONE, cost=70, revision=1)
+    for quota, left in ((None, None), (69, 0), (0, 0), (71, 1)):
+        await acme.tenants.update_plan("gold", {"daily_quota": quota})
+        assert (await used(ops))["remaining"]["daily"] == left
+
+
+async def test_its_own_limits_are_over(ops: Caller, acme: Office) -> None:
+    """From their end on, what is left is left of the plan's quota."""
+    await acme.tenants.update_organization("acme", {"daily_quota": 7})
+    assert (await used(ops))["remaining"]["daily"] == 7
+    await acme.sql("UPDATE organizations SET overrides_until = now() - interval '1 second'")
+    assert (await used(ops))["remaining"]["daily"] == 1000
+
+
+async def test_keys_come_in_pages(ops: Caller, acme: Office) -> None:
+    """Each key once, in the order of their ids; the sums are those of all keys on every page."""
+    for key_id in (THREE, ONE, TWO):
+        await save(acme, key_id, allowed=1, cost=1, revision=1)
+    seen: list[str] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await used(ops, limit=2, **cursor)
+        seen += [item["api_key_id"] for item in page["items"]]
+        assert page["cost"] == 3
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert seen == [ONE, TWO, THREE]
+
+
+async def test_what_cannot_be_asked(ops: Caller, acme: Office) -> None:
+    """400 names the parameter: a day that is none or has not begun, no organization, a cursor of one's own."""
+    tomorrow = TODAY + timedelta(days=2)
+    days = ("", "tomorrow", "2026-13-01", "2026-02-30", "20260101", "2026-1-1", "2026-W01-1", tomorrow, "9999-12-31")
+    wrong = [("day", day) for day in days] + [("cursor", text) for text in ("x", "", "bm9uc2Vuc2U=")] + [("limit", 0)]
+    for name, text in wrong:
+        answer = await ask(ops, organization_id="acme", **{name: text})
+        assert (answer.status, code(answer), fields(answer)) == (400, "invalid_query", [name]), text
+    assert "has not begun" in value(await ask(ops, organization_id="acme", day=tomorrow))["detail"]
+    without = await ask(ops, day=TODAY)
+    assert (without.status, fields(without)) == (400, ["organization_id"])
+    assert (await ask(ops, organization_id="nobody")).status == 404
