@@ -23,7 +23,7 @@ ROUTES = Path(__file__).with_name("routes.toml")
 
 # The ports that stand in the shipped files.
 ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM = 10000, 9901, 8080, 8000
-ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR = 9000, 9001, 9002, 9003
+ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR, USAGE = 9000, 9001, 9002, 9003, 9004
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Stack(AbstractContextManager["Stack"]):
     def _start(self) -> None:
         self.postgres = self._run("PostgreSQL", Postgres(self.folder / "postgres"))
         self.redis = self._run("Redis (Valkey)", Redis(self.folder / "redis"))
-        names = (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM, ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR)
+        names = (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM, ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR, USAGE)
         ports = self.ports = {name: free_port(name if self._usual_ports else None) for name in names}
         self.environ = {
             "DATABASE_URL": self.postgres.dsn,
@@ -85,6 +85,7 @@ class Stack(AbstractContextManager["Stack"]):
             "EXTAUTHZ_ENVOY_LISTEN": f"{LOOPBACK}:{ports[ENVOY_DOOR]}",
             "EXTAUTHZ_NGINX_LISTEN": f"{LOOPBACK}:{ports[NGINX_DOOR]}",
             "EXTAUTHZ_FORWARD_LISTEN": f"{LOOPBACK}:{ports[FORWARD_DOOR]}",
+            "EXTAUTHZ_USAGE_LISTEN": f"{LOOPBACK}:{ports[USAGE]}",
             **self._extra,
         }
         self.settings: Settings = load(self.environ, None)
@@ -102,12 +103,12 @@ class Stack(AbstractContextManager["Stack"]):
         ports, files = self.ports, proxy_files()
         envoy = fill(
             (files / "envoy/http.yaml").read_text("utf-8"),
-            {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ENVOY_DOOR)},
+            {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ENVOY_DOOR, USAGE)},
         )
         nginx = {
             "nginx.conf": fill(
                 (files / "nginx/nginx.conf").read_text("utf-8"),
-                {name: ports[name] for name in (NGINX, UPSTREAM, NGINX_DOOR)},
+                {name: ports[name] for name in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)},
             ),
             "extauthz.conf": (files / "nginx/extauthz.conf").read_text("utf-8"),
         }

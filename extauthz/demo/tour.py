@@ -77,6 +77,10 @@ class Visit:
     def why(self) -> str:
         """In words, from the answer itself."""
         reply, seen = self.reply, self.reply.seen
+        if "limits" in (reply.body or {}):
+            return ", ".join(
+                f"{limit['name']} {limit['remaining']} of {limit['limit']}" for limit in reply.body["limits"]
+            )
         if seen:
             return f"{seen.get('x-permissions', '')}, plan {seen['x-plan']}" if "x-plan" in seen else "public route"
         if reply.status == 429:
@@ -89,7 +93,7 @@ class Visit:
 
 
 def stops(keys: Keys) -> list[Stop]:
-    """All stops. Those that use up a limit come last."""
+    """All stops. Those that use up a limit come late, then what their owner is told of it."""
 
     def bearer(key: str) -> dict[str, str]:
         return {"Authorization": f"Bearer {key}"}
@@ -105,6 +109,10 @@ def stops(keys: Keys) -> list[Stop]:
 
     def wait_named(reply: Reply) -> bool:
         return int(reply.headers["retry-after"]) > 0 and "ratelimit" in reply.headers
+
+    def day_is_over(reply: Reply) -> bool:
+        left = {limit["name"]: limit["remaining"] for limit in reply.body["limits"]}
+        return bool(reply.body["organization_id"] == keys.trial_id and left["daily"] == 0)
 
     preflight = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "GET"}
     forged = {"X-Organization-Id": FORGED}
@@ -141,6 +149,7 @@ def stops(keys: Keys) -> list[Stop]:
             until_refused=True,
             check=wait_named,
         ),
+        Stop("own usage, with the same key", (200,), "-", path="/usage", headers=bearer(keys.trial), check=day_is_over),
     ]
 
 
@@ -174,7 +183,8 @@ def send(proxy: Proxy, stop: Stop) -> Reply:
 def curl_lines(proxies: tuple[Proxy, ...], keys: Keys) -> list[str]:
     """Lines to paste while the demo stays up."""
     return [
-        f"curl -i http://{proxy.address}/api/v1/customers/42 -H 'Authorization: Bearer {keys.team}'"
+        f"curl -i http://{proxy.address}{path} -H 'Authorization: Bearer {keys.team}'"
+        for path in ("/api/v1/customers/42", "/usage")
         for proxy in proxies
     ] + [f"curl -i http://{proxy.address}/api/v1/customers/42  # no key" for proxy in proxies]
 

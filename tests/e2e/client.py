@@ -59,10 +59,10 @@ class Answer:
 
 
 class Client:
-    """One connection to a port of loopback."""
+    """One connection to a port of loopback, from an address of this machine ("": any)."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    def __init__(self, port: int, source: str = "") -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE, source_address=(source, 0))
         self._stream = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -122,9 +122,10 @@ def ask(
     *,
     method: str = "GET",
     body: bytes | None = None,
+    source: str = "",
 ) -> Answer:
-    """One request on a connection of its own."""
-    with Client(proxy.port) as client:
+    """One request on a connection of its own, from the address `source` of this machine."""
+    with Client(proxy.port, source) as client:
         return client.ask(path, headers, method=method, body=body)
 
 

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extauthz import management
 from extauthz.core.credentials import BASE62, SECRET_LENGTH, check_characters
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.permissions import FULL_ACCESS, Permissions
 from extauthz.core.records import KeyTerms
 from extauthz.demo.ports import LOOPBACK, accepts
@@ -50,8 +51,13 @@ class Site:
         self.stack = stack
         self._numbers = count(1)
 
-    def customer(self, *, permissions: Permissions = FULL_ACCESS, **limits: object) -> Customer:
-        """A new one, without other limits than `rate`, `burst`, `daily_quota`, `monthly_quota` as given."""
+    def customer(
+        self, *, permissions: Permissions = FULL_ACCESS, own: Limits = UNLIMITED, **limits: object
+    ) -> Customer:
+        """A new one, without other limits than `rate`, `burst`, `daily_quota`, `monthly_quota` as given.
+
+        `own` are those of its key.
+        """
         number = next(self._numbers)
         plan = f"plan-{number}"
         unlimited = dict.fromkeys(("rate", "burst", "daily_quota", "monthly_quota"))
@@ -59,7 +65,7 @@ class Site:
         async def make(office: management.Management) -> Customer:
             await office.tenants.create_plan(plan, unlimited | limits)
             owner = await office.tenants.create_organization(f"customer {number}", plan)
-            details, key = await office.keys.create(owner.id, KeyTerms(permissions=permissions))
+            details, key = await office.keys.create(owner.id, KeyTerms(permissions=permissions, limits=own))
             return Customer(owner.id, plan, details.id, key)
 
         return self.manage(make)
@@ -162,3 +168,8 @@ def eventually(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+def healthy(site: Site) -> bool:
+    """Whether extauthz has found both stores again."""
+    return site.is_ready(redis="ok", postgresql="ok")

@@ -9,8 +9,9 @@ import pytest
 
 from extauthz.demo.process import Process
 from extauthz.demo.stack import Proxy
+from tests.e2e.checks import check_unavailable
 from tests.e2e.client import Answer, ask, bearer
-from tests.e2e.site import Customer, Site, eventually, issue
+from tests.e2e.site import Customer, Site, eventually, healthy, issue
 from tests.servers.fixtures import paused, stopped
 
 Harm = Callable[[Process], AbstractContextManager[None]]
@@ -20,20 +21,6 @@ each_harm = pytest.mark.parametrize("harm", [paused, stopped], ids=["paused", "s
 def get(proxy: Proxy, key: str) -> Answer:
     """A request with a key."""
     return ask(proxy, headers=bearer(key))
-
-
-def check_unavailable(answer: Answer, decision: str = "authentication_unavailable") -> None:
-    """Everything about a 503 of ours."""
-    assert (answer.status, answer.decision, answer["x-extauthz-code"]) == (503, decision, decision)
-    assert answer.json == {"type": "about:blank", "title": "Service Unavailable", "status": 503, "code": decision}
-    assert (answer["content-type"], answer["cache-control"]) == ("application/problem+json", "no-store")
-    assert answer["retry-after"] == "1"
-    assert not [name for name in answer.names if "ratelimit" in name or name == "www-authenticate"]
-
-
-def healthy(site: Site) -> bool:
-    """Whether extauthz has found both stores again."""
-    return site.is_ready(redis="ok", postgresql="ok")
 
 
 @each_harm

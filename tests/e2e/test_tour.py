@@ -28,6 +28,7 @@ from extauthz.demo.stack import (
     NGINX,
     NGINX_DOOR,
     UPSTREAM,
+    USAGE,
     Proxy,
 )
 from extauthz.demo.tour import Stop, stops, visits
@@ -42,7 +43,7 @@ MEMBERS_MIN = 12  # ourselves, six servers with a keeper each, and what PostgreS
 def usual_ports_taken() -> Iterator[None]:
     """Each demo must find ports of its own, so that several can start at once."""
     with ExitStack() as stack:
-        for port in (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM, ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR):
+        for port in (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM, ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR, USAGE):
             with suppress(OSError):  # somebody else has it
                 stack.enter_context(closing(socket.create_server((LOOPBACK, port))))
         yield
@@ -148,7 +149,7 @@ def test_until_interrupted(folder: Path) -> None:
         demo.read_until("Ctrl-C ends everything")
         members = demo.members()
         lines = [line for line in demo.output.splitlines() if line.startswith("curl -i ")]
-        assert len(lines) == 4
+        assert len(lines) == 6
         for line in lines:
             status = paste(line)
             assert status == 401 if "# no key" in line else status in {200, 429}

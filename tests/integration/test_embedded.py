@@ -19,7 +19,7 @@ from extauthz.demo.process import family
 from tests.servers.process import EXTAUTHZ, INHERITED, Service, listening, started
 from tests.servers.serving import LISTENERS
 
-FREE_PORTS = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "admin")}
+FREE_PORTS = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "usage", "admin")}
 
 
 @pytest.fixture

@@ -1,0 +1,130 @@
+"""The usage listener: through the proxy, callers ask with their own key for what is left of their limits.
+
+It is asked seldom, so every connection ends with its answer: nothing that follows a request can be another one.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from socket import socket
+from time import monotonic, time
+from typing import Any
+
+import structlog
+from aiohttp import hdrs, web
+
+from extauthz.core import headers
+from extauthz.core.decision import Deny
+from extauthz.core.request import CheckRequest
+from extauthz.service.own_usage import OwnUsage
+from extauthz.transports.http import render
+from extauthz.transports.http.dialect import Answer, Headers, Wording
+from extauthz.transports.http.server import BACKLOG, HEADER_BYTES_MAX, LINGER
+
+PATH = "/usage"
+METHODS = ("GET", "HEAD")
+PATIENCE = 10  # seconds in which a request must have come
+
+_ALWAYS = [(headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")]
+
+
+class UsageHandler:
+    """Bytes to a question for one's own limits, and the answer to bytes."""
+
+    def __init__(self, own_usage: OwnUsage, *, deadline: float) -> None:
+        """`deadline` is the seconds in which it must be known whose key it is."""
+        self._own_usage = own_usage
+        self._deadline = deadline
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to any request. The clock is read once, here."""
+        return _last_response(await self._answer(request))
+
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        if request.raw_path.partition("?")[0] != PATH:
+            return _refusal(HTTPStatus.NOT_FOUND)
+        if request.method not in METHODS:
+            return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, [("allow", ", ".join(METHODS))])
+        started = monotonic()
+        shown = await self._own_usage.show(
+            CheckRequest(
+                dialect="usage",
+                method=request.method,
+                path=PATH,
+                host="",
+                authorization=tuple(request.headers.getall(headers.AUTHORIZATION, ())),
+                request_id="",
+                client_address="",
+                now=time(),
+                started=started,
+                deadline=started + self._deadline,
+            )
+        )
+        if isinstance(shown, Deny):
+            return render.deny(shown, Wording())
+        body = json.dumps(shown.to_json(), separators=(",", ":")).encode()
+        return Answer(200, [*_ALWAYS, (headers.CONTENT_TYPE, "application/json")], body)
+
+
+class _Connection(web.RequestHandler):
+    """One connection of a proxy. Only what aiohttp would say on its own in an error is replaced."""
+
+    __slots__ = ()
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type] # none is what switches it off
+            keepalive_timeout=PATIENCE,
+            lingering_time=LINGER,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            logger=logging.getLogger("extauthz.http"),
+        )
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the client
+    ) -> web.StreamResponse:
+        """A parser's refusal says only its status; anything else is a bug of ours, told whole to the log."""
+        if status >= 500:
+            structlog.get_logger().error("bug", exc_info=exc)
+        return _last_response(_refusal(HTTPStatus(status)))
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
+
+
+@asynccontextmanager
+async def serve_usage(own_usage: OwnUsage, sock: socket, *, deadline: float) -> AsyncIterator[None]:
+    """Answers callers on a bound socket until left; `deadline` as for UsageHandler."""
+    manager, loop = web.Server(UsageHandler(own_usage, deadline=deadline).answer), asyncio.get_running_loop()
+    listener = await loop.create_server(lambda: _Connection(manager, loop), sock=sock, backlog=BACKLOG)
+    try:
+        yield
+    finally:
+        listener.close()
+        manager.pre_shutdown()
+        await manager.shutdown(1.0)
+
+
+def _refusal(status: HTTPStatus, more: Headers | None = None) -> Answer:
+    """What is no question for limits: a problem of its status (RFC 9457), which repeats nothing."""
+    fields = {"type": "about:blank", "title": status.phrase, "status": status.value, "code": status.name.lower()}
+    body = json.dumps(fields, separators=(",", ":")).encode()
+    return Answer(status.value, [*_ALWAYS, *(more or []), (headers.CONTENT_TYPE, render.PROBLEM_JSON)], body)
+
+
+def _last_response(answer: Answer) -> web.Response:
+    # Left to itself, aiohttp forgets the length of an empty answer to HEAD.
+    length = (hdrs.CONTENT_LENGTH, str(len(answer.body)))
+    response = web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
+    response.force_close()
+    return response

@@ -1,0 +1,115 @@
+"""The usage listener: what it tells the holder of a key, and what it tells nobody."""
+
+from dataclasses import replace
+
+import pytest
+
+from extauthz.core.calendar import Calendar
+from extauthz.core.keys import ApiKey
+from extauthz.core.limits import UNLIMITED, Limits, Rate
+from extauthz.core.reason import OUTCOMES, Reason
+from tests.unit.service.fakes import KEY, TENANT
+from tests.unit.transports.usage_listener import GOOD, STRANGER, Usage, check_problem, usage
+
+__all__ = ["usage"]
+
+HOUR, DAY = 3600, 86_400
+
+
+async def test_what_a_caller_is_told(usage: Usage) -> None:
+    """Every limit of the organization and of the key: its size, its window, what is left, when there will be more."""
+    tenant = replace(TENANT, limits=Limits(Rate(10, 1), 20, 1000, 30_000), calendar=Calendar("Europe/Berlin"))
+    usage.house.store(replace(KEY, tenant=tenant, limits=Limits(Rate(1, 60), 5, None, 50)))
+    await usage.house.ask()
+    month, rest = 31 * DAY, 31 * DAY - 14 * DAY - 9 * HOUR  # nine o'clock in Berlin, on the 15th
+    assert await usage.told() == {
+        "organization_id": "org-1",
+        "api_key_id": "key-1",
+        "plan": "pro",
+        "enforced": True,
+        "limits": [
+            {"name": "burst", "limit": 20, "window": 2, "remaining": 19, "reset": 1},
+            {"name": "daily", "limit": 1000, "window": DAY, "remaining": 999, "reset": 15 * HOUR},
+            {"name": "monthly", "limit": 30_000, "window": month, "remaining": 29_999, "reset": rest},
+            {"name": "key-burst", "limit": 5, "window": 300, "remaining": 4, "reset": 60},
+            {"name": "key-monthly", "limit": 50, "window": month, "remaining": 49, "reset": rest},
+        ],
+    }
+
+
+async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
+    """However often: nothing is taken, counted or decided, and the key has not been used."""
+    first = await usage.told()
+    assert [await usage.told() for _ in range(5)] == [first] * 5
+    assert [limit["remaining"] for limit in first["limits"]] == [20, 1000]
+    assert (usage.house.watch.decisions, usage.house.meter.noted) == ([], [])
+    assert len(usage.house.last_used) == 0
+
+
+async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
+    """Where every check is refused, what is left is 0 and until when is said."""
+    usage.house.store(replace(KEY, tenant=replace(TENANT, limits=Limits(Rate(1, 60), 1, 1))))
+    assert [(await usage.house.ask()).reason for _ in range(2)] == [Reason.ALLOW, Reason.DAILY_QUOTA_EXCEEDED]
+    assert [(limit["name"], limit["remaining"], limit["reset"]) for limit in (await usage.told())["limits"]] == [
+        ("burst", 0, 60),
+        ("daily", 0, 16 * HOUR),
+    ]
+
+
+async def test_a_quota_below_what_was_used(usage: Usage) -> None:
+    """It leaves 0, not less."""
+    for _ in range(3):
+        await usage.house.ask()
+    tenant = replace(TENANT, limits=Limits(None, None, 2))
+    usage.house.change(replace(KEY, tenant=tenant), *KEY.made_of, *TENANT.made_of)
+    assert [(limit["limit"], limit["remaining"]) for limit in (await usage.told())["limits"]] == [(2, 0)]
+
+
+async def test_without_limits_and_in_shadow(usage: Usage) -> None:
+    """Who has no limits is told of none; where limits only shadow, figures are as ever and are not enforced."""
+    usage.house.store(replace(KEY, tenant=replace(TENANT, limits=UNLIMITED)))
+    told = await usage.told()
+    assert (told["limits"], told["enforced"]) == ([], True)
+    shadow = replace(TENANT, shadow=True)
+    usage.house.change(replace(KEY, tenant=shadow), *KEY.made_of, *TENANT.made_of)
+    told = await usage.told()
+    assert ([limit["name"] for limit in told["limits"]], told["enforced"]) == (["burst", "daily"], False)
+
+
+@pytest.mark.parametrize(
+    ("sent", "key", "reason"),
+    [
+        ("", KEY, Reason.NO_CREDENTIALS),
+        ("Authorization: Basic dTpw\r\n", KEY, Reason.NO_CREDENTIALS),
+        ("Authorization: Bearer unheard-of x\r\n", KEY, Reason.MALFORMED_CREDENTIALS),
+        (GOOD + GOOD, KEY, Reason.MALFORMED_CREDENTIALS),
+        ("Authorization: Bearer unheard-of\r\n", KEY, Reason.INVALID_CREDENTIALS),
+        (STRANGER, KEY, Reason.INVALID_CREDENTIALS),
+        (GOOD, replace(KEY, revoked_at=1.0), Reason.INVALID_CREDENTIALS),
+        (GOOD, replace(KEY, disabled_at=1.0), Reason.INVALID_CREDENTIALS),
+        (GOOD, replace(KEY, expires_at=1.0), Reason.INVALID_CREDENTIALS),
+        (GOOD, replace(KEY, tenant=replace(TENANT, status="suspended")), Reason.ORGANIZATION_SUSPENDED),
+    ],
+)
+async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKey, reason: Reason) -> None:
+    """Status, code and challenge are the same, and no limit is looked at."""
+    usage.house.store(key)
+    answer = await usage.ask(sent)
+    outcome = OUTCOMES[reason]
+    check_problem(answer, outcome.status, reason.value)
+    assert (answer.decision, answer["x-extauthz-code"]) == (reason.value, reason.value)
+    assert answer["www-authenticate"].startswith("Bearer ") == (outcome.status == 401)
+    assert usage.house.limits.calls == 0
+
+
+async def test_stores_that_are_away(usage: Usage) -> None:
+    """Nobody is told a guess: 503 with Retry-After, by the name of what is missing."""
+    await usage.told()
+    await usage.house.lose(usage.house.redis)
+    answer = await usage.ask()
+    check_problem(answer, 503, "limits_unavailable")
+    assert answer["retry-after"] == "1"
+    await usage.house.lose(usage.house.postgresql)
+    answer = await usage.ask(STRANGER)
+    check_problem(answer, 503, "authentication_unavailable")
+    assert answer["retry-after"] == "1"
