@@ -69,8 +69,8 @@ LimitsMode = Annotated[
 ]
 TimeZone = Annotated[
     str,
-    Shape(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", "is the name of a time zone, as Europe/Berlin"),
-    Field(max_length=64, examples=["Europe/Berlin"], description="Where its days begin, from the next one on."),
+    Shape(r"(?!.{65})[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", "is the name of a time zone, as Europe/Berlin"),
+    Field(examples=["Europe/Berlin"], description="Where its days begin, from the next one on."),
 ]
 Anchor = Annotated[
     int, Field(ge=1, le=31, description="The day on which its months begin, from the next one on; or their last.")

@@ -80,7 +80,7 @@ def update(
     monthly_quota: options.MonthlyQuota = None,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="TIME", help="When limits of its own end: 2030-01-31T12:00:00Z; or none."),
+        typer.Option("--until", metavar="TIME", help="When limits of its own end: 30d, 2030-01-31T12:00:00Z; or none."),
     ] = None,
     timezone: Annotated[
         str | None, typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin.")
@@ -106,7 +106,7 @@ def update(
     texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits": limits}
     changes |= {field: text for field, text in texts.items() if text is not None}
     if until is not None:
-        changes["until"] = parse.until(until)
+        changes["until"] = parse.until(until, datetime.now(UTC))
     if anchor is not None:
         changes["anchor"] = parse.anchor(anchor)
     if not changes:

@@ -61,7 +61,7 @@ def expiry(expires_in: str | None, expires_at: str | None, now: datetime) -> dat
     if expires_in is not None and expires_at is not None:
         raise InvalidInput("--expires-in and --expires-at exclude each other")
     if expires_in is not None:
-        return _after(expires_in, now)
+        return _after("--expires-in", expires_in, now)
     return None if expires_at is None else _moment("--expires-at", expires_at)
 
 
@@ -74,8 +74,10 @@ def new_expiry(expires_in: str | None, expires_at: str | None, now: datetime) ->
     return {"expires_at": expiry(expires_in, expires_at, now)}
 
 
-def until(text: str) -> datetime | None:
-    """When an organization's own limits end; `none` is never."""
+def until(text: str, now: datetime) -> datetime | None:
+    """When an organization's own limits end: a time, or a duration from `now`; `none` is never."""
+    if _DURATION.fullmatch(text):
+        return _after("--until", text, now)
     return None if text == NONE else _moment("--until", text)
 
 
@@ -102,15 +104,15 @@ def grace(text: str) -> timedelta:
     return length
 
 
-def _after(text: str, now: datetime) -> datetime:
-    length = _duration("--expires-in", text)
+def _after(option: str, text: str, now: datetime) -> datetime:
+    length = _duration(option, text)
     if not length:
-        raise InvalidInput(f"--expires-in {text} is over at once; a duration is above 0")
+        raise InvalidInput(f"{option} {text} is over at once; a duration is above 0")
     try:
         end = now + length
     except OverflowError:
         end = datetime.max.replace(tzinfo=UTC)
-    return _within_reach(end, "--expires-in", text)
+    return _within_reach(end, option, text)
 
 
 def _duration(option: str, text: str) -> timedelta:

@@ -32,23 +32,22 @@ def usage(
     if as_json:
         output.print_json(used.to_json())
     else:
-        _print(used, names)
+        _print(used, names, left=asked is None)
     if not used.complete:
         output.complain("warning: without what the last seconds have brought: Redis is away")
 
 
-def _print(used: "DayUsage", names: dict[str, str]) -> None:
-    """The keys that used most come first."""
-    left = {period: "no quota" if tokens is None else str(tokens) for period, tokens in used.remaining.items()}
-    output.print_details(
-        {
-            "organization": used.organization_id,
-            "day": used.day.isoformat(),
-            **{name.replace("_", " "): str(count) for name, count in used.tally._asdict().items()},
-            "left today": left["daily"],
-            "left this month": left["monthly"],
-        }
-    )
+def _print(used: "DayUsage", names: dict[str, str], *, left: bool) -> None:
+    """The keys that used most come first. What is `left` now says nothing of a day that somebody looks up."""
+    details = {
+        "organization": used.organization_id,
+        "day": used.day.isoformat(),
+        **{name.replace("_", " "): str(count) for name, count in used.tally._asdict().items()},
+    }
+    if left:
+        for label, tokens in (("left today", used.remaining["daily"]), ("left this month", used.remaining["monthly"])):
+            details[label] = "no quota" if tokens is None else str(tokens)
+    output.print_details(details)
     if not used.by_key.items:
         output.hint("No key of it was used on that day.")
         return

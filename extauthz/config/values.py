@@ -3,6 +3,7 @@
 No message repeats the text: whoever reports it knows whether the text is a secret.
 """
 
+import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic import SecretBytes
 from extauthz.core.routes import is_ambiguous
 
 SECRET_BYTES = 32
+_IN_BASE64 = b"whsec_"
 
 _PORT = r"(?P<port>[0-9]{1,5})"
 _ADDRESS = re.compile(rf"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):{_PORT}")
@@ -144,9 +146,18 @@ def peppers(text: str) -> tuple[NamedSecret, ...]:
 
 
 def secret(text: str) -> SecretBytes:
-    """Any text of at least 32 bytes."""
+    """`whsec_` and base64 of at least 32 bytes, or any other text of so many."""
     value = text.encode("utf-8", "surrogateescape")
-    if len(value) < SECRET_BYTES:
+    if value.startswith(_IN_BASE64):
+        try:
+            key = base64.b64decode(value.removeprefix(_IN_BASE64), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < SECRET_BYTES:
+            raise ValueError(
+                f"begins with whsec_; then base64 of at least {SECRET_BYTES} bytes must follow, with its `=`"
+            )
+    elif len(value) < SECRET_BYTES:
         raise ValueError(f"must have at least {SECRET_BYTES} bytes")
     return SecretBytes(value)
 

@@ -69,6 +69,8 @@ class OwnUsage:
             asked, spent = await self._limiter.spend(replace(asked, operation="peek"))
         except StoreUnavailable:
             return LIMITS_UNAVAILABLE
+        if spent.provisional:  # they began at zero, since PostgreSQL was away: more would seem to be left than is
+            return LIMITS_UNAVAILABLE
         return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, balance(asked, spent).standings)
 
     async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:

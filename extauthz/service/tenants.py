@@ -101,7 +101,8 @@ class TenantService:
         """An organization with another name, plan, status or calendar, or limits of its own (null is the plan's again).
 
         `until` is when its own limits end (null: never); `limits` is `enforce` or `shadow`. Own limits that are over
-        are forgotten once it is given others. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
+        are forgotten once it is given others, and with another plan or null for `until`; another time for `until` alone
+        brings them back. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
         """
         known_fields(changes, (*_CHECKED, *LIMITS, "until"))
         now = utc_now()
@@ -109,12 +110,16 @@ class TenantService:
         if "until" in changes:
             checked["until"] = end("until", changes["until"], now)
         own = {name: changes[name] for name in LIMITS if name in changes}
+        anew = any(limit is not None for limit in own.values())
+        anew |= checked.get("until") is None and not checked.keys().isdisjoint(("plan", "until"))
 
         def edit(before: Organization) -> Organization:
-            if any(limit is not None for limit in own.values()):
+            if anew:
                 before = _without_what_is_over(before, now)
             overrides = dict(before.overrides) | own
             _check_each(overrides)
+            if own and not any(limit is not None for limit in overrides.values()):
+                before = replace(before, until=None)  # it was the end of what has been taken back
             return replace(before, overrides=overrides, **checked)
 
         after = await self._tenants.update_organization(ref, edit, version=version)
@@ -127,7 +132,7 @@ class TenantService:
 
 
 def _without_what_is_over(organization: Organization, now: datetime) -> Organization:
-    """Own limits of the past do not come back with new ones."""
+    """Own limits of the past do not come back by accident."""
     if organization.until is None or organization.until > now:
         return organization
     return replace(organization, overrides=dict.fromkeys(LIMITS), until=None)

@@ -16,6 +16,7 @@ from extauthz.core.shown import shown
 LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and only in some time zones
 ANCHOR_MAX = 31
 _TOO_LATE = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
+_NO_PLACE = "Factory"  # stands in the time zone database for a machine that nobody has set
 _FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMITS)
 
 
@@ -114,9 +115,9 @@ def one_of(field: str, value: object, words: Collection[str]) -> str:
 def timezone(value: object) -> str:
     """The name of a time zone. Raises InvalidInput that suggests one."""
     name = text("timezone", value)
-    if is_timezone(name) and not name.startswith(("posix/", "right/")):
+    if is_timezone(name) and not name.startswith(("posix/", "right/")) and name != _NO_PLACE:
         return name
-    near = {known.lower(): known for known in available_timezones()}
+    near = {known.lower(): known for known in available_timezones() - {_NO_PLACE}}
     similar = get_close_matches(name.lower().replace(" ", "_"), near, n=1)
     advice = f"did you mean {near[similar[0]]}?" if similar else "one is Europe/Berlin"
     raise InvalidInput(f"timezone {shown(name)!r} is none of the time zone database; {advice}")

@@ -9,7 +9,6 @@ import hmac
 import json
 import random
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import UTC
 from time import time
 from typing import Protocol
@@ -41,7 +40,7 @@ class Webhook:
     """Delivers events of quotas, each at least once, or says in the log that it was given up.
 
     Several workers may do so at once: who claims an event delivers it. `secret` signs; the bytes of any text, or
-    `whsec_` and base64.
+    `whsec_` and base64: ValueError where it is none.
     """
 
     def __init__(
@@ -126,6 +125,5 @@ def _headers(key: bytes, event_id: str, now: int, body: bytes) -> dict[str, str]
 
 def _key(secret: bytes) -> bytes:
     if secret.startswith(_PREFIX):
-        with suppress(ValueError):
-            return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
     return secret

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from time import monotonic
 
 import psycopg
 import pytest
@@ -228,12 +229,60 @@ def test_nobody_chooses_what_is_remembered(clocked: Clocked) -> None:
 def test_a_time_zone_that_is_none_is_refused(clocked: Clocked) -> None:
     """By raw SQL, too; the organization counts as before, and may still be changed otherwise."""
     clocked.begin("Asia/Tokyo")
-    for name in ("Europe/Atlantis", "asia/tokyo", "JST", "posix/Asia/Tokyo", "UTC+9", ""):
+    for name in ("Europe/Atlantis", "asia/tokyo", "JST", "posix/Asia/Tokyo", "UTC+9", "Factory", ""):
         with pytest.raises(pg.CheckViolation) as refused:
             clocked.change(at("2026-11-22 10:00"), timezone=name)
         assert refused.value.diag.constraint_name == "organizations_timezone_valid"
     clocked.connection.execute("UPDATE organizations SET limits = 'shadow', overrides_until = '2030-01-01Z'")
     assert (clocked.row()["timezone"], clocked.kept()) == ("Asia/Tokyo", (None, None, None, None))
+
+
+def test_every_row_of_a_statement_is_checked(clocked: Clocked) -> None:
+    """One wrong name among many rows refuses them all, in an INSERT, an UPDATE and one that is both."""
+    clocked.begin()
+    zone = "CASE n WHEN 40 THEN 'Europe/Atlantis' ELSE 'Asia/Tokyo' END"
+    rows = f"SELECT 'org ' || n, id, {zone} FROM plans, generate_series(1, 50) n"
+    insert = f"INSERT INTO organizations (name, plan_id, timezone) {rows}"
+    for statement in (
+        insert,
+        f"{insert} ON CONFLICT (name) DO UPDATE SET timezone = excluded.timezone",
+        f"WITH n AS (SELECT 40 AS n) UPDATE organizations SET timezone = {zone} FROM n",
+    ):
+        with pytest.raises(pg.CheckViolation) as refused:
+            clocked.connection.execute(statement.encode())
+        assert refused.value.diag.constraint_name == "organizations_timezone_valid"
+    assert clocked.row()["timezone"] == "UTC"
+
+
+def test_a_new_zone_is_looked_up_once(clocked: Clocked) -> None:
+    """However many rows a statement gives it to: a look costs ten milliseconds and more, with rows locked meanwhile."""
+    clocked.begin()
+    clocked.connection.execute(
+        "INSERT INTO organizations (name, plan_id) SELECT 'org ' || n, id FROM plans, generate_series(1, 300) n"
+    )
+    clocked.connection.execute("SET extauthz.now = '2026-11-22Z'")
+    started = monotonic()
+    clocked.connection.execute("SELECT count(*) FROM pg_timezone_names")
+    look = monotonic() - started
+    started = monotonic()
+    clocked.connection.execute("UPDATE organizations SET timezone = 'Asia/Tokyo'")
+    assert monotonic() - started < 60 * look
+
+
+@pytest.mark.parametrize("again", ["Asia/Tokyo", "UTC"])
+def test_a_zone_that_is_lost_can_be_left(clocked: Clocked, again: str) -> None:
+    """PostgreSQL was moved to time zone data without it: it is taken as UTC, and everything may be changed as ever."""
+    clocked.begin()
+    lose = "UPDATE organizations SET timezone = 'Gone/Zone', timezone_before = 'Gone/Before', last_day = '2026-11-20'"
+    with clocked.connection.transaction():
+        clocked.connection.execute("SET LOCAL session_replication_role = replica")
+        clocked.connection.execute(lose.encode())
+    clocked.connection.execute("UPDATE organizations SET status = 'suspended'")
+    clocked.connection.execute("SELECT set_config('extauthz.now', '2026-11-22 10:00Z', false)")
+    clocked.connection.execute("UPDATE organizations SET anchor = 15")
+    assert clocked.kept() == ("Gone/Before", "2026-11-20", 1, "2026-12-01")
+    calendar = clocked.change(at("2026-11-22 11:00"), timezone=again)
+    assert (calendar.timezone, clocked.kept()) == (again, ("UTC", "2026-11-22", 1, "2026-12-01"))
 
 
 def test_a_change_is_told_and_written_down(clocked: Clocked) -> None:

@@ -9,9 +9,11 @@ import pytest
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as Server
 from extauthz.service import fences
-from tests.servers.fixtures import stopped
+from tests.servers.fixtures import paused, stopped
+from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.office import NO_LIMITS, Office
 from tests.servers.raw_http import Answer, ask
+from tests.servers.reader import through
 from tests.servers.serving import PATIENT, Serving, question, serving
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nowhere"  # where no message comes from
@@ -52,11 +54,11 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> No
             await asyncio.sleep(0.01)
 
 
-async def listens(service: Serving) -> None:
-    """Returns when messages of changes arrive."""
+async def listens(service: Serving, *, no_longer: bool = False) -> None:
+    """Returns when messages of changes arrive, or when they do not."""
 
     async def flow() -> bool:
-        return not service.value("extauthz_change_feed_down")
+        return bool(service.value("extauthz_change_feed_down")) == no_longer
 
     await until(flow)
 
@@ -206,3 +208,36 @@ async def test_without_postgresql_a_known_key_goes_on_for_a_while(
         with stopped(postgres_server):
             await decides(service, key, decision="authentication_unavailable", seconds=10)
         await decides(service, key, decision="allow", before="authentication_unavailable", seconds=10)
+
+
+@pytest.mark.parametrize("writing", [False, True], ids=["nobody writes", "a long transaction"])
+async def test_what_was_read_after_a_change_outlives_two_outages(
+    office: Office, database: str, redis_url: str, key: str, postgres_server: Postgres, writing: bool
+) -> None:
+    """A connection is lost and back before anybody asks, then PostgreSQL hangs: what is known to be current is served,
+    also where it was read while an older transaction was open.
+    """
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        serving(database, redis_url, **PATIENT, EXTAUTHZ_NOTIFY_DATABASE_URL=through(database, between)) as service,
+        office.pool.connection() as connection,
+        connection.transaction(),
+    ):
+        await listens(service)
+        if writing:
+            await connection.execute("SELECT pg_current_xact_id()")
+        await held(service, key)
+        await office.sql("UPDATE plans SET daily_quota = 777 WHERE name = 'gold'")
+
+        async def read_anew() -> bool:
+            return "q=777;" in (await asked(service, key))["ratelimit-policy"]
+
+        await until(read_anew)
+        await office.sql("UPDATE api_keys SET last_used_at = now()")  # numbers go on
+        await between.refuse()
+        await listens(service, no_longer=True)
+        await between.accept()
+        await listens(service)
+        with paused(postgres_server):
+            for _ in range(3):
+                assert (await asked(service, key)).decision == "allow"

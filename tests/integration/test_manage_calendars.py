@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from extauthz.core.errors import InvalidInput
-from tests.servers.office import Office
+from tests.servers.office import NO_LIMITS, Office
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -31,6 +31,7 @@ async def test_calendar_and_mode_of_an_organization(office: Office) -> None:
         ({"timezone": "Europe/Berln"}, "timezone 'Europe/Berln' is none of the time zone database; did you mean Europ"),
         ({"timezone": "berlin"}, "did you mean Europe/Berlin?"),
         ({"timezone": "new york"}, "did you mean America/New_York?"),
+        ({"timezone": "Factory"}, "timezone 'Factory' is none of the time zone database"),
         ({"timezone": "posix/Europe/Berlin"}, "did you mean Europe/Berlin?"),
         ({"timezone": "+02:00"}, "is none of the time zone database; one is Europe/Berlin"),
         ({"timezone": "../etc/passwd"}, "is none of the time zone database"),
@@ -97,3 +98,44 @@ async def test_overrides_that_are_over_do_not_come_back(office: Office, until: d
     changed, _ = await office.tenants.update_organization("acme", {"monthly_quota": 100} | named)
     assert changed.overrides == {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": 100}
     assert changed.until == until
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"plan": "gold"}, {"until": None}, {"plan": "gold", "until": None}],
+)
+async def test_overrides_that_are_over_are_in_nobodys_way(office: Office, changes: dict[str, object]) -> None:
+    """With another plan, or when their end is taken away, they are gone: they neither veto it nor come back."""
+    await office.tenants.create_plan("gold", NO_LIMITS)
+    await office.tenants.create_organization("acme")
+    await office.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
+    with pytest.raises(InvalidInput, match="rate and burst go together"):
+        await office.tenants.update_organization("acme", {"plan": "gold"})
+    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    changed, _ = await office.tenants.update_organization("acme", changes)
+    assert changed.overrides == NO_LIMITS
+    assert (changed.until, changed.plan) == (None, changes.get("plan", "default"))
+
+
+async def test_a_zone_that_a_trigger_of_somebody_else_cannot_use(office: Office) -> None:
+    """What PostgreSQL says of a value that it cannot take is said to who gave it."""
+    await office.tenants.create_organization("acme")
+    await office.sql(
+        "CREATE FUNCTION local() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM now() AT TIME ZONE 'Gone/Zone'; RETURN NEW; END $$"
+    )
+    await office.sql("CREATE TRIGGER theirs BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION local()")
+    with pytest.raises(InvalidInput, match='refuses it: time zone "Gone/Zone" not recognized'):
+        await office.tenants.update_organization("acme", {"anchor": 5})
+
+
+async def test_the_end_goes_with_the_last_override(office: Office) -> None:
+    """One date is the end of all own limits; once all are taken back, none is left for those of the future."""
+    await office.tenants.create_organization("acme")
+    await office.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
+    changed, _ = await office.tenants.update_organization("acme", {"burst": None})
+    assert changed.until == FAR
+    changed, _ = await office.tenants.update_organization("acme", {"daily_quota": None})
+    assert (changed.overrides, changed.until) == (NO_LIMITS, None)
+    changed, _ = await office.tenants.update_organization("acme", {"daily_quota": None, "until": FAR})
+    assert changed.until == FAR

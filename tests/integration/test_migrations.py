@@ -150,6 +150,17 @@ async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str)
     assert value(empty_database, last) == '{"name": ["ci", "new"]}'
 
 
+async def test_an_upgrade_numbers_what_was_written_down(empty_database: str) -> None:
+    """Changes of before get a number that keeps out who does not know of them, and nobody who reads afterwards."""
+    old_version(empty_database, "0002")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(OF_0001.encode())
+        connection.execute("CREATE TABLE written AS SELECT pg_current_xact_id() AS by")
+    assert (await schema.upgrade(empty_database)).current
+    safe = "SELECT bool_and(by <= xact AND xact < pg_snapshot_xmin(pg_current_snapshot())) FROM audit_log, written"
+    assert value(empty_database, safe) is True
+
+
 async def test_yesterdays_release_writes_todays_schema(database: str) -> None:
     """Its statements do what they did, and are written down and told like any other."""
     with psycopg.connect(database, autocommit=True) as connection:
@@ -176,6 +187,18 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str)
     assert (value(empty_database, TABLES), value(empty_database, FUNCTIONS)) == (1, 0)
     with psycopg.connect(empty_database) as connection:
         connection.execute("DROP TABLE api_keys")
+    assert (await schema.upgrade(empty_database)).current
+
+
+async def test_a_migration_does_not_wait_while_others_wait_behind_it(empty_database: str) -> None:
+    """Where somebody reads our tables in an open transaction it gives up soon, and says what to do; nothing changed."""
+    old_version(empty_database, "0002")
+    async with await psycopg.AsyncConnection.connect(empty_database) as reader:
+        await reader.execute("SELECT count(*) FROM organizations")
+        async with asyncio.timeout(10):
+            with pytest.raises(schema.TablesInUse, match=r"open transaction .*; end it, or try again"):
+                await schema.upgrade(empty_database)
+        assert value(empty_database, "SELECT version_num FROM alembic_version") == "0002"
     assert (await schema.upgrade(empty_database)).current
 
 

@@ -53,6 +53,12 @@ class Ear:
         return found()[-1]
 
 
+async def number(office: Office) -> int:
+    """A transaction's, after all that were and before all that will be."""
+    (row,) = await office.rows("SELECT pg_current_xact_id()::text::bigint AS number")
+    return int(row["number"])
+
+
 @asynccontextmanager
 async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ear]:
     ear = Ear()
@@ -126,14 +132,69 @@ async def test_what_changed_while_nobody_listened_is_heard(
         assert ear.changes == []
         await between.refuse()
         await ear.until(lambda: False in ear.flows)
+        earlier = await number(office)
         await office.sql(statement)
-        (row,) = await office.rows("SELECT pg_current_xact_id()::text::bigint AS later")
-        ear.changes.clear()
+        later = await number(office)
         await between.accept()
         await ear.until(lambda: ear.flows[-1])
-        heard = [change for change in ear.changes if change.thing == Thing("api_key", key.id)]
-        assert heard
-        assert heard[0].fence >= row["later"]
+        assert [change.thing for change in ear.changes] == [Thing("api_key", key.id)]
+        assert earlier + 1 < ear.changes[0].fence <= later
+
+
+async def test_a_change_that_was_told_is_not_told_again(
+    office: Office, database: str, postgres_server: Postgres
+) -> None:
+    """After a loss nothing is heard but what was missed, one by one, also where the same thing had changed before."""
+    key, _ = await office.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        first = await ear.heard("api_key", key.id)  # from the audit log
+        await office.sql("UPDATE api_keys SET name = 'a message'")
+        await ear.until(lambda: ear.changes[-1].thing == first.thing and ear.changes[-1] != first)
+        for missed in (1, 0):
+            ear.changes.clear()
+            ear.flows.clear()
+            await between.refuse()
+            await ear.until(lambda: False in ear.flows)
+            if missed:
+                await office.sql("UPDATE api_keys SET name = 'missed'")
+            await between.accept()
+            await ear.until(lambda: ear.flows[-1])
+            assert [change.thing for change in ear.changes] == [first.thing] * missed
+
+
+async def test_a_change_that_is_committed_later_has_the_number_of_its_beginning(
+    office: Office, database: str, postgres_server: Postgres
+) -> None:
+    """A transaction that began before one that was told is told of, though its fence is the lower one."""
+    key, _ = await office.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        async with office.pool.connection() as connection, connection.transaction():
+            await connection.execute("SELECT pg_current_xact_id()")
+            ear.changes.clear()
+            await office.sql("UPDATE api_keys SET name = 'began later'")
+            told = await ear.heard("api_key", key.id)
+            ear.changes.clear()
+            await between.refuse()
+            await ear.until(lambda: False in ear.flows)
+            await connection.execute("UPDATE api_keys SET disabled_at = now()")
+        await between.accept()
+        await ear.until(lambda: ear.flows[-1])
+        assert [change.thing for change in ear.changes] == [told.thing]
+        assert ear.changes[0].fence < told.fence
+
+
+async def test_a_number_that_nobody_has_had_yet(office: Office, database: str) -> None:
+    """Whatever stands in the audit log, no fence is raised so high that records of later reads are kept out."""
+    key, _ = await office.new_key("acme")
+    await office.sql("UPDATE audit_log SET xact = '18446744073709551615'")
+    async with listening(database) as ear:
+        assert (await ear.heard("api_key", key.id)).fence <= await number(office) + 1
 
 
 async def test_too_much_that_changed_is_everything(
@@ -153,15 +214,17 @@ async def test_as_much_as_can_be_told_apart_is(office: Office, database: str, co
     (last,) = await office.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
     await office.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
     await office.sql("DELETE FROM plans WHERE name ~ '^(p[0-9]+|last)$'")
+    over = await number(office)
     async with listening(database) as ear:
         things = {change.thing for change in ear.changes}
+        highest = max(change.fence for change in ear.changes)
         if count < module.LATELY_MAX:
             assert len(things) == count // 2
             assert Thing("plan", last["id"]) in things
+            assert highest <= over
         else:
             assert things == {EVERYTHING}
-        (row,) = await office.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS read")
-        assert {change.fence for change in ear.changes} == {row["read"]}
+            assert over < highest <= await number(office)
 
 
 @pytest.fixture

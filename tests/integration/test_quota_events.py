@@ -10,6 +10,7 @@ from extauthz.backends.postgres.events import LATEST_DAYS, PostgresQuotaEvents
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.stores import ClaimedEvent, QuotaEvents
 from extauthz.core.usage import QuotaEvent
+from tests.servers.hook import documented
 from tests.servers.office import Office
 
 DAY = date(2026, 11, 22)
@@ -86,11 +87,11 @@ async def test_each_event_is_one_workers(usage: PostgresUsage, office: Office, a
 
 
 async def test_the_oldest_comes_first(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
-    """At most as many as were asked for."""
-    for threshold in (80, 90, 100):
-        await usage.announce([passed(acme, threshold)])
+    """And of those that were passed at once the lowest; at most as many as were asked for."""
+    for start in (DAY, date(2026, 11, 23)):
+        await usage.announce([passed(acme, threshold, start=start) for threshold in (100, 90, 80)])
     assert [event.threshold for event in await events.claim(2, LEASE)] == [80, 90]
-    assert [event.threshold for event in await events.claim(2, LEASE)] == [100]
+    assert [event.threshold for event in await events.claim(4, LEASE)] == [100, 80, 90, 100]
 
 
 async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
@@ -127,3 +128,18 @@ async def test_what_is_old_is_no_news(usage: PostgresUsage, events: QuotaEvents,
     await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
     await office.sql("UPDATE quota_events SET at = now() - make_interval(days => %s) WHERE threshold = 80", LATEST_DAYS)
     assert [event.threshold for event in await events.claim(100, LEASE)] == [90]
+
+
+async def test_what_was_tried_once_is_not_too_old(
+    usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str
+) -> None:
+    """An attempt that is due comes however late, also of what was given up and is asked for as the page says."""
+    await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
+    waits, lost = await ids(events)
+    await events.postpone(waits, 0)
+    await events.give_up(lost)
+    await office.sql("UPDATE quota_events SET at = at - make_interval(days => %s)", LATEST_DAYS + 1)
+    assert await ids(events) == [waits]
+    await office.sql("UPDATE" + documented("sql").partition("UPDATE")[2])
+    (again,) = await events.claim(100, LEASE)
+    assert (again.id, again.attempts) == (lost, 1)

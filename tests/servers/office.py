@@ -87,7 +87,7 @@ class Office:
         """Takes away what keeps rows sensible, so that a test can make them senseless."""
         await self.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
         await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_still_fit_plan")
-        await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_1_check_timezone")
+        await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_check_timezones")
         await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_1_keep_calendar")
         async with self.pool.connection() as connection:
             cursor = await connection.execute(

@@ -86,6 +86,8 @@ def refused() -> Iterator[None]:
             raise Conflict(_RULES.get(constraint, "it is still in use, or what it refers to is gone")) from cause
         if error.reason == "conflict":
             raise Conflict("others changed the same at this moment; nothing was changed, try it again") from cause
+        if isinstance(cause, pg.InvalidParameterValue):
+            raise InvalidInput(f"the database refuses it: {cause.diag.message_primary}") from cause
         if isinstance(cause, pg.CheckViolation | pg.NotNullViolation | psycopg.DataError):
             raise InvalidInput(
                 _RULES.get(constraint, f"the database refuses it ({constraint or type(cause).__name__})")

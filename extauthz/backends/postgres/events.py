@@ -3,7 +3,7 @@
 from extauthz.backends.postgres.pool import Pool, as_id, fetch
 from extauthz.core.stores import ClaimedEvent
 
-LATEST_DAYS = 3  # what is older is no news: a webhook that is configured one day is not told of the months before
+LATEST_DAYS = 3  # what nobody tried is no news then: a webhook that is configured one day is not told of months before
 
 
 class PostgresQuotaEvents:

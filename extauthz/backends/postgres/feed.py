@@ -32,13 +32,18 @@ Listening = psycopg.AsyncConnection[DictRow]
 
 
 class PostgresFeed:
-    """The notifications of our triggers, and after every (re)connection what changed in the last `lately` seconds."""
+    """The notifications of our triggers, and after every (re)connection what changed in the last `lately` seconds.
+
+    A change that was told is not told again because the connection was lost: what was read since knows of it, though
+    its number may not show that. Messages are always told.
+    """
 
     def __init__(self, dsn: str, *, lately: float | None) -> None:
         """`lately` None: the tables are not ours, and their changes are written down nowhere."""
         self._dsn = dsn
         self._lately = lately
         self._warned = False
+        self._told: dict[Change, None] = {}  # oldest first; what is forgotten is told again
 
     async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
         """Calls `hear` for each change, until cancelled; `flowing` says when messages arrive and when they do not."""
@@ -68,7 +73,7 @@ class PostgresFeed:
                 async for message in connection.notifies(timeout=BEAT):
                     change = parse_change(message.payload)
                     if change is not None:
-                        hear(change)
+                        self._tell(change, hear)
                 # An answer says that messages would come, too: they stand before it on the same wire.
                 await _in_time(connection.execute("SELECT"), ANSWER)
         finally:
@@ -82,20 +87,33 @@ class PostgresFeed:
         return True
 
     async def _catch_up(self, connection: Listening, hear: Callable[[Change], None]) -> None:
-        """Hears what was told while nobody listened; where nobody wrote it down, that may be anything."""
-        if self._lately is None:
+        """Tells what nobody heard while the connection was lost; where that is not known, it may be anything."""
+        changes = await self._changed_lately(connection)
+        if changes is None:
             cursor = await connection.execute(STATEMENTS["horizon"].encode())
             (row,) = await cursor.fetchall()
             hear(Change(EVERYTHING, row["horizon"]))
             return
+        for change in changes - self._told.keys():
+            self._tell(change, hear)
+
+    async def _changed_lately(self, connection: Listening) -> set[Change] | None:
+        """What changed in the last seconds; None where that is not known, or too much to be told apart."""
+        if self._lately is None:
+            return None
         arguments = {"seconds": self._lately + UNDER_WAY, "at_most": LATELY_MAX}
         cursor = await connection.execute(STATEMENTS["changed_lately"].encode(), arguments)
         rows = await cursor.fetchall()
         if len(rows) == LATELY_MAX:
-            hear(Change(EVERYTHING, rows[0]["fence"]))
-            return
-        for change in {Change(Thing(row["kind"], row["id"]), row["fence"]) for row in rows}:
-            hear(change)
+            return None
+        return {Change(Thing(row["kind"], row["id"]), row["fence"]) for row in rows}
+
+    def _tell(self, change: Change, hear: Callable[[Change], None]) -> None:
+        hear(change)
+        self._told.pop(change, None)
+        self._told[change] = None
+        if len(self._told) > LATELY_MAX:
+            del self._told[next(iter(self._told))]
 
     async def _is_direct(self, connection: Listening) -> bool:
         """Whether we speak with the process that we seem to: a pooler gives a number of its own, and drops LISTEN."""

@@ -88,9 +88,10 @@ SELECT k.id::text AS id FROM api_keys k JOIN used u ON u.id = k.id WHERE k.id NO
 SELECT set_config('statement_timeout', %(milliseconds)s::text, true);
 
 -- name: changed_lately
--- in: seconds, at_most; out: kind and id of what was changed or deleted in that time, as often as it was, and a fence
--- above all that is there by now. Triggers write every change down.
-SELECT kind, subject_id AS id, pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS fence
+-- in: seconds, at_most; out: kind and id of what was changed or deleted in that time, and the fence of each change, as
+-- its message said it. Triggers write every change down; a number that no transaction has had yet is not from them.
+SELECT kind, subject_id AS id,
+       least(xact, pg_snapshot_xmax(pg_current_snapshot()))::text::bigint + 1 AS fence
 FROM audit_log
 WHERE at > now() - make_interval(secs => %(seconds)s)
 LIMIT %(at_most)s;

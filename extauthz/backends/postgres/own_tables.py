@@ -202,6 +202,7 @@ def _record(row: Mapping[str, Any], digest: str, now: float) -> dict[str, object
         "id": ids["organization_id"],
         "status": row.get("status", ACTIVE),
         "plan_id": "",
+        "overrides_until": None,
         "plan": "default" if row.get("plan") is None else row["plan"],
         **limits,
         "plan_limits": limits,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg import errors as pg
 
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool, fetch
@@ -13,6 +14,7 @@ from extauthz.core.ports import POSTGRESQL
 
 KNOWN = "0003"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_PATIENCE = 2  # seconds that we wait for a table: whoever wants to read it waits behind us, checks too
 _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"
 
 
@@ -35,6 +37,16 @@ class MigrationFailed(ExtauthzError):
 
     def __init__(self, error: psycopg.Error) -> None:
         super().__init__(f"the migration failed and changed nothing: {error.diag.message_primary or error}")
+
+
+class TablesInUse(ExtauthzError):
+    """Somebody holds a table that a migration changes; everything is as it was."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the migration changed nothing: somebody has an open transaction on a table that it changes; end it, or try"
+            " again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,7 @@ async def status(dsn: str) -> SchemaStatus:
 async def upgrade(dsn: str) -> SchemaStatus:
     """Brings the schema to the version that this code knows, in one transaction, one upgrade at a time.
 
-    Raises StoreUnavailable, SchemaUnknown for a schema that is newer, and MigrationFailed.
+    Raises StoreUnavailable, SchemaUnknown for a schema that is newer, TablesInUse, and MigrationFailed.
     """
     before = await status(dsn)
     if before.found is not None and before.found > KNOWN:
@@ -114,12 +126,15 @@ def _upgrade(dsn: str) -> None:
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE}s'")
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except DBAPIError as error:
         cause = error.orig
+        if isinstance(cause, pg.LockNotAvailable):
+            raise TablesInUse from cause
         if isinstance(cause, psycopg.Error) and not isinstance(cause, psycopg.OperationalError):
             raise MigrationFailed(cause) from cause
         raise cause or error from None

@@ -125,6 +125,13 @@ def test_a_field_that_cannot_be_is_named(model: type[BaseModel], field: str, val
     assert problem.errors[0].field == field
 
 
+@pytest.mark.parametrize("zone", ["", "/UTC", "Europe/" + "x" * 58, "x" * 5000])
+def test_a_wrong_time_zone_is_told_what_is_right(zone: str) -> None:
+    """In the same words, however long it is."""
+    problem = refused({"timezone": zone}, OrganizationChanges)
+    assert problem.detail == "timezone: is the name of a time zone, as Europe/Berlin"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "named"),
     [

@@ -40,7 +40,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["keys", "update", ID, "--metadata", "x"], "--metadata 'x' is not NAME=VALUE"),
         (["keys", "rotate", ID, "--grace", "1y"], "--grace '1y' is no duration"),
         (["keys", "repepper"], "only a report can be had: give --report;"),
-        (["orgs", "update", "a", "--until", "30d"], "--until '30d' is no time in ISO 8601"),
+        (["orgs", "update", "a", "--until", "soon"], "--until 'soon' is no time in ISO 8601"),
         (["orgs", "update", "a", "--anchor", "32"], "--anchor '32' is no day from 1 to 31"),
         (
             ["orgs", "update", "a", "--limits", "none"],

@@ -125,12 +125,19 @@ def test_grace() -> None:
 
 
 def test_until() -> None:
-    """The end of own limits is a time with its zone, or `none`."""
-    assert parse.until("none") is None
-    assert parse.until("2030-01-31T12:00:00Z") == datetime(2030, 1, 31, 12, tzinfo=UTC)
-    for text, said in (("30d", "is no time in ISO 8601"), ("2030-01-31T12:00:00", "has no time zone; in UTC:")):
+    """The end of own limits is a time with its zone, a duration from now, or `none`."""
+    now = datetime(2029, 1, 31, tzinfo=UTC)
+    assert parse.until("none", now) is None
+    assert parse.until("2030-01-31T12:00:00Z", now) == datetime(2030, 1, 31, 12, tzinfo=UTC)
+    assert parse.until("30d", now) == datetime(2029, 3, 2, tzinfo=UTC)
+    for text, said in (
+        ("soon", "is no time in ISO 8601"),
+        ("2030-01-31T12:00:00", "has no time zone; in UTC:"),
+        ("0d", "is over at once"),
+        ("9999999d", "is too far away"),
+    ):
         with pytest.raises(InvalidInput, match=f"^--until .*{said}"):
-            parse.until(text)
+            parse.until(text, now)
 
 
 def test_anchor() -> None:

@@ -1,5 +1,6 @@
 """What each setting takes and refuses, and that no secret is ever seen."""
 
+import base64
 import traceback
 from pathlib import Path
 
@@ -19,6 +20,7 @@ GIVEN = {
     "EXTAUTHZ_KEY_PEPPER": PEPPER,
 }
 WEBHOOK = {"EXTAUTHZ_WEBHOOK_URL": "https://h/", "EXTAUTHZ_WEBHOOK_SECRET": "w" * 32}
+IN_BASE64 = base64.b64encode(b"\xff" * 32).decode()  # with `/` and `=`
 SECRETS = [*GIVEN, *WEBHOOK, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
 
 
@@ -53,6 +55,12 @@ def mistake(**environ: str) -> str:
         ("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9104", "usage_listen", Listen("127.0.0.1", 9104)),
         ("EXTAUTHZ_WEBHOOK_URL", "http://u:p@[::1]:80/a?b=c", "webhook_url", SecretStr("http://u:p@[::1]:80/a?b=c")),
         ("EXTAUTHZ_WEBHOOK_SECRET", "é" * 16, "webhook_secret", SecretBytes("é".encode() * 16)),
+        (
+            "EXTAUTHZ_WEBHOOK_SECRET",
+            f"whsec_{IN_BASE64}",
+            "webhook_secret",
+            SecretBytes(f"whsec_{IN_BASE64}".encode()),
+        ),
         ("API_KEY_CACHE_TTL", "3600", "api_key_cache_ttl", 3600),
         ("API_KEY_STALE_IF_ERROR", "0", "api_key_stale_if_error", 0),
         ("EXTAUTHZ_KEY_ENV", "test", "key_env", "test"),
@@ -154,6 +162,19 @@ def test_long_values_are_shortened() -> None:
         ),
         ("EXTAUTHZ_WEBHOOK_URL", ["https://h/s3cret x", "https://h/%zz"], "holds a blank"),
         ("EXTAUTHZ_WEBHOOK_SECRET", ["s3cret", "s" * 31, "é" * 15], "must have at least 32 bytes"),
+        (
+            "EXTAUTHZ_WEBHOOK_SECRET",
+            [
+                "whsec_s3cret",
+                f"whsec_{IN_BASE64.rstrip('=')}",
+                f"whsec_{IN_BASE64} ",
+                f"whsec_{IN_BASE64.replace('/', '_')}",
+                f"whsec_{base64.b64encode(b'k' * 31).decode()}",
+                f"whsec_ is no base64, but long: {'s3cret' * 6}",
+                "whsec_" + "é" * 40,
+            ],
+            "begins with whsec_; then base64 of at least 32 bytes must follow",
+        ),
         ("RATE_LIMIT_REDIS_CLUSTER_NODES", ["redis://:s3cret@a:1"], "must be host:port,host:port"),
     ],
 )

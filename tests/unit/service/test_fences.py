@@ -103,6 +103,17 @@ def test_a_number_or_a_time_lets_in() -> None:
     assert not fences.admits((ONE,), 7, -inf)
 
 
+def test_a_lower_number_that_is_heard_later_is_news() -> None:
+    """Who begins first may commit last: what was read in between does not know of it, whatever fence stood there."""
+    fences = Fences(seconds=1000)
+    fences.hear(Change(ONE, 12))
+    read_at = monotonic()  # transaction 10 was open
+    assert fences.admits((ONE,), 10, read_at)
+    fences.hear(Change(ONE, 11))
+    assert not fences.admits((ONE,), 10, read_at)
+    assert fences.admits((ONE,), 10, monotonic())
+
+
 def test_a_flood_of_changes_is_bounded() -> None:
     """Where changes are too many to be told apart, older records of everything are kept out, none let in."""
     fences = Fences(seconds=1000, at_most=100)

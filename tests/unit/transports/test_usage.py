@@ -1,13 +1,16 @@
 """The usage listener: what it tells the holder of a key, and what it tells nobody."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from extauthz.core.calendar import Calendar
+from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.core.spend import Spend, Spent, Untaken
 from tests.unit.service.fakes import KEY, TENANT
 from tests.unit.transports.usage_listener import GOOD, STRANGER, Usage, check_problem, usage
 
@@ -100,6 +103,21 @@ async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKe
     assert (answer.decision, answer["x-extauthz-code"]) == (reason.value, reason.value)
     assert answer["www-authenticate"].startswith("Bearer ") == (outcome.status == 401)
     assert usage.house.limits.calls == 0
+
+
+async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They began at zero while PostgreSQL was away: what they leave would be a guess, and is told to nobody."""
+    spend = usage.house.limits.spend
+
+    async def provisional(asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        return [one._replace(provisional=True) if isinstance(one, Spent) else one for one in await spend(asked)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(usage.house.limits, "spend", provisional)
+        answer = await usage.ask()
+        check_problem(answer, 503, "limits_unavailable")
+        assert answer["retry-after"] == "1"
+    assert [limit["remaining"] for limit in (await usage.told())["limits"]] == [20, 1000]
 
 
 async def test_stores_that_are_away(usage: Usage) -> None:

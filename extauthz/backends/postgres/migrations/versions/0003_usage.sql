@@ -22,6 +22,10 @@ ALTER TABLE organizations
     ADD COLUMN anchor_before smallint,
     ADD COLUMN next_month date;
 
+-- The transaction that made the change, which its message names as well. What is there already gets the number of this
+-- one: whoever sees that it is over sees all that came before.
+ALTER TABLE audit_log ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id();
+
 -- Tables -------------------------------------------------------------------------------------------------------------
 
 -- What each key was charged and refused, by the day of its organization's calendar. No foreign keys: bills outlive keys.
@@ -66,34 +70,47 @@ CREATE INDEX quota_events_undelivered ON quota_events (at) WHERE delivered_at IS
 
 -- Calendars ----------------------------------------------------------------------------------------------------------
 
--- Time zones are names that everybody knows: PostgreSQL would also take `cest`, `europe/berlin` and `UTC+25`.
-CREATE FUNCTION extauthz_check_timezone() RETURNS trigger
+-- Time zones are names that everybody knows: PostgreSQL would also take `cest`, `europe/berlin` and `UTC+25`. To look a
+-- name up takes PostgreSQL a while, so each new one is looked up once in a statement, however many rows it changes.
+CREATE FUNCTION extauthz_check_timezones() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    names text[];
+    unknown text;
 BEGIN
-    IF NEW.timezone !~ '^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' OR NEW.timezone ~ '^(posix|right)/'
-        OR NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = NEW.timezone)
-    THEN
-        RAISE EXCEPTION 'organization % would have a time zone that PostgreSQL does not know', NEW.id
+    IF TG_OP = 'INSERT' THEN
+        names := ARRAY(SELECT DISTINCT timezone FROM rows_after WHERE timezone <> 'UTC');
+    ELSE
+        names := ARRAY(SELECT timezone FROM rows_after EXCEPT SELECT timezone FROM rows_before EXCEPT VALUES ('UTC'));
+    END IF;
+    SELECT name INTO unknown
+    FROM unnest(names) AS given (name)
+    WHERE name !~ '^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$' OR name ~ '^(posix/|right/|Factory$)'
+       OR name NOT IN (SELECT known.name FROM pg_timezone_names AS known);
+    IF FOUND THEN
+        RAISE EXCEPTION 'an organization would have a time zone that PostgreSQL does not know, %', quote_literal(unknown)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'organizations_timezone_valid', TABLE = TG_TABLE_NAME,
                   HINT = 'Names stand in pg_timezone_names; one is Europe/Berlin.';
     END IF;
-    RETURN NEW;
+    RETURN NULL;
 END
 $$;
 
--- To look a name up takes PostgreSQL a while, so that is done only for a new one.
-CREATE TRIGGER organizations_1_check_first_timezone BEFORE INSERT ON organizations
-FOR EACH ROW WHEN (NEW.timezone <> 'UTC') EXECUTE FUNCTION extauthz_check_timezone();
-CREATE TRIGGER organizations_1_check_timezone BEFORE UPDATE ON organizations
-FOR EACH ROW WHEN (NEW.timezone <> OLD.timezone) EXECUTE FUNCTION extauthz_check_timezone();
+CREATE TRIGGER organizations_check_first_timezones AFTER INSERT ON organizations
+REFERENCING NEW TABLE AS rows_after FOR EACH STATEMENT EXECUTE FUNCTION extauthz_check_timezones();
+CREATE TRIGGER organizations_check_timezones AFTER UPDATE ON organizations
+REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after
+FOR EACH STATEMENT EXECUTE FUNCTION extauthz_check_timezones();
 
 -- A change of zone holds from the end of the day under way, one of anchor from the end of the month under way, so that
 -- none is given twice. The day under way ends where both zones are past it. What is changed again before that changes
--- only what follows.
+-- only what follows. A zone may be lost, as PostgreSQL is moved to other time zone data: what was counted in it is then
+-- taken as UTC, so that the organization can be given another.
 CREATE FUNCTION extauthz_keep_calendar() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     at CONSTANT timestamptz := clock_timestamp();
+    moved CONSTANT boolean := NEW.timezone <> OLD.timezone;
     today date;
     before date;
     this_month date;
@@ -109,14 +126,24 @@ BEGIN
     NEW.last_day := OLD.last_day;
     NEW.anchor_before := OLD.anchor_before;
     NEW.next_month := OLD.next_month;
-    IF NEW.timezone = OLD.timezone AND NEW.anchor = OLD.anchor THEN
+    IF NOT moved AND NEW.anchor = OLD.anchor THEN
         RETURN NEW;
     END IF;
+    BEGIN
+        PERFORM at AT TIME ZONE OLD.timezone;
+    EXCEPTION WHEN invalid_parameter_value THEN
+        OLD.timezone := 'UTC';
+    END;
+    BEGIN
+        PERFORM at AT TIME ZONE OLD.timezone_before;
+    EXCEPTION WHEN invalid_parameter_value THEN
+        OLD.timezone_before := 'UTC';
+    END;
     today := (at AT TIME ZONE OLD.timezone)::date;
     before := (at AT TIME ZONE OLD.timezone_before)::date;
     IF least(today, before) <= OLD.last_day THEN -- an earlier change of zone is not in force yet
         today := least(before, OLD.last_day);
-    ELSIF NEW.timezone <> OLD.timezone THEN
+    ELSIF moved THEN
         NEW.timezone_before := OLD.timezone;
         NEW.last_day := today;
     END IF;
