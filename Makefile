@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test check bench-revoke bench-queries lock clean help
+.PHONY: demo test check bench bench-compare bench-profile bench-revoke bench-queries bench-accuracy bench-round-trips lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -24,11 +24,26 @@ check: .venv/dev ## formatting, lint, types, import rules
 	@$(PYTHON) -m mypy
 	@$(PYTHON) .venv/bin/lint-imports --no-cache
 
+bench: .venv/dev ## how fast it is and what a check costs (ARGS=--quick: the first minute of it)
+	@$(PYTHON) -m tests.bench.speed $(ARGS)
+
+bench-compare: .venv/dev ## what changed between two benches (ARGS="A.json B.json")
+	@$(PYTHON) -m tests.bench.compare $(ARGS)
+
+bench-profile: .venv/dev ## where the time of an allowed check goes (ARGS chooses functions or files)
+	@$(PYTHON) -m tests.bench.hot_path $(ARGS)
+
 bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load
 	@$(PYTHON) -m tests.bench.revoke
 
 bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
 	@$(PYTHON) -m tests.bench.queries
+
+bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connections, one tenant and 1,000
+	@$(PYTHON) -m tests.bench.accuracy
+
+bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs it and us
+	@$(PYTHON) -m tests.bench.round_trips
 
 lock: ## resolve the newest versions into requirements/ (needs uv)
 	@.ci/lock

@@ -29,6 +29,7 @@ class Ground:
     service: Service
     settings: Settings
     postgres: Postgres
+    redis: Redis
     key_format: KeyFormat
     host: str
     port: int
@@ -41,25 +42,31 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(*, workers: int) -> AsyncIterator[Ground]:
-    """PostgreSQL, Redis and a service with so many workers; gone at the end."""
+async def ground(*, workers: int, configuration: str = "", **more: str) -> AsyncIterator[Ground]:
+    """PostgreSQL, Redis and a service with so many workers; gone at the end.
+
+    `configuration` is the text of its file, `more` are settings by their names in the environment.
+    """
     with (
         temporary_folder("extauthz bench ") as folder,
         Postgres(folder / "postgres") as postgres,
         Redis(folder / "redis") as redis,
     ):
         await schema.upgrade(postgres.dsn)
-        environ = settings(postgres.dsn, redis.redis_url, EXTAUTHZ_ADMIN_TOKEN=f"bench:{TOKEN}")
-        async with listening(environ, "--workers", str(workers)) as service:
+        environ = settings(postgres.dsn, redis.redis_url, EXTAUTHZ_ADMIN_TOKEN=f"bench:{TOKEN}", **more)
+        file = folder / "extauthz.toml"
+        file.write_text(configuration)
+        async with listening(environ, "--workers", str(workers), "--config", file) as service:
             if workers > 1:
                 await service.until(lambda report: report["workers"] == "ok")
             await service.until(lambda report: report["status"] == "ready")
             host, _, port = (await service.address("envoy")).rpartition(":")
-            known = load(environ, None)
+            known = load(environ, file)
             yield Ground(
                 service,
                 known,
                 postgres,
+                redis,
                 management.key_format(known),
                 host,
                 int(port),

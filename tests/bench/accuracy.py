@@ -1,0 +1,166 @@
+"""Whether limits are exact: 4 workers, 4 processes with 32 connections each, and every check judged afterwards.
+
+What buckets admit is held against capacity + rate x time, on Redis's clock from the first spend to the last, in whole
+numbers; every denial against what the bucket certainly held (judge.py); the day's counter in Redis, and what
+PostgreSQL keeps of it, against what clients saw. Rates are about a third of what is asked, and no whole number of
+tokens a second, so that every refill leaves something over.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import psycopg
+from redis.asyncio import Redis
+
+from extauthz import management
+from extauthz.backends.redis import keyspace
+from extauthz.backends.redis.topology import connect
+from extauthz.core.limits import Rate
+from extauthz.core.records import KeyTerms
+from tests.bench.ground import PLENTY, Ground, ground, table
+from tests.bench.judge import ALLOWED, DENIED, Fields, Off, Run, judge_buckets, judge_quotas, off
+from tests.bench.load import Asked, Check, Crowd, Target, ask_all, crowd, seconds
+from tests.servers.serving import PATIENT
+
+WORKERS = 4
+CONNECTIONS = 32  # of each process of the load
+CHECKS = 100_000
+COSTS = (1, 2, 7)
+OPENING = {1: 500, 1000: 20}  # cost of each tenant's first check, by their number: what then comes in has room
+QUOTA, QUOTA_TENANTS, QUOTA_CHECKS = 500, 100, 30_000  # twice as much is asked
+WARM_UP = 20_000
+FLUSHED_WITHIN = 30.0  # seconds; it is done every ten
+SEEN = ("", "checks", "a second", "allowed", "429", "other", "over-admitted", "falsely denied", "exact")
+KEPT = ("off: Redis", "PostgreSQL", "its requests", "its refusals")
+ROUTES = "".join(
+    f'[[routes]]\npath = "/{cost}"\nresource = "api"\ncost = {cost}\n' for cost in (*COSTS, *OPENING.values())
+)
+
+
+class Bench:
+    """The service under load, and its Redis."""
+
+    def __init__(self, at: Ground, load: Crowd, redis: Redis) -> None:
+        self._at = at
+        self._load = load
+        self._redis = redis
+
+    async def pace(self, count: int) -> float:
+        """How much cost a second can be asked for here, by so many tenants."""
+        _, target = await self._furnish(f"warm-up {count}", count, PLENTY)
+        checks = await self._load.ask(target, _mixed(count, WARM_UP), connections=CONNECTIONS)
+        return sum(check.cost for check in checks) / seconds(checks)
+
+    async def buckets(self, count: int) -> Run:
+        """Tenants who ask for about three times of what their buckets have room for."""
+        a_minute = int(await self.pace(count) / count / 3 * 60) // 60 * 60 + 7
+        rate, burst = Rate.parse(f"{a_minute}/min"), 2 * max(a_minute // 60, OPENING[count])
+        name = "1 bucket" if count == 1 else f"{count} buckets"
+        limits = {"rate": str(rate), "burst": burst, "daily_quota": None, "monthly_quota": None}
+        ids, target = await self._furnish(name, count, limits)
+        opened: list[Check] = []
+        first: list[Fields] = []
+
+        async def open_all() -> None:
+            opening = [Asked(who, OPENING[count]) for who in range(count)]
+            opened.extend(await ask_all(target, opening, connections=min(count, CONNECTIONS)))
+            first.extend(await self.states(ids))
+
+        checks = await self._load.ask(target, _mixed(count, CHECKS - count), connections=CONNECTIONS, before=open_all)
+        run = Run(name, ids, opened + checks)
+        return judge_buckets(run, rate, burst, first=first, last=await self.states(ids))
+
+    async def quotas(self) -> Run:
+        """Tenants without a bucket who ask for twice of what they may have on a day; not across midnight."""
+        limits = {"rate": None, "burst": None, "daily_quota": QUOTA, "monthly_quota": None}
+        name = f"{QUOTA_TENANTS} quotas"
+        ids, target = await self._furnish(name, QUOTA_TENANTS, limits)
+        checks = await self._load.ask(target, _mixed(QUOTA_TENANTS, QUOTA_CHECKS), connections=CONNECTIONS)
+        return judge_quotas(Run(name, ids, checks), QUOTA)
+
+    async def states(self, ids: Sequence[str]) -> list[Fields]:
+        """The hash of each tenant."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for tenant_id in ids:
+                pipe.hgetall(keyspace.tenant_limits(tenant_id))
+            return await pipe.execute()
+
+    async def _furnish(self, name: str, count: int, limits: Mapping[str, object]) -> tuple[list[str], Target]:
+        """Organizations on a plan of their own, each with one key."""
+        async with management.management(self._at.settings, actor="bench") as office:
+            await office.tenants.create_plan(name, limits)
+            ids = [(await office.tenants.create_organization(f"{name} {who}", name)).id for who in range(count)]
+            keys = [(await office.keys.create(tenant_id, KeyTerms()))[1] for tenant_id in ids]
+        return ids, Target(self._at.host, self._at.port, keys)
+
+
+async def main() -> None:
+    """Measures, judges and prints."""
+    async with (
+        ground(workers=WORKERS, configuration=ROUTES, **PATIENT, RATE_LIMIT_ON_REDIS_DOWN="closed") as at,
+        connect(at.redis.redis_url, patience=5) as redis,
+    ):
+        with crowd() as load:
+            bench = Bench(at, load, redis)
+            runs = [await bench.buckets(count) for count in OPENING]
+            runs.append(await bench.quotas())
+        differences = [await _saved(at.postgres.dsn, run, await bench.states(run.tenants)) for run in runs]
+    _report(runs, differences)
+
+
+def _mixed(tenants: int, checks: int) -> list[Asked]:
+    chosen = random.Random(tenants)
+    return [Asked(chosen.randrange(tenants), chosen.choice(COSTS)) for _ in range(checks)]
+
+
+async def _saved(dsn: str, run: Run, states: Sequence[Fields]) -> Off:
+    """How far counters are off, once PostgreSQL has all or its time is over."""
+    until = time.monotonic() + FLUSHED_WITHIN
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as sql:
+        while True:
+            rows = await sql.execute(
+                """SELECT organization_id::text, sum(cost)::bigint, sum(allowed)::bigint,
+                          sum(rate_limited + over_quota)::bigint
+                   FROM usage_daily GROUP BY organization_id"""
+            )
+            saved = {tenant_id: counts async for tenant_id, *counts in rows}
+            difference = off(run, states, saved)
+            if not any(difference) or time.monotonic() >= until:
+                return difference
+            await asyncio.sleep(0.5)
+
+
+def _report(runs: Sequence[Run], differences: Sequence[Off]) -> None:
+    rows = []
+    for run, difference in zip(runs, differences, strict=True):
+        statuses = [check.status for check in run.checks]
+        allowed, denied = statuses.count(ALLOWED), statuses.count(DENIED)
+        rows.append(
+            (
+                run.name,
+                str(len(statuses)),
+                f"{len(statuses) / seconds(run.checks):.0f}",
+                str(allowed),
+                str(denied),
+                str(len(statuses) - allowed - denied),
+                f"{float(run.over):g}",
+                str(run.false_denials),
+                f"{run.exact} of {len(run.tenants)}",
+                *map(str, difference),
+            )
+        )
+    table((*SEEN, *KEPT), rows)
+    met = not any(run.over or run.false_denials for run in runs) and not any(map(any, differences))
+    print(
+        "Over-admitted: tokens, or cost beyond a quota. Exact: tenants of whom not one micro-token is unaccounted for,"
+    )
+    print("or whose quota is used up to the last unit. Off: by how much counters differ from what clients saw.")
+    print(f"Goal: over-admission 0, false denials 0, counter difference 0: {'met' if met else 'MISSED'}")
+    sys.exit(0 if met else 1)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

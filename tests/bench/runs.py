@@ -1,0 +1,124 @@
+"""One run of a load against one server, and many of them in turn."""
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.bench import machine
+from tests.bench.client import Job, Outcome
+from tests.bench.gauges import Gauges, Reading
+
+WRK = shutil.which("wrk") or ""
+WARM_UP_SECONDS = 30.0  # at most
+Figures = dict[str, float]
+Rows = dict[str, dict[str, list[float]]]  # row -> figure -> what each round has shown
+
+
+class Server(NamedTuple):
+    """What answers: processes on a core of their own, and where."""
+
+    pids: Sequence[int]
+    host: str
+    port: int
+    gauges: Gauges | None = None  # where it has stores
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A row of a table: whom to ask for what, and so many requests first that do not count.
+
+    `all_keys` is a file with every key once, for those first requests, where `job.keys` are draws.
+    """
+
+    name: str
+    server: Server
+    job: Job
+    warm_up: int = 2_000
+    all_keys: str = ""
+
+
+async def load(job: Job) -> Outcome:
+    """Does a job in a process of its own: with wrk where it is installed and can do it."""
+    if WRK and not job.rate and not job.at_most:
+        return await _wrk(job)
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.client"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await program.communicate(json.dumps(asdict(job)).encode())
+    assert program.returncode == 0, "the load has failed"
+    return Outcome(**json.loads(told))
+
+
+async def measure(case: Case) -> Figures:
+    """One run."""
+    server, job = case.server, case.job
+    before = await server.gauges.read() if server.gauges else None
+    used = machine.cpu(server.pids)
+    outcome = await load(job)
+    used = machine.cpu(server.pids) - used
+    figures: Figures = {
+        "requests": outcome.requests,
+        "rate": outcome.requests / outcome.seconds,
+        "cpu": used * 1e6 / outcome.requests,
+        "p50": outcome.p50,
+        "p90": outcome.p90,
+        "p99": outcome.p99,
+        "p999": outcome.p999,
+        "others": 100 * outcome.others / outcome.requests,
+        "memory": machine.resident(server.pids),
+    }
+    if server.gauges and before:
+        figures |= _cost(before, await server.gauges.read(), outcome.requests)
+    return figures
+
+
+async def in_turn(cases: Sequence[Case], *, rounds: int) -> Rows:
+    """Every case once a round, A B A B, so that whatever the machine does meanwhile, it does to all of them.
+
+    Each goes on with its keys where its last round ended.
+    """
+    asked: dict[str, int] = {}
+    for case in cases:
+        asked[case.name] = 0
+        if case.warm_up:
+            job = replace(case.job, seconds=WARM_UP_SECONDS, at_most=case.warm_up)
+            if case.all_keys:
+                await load(replace(job, keys=case.all_keys))
+            else:
+                asked[case.name] = (await load(job)).requests
+    rows: Rows = {case.name: {} for case in cases}
+    for _ in range(rounds):
+        for case in cases:
+            figures = await measure(replace(case, job=replace(case.job, skip=asked[case.name])))
+            asked[case.name] += round(figures["requests"])
+            for figure, value in figures.items():
+                rows[case.name].setdefault(figure, []).append(value)
+    return rows
+
+
+def _cost(before: Reading, after: Reading, requests: int) -> Figures:
+    looked = after.looked - before.looked
+    return {
+        "redis": (after.redis - before.redis) * 1e6 / requests,
+        "scripts": (after.scripts - before.scripts) / requests,
+        "reads": (after.reads - before.reads) / requests,
+        "queries": (after.queries - before.queries) * 10_000 / requests,
+        **({"found": 100 * (after.found - before.found) / looked} if looked else {}),
+    }
+
+
+async def _wrk(job: Job) -> Outcome:
+    script = str(Path(__file__).with_name("wrk.lua"))
+    program = await asyncio.create_subprocess_exec(
+        *(WRK, "-t", "1", "-c", str(job.connections), "-d", f"{max(job.seconds, 1):.0f}s", "-s", script),
+        *(f"http://{job.host}:{job.port}/", "--", job.before, job.after, job.keys, str(job.status), str(job.skip)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    told, _ = await program.communicate()
+    assert program.returncode == 0, "wrk has failed"
+    return Outcome(**json.loads(told.splitlines()[-1]))
