@@ -1,6 +1,7 @@
 """Opens the two stores of a serving process, with all that is kept in them and the guards in front."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +17,19 @@ from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.config import Settings
-from extauthz.core.ports import POSTGRESQL, REDIS, LimitStore, Observer, SharedFences, UsageLog, UsageStore, UseLog
+from extauthz.core.ports import (
+    POSTGRESQL,
+    REDIS,
+    LimitStore,
+    Observer,
+    SharedFences,
+    Source,
+    UsageLog,
+    UsageStore,
+    UseLog,
+)
 from extauthz.core.stores import QuotaEvents
+from extauthz.core.tenants import Tenant
 from extauthz.management import fence_seconds
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.lookup import Stores
@@ -31,8 +43,9 @@ class Books:
     """Where it is written down what was used. There is nothing of it in tables of somebody else."""
 
     use_log: UseLog
-    usage_log: UsageLog
+    usage_log: RedisUsage
     usage: UsageStore
+    tenants: Source[str, Tenant]
     events: QuotaEvents
 
 
@@ -50,14 +63,21 @@ class Opened:
     books: Books | None
 
 
-async def open_stores(stack: AsyncExitStack, settings: Settings, observer: Observer) -> Opened:
-    """Both stores, until the stack is left. They may come later: their guards look out for them."""
+async def open_stores(
+    stack: AsyncExitStack, settings: Settings, observer: Observer, *, epoch_known: Callable[[bool], None]
+) -> Opened:
+    """Both stores, until the stack is left. They may come later: their guards look out for them.
+
+    `epoch_known` is told whether Redis says whose memory it is.
+    """
     timeout = settings.database_timeout_ms / 1000
     dsn = settings.database_url.get_secret_value()
     pool = await stack.enter_async_context(
         open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=timeout, statement_timeout=timeout)
     )
-    link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
+    url = settings.redis_url.get_secret_value()
+    link = await stack.enter_async_context(linked(url, epoch_known=epoch_known))
+    marks = RedisUsage(link)
     own = settings.lookup_sql
     postgresql = Guard(
         POSTGRESQL,
@@ -84,8 +104,8 @@ async def open_stores(stack: AsyncExitStack, settings: Settings, observer: Obser
     )
     return Opened(
         stores,
-        RedisLimits(link),
-        RedisUsage(link),
+        RedisLimits(link, None if own else marks),
+        marks,
         RedisFences(link, seconds=fence_seconds(settings)),
         None if own else await _open_books(stack, settings),
     )
@@ -96,4 +116,10 @@ async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
     dsn = settings.database_url.get_secret_value()
     pool = await stack.enter_async_context(open_pool(dsn, size=BEHIND, wait=PATIENCE, statement_timeout=PATIENCE))
     link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
-    return Books(PostgresUseLog(pool), RedisUsage(link), PostgresUsage(pool), PostgresQuotaEvents(pool))
+    return Books(
+        PostgresUseLog(pool),
+        RedisUsage(link),
+        PostgresUsage(pool),
+        PostgresTenantSource(pool),
+        PostgresQuotaEvents(pool),
+    )

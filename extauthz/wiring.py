@@ -17,6 +17,7 @@ from extauthz.management import LATE, key_format, open_rooms
 from extauthz.opening import Opened, open_stores
 from extauthz.service.changes import Changes
 from extauthz.service.check import CheckService
+from extauthz.service.completion import Completion
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import end
 from extauthz.service.health import Health, Readiness
@@ -80,11 +81,12 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        opened = await open_stores(stack, settings, metrics)
+        opened = await open_stores(stack, settings, metrics, epoch_known=metrics.epoch_known)
         stores = opened.stores
-        limiter = _limiter(stack, opened, metrics)
+        seeding = _seeding(settings, opened)
+        limiter = _limiter(stack, opened, seeding, metrics)
         last_used = LastUsed(None if opened.books is None else opened.books.use_log)
-        metering = _metering(opened, limiter, metrics)
+        metering = _metering(opened, seeding, metrics)
         stack.push_async_callback(_together, last_used.write_all, metering.save_all)
         lookup = await _read_through(stack, settings, opened, last_used=last_used, metrics=metrics)
         await _keep_books(stack, settings, opened, metering=metering, metrics=metrics)
@@ -129,25 +131,33 @@ async def private_listener(settings: Settings, reports: Reports, sock: socket) -
         yield
 
 
-def _limiter(stack: AsyncExitStack, opened: Opened, metrics: Metrics) -> Limiter:
-    """How checks spend, until the stack is left."""
-    postgresql, redis, books = opened.stores.postgresql, opened.stores.redis, opened.books
-    limiter = Limiter(
+def _seeding(settings: Settings, opened: Opened) -> Seeding:
+    """What counters begin with. The limiter ends it."""
+    stores, books = opened.stores, opened.books
+    return Seeding(
         opened.limits,
-        None if books is None else opened.marks,
-        seeding=Seeding(opened.limits, None if books is None else books.usage, redis=redis, postgresql=postgresql),
-        redis=redis,
-        observer=metrics,
+        None if books is None else books.usage,
+        redis=stores.redis,
+        postgresql=stores.postgresql,
+        patience=settings.database_timeout_ms / 1000,
     )
+
+
+def _limiter(stack: AsyncExitStack, opened: Opened, seeding: Seeding, metrics: Metrics) -> Limiter:
+    """How checks spend, until the stack is left."""
+    log = None if opened.books is None else opened.marks
+    limiter = Limiter(opened.limits, log, seeding=seeding, redis=opened.stores.redis, observer=metrics)
     stack.push_async_callback(limiter.close)
     return limiter
 
 
-def _metering(opened: Opened, limiter: Limiter, metrics: Metrics) -> Metering:
+def _metering(opened: Opened, seeding: Seeding, metrics: Metrics) -> Metering:
     """What counts for the books what checks spend."""
     books = opened.books
-    log, usage = (None, None) if books is None else (books.usage_log, books.usage)
-    return Metering(log, usage, complete=limiter.complete, observer=metrics)
+    if books is None:
+        return Metering(None, None, complete=None, observer=metrics)
+    complete = Completion(books.usage_log.provisional, books.tenants, seeding).complete
+    return Metering(books.usage_log, books.usage, complete=complete, observer=metrics)
 
 
 async def _keep_books(

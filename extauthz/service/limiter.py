@@ -8,7 +8,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS, LimitStore, Observer, UsageLog
 from extauthz.core.spend import MICRO, Spend, Spent, Untaken
 from extauthz.service.guard import Guard, end
-from extauthz.service.seeding import Seeding
+from extauthz.service.seeding import Seeding, another
 
 AT_ONCE = 128  # in one call, so that Redis is not held
 ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
@@ -41,8 +41,6 @@ class Limiter:
         for _ in range(ATTEMPTS):
             result = await self._sent(asked)
             if isinstance(result, Spent):
-                if result.provisional:
-                    self._seeding.complete(asked)
                 return asked, result
             if isinstance(result, StoreUnavailable):
                 self._observer.store_failed(REDIS, result.reason)
@@ -50,17 +48,20 @@ class Limiter:
             asked = asked.at(result.now / MICRO)
             if result.why == "unseeded":
                 self._marked.clear()  # Redis may have forgotten the marks as well
-                await self._seeding.seed(asked)
+                await self._seeded(asked)
         raise StoreUnavailable(REDIS, "clock")
-
-    def complete(self, asked: Spend) -> None:
-        """Counters that began without PostgreSQL are completed, in the background."""
-        self._seeding.complete(asked)
 
     async def close(self) -> None:
         """Ends the calls under way."""
         await end(self._calls)
         await self._seeding.close()
+
+    async def _seeded(self, asked: Spend) -> None:
+        try:
+            await self._seeding.seed(asked)
+        except StoreUnavailable as error:
+            self._observer.store_failed(REDIS, error.reason)
+            raise
 
     def _sent(self, asked: Spend) -> "asyncio.Future[_Result]":
         loop = asyncio.get_running_loop()
@@ -95,7 +96,7 @@ class Limiter:
         finally:
             for _, waiter in batch:
                 if not waiter.done():
-                    waiter.set_exception(_another(failure))
+                    waiter.set_exception(another(failure))
 
     async def _marked_and_spent(self, asked: Sequence[Spend]) -> Sequence[_Result]:
         pairs = self._unmarked(asked)
@@ -124,10 +125,3 @@ class Limiter:
         finally:
             if not known:  # nor is it where we are cancelled
                 self._marked.difference_update(pairs)
-
-
-def _another(error: Exception) -> Exception:
-    """The same failure for one more who waits: an exception that many raise collects all their stacks."""
-    if isinstance(error, StoreUnavailable):
-        return StoreUnavailable(error.store, error.reason)
-    return error

@@ -4,15 +4,15 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageLog, UsageStore
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Spend, Spent
 from extauthz.core.usage import Counted, Due
-from extauthz.service.guard import end
 from extauthz.service.refusals import Refusals
+from extauthz.service.seeding import patiently
 from extauthz.service.thresholds import Thresholds
 
 ADD_EVERY = 1.0  # seconds; refusals that a killed process loses
@@ -20,17 +20,14 @@ SAVE_EVERY = 10.0  # seconds; charges that are forgiven when Redis loses its mem
 AT_ONCE = 2000  # marks in one transaction
 PATIENCE, SAVE_PATIENCE = 5.0, 30.0  # seconds for one call; for one transaction with many rows
 LAST_PATIENCE, AGAIN_AFTER = 1.0, 0.25  # seconds at the end, after which nothing is tried again; seconds between
-PROVISIONAL_MAX = 10_000  # tenants
-
-T = TypeVar("T")
 
 
 class Metering:
-    """Saves charges, adds refusals, announces thresholds. `log` and `usage` None: nobody keeps usage.
+    """Saves charges, adds refusals, announces thresholds. `log`, `usage` and `complete` None: nobody keeps usage.
 
     Charges are in Redis until they are saved, so every worker tries, and one at a time does it. A failure says nothing
-    of whether the stores are fit for checks, so no guard hears of it. `complete` is told which tenants were charged
-    while nobody knew what was before, once PostgreSQL is there: those who do not come again would never be saved.
+    of whether the stores are fit for checks, so no guard hears of it. `complete` is called whenever marks were read:
+    it sees to tenants who were charged while nobody knew what was before, and says whether there were none.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class Metering:
         log: UsageLog | None,
         usage: UsageStore | None,
         *,
-        complete: Callable[[Spend], None],
+        complete: Callable[[], Coroutine[Any, Any, bool]] | None,
         observer: Observer,
     ) -> None:
         self._log = log
@@ -47,7 +44,6 @@ class Metering:
         self._observer = observer
         self._refusals = Refusals()
         self._thresholds = Thresholds()
-        self._provisional: dict[str, Spend] = {}
 
     def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
         """A spend was answered; `reason` is what was decided by it."""
@@ -57,8 +53,6 @@ class Metering:
         if reason is not Reason.ALLOW:
             self._refusals.note(asked.owner.id, asked.key_id, day=windows.days.dates[spent.day], reason=reason)
         self._thresholds.note(asked, windows, spent)
-        if spent.provisional and len(self._provisional) < PROVISIONAL_MAX:
-            self._provisional[asked.owner.id] = asked
 
     async def keep_saving(self) -> None:
         """Writes everything down again and again, until cancelled."""
@@ -83,10 +77,10 @@ class Metering:
             return True
         try:
             while (batch := self._refusals.next()) is not None:
-                await _patiently(self._usage.add_refusals(*batch), PATIENCE)
+                await patiently(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
                 self._refusals.added()
             while events := self._thresholds.next():
-                new = await _patiently(self._usage.announce(events), PATIENCE)
+                new = await patiently(self._usage.announce(events), PATIENCE, POSTGRESQL)
                 self._thresholds.announced(events)
                 for event in new:
                     self._observer.quota_threshold(event)
@@ -95,21 +89,30 @@ class Metering:
         return True
 
     async def save(self) -> bool:
-        """Saves charges, unless somebody else is at it. False: a store failed; what is not saved keeps its marks."""
+        """Saves charges, unless somebody else is at it. False: something keeps its marks for the next time.
+
+        A store failed, or what was counted while nobody knew what was before was not complete yet.
+        """
         if self._log is None or self._usage is None:
             return True
-        began = monotonic()
+        began, complete = monotonic(), True
         try:
-            while (due := await _patiently(_save_some(self._log, self._usage), SAVE_PATIENCE)) is not None:
+            while True:
+                due = await patiently(_save_some(self._log, self._usage), SAVE_PATIENCE, POSTGRESQL)
+                if due is None:
+                    return complete
+                complete = await self._completed() and complete
                 if len(due.marks) < AT_ONCE:
                     self._observer.usage_saved(monotonic() - began)
-                    break
+                    return complete
         except StoreUnavailable as error:
             return self._failed(error)
-        provisional, self._provisional = self._provisional, {}
-        for asked in provisional.values():
-            self._complete(asked)
-        return True
+
+    async def _completed(self) -> bool:
+        try:
+            return self._complete is None or await patiently(self._complete(), PATIENCE, POSTGRESQL)
+        except StoreUnavailable as error:  # others are saved all the same
+            return self._failed(error)
 
     def _failed(self, error: StoreUnavailable) -> bool:
         self._observer.store_failed(POSTGRESQL if error.store == POSTGRESQL else REDIS, error.reason)
@@ -128,15 +131,3 @@ async def _save_some(log: UsageLog, usage: UsageStore) -> Due | None:
         return None
     await log.saved(read[-1])  # whoever dies before this saves the same once more, which changes nothing
     return read[-1]
-
-
-async def _patiently(call: Coroutine[Any, Any, T], seconds: float) -> T:
-    """What a call returns. Raises StoreUnavailable where it takes too long; its outcome is then unknown."""
-    task = asyncio.create_task(call)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise StoreUnavailable(POSTGRESQL, "timeout")
-        return task.result()
-    finally:
-        await end([task])

@@ -1,104 +1,204 @@
 """Counters that Redis has forgotten begin with what PostgreSQL knows of them, not with zero."""
 
 import asyncio
-from collections.abc import Sequence
-from time import monotonic
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import LimitStore, UsageStore
+from extauthz.core.ports import LimitStore, Store, UsageStore
 from extauthz.core.spend import Spend, spans
 from extauthz.core.usage import Seed, Span
 from extauthz.service.guard import Guard, end
 
-TENANTS_AT_ONCE = 200  # in one query
-TRY_AGAIN = 1.0  # seconds between two attempts to complete what began without PostgreSQL
-WAITING_MAX = 10_000  # tenants whose last attempt is remembered
+TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
+QUERIES_AT_ONCE = 2
+SEEDS_AT_ONCE, BEGINS_AT_ONCE = 2, 30  # tenants whose counters are written, so that checks find Redis free
+TENANTS_MAX = 10_000  # under way; those beyond begin without PostgreSQL, and are completed later
+PATIENCE = 0.1  # seconds that a check waits
+QUERY_PATIENCE, SEED_PATIENCE = 5.0, 30.0  # seconds for one query; for all that is written of one tenant
+
+T = TypeVar("T")
 
 
 class Seeding:
     """Seeds tenants' counters: one at a time for each tenant, many tenants in one query.
 
-    While PostgreSQL is away they begin with what is there, are marked so, and are completed later. `usage` None: nobody
-    keeps usage, so there is nothing to begin with.
+    A check waits `patience` seconds for PostgreSQL. Where it is away, or takes longer, counters begin with what is
+    there, marked as provisional; the answer completes them when it comes, or else whoever saves usage does. Neither
+    guard hears of it: what takes long for a large tenant does not for checks. `usage` None: nobody keeps usage, so
+    there is nothing to begin with.
     """
 
-    def __init__(self, limits: LimitStore, usage: UsageStore | None, *, redis: Guard, postgresql: Guard) -> None:
+    def __init__(
+        self,
+        limits: LimitStore,
+        usage: UsageStore | None,
+        *,
+        redis: Guard,
+        postgresql: Guard,
+        patience: float = PATIENCE,
+    ) -> None:
         self._limits = limits
-        self._usage = usage
         self._redis = redis
         self._postgresql = postgresql
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._tried: dict[str, float] = {}
-        self._wanted: dict[str, Sequence[Span]] = {}
-        self._query: asyncio.Task[dict[str, Sequence[Seed]]] | None = None
+        self._patience = patience
+        self._queries = None if usage is None else _Queries(usage, postgresql.store)
+        self._known: dict[str, asyncio.Task[None]] = {}
+        self._begun: dict[str, asyncio.Task[None]] = {}
+        self._places, self._places_to_begin = asyncio.Semaphore(SEEDS_AT_ONCE), asyncio.Semaphore(BEGINS_AT_ONCE)
 
     async def seed(self, asked: Spend) -> None:
-        """Returns when the counters of a tenant are there. Raises StoreUnavailable."""
-        task = self._begun(asked)
-        await asyncio.wait({task})
-        if task.cancelled():
-            raise StoreUnavailable(self._redis.store, "deadline")
-        task.result()
+        """Returns when the counters of a tenant are there. Raises StoreUnavailable, by Redis."""
+        tenant_id, redis = asked.owner.id, self._redis.store
+        if not self._redis.up:
+            raise StoreUnavailable(redis, "down")
+        if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
+            wanted = () if asked.windows is None else spans(asked.windows)
+            known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
+            await asyncio.wait({known}, timeout=self._patience)
+            if known.done() and not _failed_by(known, self._postgresql.store):
+                return _outcome(known, redis)
+        begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
+        await asyncio.wait({begun}, timeout=self._patience)
+        return _outcome(begun, redis)
 
-    def complete(self, asked: Spend) -> None:
-        """What began without PostgreSQL is completed in the background, as soon as that is there."""
-        tenant_id, now = asked.owner.id, monotonic()
-        if self._postgresql.up and now - self._tried.get(tenant_id, -TRY_AGAIN) >= TRY_AGAIN:
-            if len(self._tried) >= WAITING_MAX:
-                self._tried.clear()
-            self._tried[tenant_id] = now
-            self._begun(asked)
+    async def complete(self, wanted: Mapping[str, Sequence[Span]]) -> None:
+        """Completes what began without PostgreSQL. Raises StoreUnavailable where it could not, for any of them.
+
+        It goes on where nobody waits for it any more.
+        """
+        for guard in (self._redis, self._postgresql):
+            if not guard.up:
+                raise StoreUnavailable(guard.store, "down")
+        tasks = [_once(self._known, name, partial(self._complete, name, spans)) for name, spans in wanted.items()]
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in tasks:
+            _outcome(task, self._redis.store)
 
     async def close(self) -> None:
         """Ends what is under way."""
-        await end([*self._under_way.values(), *([self._query] if self._query else [])])
+        await end([*self._known.values(), *self._begun.values()])
+        if self._queries is not None:
+            await self._queries.close()
 
-    def _begun(self, asked: Spend) -> "asyncio.Task[None]":
-        tenant_id = asked.owner.id
-        task = self._under_way.get(tenant_id)
-        if task is None:
-            task = self._under_way[tenant_id] = asyncio.create_task(self._seed(asked))
-            task.add_done_callback(lambda done: self._over(tenant_id, done))
-        return task
+    async def _complete(self, tenant_id: str, wanted: Sequence[Span]) -> None:
+        seeds = () if self._queries is None else await self._queries.ask(tenant_id, wanted)
+        async with self._places:
+            await self._put(tenant_id, seeds)
 
-    def _over(self, tenant_id: str, task: "asyncio.Task[None]") -> None:
-        del self._under_way[tenant_id]
-        if not task.cancelled():
-            task.exception()  # who waits for it asks; others need not know
+    async def _begin(self, tenant_id: str) -> None:
+        async with self._places_to_begin:
+            await self._put(tenant_id, None)
 
-    async def _seed(self, asked: Spend) -> None:
-        tenant_id = asked.owner.id
+    async def _put(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        await patiently(self._limits.seed(tenant_id, seeds), SEED_PATIENCE, self._redis.store)
+
+
+class _Queries:
+    """What PostgreSQL knows of tenants: who asks while queries are under way shares one of the next."""
+
+    def __init__(self, usage: UsageStore, store: Store) -> None:
+        self._usage = usage
+        self._store = store
+        self._wanted: dict[str, tuple[Sequence[Span], asyncio.Future[Sequence[Seed]]]] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._gathering = False
+        self._size = TENANTS_AT_ONCE
+
+    async def ask(self, tenant_id: str, wanted: Sequence[Span]) -> Sequence[Seed]:
+        """What is known of one tenant. Raises StoreUnavailable."""
+        answer: asyncio.Future[Sequence[Seed]] = asyncio.get_running_loop().create_future()
+        self._wanted[tenant_id] = wanted, answer
+        self._next()
         try:
-            seeds: Sequence[Seed] | None = await self._known(asked)
-        except StoreUnavailable:
-            seeds = None
-        await self._redis.run(lambda: self._limits.seed(tenant_id, seeds))
+            return await answer
+        finally:
+            self._wanted.pop(tenant_id, None)  # who has left wants nothing
 
-    async def _known(self, asked: Spend) -> Sequence[Seed]:
-        """What PostgreSQL knows; who asks while a query is under way shares the next one."""
-        if self._usage is None or asked.windows is None:
-            return ()
-        tenant_id = asked.owner.id
-        self._wanted[tenant_id] = spans(asked.windows)
-        while tenant_id in self._wanted:
-            if self._query is None:
-                self._query = asyncio.create_task(self._asked(self._usage))
-                self._query.add_done_callback(self._answered)
-            query = self._query
-            await asyncio.wait({query})
-            if query.cancelled():
-                raise StoreUnavailable(self._postgresql.store, "deadline")
-            if tenant_id in (answer := query.result()):
-                return answer[tenant_id]
-        raise StoreUnavailable(self._postgresql.store, "busy")
+    async def close(self) -> None:
+        """Ends the queries under way."""
+        await end(self._under_way)
 
-    def _answered(self, query: "asyncio.Task[dict[str, Sequence[Seed]]]") -> None:
-        self._query = None
+    def _next(self) -> None:
+        if self._wanted and not self._gathering and len(self._under_way) < QUERIES_AT_ONCE:
+            self._gathering = True
+            query = asyncio.create_task(self._query())
+            self._under_way.add(query)
+            query.add_done_callback(self._over)
+
+    def _over(self, query: asyncio.Task[None]) -> None:
+        self._under_way.discard(query)
         if not query.cancelled():
-            query.exception()
+            self._next()
 
-    async def _asked(self, usage: UsageStore) -> dict[str, Sequence[Seed]]:
+    async def _query(self) -> None:
         await asyncio.sleep(0)  # those who come in this turn of the loop go with it
-        batch = {name: self._wanted.pop(name) for name in list(self._wanted)[:TENANTS_AT_ONCE]}
-        found = await self._postgresql.run(lambda: usage.seeds(batch))
-        return {tenant_id: found.get(tenant_id, ()) for tenant_id in batch}
+        batch = {name: self._wanted.pop(name) for name in list(self._wanted)[: self._size]}
+        self._gathering = False
+        self._next()
+        failure: Exception = StoreUnavailable(self._store, "deadline")  # where we are closed meanwhile
+        try:
+            call = self._usage.seeds({name: wanted for name, (wanted, _) in batch.items()})
+            found = await patiently(call, QUERY_PATIENCE, self._store)
+            self._size = min(self._size + 1, TENANTS_AT_ONCE)
+            for name, (_, answer) in batch.items():
+                if not answer.done():
+                    answer.set_result(found.get(name, ()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
+            self._size = max(len(batch) // 2, 1)  # one that is too large shall fail alone
+            failure = error
+        finally:
+            for _, answer in batch.values():
+                if not answer.done():
+                    answer.set_exception(another(failure))
+
+
+async def patiently(call: Coroutine[Any, Any, T], seconds: float, store: str) -> T:
+    """What a call returns. Raises StoreUnavailable where it takes too long; its outcome is then unknown."""
+    task = asyncio.create_task(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise StoreUnavailable(store, "timeout")
+        return task.result()
+    finally:
+        await end([task])
+
+
+def another(error: BaseException) -> BaseException:
+    """The same failure for one more who waits: an exception that many raise collects all their stacks."""
+    if isinstance(error, StoreUnavailable):
+        return StoreUnavailable(error.store, error.reason)
+    return error
+
+
+def _once(
+    tasks: dict[str, asyncio.Task[None]], tenant_id: str, call: Callable[[], Coroutine[Any, Any, None]]
+) -> asyncio.Task[None]:
+    """The task of a tenant that is under way, or a new one."""
+
+    def over(done: asyncio.Task[None]) -> None:
+        del tasks[tenant_id]
+        if not done.cancelled():
+            done.exception()  # who waits for it asks; others need not know
+
+    task = tasks.get(tenant_id)
+    if task is None:
+        task = tasks[tenant_id] = asyncio.create_task(call())
+        task.add_done_callback(over)
+    return task
+
+
+def _failed_by(task: asyncio.Task[None], store: Store) -> bool:
+    error = None if task.cancelled() else task.exception()
+    return isinstance(error, StoreUnavailable) and error.store == store
+
+
+def _outcome(task: asyncio.Task[None], store: Store) -> None:
+    """What came of it for one of those who wait. Raises StoreUnavailable, also where it is not over."""
+    if not task.done() or task.cancelled():
+        raise StoreUnavailable(store, "deadline")
+    if (error := task.exception()) is not None:
+        raise another(error)

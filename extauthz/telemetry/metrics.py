@@ -75,6 +75,10 @@ class Metrics:
         )
         self._feed_down.set(1)
         self._messages_flow = False
+        self._epoch_unknown = Gauge(
+            "extauthz_epoch_unknown", "1 while Redis does not say whose memory it is.", registry=registry
+        )
+        self._says_epoch = True
         shadow = Counter(
             "extauthz_shadow_decisions", "What limits in shadow would have decided.", ["decision"], registry=registry
         )
@@ -126,6 +130,16 @@ class Metrics:
                 self._log.info("messages of changes arrive")
             else:
                 self._log.warning("messages of changes do not arrive")
+
+    def epoch_known(self, known: bool) -> None:
+        """Says once that Redis does not let us ask whose memory it is, and that it does again."""
+        if known != self._says_epoch:
+            self._says_epoch = known
+            self._epoch_unknown.set(0 if known else 1)
+            if known:
+                self._log.info("Redis says whose memory it is")
+            else:
+                self._log.warning("Redis does not say whose memory it is", missing="+info")
 
     def store_failed(self, store: Store, reason: str) -> None:
         """Counts a call to a store that failed."""

@@ -12,7 +12,7 @@ from extauthz.backends.redis import keyspace, usage
 from extauthz.backends.redis.link import Link, linked
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.spend import Spend
-from extauthz.core.usage import Counted, Seed, Span
+from extauthz.core.usage import ORGANIZATION, Counted, Seed, Span
 from tests.servers.till import ACME, GLOBEX, ONE, THREE, TODAY, TWO, Till, id_of
 
 DAY = timedelta(days=1)
@@ -118,10 +118,50 @@ async def test_counted_while_nobody_knew_what_was_before(till: Till) -> None:
     for _ in range(2):
         due = await till.log.unsaved(100)
         assert {row.tenant_id for row in due.counted} <= {GLOBEX}
+        assert till.log.provisional() == {ACME: [TODAY]}
         await till.log.saved(due)
         assert await till.marks() == {(ACME, ONE)}
     await till.complete(asked)
     assert rows((await till.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+    assert till.log.provisional() == {}
+
+
+async def test_an_organization_that_is_marked(till: Till) -> None:
+    """All its keys are saved, on each of its days, and dropped where these are long past; its mark goes like others."""
+    for day in (BEFORE, YESTERDAY, TODAY):
+        await till.charge(ONE, day=day, mark=False)
+    await till.charge(TWO, mark=False)
+    await till.charge(THREE)
+    await till.log.mark([(ACME, ORGANIZATION)])
+    await till.age_marks()
+    due = await till.log.unsaved(100)
+    assert rows(due.counted) == {
+        *(Counted(ACME, ONE, day, 1, 1, 1) for day in (BEFORE, YESTERDAY, TODAY)),
+        Counted(ACME, TWO, TODAY, 1, 1, 1),
+        Counted(ACME, THREE, TODAY, 1, 1, 1),
+    }
+    await till.log.saved(due)
+    assert (await till.marks(), (await till.fields())["days"]) == (set(), "20270330 20270331")
+
+
+async def test_a_memory_that_is_lost_while_all_keys_are_read(till: Till, redis: RedisClient) -> None:
+    """What was begun anew without knowing what was before is not saved in place of it, and keeps its marks."""
+
+    class Forgetting(Link):
+        async def execute_command(self, *args: Any) -> Any:
+            if args[0] == "HSCAN":
+                await redis.flushall()
+                till.usage = None
+                await till.charge(ONE, cost=50)
+            return await till.link.execute_command(*args)
+
+    await till.charge(ONE)
+    await till.log.mark([(ACME, ORGANIZATION)])
+    log = RedisUsage(Forgetting("redis://nowhere"))
+    due = await log.unsaved(100)
+    assert (due.counted, log.provisional()) == ([], {ACME: [TODAY]})
+    await log.saved(due)
+    assert await till.marks() == {(ACME, ONE)}
 
 
 async def test_another_servers_counters_are_saved(till: Till, redis: RedisClient) -> None:

@@ -156,6 +156,7 @@ def test_usage(here: Here) -> None:
         ["two", "4", "40", "0", "0"],
         ["one", "3", "30", "0", "2"],
     ]
+    assert "left" not in here.run("usage", "acme", "--day", "2026-01-31").stdout
     past = here.json("usage", one["organization_id"], "--day", "2026-01-31")
     assert [(item["api_key_id"], item["cost"]) for item in past["items"]] == [(two["id"], 1)]
     nothing = here.run("usage", "acme", "--day", "2001-01-01")

@@ -2,24 +2,28 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, time, timedelta
 from random import Random
 
 import pytest
 from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis.link import linked
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.limits import Limits
+from extauthz.core.ports import POSTGRESQL, REDIS, Store
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Spend
 from extauthz.core.usage import Counted
 from extauthz.demo.postgres import Postgres
 from extauthz.service import metering
+from extauthz.service.completion import Completion
+from extauthz.service.guard import Guard, Terms
 from extauthz.service.metering import Metering
+from extauthz.service.seeding import Seeding
 from tests.servers.fixtures import paused
 from tests.servers.office import Office
 from tests.servers.till import ACME, ONE, TODAY, TWO, Till, id_of
@@ -33,8 +37,7 @@ class Worker:
 
     def __init__(self, till: Till, usage: PostgresUsage) -> None:
         self.till, self.watch = till, Watch()
-        self.completed: list[Spend] = []
-        self.metering = Metering(till.log, usage, complete=self.completed.append, observer=self.watch)
+        self.metering = Metering(till.log, usage, complete=None, observer=self.watch)
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ async def test_death_between_the_read_and_the_commit(office: Office, worker: Wor
     """Nothing was saved, no mark is gone, and the lock is free for the next one."""
     await worker.till.charge(ONE)
     await worker.till.age_marks()
-    dying = Metering(worker.till.log, Dying(pool, office), complete=worker.completed.append, observer=worker.watch)
+    dying = Metering(worker.till.log, Dying(pool, office), complete=None, observer=worker.watch)
     assert not await dying.save()
     assert (await saved(office), await worker.till.marks()) == ({}, {(ACME, ONE)})
     assert await worker.metering.save()
@@ -216,14 +219,57 @@ async def test_postgresql_is_away_when_redis_loses_its_memory(
     usage, worker.till.usage = worker.till.usage, None
     asked, spent = await worker.till.charge(ONE, cost=2)
     assert (spent.by_day, spent.provisional) == (2, True)
-    worker.metering.note(asked, spent, Reason.ALLOW)
     assert await worker.metering.save()
     assert await saved(office) == today(one=(5, 5))
     worker.till.usage = usage
-    assert worker.completed == [asked]
-    await worker.till.complete(worker.completed[0])
+    await worker.till.complete(asked)
     assert await worker.metering.save()
     assert await saved(office) == today(one=(6, 7))
+
+
+async def test_who_never_comes_back_is_completed(
+    office: Office, workers: list[Worker], redis: RedisClient, pool: Pool
+) -> None:
+    """Another worker, which has served none of it, completes and saves what was charged without PostgreSQL for days."""
+    first, second, _ = workers
+    yesterday = TODAY - timedelta(days=1)
+    for day in (yesterday - timedelta(days=1), yesterday):
+        await first.till.charge(ONE, day=day, cost=5)
+    assert await first.metering.save()
+    await redis.flushall()
+    first.till.usage = None
+    for day in (yesterday - timedelta(days=1), yesterday, TODAY):
+        await first.till.charge(ONE, day=day, cost=2)
+    async with completing(second, pool) as metering:
+        assert not await metering.save()
+        assert await metering.save()
+    days = (yesterday - timedelta(days=1), yesterday, TODAY)
+    expected = zip(days, ((2, 7), (2, 7), (1, 2)), strict=True)
+    assert await saved(office) == {(ONE, day.isoformat()): counts for day, counts in expected}
+    month = (await second.till.fields())["m:20270301"]
+    assert month == "16"
+
+
+@asynccontextmanager
+async def completing(worker: Worker, pool: Pool) -> AsyncIterator[Metering]:
+    """A worker's metering with all that completes: it was started at noon of TODAY."""
+    stores: tuple[Store, Store] = (REDIS, POSTGRESQL)
+    redis, postgresql = (
+        Guard(store, terms=Terms(10, 100, cancel=True), probe=worker.till.link.probe, observer=worker.watch)
+        for store in stores
+    )
+    for guard in (redis, postgresql):
+        await guard.start()
+    usage = PostgresUsage(pool)
+    seeding = Seeding(worker.till.limits, usage, redis=redis, postgresql=postgresql)
+    noon = datetime.combine(TODAY, time(12), UTC).timestamp()
+    completion = Completion(worker.till.log.provisional, PostgresTenantSource(pool), seeding, clock=lambda: noon)
+    try:
+        yield Metering(worker.till.log, usage, complete=completion.complete, observer=worker.watch)
+    finally:
+        await seeding.close()
+        for guard in (redis, postgresql):
+            await guard.close()
 
 
 async def test_a_hung_postgresql(

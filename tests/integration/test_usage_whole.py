@@ -4,6 +4,7 @@ from pathlib import Path
 
 from psycopg.rows import DictRow
 
+from extauthz.backends.postgres.pool import Pool
 from extauthz.core.records import KeyTerms
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
@@ -82,3 +83,26 @@ async def test_without_postgresql_days_begin_at_zero_and_are_completed(
     assert found[-1] == "daily_quota_exceeded"
     used = await bill(office)
     assert used["allowed"] == used["cost"] == 6 + 2 + found.count("allow")
+
+
+async def test_a_slow_sum_is_no_outage(database: str, redis_url: str, office: Office, pool: Pool) -> None:
+    """Redis has forgotten and PostgreSQL takes long to say what was: requests pass and stay on the bill, identity is
+    served as ever, and neither store is taken for away.
+    """
+    one, two = await two_keys(office, daily_quota=10)
+    async with serving(database, redis_url, **PATIENT) as service:
+        assert await decisions(service, one, 6) == ["allow"] * 6
+    await office.redis.flushall()
+    async with serving(database, redis_url, **PATIENT | {"EXTAUTHZ_DATABASE_TIMEOUT_MS": "300"}) as service:
+        async with pool.connection() as connection, connection.transaction():
+            await connection.execute("LOCK TABLE usage_daily")
+            assert await decisions(service, one, 3) == ["allow"] * 3
+            assert await decisions(service, two, 1) == ["allow"]
+            assert b'"postgresql": "ok"' in (await ask(service.ports["admin"], READYZ)).body
+        found = await decisions(service, two, 1)
+        while found[-1] == "allow":
+            found += await decisions(service, two, 1)
+        assert found[-1] == "daily_quota_exceeded"
+        assert service.value("extauthz_degraded", store="postgresql") == 0
+        assert service.value("extauthz_store_errors_total", store="redis", reason="timeout") == 0
+    assert (await bill(office))["allowed"] == 6 + 4 + found.count("allow")

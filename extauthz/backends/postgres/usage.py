@@ -1,5 +1,6 @@
 """Usage in PostgreSQL, where it is kept for bills: written by one worker at a time, read where counters begin anew."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
@@ -8,13 +9,14 @@ from typing import TypeVar
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
-from extauthz.core.usage import ORGANIZATION, Counted, QuotaEvent, Refused, Seed, Span, Tally
+from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
 
 AT_ONCE = 5000  # rows in one statement
+READ_AT_ONCE = 200  # rows of an answer, between which others have their turn
 PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks
 FORGET_EVERY = 600.0  # seconds
 KEPT_HOURS = 24  # for which a batch that comes again is known
@@ -34,7 +36,7 @@ class PostgresUsage:
         self._forgot_at: float | None = None
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
-        """What is known of spans, by tenant; all in one query."""
+        """What is known of spans, by tenant and key; all in one query."""
         found: dict[str, list[Seed]] = {tenant_id: [] for tenant_id in wanted}
         asked = [(tenant_id, span) for tenant_id, spans in wanted.items() for span in spans]
         arguments = {
@@ -42,13 +44,12 @@ class PostgresUsage:
             "ids": [as_id(tenant_id) for tenant_id, _ in asked],
         }
         async with self._patient() as connection:  # a large organization takes longer than any check waits
-            cursor = await connection.execute(
-                STATEMENTS["seeds"].encode(), arguments | _columns([span for _, span in asked])
-            )
-            rows = await cursor.fetchall()
-        for row in rows:
-            key_id = row["key_id"] or ORGANIZATION
-            found[row["tenant_id"]].append(Seed(row["field"], key_id, row["cost"], row["allowed"], row["revision"]))
+            cursor = connection.cursor(row_factory=tuple_row)
+            await cursor.execute(STATEMENTS["seeds"].encode(), arguments | _columns([span for _, span in asked]))
+            while rows := await cursor.fetchmany(READ_AT_ONCE):
+                for tenant_id, *seed in rows:
+                    found[tenant_id].append(Seed(*seed))
+                await asyncio.sleep(0)  # others have their turn
         return found
 
     async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:

@@ -40,13 +40,13 @@ DELETE FROM usage_batches WHERE id IN (
 
 -- name: seeds
 -- in: tenants (text[]), ids (uuid[]), fields (text[]), firsts, afters (date[]): one span each; out: what is known of it
--- by key, and of all keys (key_id is null)
+-- by key, in the order of core.usage.Seed
 SELECT s.tenant AS tenant_id, s.field, u.api_key_id::text AS key_id, sum(u.cost)::bigint AS cost,
        sum(u.allowed)::bigint AS allowed, max(u.revision) AS revision
 FROM unnest(%(tenants)s::text[], %(ids)s::uuid[], %(fields)s::text[], %(firsts)s::date[], %(afters)s::date[])
          AS s (tenant, id, field, first, after)
 JOIN usage_daily u ON u.organization_id = s.id AND u.day >= s.first AND u.day < s.after AND u.revision > 0
-GROUP BY GROUPING SETS ((s.tenant, s.field, u.api_key_id), (s.tenant, s.field));
+GROUP BY s.tenant, s.field, u.api_key_id;
 
 -- name: usage_of_day
 -- in: id, day; out: what each key used
@@ -73,13 +73,13 @@ ON CONFLICT DO NOTHING
 RETURNING organization_id::text AS tenant_id, quota, window_start, threshold, used, "limit";
 
 -- name: claim_events
--- in: days, at_most, seconds; out: events not older than that which nobody else has at this moment, oldest first. They
--- are ours for so many seconds, then whoever asks gets them again.
+-- in: days, at_most, seconds; out: events that nobody else has at this moment, oldest first, of those that were never
+-- tried only what is not older than so many days. They are ours for so many seconds, then whoever asks gets them again.
 WITH due AS (
     SELECT id FROM quota_events
-    WHERE delivered_at IS NULL AND failed_at IS NULL AND at > now() - make_interval(days => %(days)s)
-      AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-    ORDER BY at, id
+    WHERE delivered_at IS NULL AND failed_at IS NULL
+      AND (next_attempt_at <= now() OR next_attempt_at IS NULL AND at > now() - make_interval(days => %(days)s))
+    ORDER BY at, threshold, id
     LIMIT %(at_most)s
     FOR UPDATE SKIP LOCKED
 ), claimed AS (
@@ -91,7 +91,7 @@ WITH due AS (
 SELECT c.id::text, c.at, c.organization_id::text, o.name AS organization, c.quota, c.window_start, c.threshold, c.used,
        c."limit", c.attempts
 FROM claimed c LEFT JOIN organizations o ON o.id = c.organization_id
-ORDER BY c.at, c.id;
+ORDER BY c.at, c.threshold, c.id;
 
 -- name: event_delivered
 -- in: id

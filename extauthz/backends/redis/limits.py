@@ -1,5 +1,6 @@
 """Buckets and counters in Redis: many checks in one script, one round trip, never sent a second time."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
@@ -7,28 +8,31 @@ from typing import Literal
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import reason_of, refusal, translated
 from extauthz.backends.redis.link import Link
+from extauthz.backends.redis.seeds import begin, complete
 from extauthz.core.calendar import DaysAndMonths
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
-from extauthz.core.ports import REDIS
+from extauthz.core.ports import REDIS, UsageLog
 from extauthz.core.spend import NAMES, Owner, Spend, Spent, Untaken
-from extauthz.core.usage import Seed
+from extauthz.core.usage import ORGANIZATION, Seed
 
 SPEND = scripts.read("spend")
-_SEED = scripts.Script(scripts.read("seed"))
 _WIDTH = 12  # numbers of each result
 _OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
 _WHY_NOTHING: dict[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
 _FAILED = -3
 _REFUSED = tuple(tuple(name for bit, name in enumerate(NAMES) if bits >> bit & 1) for bits in range(1 << len(NAMES)))
-_SEED_KEPT = 70 * 86_400_000  # milliseconds: longer than any month, the next, and what it takes to save them
 
 
 class RedisLimits:
-    """`tenant_limits:{<tenant>}` and `address_limits:{…}`, by the clock of Redis."""
+    """`tenant_limits:{<tenant>}` and `address_limits:{…}`, by the clock of Redis.
 
-    def __init__(self, link: Link, *, script: str = SPEND) -> None:
+    `log` is told whose counters begin anew, before they do; None: nobody saves them.
+    """
+
+    def __init__(self, link: Link, log: UsageLog | None = None, *, script: str = SPEND) -> None:
         self._link = link
+        self._log = log
         self._script = scripts.Script(script)
 
     async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
@@ -43,18 +47,17 @@ class RedisLimits:
             return _results(reply, len(asked))
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        """Raises a tenant's counters to what is known of them; None: nobody can say, they begin with what is there.
+        """Raises a tenant's counters to what is known of its keys; None: nobody can say, they begin with what is there.
 
         Raises StoreUnavailable.
         """
-        arguments: list[int | str] = ["unknown" if seeds is None else "known", _SEED_KEPT]
-        for seed in seeds or ():
-            of_day = seed.field.startswith("d:") and seed.key_id
-            arguments.append(f"{seed.field}:{seed.key_id}" if seed.key_id else seed.field)
-            arguments.append(f"{seed.cost} {seed.allowed} {seed.revision}" if of_day else seed.cost)
         with translated():
-            epoch = await self._link.epoch()
-            await _SEED.run(self._link, keyspace.tenant_limits(tenant_id), epoch, *arguments)
+            link, epoch = self._link, await self._link.epoch()
+            work = begin(link, tenant_id, epoch) if seeds is None else complete(link, tenant_id, epoch, seeds)
+            if self._log is None:
+                await work
+            else:  # the mark leaves first: a memory that was lost had marks in it which others believe to be there
+                await asyncio.gather(self._log.mark([(tenant_id, ORGANIZATION)]), work)
 
 
 def _call(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | str]]:

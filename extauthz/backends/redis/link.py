@@ -5,9 +5,10 @@ of one turn of the loop go out in one write. Nothing is ever sent a second time.
 """
 
 import asyncio
+import hashlib
 import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
@@ -23,7 +24,7 @@ RETIREMENT = 1.0  # seconds in which a connection that was replaced may still br
 
 _INCOMPLETE = object()
 NO_EPOCH = "0"
-_RUN_ID = re.compile(rb"run_id:([0-9a-f]{12})")
+_SERVER, _HISTORY = re.compile(rb"run_id:([0-9a-f]{40})"), re.compile(rb"master_replid:([0-9a-f]{40})")
 
 
 class Commands(Protocol):
@@ -109,25 +110,28 @@ class _Wire(asyncio.Protocol):
 
 
 class Link:
-    """A connection to a single Redis that opens when it is needed, and again after it was lost."""
+    """A connection to a single Redis that opens when it is needed, and again after it was lost.
 
-    def __init__(self, url: str) -> None:
+    `epoch_known` is told, again and again, whether Redis says whose memory it is.
+    """
+
+    def __init__(self, url: str, *, epoch_known: Callable[[bool], None] = lambda _: None) -> None:
         # The library reads the address, and is not asked to connect.
         self._address = ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # it has no hint
+        self._epoch_known = epoch_known
         self._wire: _Wire | None = None
         self._opening: asyncio.Task[_Wire] | None = None
 
     async def execute_command(self, *args: Any) -> Any:
         """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
-        wire = await self._connected()
-        try:
-            return await wire.ask(args)
-        except asyncio.CancelledError:
-            wire.doubtful = True
-            raise
+        return await _asked(await self._connected(), args)
 
     async def epoch(self) -> str:
-        """Whose memory the connection leads to: another after a restart and on another server, NO_EPOCH if unknown."""
+        """Whose memory the connection leads to; NO_EPOCH if Redis does not say.
+
+        Another after a restart, on another server, and where a replica became the master; what became of the memory
+        since this was last looked at is seen by the next `probe`.
+        """
         return (await self._connected()).epoch
 
     async def probe(self) -> None:
@@ -139,7 +143,9 @@ class Link:
             self._wire.retire()
             self._wire = None
         with translated():
-            await self.execute_command("PING")
+            wire = await self._connected()
+            await _asked(wire, ("PING",))
+            await self._look_at_epoch(wire)  # a replica that is promoted need not close its connections
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -163,12 +169,16 @@ class Link:
             try:
                 for command in self._greeting():
                     await wire.ask(command)
-                wire.epoch = await _epoch(wire)
+                await self._look_at_epoch(wire)
             except BaseException:
                 wire.close()
                 raise
         self._wire = wire
         return wire
+
+    async def _look_at_epoch(self, wire: _Wire) -> None:
+        wire.epoch = await _epoch(wire)
+        self._epoch_known(wire.epoch != NO_EPOCH)
 
     async def _dial(self) -> _Wire:
         loop, address = asyncio.get_running_loop(), self._address
@@ -188,12 +198,24 @@ class Link:
         return commands
 
 
-async def _epoch(wire: _Wire) -> str:
+async def _asked(wire: _Wire, command: tuple[Any, ...]) -> Any:
     try:
-        found = _RUN_ID.search(await wire.ask(("INFO", "server")))
+        return await wire.ask(command)
+    except asyncio.CancelledError:
+        wire.doubtful = True
+        raise
+
+
+async def _epoch(wire: _Wire) -> str:
+    """Of the server and of the history of its data: the same server is another once it has followed somebody else."""
+    try:
+        server = _SERVER.search(await _asked(wire, ("INFO", "server")))
+        history = _HISTORY.search(await _asked(wire, ("INFO", "replication")))
     except redis.ResponseError:  # a user that may not ask: a memory that was lost is then seen where it is empty
         return NO_EPOCH
-    return found[1].decode() if found else NO_EPOCH
+    if server is None or history is None:
+        return NO_EPOCH
+    return hashlib.sha256(server[1] + history[1]).hexdigest()[:12]
 
 
 def _heard(opening: asyncio.Task[_Wire]) -> None:
@@ -203,9 +225,9 @@ def _heard(opening: asyncio.Task[_Wire]) -> None:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[Link]:
+async def linked(url: str, *, epoch_known: Callable[[bool], None] = lambda _: None) -> AsyncIterator[Link]:
     """A Link to the Redis at `url`, closed at the end. It connects when it is needed."""
-    link = Link(url)
+    link = Link(url, epoch_known=epoch_known)
     try:
         yield link
     finally:

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.link import Link
-from extauthz.core.usage import Counted, Due
+from extauthz.core.usage import ORGANIZATION, Counted, Due
 
 MARGIN = 10.0  # seconds that a mark is kept: whoever has set it may charge once more without another
 CALLS_AT_ONCE = 50  # under way in one moment
@@ -26,7 +26,7 @@ KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnigh
 _DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.read("unsaved"))
 _SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("drop"))
 _READY, _WAITING = 2, 1
-_BETWEEN = "\n"  # tenant and key of a mark: neither can hold it
+_BETWEEN = "\n"  # tenant and key of a mark: neither can hold it; ORGANIZATION as the key stands for all keys
 _COUNTER = re.compile(r"([dm]):([0-9]{8})(?::(.+))?", re.ASCII)
 _CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
 
@@ -51,11 +51,11 @@ class RedisUsage:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._passed = 0  # marks before the next ones to be read
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, list[date]] = {}
         self._past: dict[str, _Past] = {}
 
     async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """These (tenant, key) are about to be charged: their counters are to be saved."""
+        """These (tenant, key) are about to be charged: their counters are to be saved; ORGANIZATION: all of them."""
         with translated():
             await _DUE.run(self._link, keyspace.usage_due(), *map(_BETWEEN.join, pairs))
 
@@ -70,6 +70,10 @@ class RedisUsage:
             marks = await self._marks(at_most)
             counted = await self._counted(marks)
         return Due(marks, read_at, counted)
+
+    def provisional(self) -> Mapping[str, Sequence[date]]:
+        """Tenants that the last `unsaved` left for later, with the days on which they were charged."""
+        return self._waiting
 
     async def saved(self, due: Due) -> None:
         """It is written down: marks go that nobody has set anew, and what was counted of days long past."""
@@ -106,33 +110,39 @@ class RedisUsage:
 
     async def _counted(self, marks: Sequence[tuple[str, str, float]]) -> list[Counted]:
         """The counters of marked keys, and of all keys on days long past."""
-        self._waiting, self._past = set(), {}
+        self._waiting, self._past = {}, {}
         by_tenant: dict[str, list[str]] = {}
         for tenant_id, key_id, _ in marks:
             by_tenant.setdefault(tenant_id, []).append(key_id)
-        calls = [(tenant_id, keys) for tenant_id in by_tenant for keys in _parts(by_tenant[tenant_id], FIELDS_AT_ONCE)]
+        whole = {tenant_id for tenant_id, keys in by_tenant.items() if ORGANIZATION in keys}
+        calls = [
+            (tenant_id, part)
+            for tenant_id, keys in by_tenant.items()
+            for part in ([()] if tenant_id in whole else _parts(keys, FIELDS_AT_ONCE))
+        ]
         counted: list[Counted] = []
-        old: dict[str, list[str]] = {}
+        to_scan: dict[str, list[str]] = {}
         for part in _parts(calls, CALLS_AT_ONCE):
             for (tenant_id, _), (days, rows) in zip(
                 part, await asyncio.gather(*(self._read(*call) for call in part)), strict=True
             ):
                 counted += rows
-                if len(days) > KEPT:
-                    old[tenant_id] = days[:-KEPT]
-        for tenants in _parts(list(old.items()), CALLS_AT_ONCE):
-            for rows in await asyncio.gather(*(self._read_past(*each) for each in tenants)):
+                if days[:-KEPT] or tenant_id in whole:
+                    to_scan[tenant_id] = days if tenant_id in whole else days[:-KEPT]
+                    self._past[tenant_id] = _Past({day: {} for day in days[:-KEPT]})
+        for tenants in _parts(list(to_scan.items()), CALLS_AT_ONCE):
+            for rows in await asyncio.gather(*(self._scan(*each) for each in tenants)):
                 counted += rows
         return counted
 
     async def _read(self, tenant_id: str, keys: Sequence[str]) -> tuple[list[str], list[Counted]]:
         """The days that a tenant's hash has, and what its keys were charged on the newest of them."""
         state, text, *values = await _UNSAVED.run(self._link, keyspace.tenant_limits(tenant_id), *keys)
+        days = text.decode().split()
         if state == _WAITING:
-            self._waiting.add(tenant_id)
+            self._waiting[tenant_id] = [day for day in map(_date, days) if day is not None]
         if state != _READY:
             return [], []
-        days = text.decode().split()
         cells = [(day, key_id) for day in days[-KEPT:] for key_id in keys]
         rows = (
             _row(tenant_id, key_id, day, value.decode("ascii", "replace"))
@@ -141,9 +151,9 @@ class RedisUsage:
         )
         return days, [row for row in rows if row is not None]
 
-    async def _read_past(self, tenant_id: str, old: Sequence[str]) -> list[Counted]:
-        """What all keys were charged on old days. What is found is dropped once it is saved."""
-        past = self._past[tenant_id] = _Past({day: {} for day in old})
+    async def _scan(self, tenant_id: str, wanted: Sequence[str]) -> list[Counted]:
+        """What all keys were charged on some days. What is found of old days is dropped once it is saved."""
+        past = self._past[tenant_id]
         months: dict[str, dict[str, str]] = {}
         rows = []
         for name, value in (await self._all(tenant_id)).items():
@@ -153,11 +163,17 @@ class RedisUsage:
             kind, begin, key_id = match.groups()
             if kind == "m":
                 months.setdefault(begin, {})[name] = value
-            elif begin in past.days:
+                continue
+            if begin in past.days:
                 past.days[begin][name] = value
-                rows.append(_row(tenant_id, key_id, begin, value) if key_id else None)
+            if begin in wanted and key_id:
+                rows.append(_row(tenant_id, key_id, begin, value))
         for begin in sorted(months)[:-KEPT]:
             past.months.update(months[begin])
+        await self._read(tenant_id, ())  # what was begun anew in between may not be saved, and says so here
+        if tenant_id in self._waiting:
+            del self._past[tenant_id]
+            return []
         return [row for row in rows if row is not None]
 
     async def _all(self, tenant_id: str) -> Mapping[str, str]:
@@ -179,7 +195,8 @@ class RedisUsage:
             of_keys = {name: value for name, value in counters.items() if name not in own}
             if await self._drop(tenant_id, of_keys):
                 await self._drop(tenant_id, own, day=day)  # last: while it is there, the day is looked at again
-        await self._drop(tenant_id, past.months)
+        if past.months:
+            await self._drop(tenant_id, past.months)
 
     async def _drop(self, tenant_id: str, counters: Mapping[str, str], *, day: str = "") -> bool:
         """Whether all of these counters are dropped: none has changed. `day` is then done with."""
@@ -196,8 +213,13 @@ def _row(tenant_id: str, key_id: str, day: str, value: str) -> Counted | None:
     if match is None:
         return None
     cost, allowed, revision = map(int, match.groups())
+    on = _date(day)
+    return None if on is None else Counted(tenant_id, key_id, on, allowed, cost, revision)
+
+
+def _date(day: str) -> date | None:
     with suppress(ValueError):
-        return Counted(tenant_id, key_id, date.fromisoformat(day), allowed, cost, revision)
+        return date.fromisoformat(day)
     return None
 
 

@@ -44,12 +44,14 @@ class Gate:
 class Hashes(Failing):
     """LimitStore on the reference arithmetic. Tenants in `harmed` fail alone.
 
-    Counters of those in `provisional` began when nobody could say; `known` is set when somebody can.
+    Counters of those in `provisional` began when nobody could say; `known` is set when somebody can. `most` is how many
+    tenants were seeded at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = Gate()
+        self.seed_gate = Gate()
         self.states: dict[Owner, State] = {}
         self.batches: list[list[Spend]] = []
         self.seeded: list[tuple[str, Sequence[Seed] | None]] = []
@@ -57,6 +59,7 @@ class Hashes(Failing):
         self.known: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.harmed: set[str] = set()
         self.log: list[str] = []
+        self.seeding = self.most = 0
 
     def state(self, owner: Owner) -> State:
         """What is kept of an owner; a tenant's has to be seeded."""
@@ -78,9 +81,17 @@ class Hashes(Failing):
         return result
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
+        self.seeding += 1
+        self.most = max(self.most, self.seeding)
+        try:
+            await self.seed_gate.passed()
+        finally:
+            self.seeding -= 1
         self.called()
         self.seeded.append((tenant_id, seeds))
         state = self.state(Owner("tenant", tenant_id))
+        if state.seeded and tenant_id not in self.provisional:
+            return
         state.seeded = True
         if seeds is None:
             self.provisional.add(tenant_id)
@@ -108,25 +119,28 @@ class Marks(Failing):
 
 
 class Books(Failing):
-    """UsageStore that knows today's `cost` of every tenant."""
+    """UsageStore that knows today's `cost` of every tenant. A query with one of `heavy` fails."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = Gate()
         self.cost = 10
         self.asked: list[list[str]] = []
+        self.heavy: set[str] = set()
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
         self.asked.append(list(wanted))
         await self.gate.passed()
         self.called()
+        if self.heavy & set(wanted):
+            raise StoreUnavailable(POSTGRESQL, "timeout")
         return {name: [Seed(spans[1].field, ORGANIZATION, self.cost, 1, 1)] for name, spans in wanted.items()}
 
 
 class Counter:
     """A limiter with all it stands on; both stores are there."""
 
-    def __init__(self, *, timeout: float = 5) -> None:
+    def __init__(self, *, timeout: float = 5, patience: float = 5) -> None:
         self.watch = Watch()
         self.hashes = Hashes()
         self.marks = Marks(self.hashes.log)
@@ -140,6 +154,7 @@ class Counter:
             self.books,  # type: ignore[arg-type]  # only its seeds are asked for
             redis=self.redis,
             postgresql=self.postgresql,
+            patience=patience,
         )
         self.limiter = Limiter(
             self.hashes,
@@ -179,16 +194,17 @@ class Counter:
 
 
 @asynccontextmanager
-async def open_counter(*, timeout: float = 5) -> AsyncIterator[Counter]:  # noqa: ASYNC109 - of the guards
-    """A counter whose stores were seen."""
-    counter = Counter(timeout=timeout)
+async def open_counter(*, timeout: float = 5, patience: float = 5) -> AsyncIterator[Counter]:  # noqa: ASYNC109 - of the guards
+    """A counter whose stores were seen. Checks wait `patience` seconds for what PostgreSQL knows."""
+    counter = Counter(timeout=timeout, patience=patience)
     guards = (counter.redis, counter.postgresql)
     for guard in guards:
         await guard.start()
     try:
         yield counter
     finally:
-        counter.hashes.gate.open.set()
+        for gate in (counter.hashes.gate, counter.hashes.seed_gate, counter.books.gate):
+            gate.open.set()
         await counter.limiter.close()
         for guard in guards:
             await guard.close()

@@ -12,7 +12,6 @@ from structlog.testing import capture_logs
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Spend
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 from extauthz.service import metering as module
 from extauthz.service import refusals
@@ -102,8 +101,17 @@ class Room:
 
     def __init__(self, marks: int = 0) -> None:
         self.log, self.usage, self.watch = Log(marks), Usage(), Watch()
-        self.completed: list[Spend] = []
-        self.metering = Metering(self.log, self.usage, complete=self.completed.append, observer=self.watch)
+        self.left = 0  # times that somebody has to be completed
+        self.completed = 0
+        self.away: StoreUnavailable | None = None
+        self.metering = Metering(self.log, self.usage, complete=self._complete, observer=self.watch)
+
+    async def _complete(self) -> bool:
+        if self.away is not None:
+            raise self.away
+        self.completed += 1
+        self.left -= 1
+        return self.left < 0
 
     def refuse(self, key_id: str = "key-1", reason: Reason = Reason.RATE_LIMITED, *, day: int = 1) -> None:
         self.metering.note(replace(spend(daily=None), key_id=key_id), spent(0, day=day), reason)
@@ -236,17 +244,33 @@ async def test_a_commit_of_which_nobody_hears() -> None:
 
 
 async def test_charged_while_nobody_knew_what_was_before() -> None:
-    """Once PostgreSQL takes something again, whoever was charged without it is completed, request or not; once."""
-    room = Room()
-    asked = spend()
-    room.metering.note(asked, spent(1)._replace(provisional=True), Reason.ALLOW)
-    room.usage.error = StoreUnavailable(POSTGRESQL, "connection")
+    """Whoever saves has it completed, each time as long as there is somebody; all is saved only then."""
+    room = Room(1)
+    room.left = 2
+    assert [await room.metering.save() for _ in range(3)] == [False, False, True]
+    room.usage.mine = False
+    assert await room.metering.save()
+    assert room.completed == 3
+
+
+async def test_what_cannot_be_completed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are saved all the same, in every portion."""
+    monkeypatch.setattr(module, "AT_ONCE", 2)
+    room = Room(5)
+    room.away = StoreUnavailable(POSTGRESQL, "timeout")
     assert not await room.metering.save()
-    assert room.completed == []
-    room.usage.error = None
-    assert await room.metering.save()
-    assert await room.metering.save()
-    assert room.completed == [asked]
+    assert (len(room.usage.rows), room.log.left) == (5, 0)
+    assert room.watch.failures == {(POSTGRESQL, "timeout"): 3}
+
+
+async def test_at_the_end_somebody_is_completed_and_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends tries again at once, as with a store that failed."""
+    monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
+    room = Room(1)
+    room.left = 1
+    async with asyncio.timeout(5):
+        await room.metering.save_all()
+    assert room.completed == 2
 
 
 async def test_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,11 +306,9 @@ async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch
 
 async def test_nobody_keeps_usage() -> None:
     """Where keys are in tables of others, nothing is written, and nothing is collected for ever."""
-    completed: list[Spend] = []
-    metering = Metering(None, None, complete=completed.append, observer=Watch())
-    metering.note(spend(daily=1), spent(1)._replace(provisional=True), Reason.RATE_LIMITED)
+    metering = Metering(None, None, complete=None, observer=Watch())
+    metering.note(spend(daily=1), spent(1), Reason.RATE_LIMITED)
     assert await metering.add()
     assert await metering.save()
     await metering.save_all()
-    assert (metering._refusals.next(), list(metering._thresholds.next()), metering._provisional) == (None, [], {})
-    assert completed == []
+    assert (metering._refusals.next(), list(metering._thresholds.next())) == (None, [])

@@ -1,24 +1,31 @@
 """Counters that Redis has forgotten: one read of PostgreSQL for all who wait, and what happens while it is away."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS
-from extauthz.core.usage import ORGANIZATION, Seed
+from extauthz.core.spend import spans
+from extauthz.core.usage import ORGANIZATION, Seed, Span
 from extauthz.service import guard as guard_module
-from extauthz.service import seeding as seeding_module
+from extauthz.service import seeding as module
 from extauthz.service.seeding import Seeding
 from tests.unit.service.counter import Counter, open_counter, spend_of
 
 TODAY = Seed("d:20270115", ORGANIZATION, 10, 1, 1)
+SHORT = 0.02  # seconds
+
+
+def wanted(*tenants: str) -> dict[str, list[Span]]:
+    """What is asked for tenants of which nobody could say anything before."""
+    return {name: spans(windows) for name in tenants if (windows := spend_of(name).windows) is not None}
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.001)
-    monkeypatch.setattr(seeding_module, "TRY_AGAIN", 0.0)
 
 
 async def test_counters_begin_with_what_postgresql_knows() -> None:
@@ -39,20 +46,21 @@ async def test_one_read_for_many() -> None:
         assert sorted(spent.by_day for spent in found) == sorted([11, 12, 13, 14, 15] * 20)
 
 
-async def test_who_comes_during_a_query_shares_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its answer may be older than their question; the next one is for all of them, in portions."""
-    monkeypatch.setattr(seeding_module, "TENANTS_AT_ONCE", 3)
+async def test_queries_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at a time, in portions; who comes while they are under way shares the next."""
+    monkeypatch.setattr(module, "TENANTS_AT_ONCE", 3)
     async with open_counter() as counter:
         counter.books.gate.open.clear()
-        first = asyncio.create_task(counter.spend(spend_of("a")))
+        waiting = [asyncio.create_task(counter.spend(spend_of("a")))]
         await counter.books.gate.entered.acquire()
-        others = [asyncio.create_task(counter.spend(spend_of(name))) for name in ("b", "c", "d", "e", "a")]
-        await counter.hashes.gate.entered.acquire()
-        await counter.hashes.gate.entered.acquire()
+        waiting += [asyncio.create_task(counter.spend(spend_of(name))) for name in ("b", "c", "d", "e", "f", "a")]
+        await counter.books.gate.entered.acquire()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert [len(asked) for asked in counter.books.asked] == [1, 3]
         counter.books.gate.open.set()
-        found = await asyncio.gather(first, *others)
-        assert sorted(spent.by_day for spent in found) == [11, 11, 11, 11, 11, 12]
-        assert [len(asked) for asked in counter.books.asked] == [1, 3, 1]
+        assert sorted(spent.by_day for spent in await asyncio.gather(*waiting)) == [11] * 6 + [12]
+        assert [len(asked) for asked in counter.books.asked] == [1, 3, 2]
 
 
 async def test_postgresql_is_away() -> None:
@@ -72,64 +80,94 @@ async def completed(counter: Counter, tenant_id: str = "org-1") -> None:
         await counter.hashes.known[tenant_id].wait()
 
 
-async def test_it_is_completed_when_postgresql_is_back() -> None:
-    """The next charge sees to it in the background: what PostgreSQL knows is added, once, and nobody waits for it."""
-    async with open_counter() as counter:
-        await counter.lose_books()
-        await counter.spend(spend_of())
-        await counter.find_books()
-        assert (await counter.spend(spend_of())).provisional
+async def test_postgresql_takes_longer_than_a_check_may_wait() -> None:
+    """The check passes on what is there; the answer completes the counters when it comes, and no guard hears of it."""
+    async with open_counter(patience=SHORT) as counter:
+        counter.books.gate.open.clear()
+        spent = await counter.spend(spend_of())
+        assert (spent.by_day, spent.provisional) == (1, True)
+        counter.books.gate.open.set()
         await completed(counter)
         spent = await counter.spend(spend_of())
-        assert (spent.by_day, spent.provisional) == (13, False)
-        assert counter.hashes.seeded == [("org-1", None), ("org-1", [TODAY])]
+        assert (spent.by_day, spent.provisional) == (12, False)
+        assert len(counter.books.asked) == 1
+        assert (counter.postgresql.up, counter.redis.up) == (True, True)
+        assert counter.watch.failures == {}
+
+
+async def test_redis_takes_longer_than_a_check_may_wait() -> None:
+    """The check does without counters; they are there for the next one, and no guard hears of it."""
+    async with open_counter(patience=SHORT) as counter:
+        counter.hashes.seed_gate.open.clear()
+        with pytest.raises(StoreUnavailable, match="deadline"):
+            await counter.spend(spend_of())
+        counter.hashes.seed_gate.open.set()
+        await completed(counter)
+        assert (await counter.spend(spend_of())).by_day == 11
+        assert counter.redis.up
+        assert counter.watch.failures == {(REDIS, "deadline"): 1}
 
 
 async def test_a_query_that_fails_is_no_refusal() -> None:
-    """PostgreSQL fails while it is asked: counters are marked, and completed with the next query."""
+    """PostgreSQL fails while it is asked: counters are marked, nobody is told that it is away."""
     async with open_counter() as counter:
         counter.books.error = StoreUnavailable(POSTGRESQL, "timeout")
         assert (await counter.spend(spend_of())).provisional
-        counter.books.error = None
-        async with asyncio.timeout(5):
-            await counter.watch.back.wait()
-        await counter.spend(spend_of())
-        await completed(counter)
-        assert (await counter.spend(spend_of())).by_day == 13
+        assert counter.postgresql.up
 
 
-async def test_it_is_not_asked_at_every_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While PostgreSQL answers and cannot say, it is tried once a second for a tenant, however many ask."""
-    now = 1000.0
-    monkeypatch.setattr(seeding_module, "TRY_AGAIN", 1.0)
-    monkeypatch.setattr(seeding_module, "monotonic", lambda: now)
+async def test_a_query_that_fails_fails_for_its_own_tenants() -> None:
+    """One that is too large for a query is asked for among fewer and fewer, until it fails alone."""
     async with open_counter() as counter:
-        counter.books.error = StoreUnavailable(POSTGRESQL, "busy")  # ours: it is not taken for away
-        for later in (0.0, 0.0, 0.5, 0.4, 0.2):
-            now += later
-            assert (await counter.spend(spend_of())).provisional
-        for _ in range(3):
-            await counter.books.gate.entered.acquire()
-        assert len(counter.books.asked) == 3
+        left = {f"org-{number}" for number in range(16)}
+        counter.books.heavy = {"org-5"}
+        for _ in range(10):  # as whoever saves finds them
+            with suppress(StoreUnavailable):
+                await counter.seeding.complete(wanted(*sorted(left)))
+            left -= {name for name, _ in counter.hashes.seeded}
+        assert left == counter.books.heavy
 
 
-async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many tenants wait to be completed, the memory of attempts stays small, and all are completed."""
-    monkeypatch.setattr(seeding_module, "WAITING_MAX", 2)
+async def test_a_storm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of tenants at once: few are written at a time, all are seeded in the end, nothing is left behind."""
+    monkeypatch.setattr(module, "TENANTS_MAX", 1000)
+    async with open_counter() as counter:
+        names = [f"org-{number}" for number in range(3000)]
+        found = await asyncio.gather(*(counter.spend(spend_of(name)) for name in names))
+        assert len(found) == 3000
+        await counter.seeding.complete(wanted(*counter.hashes.provisional))
+        assert counter.hashes.provisional == set()
+        assert {counter.hashes.states[spend_of(name).owner].counters[TODAY.field] for name in names} == {11}
+        assert counter.hashes.most <= 32
+        assert (counter.seeding._known, counter.seeding._begun) == ({}, {})
+        assert counter.watch.failures == {}
+
+
+async def test_what_nobody_waits_for_is_forgotten() -> None:
+    """Who is closed while many are queued leaves none of them behind."""
+    async with open_counter(patience=SHORT) as counter:
+        counter.books.gate.open.clear()
+        asked = (counter.spend(spend_of(f"org-{number}")) for number in range(500))
+        await asyncio.gather(*asked, return_exceptions=True)
+        await counter.seeding.close()
+        queries = counter.seeding._queries
+        assert queries is not None
+        assert (queries._wanted, counter.seeding._known) == ({}, {})
+
+
+async def test_completing_while_a_store_is_away() -> None:
+    """Nothing is tried, and whoever saves is told so."""
     async with open_counter() as counter:
         await counter.lose_books()
-        names = [f"org-{number}" for number in range(10)]
-        for name in names:
-            await counter.spend(spend_of(name))
-        await counter.find_books()
-        for name in names:
-            await counter.spend(spend_of(name))
-            await completed(counter, name)
+        with pytest.raises(StoreUnavailable, match="postgresql is away"):
+            await counter.seeding.complete({"org-1": ()})
+        assert counter.books.asked == []
 
 
 async def test_nobody_keeps_usage() -> None:
-    """Without a usage store there is nothing to begin with, and that is known."""
+    """Without a usage store there is nothing to begin with, and that is known, also while PostgreSQL is away."""
     async with open_counter() as counter:
+        await counter.lose_books()
         seeding = Seeding(counter.hashes, None, redis=counter.redis, postgresql=counter.postgresql)
         await seeding.seed(spend_of())
         assert counter.hashes.seeded == [("org-1", ())]
@@ -146,9 +184,8 @@ async def test_redis_fails_while_it_is_seeded() -> None:
         counter.books.gate.open.set()
         found = await asyncio.gather(*waiting, return_exceptions=True)
         assert [str(error) for error in found] == ["redis is away (connection)"] * 3
+        assert len(set(map(id, found))) == 3
         counter.hashes.error = None
-        async with asyncio.timeout(5):
-            await counter.watch.back.wait()
         assert (await counter.spend(spend_of())).by_day == 11
 
 

@@ -1,13 +1,14 @@
--- Gives a tenant's counters back what Redis has forgotten, or marks that nobody could say.
+-- Gives a tenant's counters back what Redis has forgotten, some fields a call. A call that comes twice changes nothing.
 --
 -- KEYS[1]  tenant_limits:{<tenant>}, the hash of spend.lua
--- ARGV     1 epoch, 2 `known` or `unknown`, 3 milliseconds that the hash is kept at least;
---          then field and value of each counter as PostgreSQL knows it, values as the hash has them
--- returns  1 when the hash was changed, 0 when somebody else was faster
+-- ARGV     1 epoch, 2 milliseconds that the hash is kept at least, 3 `last` where nothing more is to come, else `more`;
+--          then field and value of counters of keys, as PostgreSQL knows them; a few hundred at most
+-- returns  0 somebody else was faster; 1 done; 2 done, and fields was:<field> are left (provisional.lua drops them)
 --
--- known: a counter that is here is raised to what PostgreSQL knows; one that was counted on since nobody could say gets
--- what it would have begun with. unknown: counters begin with what is here, which is remembered as was:<field>.
-local key, epoch, known = KEYS[1], ARGV[1], ARGV[2] == 'known'
+-- A counter that is here is raised to what PostgreSQL knows. One that was counted on since nobody could say gets what it
+-- would have begun with: was:<field> is what it did begin with. The organization is raised by what its keys are raised by.
+local FEW = 800 -- fields that one call may look at without holding Redis
+local key, epoch, last = KEYS[1], ARGV[1], ARGV[3] == 'last'
 
 local mark = redis.pcall('HGET', key, 'seeded')
 if type(mark) == 'table' then
@@ -15,8 +16,9 @@ if type(mark) == 'table' then
   redis.call('DEL', key)
   mark = false
 end
-if mark == epoch or (mark == epoch .. '?' and not known) then return 0 end
-local provisional = mark and string.sub(mark, -1) == '?' -- of any epoch: what was counted since is known here alone
+if mark == epoch then return 0 end
+-- A ? of another epoch says nothing: an old copy of a hash may have been completed and saved since it was made.
+local provisional, beginning = mark == epoch .. '?', mark == epoch .. '~?'
 
 -- Numbers of a counter: one, or the three of a key's day.
 local function numbers(value)
@@ -31,35 +33,60 @@ local function text(read)
   return table.concat(parts, ' ')
 end
 
-if not known and not provisional then
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.find(field, '^[dm]:') then redis.call('HSET', key, 'was:' .. field, redis.call('HGET', key, field)) end
-  end
-end
-
 local dates, seen = {}, {}
-local function note(field)
-  local date = string.match(field, '^d:(%d%d%d%d%d%d%d%d)') or ''
-  if date ~= '' and not seen[date] then dates[#dates + 1], seen[date] = date, true end
+local function note(date)
+  if date and not seen[date] then dates[#dates + 1], seen[date] = date, true end
 end
-for date in string.gmatch(redis.call('HGET', key, 'days') or '', '%d+') do note('d:' .. date) end
+for date in string.gmatch(redis.call('HGET', key, 'days') or '', '%d+') do note(date) end
 
+local owners, by = {}, {} -- fields of the organization, and what each is raised by
+local function raise(owner, more)
+  if not by[owner] then owners[#owners + 1], by[owner] = owner, 0 end
+  by[owner] = by[owner] + more
+end
+
+local fields, was_fields = {}, {}
 for i = 4, #ARGV, 2 do
-  local field = ARGV[i]
-  local base, here = numbers(ARGV[i + 1]), numbers(redis.call('HGET', key, field))
-  local was = provisional and numbers(redis.call('HGET', key, 'was:' .. field)) or here
-  local sum = {}
-  for n, number in ipairs(base) do sum[n] = math.max(number, was[n] or 0) + (here[n] or 0) - (was[n] or 0) end
-  redis.call('HSET', key, field, text(sum))
-  note(field)
+  fields[#fields + 1], was_fields[#was_fields + 1] = ARGV[i], 'was:' .. ARGV[i]
+end
+local writes = {}
+local function write(field, value)
+  writes[#writes + 1], writes[#writes + 2] = field, value
 end
 
-if known and provisional then
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.find(field, '^was:') then redis.call('HDEL', key, field) end
+if #fields > 0 then
+  local here = redis.call('HMGET', key, unpack(fields))
+  local was = provisional and redis.call('HMGET', key, unpack(was_fields)) or here
+  for i, field in ipairs(fields) do
+    local known, begun, now = numbers(ARGV[3 + 2 * i]), numbers(was[i]), numbers(here[i])
+    local base, sum = {}, {}
+    for n, number in ipairs(known) do
+      base[n] = math.max(number, begun[n] or 0)
+      sum[n] = (now[n] or 0) + base[n] - (begun[n] or 0)
+    end
+    write(field, text(sum))
+    if provisional or beginning then write(was_fields[i], text(base)) end
+    raise(string.match(field, '^[dm]:%d+'), (sum[1] or 0) - (now[1] or 0))
+    note(string.match(field, '^d:(%d+)'))
+  end
+  for _, owner in ipairs(owners) do
+    write(owner, text({(numbers(redis.call('HGET', key, owner))[1] or 0) + by[owner]}))
+    if provisional or beginning then
+      write('was:' .. owner, text({(numbers(redis.call('HGET', key, 'was:' .. owner))[1] or 0) + by[owner]}))
+    end
   end
 end
 table.sort(dates)
-redis.call('HSET', key, 'seeded', known and epoch or epoch .. '?', 'days', table.concat(dates, ' '))
-if redis.call('PTTL', key) < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[3]) end
+write('days', table.concat(dates, ' '))
+if last then write('seeded', epoch) end
+redis.call('HSET', key, unpack(writes))
+if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
+
+if not last or string.sub(mark or '', -1) ~= '?' then return 1 end
+if redis.call('HLEN', key) > FEW then return 2 end
+local over = {}
+for _, field in ipairs(redis.call('HKEYS', key)) do
+  if string.find(field, '^was:') then over[#over + 1] = field end
+end
+if #over > 0 then redis.call('HDEL', key, unpack(over)) end
 return 1

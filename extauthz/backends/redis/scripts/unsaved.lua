@@ -1,6 +1,6 @@
 -- What some keys of a tenant were charged on its newest two days, all of one moment.
 -- KEYS[1]  tenant_limits:{<tenant>}, the hash of spend.lua
--- ARGV     ids of keys, a few hundred at most
+-- ARGV     ids of keys, a few hundred at most; none: only state and days are asked for
 -- returns  {state, days, then for each of the newest two days, oldest first, the value of d:<day>:<key> of each key}
 --          state: 0 nothing is there, 1 not to be saved yet, since it was counted without knowing what was before,
 --          2 to be saved; days: all dates that have fields, ascending, blanks between
@@ -9,11 +9,12 @@ local seeded = redis.pcall('HMGET', key, 'seeded', 'days')
 if seeded.err or (not seeded[1] and redis.call('EXISTS', key) == 0) then return {0, ''} end
 -- What another server has counted is as good: a row is replaced by more changes only. What was counted without knowing
 -- what was before is not.
-if string.sub(seeded[1] or '?', -1) == '?' then return {1, ''} end
+if string.sub(seeded[1] or '?', -1) == '?' then return {1, seeded[2] or ''} end
 
 local days = {}
 for day in string.gmatch(seeded[2] or '', '%d+') do days[#days + 1] = day end
 local reply = {2, table.concat(days, ' ')}
+if #ARGV == 0 then return reply end
 for i = math.max(#days - 1, 1), #days do
   local fields = {}
   for k = 1, #ARGV do fields[k] = 'd:' .. days[i] .. ':' .. ARGV[k] end

@@ -1,0 +1,99 @@
+"""Whose memory a connection leads to: every way in which a Redis may come back with other data than it had."""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+from structlog.testing import capture_logs
+
+from extauthz.backends.redis.link import NO_EPOCH, Link, linked
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.redis import Redis as Server
+from extauthz.telemetry.metrics import Metrics
+from tests.servers.fixtures import stopped
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Server]:
+    """A second server."""
+    with temporary_folder("extauthz test ") as folder, Server(folder / "redis") as server:
+        yield server
+
+
+async def follow(client: RedisClient, port: int) -> None:
+    """It is a replica from now on, and has all of its master's data."""
+    await client.execute_command("REPLICAOF", "127.0.0.1", port)  # type: ignore[no-untyped-call]
+    async with asyncio.timeout(20):
+        while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - Redis tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def promote(client: RedisClient) -> None:
+    """It is a master again."""
+    await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+
+
+async def test_a_restart(redis_server: Server, redis_url: str, link: Link) -> None:
+    """Another epoch, also where all data is there again; on every connection the same one."""
+    before = await link.epoch()
+    with stopped(redis_server):
+        pass
+    async with linked(redis_url) as first, linked(redis_url) as second:
+        assert await first.epoch() == await second.epoch() != before
+
+
+async def test_a_server_that_has_followed_another(redis_url: str, other: Server, link: Link) -> None:
+    """A to B and back to A is another epoch: A may lack what it had before. Its open connections learn of it, too."""
+    before = await link.epoch()
+    async with linked(other.redis_url) as elsewhere:
+        assert await elsewhere.epoch() != before
+    async with RedisClient.from_url(redis_url) as client:
+        try:
+            await follow(client, other.port)
+        finally:
+            await promote(client)
+    assert await link.epoch() == before
+    await link.probe()
+    after = await link.epoch()
+    assert after != before
+    async with linked(redis_url) as fresh:
+        assert await fresh.epoch() == after
+
+
+async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None:
+    """It need not close its connections: the next look at it sees another epoch."""
+    master = RedisClient.from_url(redis_url)
+    port = master.connection_pool.connection_kwargs["port"]
+    async with master, RedisClient.from_url(other.redis_url) as client, linked(other.redis_url) as link:
+        try:
+            await follow(client, port)
+            await link.probe()
+            before = await link.epoch()
+        finally:
+            await promote(client)
+        await link.probe()
+        assert await link.epoch() != before
+
+
+async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> None:
+    """It works all the same; the missing permission is named once, and a gauge says so until it is given."""
+    metrics = Metrics()
+    gauge = partial(metrics.registry.get_sample_value, "extauthz_epoch_unknown")
+    await redis.execute_command("ACL", "SETUSER", "app", "on", ">sesame", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]
+    try:
+        url = redis_url.replace("redis://", "redis://app:sesame@")
+        async with linked(url, epoch_known=metrics.epoch_known) as link:
+            with capture_logs() as logs:
+                for _ in range(3):
+                    await link.probe()
+            assert (await link.epoch(), gauge()) == (NO_EPOCH, 1)
+            assert [(line["log_level"], line["missing"]) for line in logs] == [("warning", "+info")]
+            await redis.execute_command("ACL", "SETUSER", "app", "+info")  # type: ignore[no-untyped-call]
+            await link.probe()
+            assert gauge() == 0
+            async with linked(redis_url) as full:
+                assert await link.epoch() == await full.epoch()
+    finally:
+        await redis.execute_command("ACL", "DELUSER", "app")  # type: ignore[no-untyped-call]

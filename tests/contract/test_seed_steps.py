@@ -1,0 +1,182 @@
+"""Counters of a tenant with many keys begin in small steps: checks are answered in between, nothing comes twice."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis import seeds as module
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import Link
+from extauthz.backends.redis.seeds import begin, complete
+from extauthz.backends.redis.usage import RedisUsage
+from extauthz.core.limits import UNLIMITED
+from extauthz.core.spend import MICRO
+from extauthz.core.usage import ORGANIZATION, Seed
+from tests.contract.test_seed_script import ELSEWHERE, NOW
+from tests.servers.limiting import HASH, SCRIPT, TENANT, hash_of, set_clock, spend_of, taken
+
+MANY = 900  # keys: more fields than one call looks at
+DAY = "d:20270115"
+KEYS = [f"key-{number}" for number in range(MANY)]
+KNOWN = [Seed(DAY, key, 10, 1, 1) for key in KEYS]
+
+
+class Steps:
+    """A Link that counts commands and their parts, and lets others go first at random."""
+
+    def __init__(self, link: Link, random: Random | None = None) -> None:
+        self._link = link
+        self._random = random
+        self.calls = self.largest = 0
+
+    async def execute_command(self, *args: Any) -> Any:
+        if self._random is not None:
+            for _ in range(self._random.randrange(8)):
+                await self._link.execute_command("PING")
+        self.calls += 1
+        self.largest = max(self.largest, len(args))
+        return await self._link.execute_command(*args)
+
+
+def there(cost: int) -> dict[str, str]:
+    """What a hash holds where each key has used `cost`."""
+    return {f"{DAY}:{key}": f"{cost} 1 1" for key in KEYS} | {DAY: str(cost * MANY), "days": DAY[2:]}
+
+
+async def put(redis: RedisClient, fields: dict[str, str]) -> None:
+    await redis.hset(HASH, mapping=fields)  # type: ignore[arg-type]  # text is fine
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+async def test_many_keys(redis: RedisClient, link: Link, provisional: bool) -> None:
+    """Some hundred fields a call; all that is known is there in the end, and nothing that was kept on the way."""
+    steps, epoch = Steps(link), await link.epoch()
+    if provisional:
+        await put(redis, there(4) | {"seeded": ELSEWHERE})
+        await begin(steps, TENANT.id, epoch)
+        assert (await hash_of(redis))["seeded"] == f"{epoch}?"
+    await complete(steps, TENANT.id, epoch, KNOWN)
+    assert await hash_of(redis) == there(10) | {"seeded": epoch}
+    assert steps.largest <= 2 * module.FIELDS_AT_ONCE + 10
+    assert steps.calls >= MANY // module.FIELDS_AT_ONCE
+
+
+async def test_nothing_is_charged_before_the_last_step(
+    redis: RedisClient, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dies half-way has given nobody an empty counter; the next one begins again, and counts nothing twice."""
+    monkeypatch.setattr(module, "FIELDS_AT_ONCE", 100)
+    await set_clock(link, NOW * MICRO)
+    limits, epoch = RedisLimits(link, script=SCRIPT), await link.epoch()
+    for work in (complete(Dying(link, 4), TENANT.id, epoch, KNOWN), begin(Dying(link, 4), TENANT.id, epoch)):
+        with pytest.raises(ConnectionError):
+            await work
+        (found,) = await limits.spend([spend_of(UNLIMITED, NOW)])
+        assert getattr(found, "why", "") == "unseeded"
+        await put(redis, {f"m:{number}": "1" for number in range(MANY)})  # a hash that is begun in several steps
+    await complete(link, TENANT.id, epoch, KNOWN)
+    found_after = await hash_of(redis)
+    assert found_after.items() >= (there(10) | {"seeded": epoch}).items()
+    assert not [field for field in found_after if field.startswith("was:")]
+
+
+class Dying(Steps):
+    """It is lost after so many commands."""
+
+    def __init__(self, link: Link, commands: int) -> None:
+        super().__init__(link)
+        self._left = commands
+
+    async def execute_command(self, *args: Any) -> Any:
+        if not self._left:
+            raise ConnectionError
+        self._left -= 1
+        return await super().execute_command(*args)
+
+
+@pytest.mark.parametrize("number", range(12))
+async def test_in_any_order(redis: RedisClient, link: Link, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """One process can say and another cannot, both at once, on a copy that lacks some charges, each step in any order:
+    every counter is what was known or was there, whichever is more, and what was charged since on top.
+    """
+    monkeypatch.setattr(module, "FIELDS_AT_ONCE", 150)
+    await set_clock(link, NOW * MICRO)
+    random, epoch = Random(number), await link.epoch()
+    limits = RedisLimits(link, script=SCRIPT)
+    stale = {f"{DAY}:{key}": "4 1 1" for key in KEYS[: MANY // 2]} | {f"m:x{n}": "1" for n in range(MANY)}
+    leftovers = {f"was:{DAY}:{key}": "3 1 1" for key in KEYS[::7]} if number % 2 else {}
+    await put(redis, stale | leftovers | {DAY: str(4 * (MANY // 2)), "seeded": f"{ELSEWHERE}?", "days": DAY[2:]})
+    works = [begin, begin, complete, complete]
+    charged = 0
+
+    async def charging() -> None:
+        nonlocal charged
+        for _ in range(60):
+            (result,) = await limits.spend([spend_of(UNLIMITED, NOW, key=KEYS[MANY - 1])])
+            charged += hasattr(result, "refused")
+            await link.execute_command("PING")
+
+    await asyncio.gather(
+        charging(),
+        *(
+            work(Steps(link, random), TENANT.id, epoch, *([KNOWN] if work is complete else []))  # type: ignore[operator]
+            for work in works
+        ),
+    )
+    await complete(link, TENANT.id, epoch, KNOWN)
+    taken((await limits.spend([spend_of(UNLIMITED, NOW, key=KEYS[MANY - 1])]))[0])
+    found, charged = await hash_of(redis), charged + 1
+    assert found["seeded"] == epoch
+    assert {found[f"{DAY}:{key}"] for key in KEYS[:-1]} == {"10 1 1"}
+    assert found[f"{DAY}:{KEYS[-1]}"] == f"{10 + charged} {1 + charged} {1 + charged}"
+    assert found[DAY] == str(10 * MANY + charged)
+
+
+async def charged_and_completed(redis: RedisClient, link: Link) -> dict[str, str]:
+    """The hash after one charge of a key that began without PostgreSQL, and after all is known."""
+    await set_clock(link, NOW * MICRO)
+    spent = taken((await RedisLimits(link, script=SCRIPT).spend([spend_of(UNLIMITED, NOW, key=KEYS[0])]))[0])
+    assert spent.provisional
+    await complete(link, TENANT.id, await link.epoch(), KNOWN)
+    return await hash_of(redis)
+
+
+class Overtaken(Steps):
+    """Somebody who knows raises some counters, and dies, when the last fields were looked at."""
+
+    async def execute_command(self, *args: Any) -> Any:
+        answer = await super().execute_command(*args)
+        if args[0] == "HSCAN" and answer[0] == b"0":
+            with pytest.raises(ConnectionError):
+                await complete(Dying(self._link, 1), TENANT.id, await self._link.epoch(), KNOWN)
+        return answer
+
+
+async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, link: Link) -> None:
+    """A counter that was not there when fields were looked at is not counted twice when all is known."""
+    await put(redis, {f"m:{number}": "1" for number in range(MANY)} | {"seeded": ELSEWHERE})
+    await begin(Overtaken(link), TENANT.id, await link.epoch())
+    found = await charged_and_completed(redis, link)
+    assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
+
+
+@pytest.mark.parametrize("more", [0, MANY])
+async def test_what_was_kept_at_an_earlier_time(redis: RedisClient, link: Link, more: int) -> None:
+    """What counters began with then, and nobody has dropped, is not taken for what they begin with now."""
+    fields = {f"m:{number}": "1" for number in range(more)}
+    await put(redis, fields | {f"was:{DAY}:{KEYS[0]}": "7 1 1", f"was:{DAY}": "7", "seeded": ELSEWHERE})
+    await begin(link, TENANT.id, await link.epoch())
+    found = await charged_and_completed(redis, link)
+    assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
+
+
+async def test_who_seeds_marks(redis: RedisClient, link: Link) -> None:
+    """Marks may be lost together with counters, and others believe in theirs: all keys of the tenant are looked at."""
+    limits = RedisLimits(link, RedisUsage(link))
+    for known in (None, KNOWN[:1]):
+        await redis.delete("usage_due")
+        await limits.seed("acme", known)
+        assert await redis.zrange("usage_due", 0, -1) == [f"acme\n{ORGANIZATION}".encode()]
