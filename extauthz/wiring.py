@@ -35,9 +35,10 @@ from extauthz.transports.http.dialect import Dialect, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
+from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import bind
-from extauthz.transports.http.server import CheckHandler, serve_checks
+from extauthz.transports.http.server import serve_checks
 from extauthz.transports.http.usage import serve_usage
 
 ADMIN, USAGE = "admin", "usage"
@@ -110,7 +111,7 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
             for name, dialect in dialects(settings).items()
             if name in sockets
         }
-        await stack.enter_async_context(serve_checks(handlers))
+        await stack.enter_async_context(serve_checks(handlers, short_way=settings.short_way))
         if USAGE in sockets:
             own_usage = OwnUsage(key_format(settings), lookup, limiter)
             deadline = settings.deadline_ms / 1000

@@ -19,7 +19,7 @@ import structlog
 
 from extauthz import wiring
 from extauthz.config import Settings
-from extauthz.process import DRAIN, StopSignals, addresses
+from extauthz.process import DRAIN, StopSignals, addresses, run, settle
 from extauthz.service.health import OK, Readiness
 from extauthz.telemetry import logs
 from extauthz.telemetry.metrics import Metrics, Sample
@@ -199,6 +199,7 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
     logs.configure(form=settings.log_format, level=settings.log_level)
     structlog.contextvars.bind_contextvars(worker=number)
     async with wiring.running(settings, sockets) as service:
+        settle()
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(reader, writer, service, stop))
         await stop.asked.wait()
@@ -228,7 +229,7 @@ def main() -> None:
     """What a worker process runs."""
     arguments = json.loads(sys.argv[1])
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
-    asyncio.run(_work(arguments["number"], sockets, socket.socket(fileno=arguments["control"])))
+    run(_work(arguments["number"], sockets, socket.socket(fileno=arguments["control"])))
 
 
 if __name__ == "__main__":

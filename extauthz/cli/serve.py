@@ -45,7 +45,7 @@ def serve(
         process.allow_connections()
         sockets = wiring.bind_all(settings)
         if settings.workers == 1:
-            asyncio.run(process.serve(settings, sockets))
+            process.run(process.serve(settings, sockets))
         else:
             from extauthz.workers import Supervisor
 

@@ -3,20 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from extauthz.core.limits import Limits, Rate
+from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
-from extauthz.core.spend import (
-    BURST,
-    DAILY,
-    KEY_BURST,
-    KEY_DAILY,
-    KEY_MONTHLY,
-    MICRO,
-    MONTHLY,
-    NAMES,
-    Spend,
-    Spent,
-)
+from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, Spend, Spent
 
 REFUSED_BY: dict[str, Reason] = {
     BURST: Reason.RATE_LIMITED,
@@ -29,8 +19,7 @@ REFUSED_BY: dict[str, Reason] = {
 BUCKETS = frozenset({BURST, KEY_BURST})
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """One limit after a spend: `size` and `remaining` whole units, `window` and `reset` seconds."""
 
     name: str
@@ -40,7 +29,7 @@ class Standing:
     reset: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every check, at a quarter of the price
 class Balance:
     """What a spend left: every limit that applies, the refusing ones by name, seconds to wait (0 when allowed).
 
@@ -53,64 +42,79 @@ class Balance:
     binding: Standing | None
 
 
-class _Level(NamedTuple):
-    """What is left of the limits of an organization or of a key."""
-
-    limits: Limits
-    names: tuple[str, ...]
-    level: int
-    carry: int
-    by_day: int
-    by_month: int
-
-
 def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
     """What headers say of a spend. Who waits `retry_after` seconds and asks once passes, if nobody else asked.
 
     `jitter` seconds are added to the wait for a new day or month, so that not all come back in its first second.
     """
     standings: list[Standing] = []
-    waits: dict[str, int] = {}
-    for one in (
-        _Level(asked.limits, NAMES[:3], spent.level, spent.carry, spent.by_day, spent.by_month),
-        _Level(asked.key_limits, NAMES[3:], spent.key_level, spent.key_carry, spent.key_by_day, spent.key_by_month),
-    ):
-        _add_bucket(one, asked.cost, standings, waits)
-        if asked.windows is not None:
-            quotas = (
-                (one.limits.daily_quota, one.by_day, asked.windows.days, spent.day),
-                (one.limits.monthly_quota, one.by_month, asked.windows.months, spent.month),
-            )
-            for name, (limit, used, windows, index) in zip(one.names[1:], quotas, strict=True):
-                if limit is not None:
-                    reset = max(_ceil_div(windows.bounds[index + 1] * MICRO - spent.now, MICRO), 1)
-                    length = windows.bounds[index + 1] - windows.bounds[index]
-                    standing = Standing(name, limit, length, max(limit - used, 0), reset)
-                    standings.append(standing)
-                    waits[name] = standing.reset + jitter
+    _add_bucket(standings, BURST, asked.limits, level=spent.level, carry=spent.carry)
+    windows = asked.windows
+    if windows is not None:
+        used = spent.by_day, spent.by_month
+        _add_quotas(standings, (DAILY, MONTHLY), asked.limits, used, windows=windows, spent=spent)
+    own = asked.key_limits
+    if own is not UNLIMITED:
+        _add_bucket(standings, KEY_BURST, own, level=spent.key_level, carry=spent.key_carry)
+        if windows is not None:
+            used = spent.key_by_day, spent.key_by_month
+            _add_quotas(standings, (KEY_DAILY, KEY_MONTHLY), own, used, windows=windows, spent=spent)
     if spent.refused:
-        strictest = max(spent.refused, key=lambda name: waits[name])
-        binding = next(standing for standing in standings if standing.name == strictest)
-        return Balance(tuple(standings), spent.refused, waits[strictest], binding)
-    least = min(standings, key=lambda standing: standing.remaining, default=None)
+        return _refused(standings, asked, spent, jitter)
+    least: Standing | None = None
+    for standing in standings:
+        if least is None or standing.remaining < least.remaining:
+            least = standing
     return Balance(tuple(standings), (), 0, least)
 
 
-def _add_bucket(one: _Level, cost: int, standings: list[Standing], waits: dict[str, int]) -> None:
-    rate, burst = one.limits.rate, one.limits.burst
-    if rate is None or burst is None:
-        return
-    next_token = _wait(rate, (one.level // MICRO + 1) * MICRO - one.level, one.carry)
-    waits[one.names[0]] = _wait(rate, cost * MICRO - one.level, one.carry)
-    window = _ceil_div(burst * rate.seconds, rate.tokens)
-    standings.append(Standing(one.names[0], burst, window, one.level // MICRO, next_token))
+def _add_bucket(standings: list[Standing], name: str, limits: Limits, *, level: int, carry: int) -> None:
+    rate, burst = limits.rate, limits.burst
+    if rate is not None and burst is not None:
+        remaining = level // MICRO
+        window = -(-burst * rate.seconds // rate.tokens)
+        next_token = _wait(rate, (remaining + 1) * MICRO - level, carry)
+        standings.append(Standing(name, burst, window, remaining, next_token))
+
+
+def _add_quotas(
+    standings: list[Standing],
+    names: tuple[str, str],
+    limits: Limits,
+    used: tuple[int, int],
+    *,
+    windows: DaysAndMonths,
+    spent: Spent,
+) -> None:
+    for name, limit, count, span, index in (
+        (names[0], limits.daily_quota, used[0], windows.days, spent.day),
+        (names[1], limits.monthly_quota, used[1], windows.months, spent.month),
+    ):
+        if limit is not None:
+            start, end = span.bounds[index], span.bounds[index + 1]
+            reset = -((spent.now - end * MICRO) // MICRO)
+            left = limit - count
+            standings.append(Standing(name, limit, end - start, left if left > 0 else 0, reset if reset > 0 else 1))
+
+
+def _refused(standings: list[Standing], asked: Spend, spent: Spent, jitter: int) -> Balance:
+    waits: dict[str, int] = {}
+    for standing in standings:
+        if standing.name not in BUCKETS:
+            waits[standing.name] = standing.reset + jitter
+    for name, limits, level, carry in (
+        (BURST, asked.limits, spent.level, spent.carry),
+        (KEY_BURST, asked.key_limits, spent.key_level, spent.key_carry),
+    ):
+        if limits.rate is not None:
+            waits[name] = _wait(limits.rate, asked.cost * MICRO - level, carry)
+    strictest = max(spent.refused, key=lambda name: waits[name])
+    binding = next(standing for standing in standings if standing.name == strictest)
+    return Balance(tuple(standings), spent.refused, waits[strictest], binding)
 
 
 def _wait(rate: Rate, missing: int, carry: int) -> int:
     """Whole seconds, rounded up, at least 1, until `missing` micro-tokens have come in."""
-    microseconds = _ceil_div(missing * rate.seconds - carry, rate.tokens)
-    return max(_ceil_div(microseconds, MICRO), 1)
-
-
-def _ceil_div(amount: int, by: int) -> int:
-    return -(-amount // by)
+    microseconds = -((carry - missing * rate.seconds) // rate.tokens)
+    seconds = -(-microseconds // MICRO)
+    return seconds if seconds > 0 else 1

@@ -57,7 +57,7 @@ class KeyFormat:
         self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
         self._sha256 = sha256
-        self._macs = tuple(hmac.new(pepper.value, digestmod=hashlib.sha256) for pepper in peppers)
+        self._macs = tuple(_padded(pepper.value) for pepper in peppers)
 
     def extract(self, authorization: Sequence[str]) -> Credential | Reason:
         """The credential of a request's `Authorization` headers, or the reason why there is none."""
@@ -89,10 +89,11 @@ class KeyFormat:
         """HMAC-SHA256(pepper, key) for every pepper (RFC 2104), and its SHA-256 where that is asked for."""
         raw = key.encode("ascii")
         digests = []
-        for mac in self._macs:
-            fresh = mac.copy()
-            fresh.update(raw)
-            digests.append(fresh.hexdigest())
+        for inner, outer in self._macs:
+            within, without = inner.copy(), outer.copy()
+            within.update(raw)
+            without.update(within.digest())
+            digests.append(without.hexdigest())
         return Credential(tuple(digests), hashlib.sha256(raw).hexdigest() if self._sha256 else "")
 
     def issue(self, entropy: bytes) -> str:
@@ -107,9 +108,22 @@ class KeyFormat:
         return f"{self._head if key.startswith(self._head) else ''}…{key[-4:]}"
 
 
+def _padded(pepper: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """Both hashes of an HMAC (RFC 2104 §2) as far as they do not depend on the message: half the price of `hmac`."""
+    block = hashlib.sha256().block_size
+    key = (pepper if len(pepper) <= block else hashlib.sha256(pepper).digest()).ljust(block, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in key)) for pad in (0x36, 0x5C))
+    return inner, outer
+
+
+_PAIRS = [first + second for first in BASE62 for second in BASE62]
+
+
 def check_characters(stem: str) -> str:
     """Six base62 characters of the CRC-32 (ISO 3309) over all that stands before them."""
-    return _base62(zlib.crc32(stem.encode("ascii")), CHECK_LENGTH)
+    rest, last = divmod(zlib.crc32(stem.encode("ascii")), len(_PAIRS))
+    first, middle = divmod(rest, len(_PAIRS))
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]
 
 
 def _base62(number: int, length: int) -> str:

@@ -87,15 +87,23 @@ class Limits:
             parsed = None if rate is None else Rate.parse(rate)
         except ValueError:
             raise ValueError("rate is none that can be kept") from None
-        return cls(
-            rate=parsed,
-            burst=burst,
-            daily_quota=_whole(record, "daily_quota", 0, QUOTA_MAX),
-            monthly_quota=_whole(record, "monthly_quota", 0, QUOTA_MAX),
+        return _shared(
+            cls(
+                rate=parsed,
+                burst=burst,
+                daily_quota=_whole(record, "daily_quota", 0, QUOTA_MAX),
+                monthly_quota=_whole(record, "monthly_quota", 0, QUOTA_MAX),
+            )
         )
 
 
 UNLIMITED = Limits()
+
+
+@lru_cache(maxsize=4096)
+def _shared(limits: Limits) -> Limits:
+    """The one object of equal limits: plans are few, and what is made of them is looked up at every check."""
+    return UNLIMITED if limits == UNLIMITED else limits
 
 
 def _whole(record: Mapping[str, object], name: str, low: int, high: int) -> int | None:

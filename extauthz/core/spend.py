@@ -34,7 +34,7 @@ class Owner(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every check, at a quarter of the price
 class Spend:
     """What a request asks of limits: `cost` whole tokens of each bucket and of every quota, or of none.
 
@@ -53,6 +53,8 @@ class Spend:
     once: str = ""
     operation: Operation = "spend"
     charged_at: int = 0
+    # As a store writes it, kept here by the store: the same spend is asked again and again.
+    written: tuple[str, str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""

@@ -1,19 +1,19 @@
 """The page to read first: every step of a request, in order. The first step that refuses answers."""
 
+from dataclasses import replace
 from time import monotonic
 
 from extauthz.core import failure
 from extauthz.core.addresses import address_group
 from extauthz.core.credentials import Credential, KeyFormat
-from extauthz.core.decision import Allow, Decision, deny, deny_permission
+from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.identity import Identity
-from extauthz.core.permissions import permitted
 from extauthz.core.ports import Observer
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match, RouteTable, is_ambiguous
-from extauthz.core.spend import Owner, Spend, once_name, plan
+from extauthz.core.spend import Owner, Spend, once_name
+from extauthz.service.grants import Grants
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
 
@@ -33,6 +33,7 @@ class CheckService:
         self._routes = routes
         self._key_format = key_format
         self._lookup = lookup
+        self._grants = Grants()
         self._limiting = limiting
         self._observer = observer
 
@@ -82,14 +83,15 @@ class CheckService:
             return deny(Reason.ORGANIZATION_SUSPENDED)
 
         # permission
-        if not permitted(key.permissions, route.resource, route.mode):
-            return deny_permission(route.resource, route.mode)
-        identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
+        grant = self._grants.of(key, tenant, route, request.now)
+        if isinstance(grant.identity, Deny):
+            return grant.identity
 
         # limits
-        once = once_name(request, key) if self._limiting.charge_once else ""
-        asked = plan(tenant, key, route.cost, request.now, once=once)
-        return await self._limiting.decide(asked, identity, shadow=tenant.shadow or route.shadow)
+        asked = grant.asked
+        if self._limiting.charge_once and isinstance(asked, Spend):
+            asked = replace(asked, once=once_name(request, key))
+        return await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
 
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
         if route.bucket is None:

@@ -99,11 +99,19 @@ class Guard:
         if not self._places.locked():
             await self._places.acquire()
             return
+        # Not by asyncio.timeout, which wants a task: some checks are run without one.
+        place = asyncio.create_task(self._places.acquire())
+        place.add_done_callback(self._forget)
         try:
-            async with asyncio.timeout(None if deadline == inf else deadline - monotonic()):
-                await self._places.acquire()
-        except TimeoutError:
-            raise StoreUnavailable(self.store, "busy") from None
+            await asyncio.wait({place}, timeout=None if deadline == inf else max(deadline - monotonic(), 0))
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self._places.release()
+            raise
+        finally:
+            place.cancel()
+        if not place.done():
+            raise StoreUnavailable(self.store, "busy")
 
     def _leave_place(self, _: asyncio.Task[Any]) -> None:
         self._places.release()

@@ -1,29 +1,27 @@
 """The metrics of the contract, and the observer that counts them."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from extauthz.core.balance import BUCKETS, REFUSED_BY
-from extauthz.core.decision import Allow, Decision
+from extauthz.core.balance import REFUSED_BY
+from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QUOTAS, THRESHOLDS, QuotaEvent
+from extauthz.telemetry.checks import CheckCounts
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no hint there
 
-DIALECTS = ("envoy", "nginx", "forward")
-DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 
 SAVE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_TOO_MANY = frozenset(REFUSED_BY.values())
-_BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(_TOO_MANY))
+_BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(set(REFUSED_BY.values())))
 
 
 class Sample(NamedTuple):
@@ -42,34 +40,13 @@ class Metrics:
         self.registry = registry = CollectorRegistry(auto_describe=False)
         self._log = structlog.get_logger()
         self._away: set[Store] = set()
-        # The six that dashboards already know.
+        self.checks = CheckCounts()
+        registry.register(self.checks)
         self._redis_down = Counter("redis_down_events", "Changes of Redis from up to down.", registry=registry)
-        self._rejections = Counter("rate_limiter_rejections", "Requests refused with 429.", registry=registry)
-        self._daily_hits = Counter("daily_quota_hits", "Requests refused by the daily quota.", registry=registry)
-        self._consumed = Counter("token_bucket_consumed", "Tokens taken from buckets.", registry=registry)
-        self._tenant_hits = Counter("tenant_quota_cache_hits", "Limits found in a cache.", registry=registry)
-        self._tenant_misses = Counter("tenant_quota_cache_misses", "Limits found in no cache.", registry=registry)
-        # The rest.
-        decisions = Counter("extauthz_decisions", "Answered checks.", ["dialect", "decision"], registry=registry)
-        durations = Histogram(
-            "extauthz_decision_duration_seconds",
-            "From the arrival of a check to its answer.",
-            ["dialect"],
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        key_hits = Counter("extauthz_api_key_cache_hits", "Keys found, by layer.", ["layer"], registry=registry)
-        key_misses = Counter("extauthz_api_key_cache_misses", "Keys not found in any layer.", registry=registry)
         self._errors = Counter(
             "extauthz_store_errors", "Calls to a store that failed.", ["store", "reason"], registry=registry
         )
         self._degraded = Gauge("extauthz_degraded", "1 while a store is away.", ["store"], registry=registry)
-        self._decisions = {
-            (dialect, reason): decisions.labels(dialect, reason.value) for dialect in DIALECTS for reason in Reason
-        }
-        self._durations = {dialect: durations.labels(dialect) for dialect in DIALECTS}
-        self._key_hits: dict[Layer, Counter] = {layer: key_hits.labels(layer) for layer in get_args(Layer)}
-        self._key_misses = key_misses
         self._feed_down = Gauge(
             "extauthz_change_feed_down", "1 while PostgreSQL's messages of changes do not arrive.", registry=registry
         )
@@ -100,26 +77,11 @@ class Metrics:
 
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
         """Counts an answered check."""
-        reason = decision.reason
-        self._decisions[dialect, reason].inc()
-        self._durations[dialect].observe(seconds)
-        if isinstance(decision, Allow):
-            balance = decision.balance
-            if balance is not None and any(standing.name in BUCKETS for standing in balance.standings):
-                self._consumed.inc(decision.cost)
-        elif reason in _TOO_MANY:
-            self._rejections.inc()
-            if reason is Reason.DAILY_QUOTA_EXCEEDED:
-                self._daily_hits.inc()
+        self.checks.decided(dialect, decision, seconds)
 
     def cache_read(self, cache: Cache, layer: Layer | None) -> None:
         """Counts where a record was found."""
-        if cache == "tenant_quota":
-            (self._tenant_misses if layer is None else self._tenant_hits).inc()
-        elif layer is None:
-            self._key_misses.inc()
-        else:
-            self._key_hits[layer].inc()
+        self.checks.reads[cache, layer] += 1
 
     def messages_flow(self, flows: bool) -> None:
         """Says once when messages of changes begin to arrive, and when they no longer do."""

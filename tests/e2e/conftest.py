@@ -1,5 +1,6 @@
 """One whole stack for each process of tests: real PostgreSQL, Redis, extauthz, upstream, Envoy and nginx."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,8 @@ from tests.e2e.site import PATIENT, ROUTES, Customer, Site, issue
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Ends with a look for keys in everything that was written."""
-    environ = {"EXTAUTHZ_CONFIG": str(ROUTES), **PATIENT}
+    # `E2E_SHORT_WAY=false make test ARGS=tests/e2e`: the same through aiohttp's own request path.
+    environ = {"EXTAUTHZ_CONFIG": str(ROUTES), "EXTAUTHZ_SHORT_WAY": os.environ.get("E2E_SHORT_WAY", "true"), **PATIENT}
     with (
         temporary_folder("extauthz test ") as folder,
         Stack(folder, usual_ports=False, environ=environ) as stack,

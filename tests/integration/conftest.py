@@ -61,11 +61,15 @@ async def key(shared_office: tuple[str, Office]) -> str:
     return (await office.new_key("acme"))[1]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def service(shared_office: tuple[str, Office], redis_server: Redis) -> AsyncIterator[Serving]:
-    """The whole service, with more patience than a busy machine needs."""
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=["true", "false"], ids=["short way", "aiohttp's way"]
+)
+async def service(
+    shared_office: tuple[str, Office], redis_server: Redis, request: pytest.FixtureRequest
+) -> AsyncIterator[Serving]:
+    """The whole service, with more patience than a busy machine needs; both ways of answering say the same."""
     dsn, _ = shared_office
-    async with serving(dsn, redis_server.redis_url, **PATIENT) as running:
+    async with serving(dsn, redis_server.redis_url, EXTAUTHZ_SHORT_WAY=request.param, **PATIENT) as running:
         yield running
 
 

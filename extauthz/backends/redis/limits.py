@@ -62,18 +62,24 @@ class RedisLimits:
 
 def _call(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | str]]:
     calendars: dict[DaysAndMonths, int] = {}
-    keys, once = [_key(one.owner) for one in asked], list[str]()
+    keys, once = list[str](), list[str]()
     each: list[int | str] = []
     for one in asked:
         calendar = 0 if one.windows is None else calendars.setdefault(one.windows, len(calendars) + 1)
         if one.once:
             once.append(keyspace.charge_once(one.owner.id, one.once))
-        each.append(
-            f"{_OPERATIONS[one.operation]} {calendar} {len(once) if one.once else 0} {one.cost} {one.charged_at}"
-            f" {_limits(one.limits)} {_limits(one.key_limits)}"
-        )
+        key, line = one.written or _write(one)
+        keys.append(key)
+        each.append(f"{_OPERATIONS[one.operation]} {calendar} {len(once) if one.once else 0} {line}")
         each.append(one.key_id)
     return keys + once, [epoch, len(calendars), len(asked), *map(_calendar, calendars), *each]
+
+
+def _write(asked: Spend) -> tuple[str, str]:
+    """The key of a spend, and what is the same of it in every call."""
+    line = f"{asked.cost} {asked.charged_at} {_limits(asked.limits)} {_limits(asked.key_limits)}"
+    asked.written = _key(asked.owner), line
+    return asked.written
 
 
 def _key(owner: Owner) -> str:

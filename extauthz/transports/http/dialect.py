@@ -1,6 +1,6 @@
 """How each family of proxies asks, and what it can carry of the answer."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,12 +29,33 @@ class Question(NamedTuple):
     time_left: float | None = None
 
 
+class Fixed:
+    """Headers that many answers have, in `text` as they stand in an answer: rendered once."""
+
+    __slots__ = ("pairs", "text")
+
+    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = tuple(pairs)
+        self.text = in_lines(self.pairs)
+
+
+def in_lines(pairs: Iterable[tuple[str, str]]) -> str:
+    """Headers as they stand in an answer."""
+    return "".join([f"{name}: {value}\r\n" for name, value in pairs])
+
+
 class Answer(NamedTuple):
-    """What goes back: status, headers, body."""
+    """What goes back: status, headers (first those that are `fixed`), body."""
 
     status: int
-    headers: Headers
+    varying: Sequence[tuple[str, str]]
     body: bytes = b""
+    fixed: Fixed = Fixed(())
+
+    @property
+    def headers(self) -> Headers:
+        """All of them."""
+        return [*self.fixed.pairs, *self.varying]
 
 
 @dataclass(frozen=True, slots=True)

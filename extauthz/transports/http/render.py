@@ -1,41 +1,47 @@
-"""The parts of an answer that dialects share."""
+"""The parts of an answer that dialects share. What does not change from request to request is rendered once."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Deny
-from extauthz.core.reason import OUTCOMES
-from extauthz.transports.http.dialect import Answer, Headers, Wording
+from extauthz.core.identity import Identity
+from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.transports.http.dialect import Answer, Fixed, Headers, Wording
 
 PROBLEM_JSON = "application/problem+json"
 # draft-ietf-httpapi-ratelimit-headers registers this problem type for exceeded quotas.
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
+Unsaid = Callable[[Sequence[str]], Headers]
 
-def allow(decision: Allow, wording: Wording, unsaid: Callable[[Sequence[str]], Headers]) -> Answer:
+
+def allow(decision: Allow, wording: Wording, unsaid: Unsaid) -> Answer:
     """A 200 for the proxy. `unsaid` says, in the dialect's way, which names must not pass as the client sent them."""
-    who = _identity(decision)
-    said = {name for name, _ in who}
-    names = [name for name in headers.IDENTITY if name not in said]
-    if wording.strip_credential:
-        names.insert(0, headers.AUTHORIZATION)
-    return Answer(200, [*_common(decision), *who, *unsaid(names), *_for_client(decision, wording)])
+    pairs: Headers = []
+    if decision.balance is not None and not decision.shadow:
+        pairs = headers.rate_limit_headers(decision.balance, wording.families)
+    if decision.degraded:
+        pairs.append((headers.DEGRADED, "limits"))
+    return Answer(200, pairs, fixed=_about(decision.identity, unsaid, wording.strip_credential))
 
 
 def deny(denial: Deny, wording: Wording) -> Answer:
     """The true status, with a problem+json body."""
-    pairs = [*_common(denial), *_for_client(denial, wording), (headers.CONTENT_TYPE, PROBLEM_JSON)]
-    return Answer(OUTCOMES[denial.reason].status, pairs, problem(denial))
+    body = _problem(denial.reason, denial.code, None if denial.balance is None else denial.balance.refused)
+    fixed = _refusal(denial.reason, denial.code, denial.scope, _WITH_BODY)
+    return Answer(OUTCOMES[denial.reason].status, _when(denial, wording), body, fixed)
 
 
 def deny_in_headers(denial: Deny, wording: Wording, understood: Collection[int]) -> Answer:
     """A status that the proxy understands, else 403, the true one beside it; no body."""
     status = OUTCOMES[denial.reason].status
-    pairs = [*_common(denial), (headers.STATUS, str(status)), *_for_client(denial, wording)]
+    pairs = _when(denial, wording)
     if denial.balance is not None:  # as it will stand in the body that the proxy makes
         pairs.append((headers.VIOLATED, ",".join(f'"{name}"' for name in denial.balance.refused)))
-    return Answer(status if status in understood else 403, pairs)
+    fixed = _refusal(denial.reason, denial.code, denial.scope, ((headers.STATUS, str(status)),))
+    return Answer(status if status in understood else 403, pairs, fixed=fixed)
 
 
 def emptied(names: Sequence[str]) -> Headers:
@@ -43,55 +49,66 @@ def emptied(names: Sequence[str]) -> Headers:
     return [(name, "") for name in names]
 
 
-def _common(decision: Allow | Deny) -> Headers:
+_WITH_BODY = ((headers.CONTENT_TYPE, PROBLEM_JSON),)
+
+
+def _common(reason: Reason) -> Headers:
     """What stands on every answer."""
     return [
-        (headers.DECISION, decision.reason.value),
+        (headers.DECISION, reason.value),
         (headers.CACHE_CONTROL, "no-store"),
         (headers.SERVER, "extauthz"),
     ]
 
 
-def _identity(decision: Allow) -> Headers:
-    """Who passed, for the upstream."""
-    who = decision.identity
-    if who is None:
-        return []
-    return [
-        (headers.ORGANIZATION_ID, who.organization_id),
-        (headers.API_KEY_ID, who.api_key_id),
-        (headers.PERMISSIONS, who.granted),
-        (headers.PLAN, who.plan),
-    ]
+@lru_cache(maxsize=8192)
+def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixed:
+    """That the request may pass, and who it is, for the upstream."""
+    said: Headers = []
+    if who is not None:
+        said = [
+            (headers.ORGANIZATION_ID, who.organization_id),
+            (headers.API_KEY_ID, who.api_key_id),
+            (headers.PERMISSIONS, who.granted),
+            (headers.PLAN, who.plan),
+        ]
+    told = {name for name, _ in said}
+    names = [name for name in headers.IDENTITY if name not in told]
+    if strip_credential:
+        names.insert(0, headers.AUTHORIZATION)
+    return Fixed([*_common(Reason.ALLOW), *said, *unsaid(names)])
 
 
-def _for_client(decision: Allow | Deny, wording: Wording) -> Headers:
-    """What the API client may see: limits, when to come back, the code of a refusal."""
-    pairs: Headers = []
-    if decision.balance is not None and not (isinstance(decision, Allow) and decision.shadow):
-        pairs += headers.rate_limit_headers(decision.balance, wording.families)
-    if isinstance(decision, Allow):
-        if decision.degraded:
-            pairs.append((headers.DEGRADED, "limits"))
-        return pairs
-    pairs.append((headers.CODE, decision.code))
-    if decision.retry_after is not None:
-        pairs.append((headers.RETRY_AFTER, str(decision.retry_after)))
-    error = OUTCOMES[decision.reason].error
+@lru_cache(maxsize=1024)
+def _refusal(reason: Reason, code: str, scope: str | None, more: tuple[tuple[str, str], ...]) -> Fixed:
+    """That the request may not pass, and why."""
+    pairs = [*_common(reason), (headers.CODE, code)]
+    error = OUTCOMES[reason].error
     if error is not None:
-        pairs.append((headers.WWW_AUTHENTICATE, headers.challenge(error, decision.scope)))
+        pairs.append((headers.WWW_AUTHENTICATE, headers.challenge(error, scope)))
+    return Fixed([*pairs, *more])
+
+
+def _when(denial: Deny, wording: Wording) -> Headers:
+    """What limits say of a refusal, and when to come back."""
+    pairs: Headers = []
+    if denial.balance is not None:
+        pairs = headers.rate_limit_headers(denial.balance, wording.families)
+    if denial.retry_after is not None:
+        pairs.append((headers.RETRY_AFTER, str(denial.retry_after)))
     return pairs
 
 
-def problem(denial: Deny) -> bytes:
-    """The body of a refusal (RFC 9457)."""
-    outcome = OUTCOMES[denial.reason]
+@lru_cache(maxsize=1024)
+def _problem(reason: Reason, code: str, refused: tuple[str, ...] | None) -> bytes:
+    """The body of a refusal (RFC 9457); `refused` names the limits that refused it."""
+    outcome = OUTCOMES[reason]
     fields: dict[str, object] = {
-        "type": "about:blank" if denial.balance is None else QUOTA_EXCEEDED,
+        "type": "about:blank" if refused is None else QUOTA_EXCEEDED,
         "title": outcome.title,
         "status": outcome.status,
-        "code": denial.code,
+        "code": code,
     }
-    if denial.balance is not None:
-        fields["violated-policies"] = list(denial.balance.refused)
+    if refused is not None:
+        fields["violated-policies"] = refused
     return json.dumps(fields, separators=(",", ":")).encode()

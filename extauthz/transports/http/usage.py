@@ -21,8 +21,9 @@ from extauthz.core.decision import Deny
 from extauthz.core.request import CheckRequest
 from extauthz.service.own_usage import OwnUsage
 from extauthz.transports.http import render
+from extauthz.transports.http.connection import HEADER_BYTES_MAX, LINGER
 from extauthz.transports.http.dialect import Answer, Headers, Wording
-from extauthz.transports.http.server import BACKLOG, HEADER_BYTES_MAX, LINGER
+from extauthz.transports.http.server import BACKLOG
 
 PATH = "/usage"
 METHODS = ("GET", "HEAD")

@@ -23,7 +23,11 @@
 -- Numbers are doubles: everything stays a whole number below 2^53, and every argument is looked at before the first write.
 local MICRO = 1000000
 local GRACE = 7 * 86400000 -- milliseconds that counters outlive their month, so that they can be saved
+local SLACK = 500 -- milliseconds of what is added to the time to full, so that an expiry need not be set at every charge
 local ONCE, REPEATS = 10000, 2 -- milliseconds in which a request may be repeated, and how often
+
+local call, pcall_redis = redis.call, redis.pcall
+local match, format, floor, max, min = string.match, string.format, math.floor, math.max, math.min
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * MICRO + tonumber(time[2])
@@ -55,6 +59,9 @@ local function calendar(text)
     read.month_bounds[i] = within(c[10 + i], 0, 4e9, 'a bound')
   end
   read.day, read.month = index(read.day_bounds, now), index(read.month_bounds, now)
+  if read.day and read.month then
+    read.day_field, read.month_field = 'd:' .. read.days[read.day], 'm:' .. read.months[read.month]
+  end
   local last = math.max(read.day_bounds[4], read.month_bounds[4]) * 1000
   read.keep = last - math.floor(now / 1000) + GRACE
   return read
@@ -70,14 +77,16 @@ local function limits(n, from)
   }
 end
 
+-- Most that are asked for in one call ask for the same: that is read once.
 local ASKED = '^' .. string.rep('(%-?%d+) ', 15) .. '$'
-local function read_asked(place, text, key_id, calendars, count)
-  local n = {string.match(text .. ' ', ASKED)}
+local read_before = {}
+local function read_asked(text, calendars, count)
+  local read = read_before[text]
+  if read then return read end
+  local n = {match(text .. ' ', ASKED)}
   if #n ~= 15 then error('what is asked is not 15 whole numbers') end
   local cal, once = within(n[2], 0, #calendars, 'calendar'), within(n[3], 0, #KEYS - count, 'charge_once')
-  return {
-    key = KEYS[place],
-    key_id = key_id,
+  read = {
     operation = within(n[1], 0, 2, 'operation'),
     calendar = calendars[cal],
     once = once > 0 and KEYS[count + once] or nil,
@@ -86,21 +95,31 @@ local function read_asked(place, text, key_id, calendars, count)
     owner = limits(n, 6),
     own = limits(n, 11),
   }
+  read_before[text] = read
+  return read
 end
 
 -- What is stored and makes no sense counts as never written.
 local function stored(value, high)
-  local number = value and string.match(value, '^%d+$') and tonumber(value)
+  local number = value and match(value, '^%d+$') and tonumber(value)
   if number and number <= high then return number end
+  return nil
+end
+
+-- Three numbers that are kept together, or nil.
+local function three(value, first_high, second_high, third_high)
+  local first, second, third = match(value or '', '^(%d+) (%d+) (%d+)$')
+  if not first then return nil end
+  first, second, third = tonumber(first), tonumber(second), tonumber(third)
+  if first <= first_high and second <= second_high and third <= third_high then return first, second, third end
   return nil
 end
 
 -- Level and carry of a bucket now.
 local function refill(value, limit)
   local full = limit.burst * MICRO
-  local level, carry, at = string.match(value or '', '^(%d+) (%d+) (%d+)$')
-  level, carry, at = stored(level, 1e15), stored(carry, 864000), stored(at, 4e15)
-  if not level or not carry or not at then return full, 0 end
+  local level, carry, at = three(value, 1e15, 864000, 4e15)
+  if not level then return full, 0 end
   level = math.min(level, full)
   if carry >= limit.seconds then carry = 0 end
   local elapsed = math.max(now - at, 0)
@@ -154,76 +173,82 @@ local function bits(asked, s)
 end
 
 -- Takes `cost` and `requests`, or gives them back where they are negative; the words of Redis's refusal, or nil.
-local function write(asked, s, cost, requests)
+local function write(asked, one, s, cost, requests)
   local values, keep = {}, 1000
   local owner, own = asked.owner, asked.own
   if owner.tokens > 0 then
-    s.level = math.min(s.level - cost * MICRO, owner.burst * MICRO)
+    s.level = min(s.level - cost * MICRO, owner.burst * MICRO)
     if s.level == owner.burst * MICRO then s.carry = 0 end
     values[1], values[2] = 'bucket', packed(s.level, s.carry, now)
-    keep = math.max(keep, to_full(s.level, owner))
+    keep = max(keep, to_full(s.level, owner))
   end
   if own.tokens > 0 then
-    s.key_level = math.min(s.key_level - cost * MICRO, own.burst * MICRO)
+    s.key_level = min(s.key_level - cost * MICRO, own.burst * MICRO)
     if s.key_level == own.burst * MICRO then s.key_carry = 0 end
-    values[#values + 1], values[#values + 2] = 'bucket:' .. asked.key_id, packed(s.key_level, s.key_carry, now)
-    keep = math.max(keep, to_full(s.key_level, own))
+    values[#values + 1], values[#values + 2] = 'bucket:' .. one.key_id, packed(s.key_level, s.key_carry, now)
+    keep = max(keep, to_full(s.key_level, own))
   end
   if asked.calendar then
-    local days = not s.known and with_day(asked.key, asked.calendar.days[s.day])
-    s.by_day, s.by_month = math.max(s.by_day + cost, 0), math.max(s.by_month + cost, 0)
-    s.key_by_day, s.key_by_month = math.max(s.key_by_day + cost, 0), math.max(s.key_by_month + cost, 0)
+    local days = not s.known and with_day(one.key, asked.calendar.days[s.day])
+    s.by_day, s.by_month = max(s.by_day + cost, 0), max(s.by_month + cost, 0)
+    s.key_by_day, s.key_by_month = max(s.key_by_day + cost, 0), max(s.key_by_month + cost, 0)
     local n = #values
     values[n + 1], values[n + 2] = s.day_field, s.by_day
     values[n + 3], values[n + 4] = s.month_field, s.by_month
-    values[n + 5] = s.day_field .. ':' .. asked.key_id
-    values[n + 6] = packed(s.key_by_day, math.max(s.requests + requests, 0), s.changes + 1)
-    values[n + 7], values[n + 8] = s.month_field .. ':' .. asked.key_id, s.key_by_month
+    values[n + 5] = s.key_day_field
+    values[n + 6] = packed(s.key_by_day, max(s.requests + requests, 0), s.changes + 1)
+    values[n + 7], values[n + 8] = s.key_month_field, s.key_by_month
     if days then values[n + 9], values[n + 10] = 'days', days end
-    keep = math.max(keep, asked.calendar.keep)
+    keep = max(keep, asked.calendar.keep)
   end
   if #values == 0 then return nil end
-  local answer = redis.pcall('HSET', asked.key, unpack(values))
+  local answer = pcall_redis('HSET', one.key, unpack(values))
   if type(answer) == 'table' and answer.err then return answer.err end
   -- never sooner than it was: the bucket of another key may need longer
-  if redis.call('PTTL', asked.key) < keep then redis.call('PEXPIRE', asked.key, string.format('%.0f', keep)) end
+  if call('PTTL', one.key) + SLACK < keep then call('PEXPIRE', one.key, format('%.0f', keep)) end
   return nil
 end
 
-local function read_state(asked, day, month)
+local function read_state(asked, one, day, month)
   local cal = asked.calendar
-  local fields = {'bucket', 'bucket:' .. asked.key_id}
   local s = {day = day or 1, month = month or 1, requests = 0, changes = 0, known = false}
+  local state
   if cal then
-    s.day_field, s.month_field = 'd:' .. cal.days[day], 'm:' .. cal.months[month]
-    fields[3], fields[4], fields[5] = 'seeded', s.day_field, s.month_field
-    fields[6], fields[7] = s.day_field .. ':' .. asked.key_id, s.month_field .. ':' .. asked.key_id
+    local of_day, of_month = cal.day_field, cal.month_field
+    if asked.operation == 2 then of_day, of_month = 'd:' .. cal.days[day], 'm:' .. cal.months[month] end
+    s.day_field, s.month_field = of_day, of_month
+    s.key_day_field, s.key_month_field = of_day .. ':' .. one.key_id, of_month .. ':' .. one.key_id
+    state = pcall_redis(
+      'HMGET', one.key, 'bucket', 'bucket:' .. one.key_id, 'seeded', of_day, of_month, s.key_day_field, s.key_month_field
+    )
+  else
+    state = pcall_redis('HMGET', one.key, 'bucket', 'bucket:' .. one.key_id)
   end
-  local state = redis.pcall('HMGET', asked.key, unpack(fields))
   if state.err then
     if not string.find(state.err, 'WRONGTYPE', 1, true) then return nil, state.err end
-    if asked.operation ~= 1 then redis.call('DEL', asked.key) end -- thrown away, and seeded again
+    if asked.operation ~= 1 then call('DEL', one.key) end -- thrown away, and seeded again
     state = {}
   end
   s.level, s.carry, s.key_level, s.key_carry = 0, 0, 0, 0
   if asked.owner.tokens > 0 then s.level, s.carry = refill(state[1], asked.owner) end
   if asked.own.tokens > 0 then s.key_level, s.key_carry = refill(state[2], asked.own) end
   s.seeded = state[3]
-  s.by_day, s.by_month = stored(state[4], 9e15) or 0, stored(state[5], 9e15) or 0
-  s.known = stored(state[4], 9e15) ~= nil
-  local charged, requests, changes = string.match(state[6] or '', '^(%d+) (%d+) (%d+)$')
-  s.key_by_day = stored(charged, 9e15) or 0
-  s.requests, s.changes = stored(requests, 9e15) or 0, stored(changes, 9e15) or 0
+  local by_day = stored(state[4], 9e15)
+  s.known = by_day ~= nil
+  s.by_day, s.by_month = by_day or 0, stored(state[5], 9e15) or 0
+  s.key_by_day, s.requests, s.changes = three(state[6], 9e15, 9e15, 9e15)
+  if not s.key_by_day then s.key_by_day, s.requests, s.changes = 0, 0, 0 end
   s.key_by_month = stored(state[7], 9e15) or 0
   return s, nil
 end
 
-local function run(asked, epoch, failures)
+local function run(one, epoch, failures)
+  local asked = one.asked
   local cal = asked.calendar
   local day, month = cal and cal.day, cal and cal.month
   if cal and asked.operation == 2 then day, month = index(cal.day_bounds, asked.at), index(cal.month_bounds, asked.at) end
   if cal and not (day and month) then return {-1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} end
-  local s, words = read_state(asked, day, month)
+  local s, words = read_state(asked, one, day, month)
   if not s then return failed(words, failures) end
   local flags = 0
   if cal and s.seeded == epoch .. '?' then
@@ -234,20 +259,20 @@ local function run(asked, epoch, failures)
   local refused = 0
   local seen = nil
   if asked.once and asked.operation == 0 then
-    local answer = redis.pcall('GET', asked.once)
+    local answer = pcall_redis('GET', asked.once)
     seen = type(answer) == 'string' and stored(answer, 9) or nil
   end
   if seen and seen < REPEATS then
-    local answer = redis.pcall('INCR', asked.once)
+    local answer = pcall_redis('INCR', asked.once)
     words = type(answer) == 'table' and answer.err or nil
     flags = flags + 1
   elseif asked.operation == 2 then
-    words = write(asked, s, -asked.cost, -1)
+    words = write(asked, one, s, -asked.cost, -1)
   else
     refused = bits(asked, s)
     if refused == 0 and asked.operation == 0 then
-      words = write(asked, s, asked.cost, 1)
-      if asked.once and not seen and not words then redis.pcall('SET', asked.once, '0', 'PX', ONCE) end
+      words = write(asked, one, s, asked.cost, 1)
+      if asked.once and not seen and not words then pcall_redis('SET', asked.once, '0', 'PX', ONCE) end
     end
   end
   if words then return failed(words, failures) end
@@ -265,13 +290,13 @@ local calendars, all = {}, {}
 for i = 1, calendar_count do calendars[i] = calendar(ARGV[3 + i]) end
 for i = 1, count do
   local base = 3 + calendar_count + 2 * i
-  all[i] = read_asked(i, ARGV[base - 1], ARGV[base], calendars, count)
+  all[i] = {asked = read_asked(ARGV[base - 1], calendars, count), key = KEYS[i], key_id = ARGV[base]}
 end
 
 local reply, failures = {now}, {}
 for i = 1, count do
-  local result = run(all[i], epoch, failures)
-  for j = 1, 12 do reply[#reply + 1] = result[j] end
+  local result, base = run(all[i], epoch, failures), 12 * i - 11
+  for j = 1, 12 do reply[base + j] = result[j] end
 end
 for _, words in ipairs(failures) do reply[#reply + 1] = words end
 return reply
