@@ -76,9 +76,10 @@ class Metering:
         if self._usage is None:
             return True
         try:
-            while (batch := self._refusals.next()) is not None:
-                await patiently(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
-                self._refusals.added()
+            for _ in range(self._refusals.batches):  # those that come meanwhile have time until the next call
+                if (batch := self._refusals.next()) is not None:
+                    await patiently(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
+                    self._refusals.added()
             while events := self._thresholds.next():
                 new = await patiently(self._usage.announce(events), PATIENCE, POSTGRESQL)
                 self._thresholds.announced(events)

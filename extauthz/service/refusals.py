@@ -42,6 +42,11 @@ class Refusals:
             counts = self._counts[row] = [0, 0]
         counts[over_quota] += 1
 
+    @property
+    def batches(self) -> int:
+        """How many batches all of it is now."""
+        return (self._batch is not None) + -(-len(self._counts) // AT_ONCE)
+
     def next(self) -> tuple[UUID, Sequence[Refused]] | None:
         """The batch to be added, the same until it is known to be; None: there is none."""
         if self._batch is None and self._counts:

@@ -8,7 +8,8 @@ from fractions import Fraction
 import pytest
 
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.spend import Owner, Spend, Spent, State, spend
+from extauthz.core.spend import Owner, Spend, Spent
+from extauthz.core.twin import State, spend
 from tests.bench.judge import (
     ALLOWED,
     DENIED,

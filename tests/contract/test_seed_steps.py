@@ -151,7 +151,7 @@ class Overtaken(Steps):
         answer = await super().execute_command(*args)
         if args[0] == "HSCAN" and answer[0] == b"0":
             with pytest.raises(ConnectionError):
-                await complete(Dying(self._link, 1), TENANT.id, await self._link.epoch(), KNOWN)
+                await complete(Dying(self._link, 2), TENANT.id, await self._link.epoch(), KNOWN)
         return answer
 
 
@@ -159,6 +159,7 @@ async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, link
     """A counter that was not there when fields were looked at is not counted twice when all is known."""
     await put(redis, {f"m:{number}": "1" for number in range(MANY)} | {"seeded": ELSEWHERE})
     await begin(Overtaken(link), TENANT.id, await link.epoch())
+    assert (await hash_of(redis))[f"{DAY}:{KEYS[0]}"] == "10 1 1"
     found = await charged_and_completed(redis, link)
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 

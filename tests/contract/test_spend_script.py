@@ -1,4 +1,4 @@
-"""The script that spends in Redis against its twin in `core/spend.py`: the same replies and the same stored state."""
+"""The script that spends in Redis against its twin in `core/twin.py`: the same replies and the same stored state."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import Link, linked
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, RATE_PER_SECOND_MAX, Limits, Rate
-from extauthz.core.spend import MICRO, Operation, Owner, Spend, State, spend
+from extauthz.core.spend import MICRO, Operation, Owner, Spend
+from extauthz.core.twin import State, spend
 from extauthz.demo.redis import Redis
 from tests.servers.limiting import HASH, SCRIPT, TENANT, as_hash, seed, set_clock, spend_of
 

@@ -20,7 +20,8 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
+from extauthz.core.twin import State
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.limiter import Limiter
 from extauthz.service.seeding import Seeding

@@ -13,21 +13,8 @@ from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.identity import Identity
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
-from extauthz.core.spend import (
-    BURST,
-    DAILY,
-    KEY_BURST,
-    KEY_DAILY,
-    KEY_MONTHLY,
-    MICRO,
-    MONTHLY,
-    Owner,
-    Spend,
-    Spent,
-    State,
-    refill,
-    spend,
-)
+from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, Owner, Spend, Spent
+from extauthz.core.twin import State, refill, spend
 
 NOW = 1_800_000_000
 DAY = 86_400

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extauthz.core.limits import BURST_MAX, RATE_PER_SECOND_MAX, Rate
-from extauthz.core.spend import MICRO, refill
+from extauthz.core.spend import MICRO
+from extauthz.core.twin import refill
 
 NOW = 1_800_000_000
 DAY = 86_400

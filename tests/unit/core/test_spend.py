@@ -22,12 +22,10 @@ from extauthz.core.spend import (
     Owner,
     Spend,
     Spent,
-    State,
     Untaken,
-    refill,
     spans,
-    spend,
 )
+from extauthz.core.twin import State, refill, spend
 from extauthz.core.usage import Span
 from tests.unit.core.test_refill import Bucket, buckets, rates, waits
 

@@ -10,7 +10,8 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken, spend
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
+from extauthz.core.twin import State, spend
 from extauthz.core.usage import ORGANIZATION, Seed, Span
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.limiter import Limiter

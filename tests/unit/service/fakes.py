@@ -20,8 +20,9 @@ from extauthz.core.ports import Cache as Kind
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, State, Untaken, spend
+from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
 from extauthz.core.tenants import Tenant
+from extauthz.core.twin import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
 from extauthz.service.check import CheckService
 from extauthz.service.fences import Belief, Fences
