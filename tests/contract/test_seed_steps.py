@@ -159,7 +159,8 @@ async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, link
     """A counter that was not there when fields were looked at is not counted twice when all is known."""
     await put(redis, {f"m:{number}": "1" for number in range(MANY)} | {"seeded": ELSEWHERE})
     await begin(Overtaken(link), TENANT.id, await link.epoch())
-    assert (await hash_of(redis))[f"{DAY}:{KEYS[0]}"] == "10 1 1"
+    begun = await hash_of(redis)
+    assert (begun[f"{DAY}:{KEYS[0]}"], begun[f"was:{DAY}"]) == ("10 1 1", begun[DAY])
     found = await charged_and_completed(redis, link)
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 

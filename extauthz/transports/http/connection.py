@@ -15,8 +15,8 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from extauthz.core.decision import Decision
-from extauthz.transports.http.handler import CheckHandler
+from extauthz.transports.http.dialect import Answer
+from extauthz.transports.http.handler import FAILED, CheckHandler, announces_more, as_bytes, as_response
 
 HEADER_BYTES_MAX = 65_536  # Envoy passes up to 60 KiB
 KEEPALIVE = 75  # seconds; longer than the proxies keep an idle connection to us
@@ -44,7 +44,7 @@ class CheckConnection(web.RequestHandler):
         self._handler = handler
         self._method = ""
         self._short_way = short_way
-        self._check: Coroutine[Any, Any, Decision] | None = None
+        self._check: Coroutine[Any, Any, Answer] | None = None
         # What aiohttp's own task of this connection waits for, while a check of ours is under way: it must not wake.
         self._lent: asyncio.Future[None] | None = None
 
@@ -55,8 +55,10 @@ class CheckConnection(web.RequestHandler):
             super().data_received(data)
             return
         self._waiter = None
-        super().data_received(data)
-        self._waiter = waiter
+        try:
+            super().data_received(data)
+        finally:  # whatever happens, it is there to be cancelled
+            self._waiter = waiter
         if self._messages and not waiter.done() and not (len(self._messages) == 1 and self._begin(waiter)):
             waiter.set_result(None)
 
@@ -70,10 +72,8 @@ class CheckConnection(web.RequestHandler):
         """A parser's refusal is a decision like any other; anything else is a bug of ours, told whole to the log."""
         if status < 500:
             return self._handler.refuse()
-        structlog.get_logger().error("bug", exc_info=exc)
-        response = web.Response(status=500)
-        response.force_close()
-        return response
+        structlog.get_logger().error("bug", exc_info=exc or True)  # aiohttp keeps a timeout to itself
+        return as_response(FAILED, last=True)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
@@ -93,9 +93,8 @@ class CheckConnection(web.RequestHandler):
         self._messages.clear()
         parser.message_consumed()
         self._waiter, self._lent = None, waiter
-        self._request_in_progress = True
         self._method = message.method
-        self._check = self._handler.decide(message.method, message.path, message.headers)
+        self._check = self._handler.judge(message.method, message.path, message.headers)
         self._go_on()
         return True
 
@@ -107,36 +106,31 @@ class CheckConnection(web.RequestHandler):
         try:
             awaited = check.send(None)
         except StopIteration as over:
-            self._check = None
-            self._finish(over.value)
-        except BaseException as bug:
-            self._check = None
+            answer = over.value
+        except (Exception, asyncio.CancelledError) as bug:  # noqa: BLE001 - told, whatever it is
             structlog.get_logger().error("bug", exc_info=bug)
-            self._finish(None)
-            if not isinstance(bug, Exception):
-                raise
+            answer = FAILED
         else:
             if awaited is None:  # a bare turn of the loop
                 self._loop.call_soon(self._go_on)
             else:
                 awaited._asyncio_future_blocking = False  # as a task does it: it has been waited for properly
                 awaited.add_done_callback(self._go_on)
+            return
+        self._check = None
+        self._finish(answer)
 
-    def _finish(self, decision: Decision | None) -> None:
-        """Writes the answer, and gives the connection back to aiohttp's task. None: a bug, of which nothing is said."""
+    def _finish(self, answer: Answer) -> None:
+        """Writes the answer, and gives the connection back to aiohttp's task."""
         waiter, self._waiter, self._lent = self._lent, self._lent, None
-        self._request_in_progress = False
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
         if waiter is None:
             return
         transport = self.transport
         if transport is None:  # who asked has gone
             waiter.cancel()
             return
-        last = decision is None or self._close or self._force_close or self._handler.draining
-        if decision is not None:
-            transport.write(self._handler.wire(decision, self._method, last=last))
+        last = answer is FAILED or self._close or self._force_close or self._handler.draining
+        transport.write(as_bytes(answer, self._method, last=last))
         if last:
             transport.close()
             waiter.cancel()
@@ -150,12 +144,9 @@ class CheckConnection(web.RequestHandler):
 
 def _is_plain(message: RawRequestMessage) -> bool:
     """Whether it is a whole request after which another one may come, and nothing but that."""
-    received = message.headers
     return (
         not message.should_close
         and message.version == HttpVersion11
-        and received.get(hdrs.CONTENT_LENGTH, "0") == "0"
-        and hdrs.UPGRADE not in received
-        and hdrs.EXPECT not in received
-        and message.method != hdrs.METH_CONNECT
+        and hdrs.EXPECT not in message.headers
+        and not announces_more(message.method, message.headers)
     )

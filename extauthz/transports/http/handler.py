@@ -1,5 +1,6 @@
 """Bytes to CheckRequest, Decision to bytes, for one dialect."""
 
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -7,11 +8,14 @@ from time import monotonic, time
 
 from aiohttp import hdrs, web
 
-from extauthz.core.decision import Decision
+from extauthz.core import headers
 from extauthz.core.request import CheckRequest
 from extauthz.service.check import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines
+
+# To a request that has met a bug of ours; its connection ends.
+FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _LAST = "Connection: close\r\n"
@@ -38,16 +42,16 @@ class CheckHandler:
         """Whether answers end their connections."""
         return self._health.draining
 
-    async def decide(self, method: str, target: str, headers: ReceivedHeaders) -> Decision:
-        """The decision on any request: every path and method is a check. The clock is read once, here."""
+    async def judge(self, method: str, target: str, received: ReceivedHeaders) -> Answer:
+        """The answer to any request: every path and method is a check. The clock is read once, here."""
         started = monotonic()
-        question = self._dialect.read(method, target, headers)
+        question = self._dialect.read(method, target, received)
         if question is None:
-            return self._service.refuse_proxy_request(self._dialect.name, started)
+            return self._dialect.render(self._service.refuse_proxy_request(self._dialect.name, started))
         patience = self._deadline
         if question.time_left is not None:
             patience = min(patience, question.time_left)
-        return await self._service.check(
+        decision = await self._service.check(
             CheckRequest(
                 dialect=self._dialect.name,
                 method=question.method,
@@ -61,45 +65,45 @@ class CheckHandler:
                 deadline=started + patience,
             )
         )
-
-    def wire(self, decision: Decision, method: str, *, last: bool) -> bytes:
-        """The whole answer to a request of `method`. `last`: its connection ends with it."""
-        answer = self._dialect.render(decision)
-        raw = (
-            f"{_STATUS_LINES[answer.status]}{answer.fixed.text}{in_lines(answer.varying)}"
-            f"Content-Length: {len(answer.body)}\r\n{_date(int(time()))}{_LAST if last else ''}\r\n"
-        ).encode("latin-1")
-        return raw if method == hdrs.METH_HEAD else raw + answer.body
+        return self._dialect.render(decision)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The same for a request of aiohttp's."""
-        decision = await self.decide(request.method, request.raw_path, request.headers)
-        response = _response(self._dialect.render(decision))
-        if self._health.draining or _announces_more(request):
-            response.force_close()
-        return response
+        answer = await self.judge(request.method, request.raw_path, request.headers)
+        return as_response(answer, last=self._health.draining or announces_more(request.method, request.headers))
 
     def refuse(self) -> web.Response:
         """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
         decision = self._service.refuse_proxy_request(self._dialect.name, monotonic())
         answer = self._dialect.render(decision)
-        response = _response(Answer(answer.status, [pair for pair in answer.headers if pair[0] != "content-type"]))
-        response.force_close()
-        return response
+        bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
+        return as_response(bare, last=True)
 
 
-def _response(answer: Answer) -> web.Response:
+def as_bytes(answer: Answer, method: str, *, last: bool) -> bytes:
+    """The whole answer to a request of `method`. `last`: its connection ends with it."""
+    raw = (
+        f"{_STATUS_LINES[answer.status]}{answer.fixed.text}{in_lines(answer.varying)}"
+        f"Content-Length: {len(answer.body)}\r\n{_date(int(time()))}{_LAST if last else ''}\r\n"
+    ).encode("latin-1")
+    return raw if method == hdrs.METH_HEAD else raw + answer.body
+
+
+def as_response(answer: Answer, *, last: bool) -> web.Response:
+    """The same for aiohttp, which writes it."""
     # Left to itself, aiohttp forgets the length of an empty answer to HEAD.
     length = (hdrs.CONTENT_LENGTH, str(len(answer.body)))
-    return web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
+    response = web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
+    if last:
+        response.force_close()
+    return response
 
 
-def _announces_more(request: web.BaseRequest) -> bool:
-    """Whether bytes may follow that are no request of their own: a body, or another protocol."""
-    received = request.headers
+def announces_more(method: str, received: Mapping[str, str]) -> bool:
+    """Whether bytes may follow a request that are no request of their own: a body, or another protocol."""
     return (
         received.get(hdrs.CONTENT_LENGTH, "0") != "0"
         or hdrs.TRANSFER_ENCODING in received
         or hdrs.UPGRADE in received
-        or request.method == "CONNECT"
+        or method == hdrs.METH_CONNECT
     )

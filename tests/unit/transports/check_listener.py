@@ -1,0 +1,162 @@
+"""Check listeners in front of a house of fakes, and answers as they stood on the wire, byte for byte but for `Date`."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from extauthz.core.failure import OnRedisDown
+from extauthz.service.health import Health
+from extauthz.transports.http.connection import CheckConnection
+from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+from extauthz.transports.http.handler import CheckHandler
+from extauthz.transports.http.listen import bind
+from extauthz.transports.http.server import serve_checks
+from tests.servers.serving import question
+from tests.unit.service.fakes import SECRET, House
+
+PATIENCE = 5.0  # seconds
+GATED = "/api/vault/1"  # PostgreSQL is asked each time
+ALLOWED = question("envoy", "/api/customers/7", key=SECRET)
+REFUSED = question("envoy", "/api/customers/7")
+AMBIGUOUS = question("envoy", "/a//b")
+WAITS = question("envoy", GATED, key=SECRET)
+LAST = question("envoy", "/api/customers/7", more=b"Connection: close\r\n")
+
+_DATE = re.compile(rb"(?<=\r\nDate: )[^\r]+")
+_LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n")
+_DECISION = re.compile(rb"\r\nx-extauthz-decision: (\w+)\r\n")
+
+
+class Handler(CheckHandler):
+    """Counts what it judges, and what of it came as a request of aiohttp's."""
+
+    judged = 0
+    by_aiohttp = 0
+    judging: asyncio.Semaphore
+
+    async def judge(self, method: str, target: str, received: ReceivedHeaders) -> Answer:
+        self.judged += 1
+        self.judging.release()
+        return await super().judge(method, target, received)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.by_aiohttp += 1
+        return await super().answer(request)
+
+
+class Door:
+    """A listener for each dialect."""
+
+    def __init__(self, house: House, *, short_way: bool) -> None:
+        self.house = house
+        self.short_way = short_way
+        self.health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+        wording = Wording()
+        dialects: tuple[Dialect, ...] = (Envoy(wording), Nginx(wording), Forward(wording))
+        self.handlers = {
+            dialect.name: Handler(house.service, dialect, deadline=PATIENCE, health=self.health) for dialect in dialects
+        }
+        for handler in self.handlers.values():
+            handler.judging = asyncio.Semaphore(0)
+        self.sockets = {name: bind("127.0.0.1", 0, None) for name in self.handlers}
+
+    @property
+    def by_aiohttp(self) -> int:
+        """How many requests went its way."""
+        return sum(handler.by_aiohttp for handler in self.handlers.values())
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Door"]:
+        """Listens until left."""
+        handlers = {self.sockets[name]: handler for name, handler in self.handlers.items()}
+        async with serve_checks(handlers, short_way=self.short_way):
+            yield self
+
+    @asynccontextmanager
+    async def client(self, listener: str = "envoy", *, receive: int | None = None) -> AsyncIterator["Client"]:
+        """A connection; `receive` bytes is what its side of the wire holds."""
+        sock = socket.socket()
+        if receive is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        sock.connect(self.sockets[listener].getsockname())
+        reader, writer = await asyncio.open_connection(sock=sock, limit=receive or 65_536)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
+
+    async def has_read(self, listener: str = "envoy") -> None:
+        """Returns when what was sent before is read: another connection was answered since."""
+        async with self.client(listener) as other:
+            await other.ask(question(listener, "/a//b"))
+
+
+class Client:
+    """One connection, and its answers as bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        self.writer.write(data)
+
+    async def answer(self, *, to_head: bool = False) -> bytes:
+        """The next answer, all of it, without its date."""
+        async with asyncio.timeout(PATIENCE):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            assert length, head
+            body = b"" if to_head else await self._reader.readexactly(int(length[1]))
+        return _DATE.sub(b"-", head) + body
+
+    async def ask(self, data: bytes) -> bytes:
+        """Sends bytes and returns the answer."""
+        self.send(data)
+        return await self.answer()
+
+    async def rest(self) -> bytes:
+        """What comes until the other side closes."""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                return _DATE.sub(b"-", await self._reader.read())
+            except ConnectionResetError:
+                return b""
+
+
+def with_line(line: bytes, *, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
+    """A request with one more line."""
+    asked = ALLOWED.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n") if line else ALLOWED
+    return asked.replace(b"GET", method, 1).replace(b"HTTP/1.1", b"HTTP/" + version)
+
+
+def decisions(data: bytes) -> list[str]:
+    """The decisions of answers that stand one behind the other."""
+    return [found.decode() for found in _DECISION.findall(data)]
+
+
+def tasks() -> set["asyncio.Task[None]"]:
+    """What aiohttp runs for connections."""
+    return {task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__qualname__", "").endswith(".start")}
+
+
+async def all_over() -> None:
+    """Returns when nobody is connected."""
+    under_way = tasks()
+    if under_way:
+        _, late = await asyncio.wait(under_way, timeout=PATIENCE)
+        assert not late
+
+
+def connections(objects: list[object]) -> int:
+    """How many connections of ours are among objects."""
+    return sum(type(each) is CheckConnection for each in objects)
