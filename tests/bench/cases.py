@@ -3,12 +3,16 @@
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
+from extauthz.demo.process import family
+from tests.bench import machine
 from tests.bench.bare import FORMS, LOOPS
 from tests.bench.population import Population
-from tests.bench.runs import Case, Rows
+from tests.bench.runs import Case, Rows, Server
 from tests.bench.stage import Stage, bare, job
 
+HOOKS = Path(__file__).with_name("hooks")
 KINDS = ("bare", "allow", "401", "403", "429", "cold")
 HELLO = "bare aiohttp Application"
 ALLOW = "allow (Envoy)"
@@ -28,6 +32,9 @@ async def cases(at: Stage, kinds: Collection[str], *, seconds: float) -> AsyncIt
                 name = f"bare aiohttp {form.title()}" + (f" on {loop}" if loop != LOOPS[-1] else "")
                 found.append(Case(name, server, job(server)))
         found += [case for kind in KINDS if kind in kinds for case in _of(kind, at)]
+        if "allow" in kinds:
+            server = await stack.enter_async_context(_unmeasured(at))
+            found.append(Case("allow (Envoy), without metrics", server, job(server, keys=at.keys_of(WARM))))
         yield [replace(case, job=replace(case.job, seconds=seconds)) for case in found]
 
 
@@ -43,6 +50,15 @@ def hold_against_bare(rows: Rows) -> None:
     if HELLO in rows:
         for figures in rows.values():
             figures["of_bare"] = [a / b for a, b in zip(figures["cpu"], rows[HELLO]["cpu"], strict=True)]
+
+
+@asynccontextmanager
+async def _unmeasured(at: Stage) -> AsyncIterator[Server]:
+    """The same service, on the same core, that counts nothing at a check."""
+    async with at.at.beside(PYTHONPATH=str(HOOKS), BENCH_UNMEASURED="yes") as (service, host, port):
+        pids = family(service.process.pid)
+        machine.pin(pids, machine.SERVED)
+        yield Server(pids, host, port, at.envoy.gauges)
 
 
 def _of(kind: str, at: Stage) -> list[Case]:

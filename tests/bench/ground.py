@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,16 @@ class Ground:
     host: str
     port: int
     admin: str
+    environ: Mapping[str, str]
+    file: Path
+
+    @asynccontextmanager
+    async def beside(self, **more: str) -> AsyncIterator[tuple[Service, str, int]]:
+        """Another service on the same stores, with host and port for Envoy; `more` is its environment."""
+        async with listening({**self.environ, **more}, "--workers", "1", "--config", self.file) as service:
+            await service.until(lambda report: report["status"] == "ready")
+            host, _, port = (await service.address("envoy")).rpartition(":")
+            yield service, host, int(port)
 
     def workers(self) -> list[int]:
         """The numbers of its worker processes, or its own where it is alone."""
@@ -71,6 +81,8 @@ async def ground(*, workers: int, configuration: str = "", **more: str) -> Async
                 host,
                 int(port),
                 await service.address("admin"),
+                environ,
+                file,
             )
 
 

@@ -22,7 +22,7 @@ from tests.bench.stage import job, stage
 
 SECONDS = 5.0
 LINES = 40
-HOOK = Path(__file__).with_name("profiled")
+HOOK = Path(__file__).with_name("hooks")
 PLACES = (
     "site-packages/",
     f"{Path(asyncio.__file__).parents[1]}/",
