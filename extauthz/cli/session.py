@@ -82,14 +82,8 @@ def run(work: Coroutine[Any, Any, T], settings: "Settings", *, doing: str | None
     import asyncio
 
     async def watched() -> T:
-        try:
-            async with progress(doing) if doing else nullcontext():
-                return await work
-        except StoreUnavailable:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():  # Ctrl-C, which the driver took for its server's silence
-                raise asyncio.CancelledError from None
-            raise
+        async with progress(doing) if doing else nullcontext():
+            return await work
 
     try:
         return asyncio.run(watched())

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout, suppress
@@ -14,6 +15,11 @@ from unittest.mock import patch
 from extauthz.cli.main import main
 
 EXTAUTHZ = (sys.executable, "-m", "extauthz")
+
+
+def _heed_interrupts() -> None:
+    """A shell that starts us in the background has us ignore Ctrl-C, and who we start would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Shell:
@@ -57,6 +63,7 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing else runs in this process
         )
 
     def on_terminal(self, *arguments: str) -> str:
