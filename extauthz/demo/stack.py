@@ -103,7 +103,7 @@ class Stack(AbstractContextManager["Stack"]):
         ports, files = self.ports, proxy_files()
         envoy = fill(
             (files / "envoy/http.yaml").read_text("utf-8"),
-            {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ENVOY_DOOR, USAGE)},
+            {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ADMIN, ENVOY_DOOR, USAGE)},
         )
         nginx = {
             "nginx.conf": fill(
