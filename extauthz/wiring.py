@@ -69,7 +69,7 @@ def dialects(settings: Settings) -> dict[str, Dialect]:
     wording = Wording(strip_credential=settings.strip_credential, families=settings.rate_limit_headers)
     return {
         "envoy": Envoy(wording, path_prefix=settings.envoy_path_prefix),
-        "nginx": Nginx(wording),
+        "nginx": Nginx(wording, question=settings.nginx_question),
         "forward": Forward(wording),
     }
 

@@ -13,6 +13,7 @@ from extauthz.core.routes import RouteTable
 Environment = Literal["live", "test"]
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+NginxQuestion = Literal["uri", "url"]
 OnRedisDown = Literal["local", "open", "closed"]
 Sampler = Literal[
     "always_on",
@@ -114,6 +115,9 @@ class Settings(BaseModel):
         "EXTAUTHZ_ENVOY_PATH_PREFIX", "", "what Envoy puts before the path"
     )
     nginx_listen: Endpoint = setting("EXTAUTHZ_NGINX_LISTEN", "127.0.0.1:9002", "for nginx's auth_request")
+    nginx_question: Annotated[NginxQuestion, PlainValidator(values.one_of(*get_args(NginxQuestion)))] = setting(
+        "EXTAUTHZ_NGINX_QUESTION", "uri", "the header that carries nginx's question: X-Original-URI or X-Original-URL"
+    )
     forward_listen: Endpoint = setting("EXTAUTHZ_FORWARD_LISTEN", "127.0.0.1:9003", "for forward auth")
     grpc_listen: Endpoint = setting("EXTAUTHZ_GRPC_LISTEN", "off", "for Envoy's ext_authz over gRPC")
     usage_listen: Endpoint = setting("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9004", "for callers' own usage")

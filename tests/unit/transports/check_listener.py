@@ -14,7 +14,7 @@ from extauthz.transports.http.connection import CheckConnection
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
-from extauthz.transports.http.dialects.nginx import Nginx
+from extauthz.transports.http.dialects.nginx import Nginx, NginxQuestion
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.listen import bind
 from extauthz.transports.http.server import serve_checks
@@ -54,12 +54,12 @@ class Handler(CheckHandler):
 class Door:
     """A listener for each dialect."""
 
-    def __init__(self, house: House, *, short_way: bool) -> None:
+    def __init__(self, house: House, *, short_way: bool, question: NginxQuestion = "uri") -> None:
         self.house = house
         self.short_way = short_way
         self.health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
         wording = Wording()
-        dialects: tuple[Dialect, ...] = (Envoy(wording), Nginx(wording), Forward(wording))
+        dialects: tuple[Dialect, ...] = (Envoy(wording), Nginx(wording, question=question), Forward(wording))
         self.handlers = {
             dialect.name: Handler(house.service, dialect, deadline=PATIENCE, health=self.health) for dialect in dialects
         }

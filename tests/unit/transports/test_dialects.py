@@ -11,6 +11,7 @@ from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
 
 ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
+BY_URL = Nginx(Wording(), question="url")
 PREFIXED = Envoy(Wording(), path_prefix="/authz")
 # What an honest proxy of each kind sends; the headers of the others stand beside them.
 EVERYTHING = [
@@ -74,35 +75,69 @@ def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list
 
 
 @pytest.mark.parametrize(
-    ("url", "path"),
+    ("url", "host", "path"),
     [
-        ("http://api.example.com/v1/a?b=/c", "/v1/a?b=/c"),
-        ("https://[::1]:8443/v1", "/v1"),
-        ("http://h//x", "//x"),
-        ("http://h/a://b/c", "/a://b/c"),
-        ("http://h", None),
-        ("/v1/a", None),
-        ("://h/v1", None),
-        ("/admin?next=http://h/public/x", None),
-        ("http://h?next=/public/x", None),
-        ("http://h#/public/x", None),
-        ("ftp://h/v1", None),
-        ("", None),
+        ("http://api.example.com/v1/a?b=/c", "api.example.com", "/v1/a?b=/c"),
+        ("https://[::1]:8443/v1", "[::1]:8443", "/v1"),
+        ("HTTPS://API.example.com:443/v1", "API.example.com:443", "/v1"),
+        ("http://u:p@h/v1", "u:p@h", "/v1"),
+        ("http://h:1:2/v1", "h:1:2", "/v1"),
+        ("http:///v1", "", "/v1"),
+        ("http://h/", "h", "/"),
+        ("http://h//x", "h", "//x"),
+        ("http://h/a://b/c", "h", "/a://b/c"),
+        ("http://h/a#/public/x", "h", "/a#/public/x"),
+        ("http://h/a/http://h/public/x", "h", "/a/http://h/public/x"),
     ],
 )
-def test_path_of_an_original_url(url: str, path: str | None) -> None:
-    """nginx configurations that send only `X-Original-URL` are understood; a path with a URL in its query is no URL."""
-    question = read(NGINX, *without("X-Original-URI"), ("X-Original-URL", url))
-    assert (question and question.path) == path
-
-
-def test_original_uri_goes_before_original_url() -> None:
-    """Where both are sent, `X-Original-URI` is the path; a repeated `X-Original-URL` is none."""
-    question = read(NGINX, *EVERYTHING, ("X-Original-URL", "http://h/other"))
+def test_question_of_an_original_url(url: str, host: str, path: str) -> None:
+    """Where nginx is set up to send only `X-Original-URL`, host and path are those of the URL, as they stand there."""
+    question = read(BY_URL, *without("X-Original-URI", "X-Original-Host"), ("X-Original-URL", url))
     assert question is not None
-    assert question.path == "/nginx?a=1"
-    url = ("X-Original-URL", "http://h/other")
-    assert read(NGINX, *without("X-Original-URI"), url, url) is None
+    assert (question.method, question.host, question.path) == ("PUT", host, path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h",
+        "/v1/a",
+        "//h/v1/a",
+        "://h/v1",
+        "h/v1",
+        "/admin?next=http://h/public/x",
+        "http://h?next=/public/x",
+        "http://h#/public/x",
+        "http://h\\/public/x",
+        "http://h public/x",
+        "http://h\tx/public/x",
+        "http://\udcff/public/x",
+        "http:/h/public/x",
+        "http:h/public/x",
+        "ftp://h/v1",
+        " http://h/v1",
+        "",
+    ],
+)
+def test_an_original_url_that_is_none(url: str) -> None:
+    """It asks nothing where another reader could find another path in it, or none."""
+    assert read(BY_URL, *without("X-Original-URI", "X-Original-Host"), ("X-Original-URL", url)) is None
+
+
+@pytest.mark.parametrize("value", ["http://h/public/x", "/nginx?a=1", ""])
+def test_only_the_configured_question_is_read(value: str) -> None:
+    """The header of nginx's other question is never a stand-in: that it is there, empty even, refuses the request."""
+    url, uri, host = ("X-Original-URL", "http://h/u"), ("X-Original-URI", value), ("X-Original-Host", value)
+    mine = without("X-Original-URI", "X-Original-Host")
+    assert read(BY_URL, *mine, url) is not None
+    for more in ((uri,), (host,), (uri, uri), (url,), (uri, host)):
+        assert read(BY_URL, *mine, url, *more) is None
+    other = ("X-Original-URL", value)
+    assert read(NGINX, *EVERYTHING) is not None
+    assert read(NGINX, *EVERYTHING, other) is None
+    assert read(NGINX, *EVERYTHING, other, other) is None
+    assert read(NGINX, *without("X-Original-URI"), other) is None
+    assert read(BY_URL, *EVERYTHING) is None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +205,7 @@ def test_envoys_patience(said: str, seconds: float | None) -> None:
 
 
 @given(
-    st.sampled_from([ENVOY, NGINX, FORWARD, PREFIXED]),
+    st.sampled_from([ENVOY, NGINX, BY_URL, FORWARD, PREFIXED]),
     st.text(min_size=1, max_size=20),
     st.lists(
         st.tuples(

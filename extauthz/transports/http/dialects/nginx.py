@@ -1,35 +1,45 @@
 """nginx's `auth_request` (ngx_http_auth_request_module): a GET without body; it understands 2xx, 401 and 403."""
 
 import re
+from typing import Literal
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, only
 
+NginxQuestion = Literal["uri", "url"]
+
 _UNDERSTOOD = frozenset({401, 403, 503})
-# A path alone is no URL: a `://` in its query is the client's and would name another path.
-_URL = re.compile(r"https?://[^/?#]*(/.*)", re.DOTALL)
+# scheme, authority and path of a URL (RFC 3986 §3). A path alone is not one: a `://` in its query is the client's. What
+# cannot stand in an authority, a backslash above all, begins the path for some readers.
+_URL = re.compile(r"(?i:https?)://([A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]*)(/.*)", re.DOTALL)
 
 
 class Nginx:
-    """The question stands in `X-Original-Method` and `X-Original-URI`."""
+    """The question stands in `X-Original-Method` and in `X-Original-URI` or, for the question `url`, `X-Original-URL`.
+
+    Only the configured one is read; the header that belongs to the other question makes a request unreadable, because
+    it is then a client's own, or the proxy is set up for the other one.
+    """
 
     name = "nginx"
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, wording: Wording, *, question: NginxQuestion = "uri") -> None:
         self._wording = wording
+        self._target = _from_uri if question == "uri" else _from_url
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
-        """The question of a subrequest; None where method or path are missing, empty or repeated."""
+        """The question of a subrequest; None where method or path are missing, empty, repeated or said in two ways."""
         original_method = only(received, headers.ORIGINAL_METHOD)
-        path = _path(received)
-        if not original_method or not path:
+        asked = self._target(received)
+        if not original_method or asked is None:
             return None
+        host, path = asked
         return Question(
             method=original_method,
             path=path,
-            host=only(received, headers.ORIGINAL_HOST),
+            host=host,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
             client_address=only(received, headers.REAL_IP),
@@ -42,8 +52,17 @@ class Nginx:
         return render.deny_in_headers(decision, self._wording, _UNDERSTOOD)
 
 
-def _path(received: ReceivedHeaders) -> str:
-    if received.getall(headers.ORIGINAL_URI, []):
-        return only(received, headers.ORIGINAL_URI)
+def _from_uri(received: ReceivedHeaders) -> tuple[str, str] | None:
+    """Host and path of `X-Original-Host` and `X-Original-URI`."""
+    path = only(received, headers.ORIGINAL_URI)
+    if not path or received.getall(headers.ORIGINAL_URL, []):
+        return None
+    return only(received, headers.ORIGINAL_HOST), path
+
+
+def _from_url(received: ReceivedHeaders) -> tuple[str, str] | None:
+    """Host and path of `X-Original-URL`; a host that is missing there is empty."""
+    if received.getall(headers.ORIGINAL_URI, []) or received.getall(headers.ORIGINAL_HOST, []):
+        return None
     url = _URL.fullmatch(only(received, headers.ORIGINAL_URL))
-    return url[1] if url else ""
+    return None if url is None else (url[1], url[2])
