@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import resource
-import signal
 from collections.abc import Coroutine, Mapping
 from socket import socket
 from typing import Any
@@ -16,31 +15,9 @@ from extauthz.backends.postgres.pool import open_pool
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.management import PATIENCE
+from extauthz.signals import StopSignals
 
 GC_THRESHOLDS = (20_000, 20, 50)  # objects, and generations of them; 700, 10, 10 by default
-DRAIN = 1.0  # seconds in which answers ask the proxies to close their connections, before we do
-
-
-class StopSignals:
-    """SIGTERM and SIGINT as events: the first (`asked`) asks for a quiet end, the second (`again`) for a quick one."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.again = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self.ask)
-
-    def ask(self) -> None:
-        """What a signal does."""
-        (self.again if self.asked.is_set() else self.asked).set()
-
-    async def pause(self, seconds: float) -> None:
-        """Waits so long, or until a second signal."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.again.wait()
-        except TimeoutError:
-            return
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -93,9 +70,9 @@ async def serve(settings: Settings, sockets: Mapping[str, socket]) -> None:
         settle()
         log.info("listening", **addresses(sockets), **service.health.readiness().stores)
         await stop.asked.wait()
-        log.info("draining", seconds=DRAIN)
+        log.info("draining", seconds=settings.drain_seconds)
         service.health.draining = True
-        await stop.pause(DRAIN)
+        await stop.pause(settings.drain_seconds)
     log.info("stopped")
 
 

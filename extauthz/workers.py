@@ -17,10 +17,11 @@ from dataclasses import asdict
 
 import structlog
 
-from extauthz import wiring
+from extauthz import signals, wiring
 from extauthz.config import Settings
-from extauthz.process import DRAIN, StopSignals, addresses, run, settle
+from extauthz.process import addresses, run, settle
 from extauthz.service.health import OK, Readiness
+from extauthz.signals import StopSignals
 from extauthz.telemetry import logs
 from extauthz.telemetry.metrics import Metrics, Sample
 from extauthz.transports.http.health import Reports
@@ -30,7 +31,7 @@ REPORT_TIMEOUT = 1.0
 REPORT_BYTES_MAX = 1 << 20
 RESTART_AFTER = (0.1, 0.5, 2.0, 5.0)  # seconds; the last for every further death in a row
 STEADY = 10.0  # seconds after which a worker's death is the first in a row again
-STOP_TIMEOUT = DRAIN + 5.0
+STOP_TIMEOUT = 5.0  # seconds after the drain in which workers have to end
 
 
 class _Worker:
@@ -90,7 +91,7 @@ class Supervisor:
             async with wiring.private_listener(self._settings, reports, self._admin) if self._admin else nullcontext():
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
                 await self._stopping.wait()
-                await asyncio.wait(keepers, timeout=STOP_TIMEOUT)
+                await asyncio.wait(keepers, timeout=self._settings.drain_seconds + STOP_TIMEOUT)
                 self._signal(signal.SIGKILL)
             for helper in helpers:
                 helper.cancel()
@@ -99,7 +100,7 @@ class Supervisor:
     async def _relay(self, stop: StopSignals) -> None:
         """Hands each signal on to the workers: the first lets them drain, the second hurries them."""
         await stop.asked.wait()
-        self._log.info("draining", seconds=DRAIN)
+        self._log.info("draining", seconds=self._settings.drain_seconds)
         self._stopping.set()
         for sock in self._shared.values():
             sock.close()  # or clients could connect when the last worker has gone, and wait for nobody
@@ -193,18 +194,18 @@ class Supervisor:
 
 async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket) -> None:
     """The worker's side."""
-    stop = StopSignals()
     reader, writer = await asyncio.open_connection(sock=control)
     settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - of our own
     logs.configure(form=settings.log_format, level=settings.log_level)
     structlog.contextvars.bind_contextvars(worker=number)
+    stop = StopSignals()
     async with wiring.running(settings, sockets) as service:
         settle()
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(reader, writer, service, stop))
         await stop.asked.wait()
         service.health.draining = True
-        await stop.pause(DRAIN)
+        await stop.pause(settings.drain_seconds)
         reporter.cancel()
     writer.close()
 
@@ -212,7 +213,7 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
 async def _answer(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: wiring.Running, stop: StopSignals
 ) -> None:
-    """Reports as often as the supervisor asks; asks for the end when it is gone."""
+    """Reports as often as the supervisor asks; asks for a quick end when it is gone."""
     with suppress(ConnectionError):
         while question := await reader.readline():
             report = {
@@ -222,11 +223,12 @@ async def _answer(
             }
             writer.write(json.dumps(report).encode() + b"\n")
             await writer.drain()
-    stop.ask()
+    stop.hurry()  # what replaces the supervisor needs the addresses
 
 
 def main() -> None:
     """What a worker process runs."""
+    signals.hold()
     arguments = json.loads(sys.argv[1])
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
     run(_work(arguments["number"], sockets, socket.socket(fileno=arguments["control"])))

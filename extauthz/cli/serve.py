@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,11 +26,12 @@ def serve(
     """Answer Envoy, nginx and forward auth until told to stop."""
     import asyncio
 
-    from extauthz import process, wiring
+    from extauthz import process, signals, wiring
     from extauthz.backends.postgres import schema
     from extauthz.config import load
     from extauthz.telemetry import logs
 
+    signals.hold()
     environ = dict(os.environ)
     if workers is not None:
         environ["EXTAUTHZ_WORKERS"] = str(workers)
@@ -37,6 +39,8 @@ def serve(
         if embedded is not None:
             environ = stack.enter_context(_embedded(embedded.absolute(), environ))
         settings = load(environ, config)
+        if embedded is not None and sys.stderr.isatty() and "EXTAUTHZ_DRAIN_SECONDS" not in settings.sources:
+            settings = settings.model_copy(update={"drain_seconds": 0})  # Ctrl-C stays quick
         logs.configure(form=settings.log_format, level=settings.log_level)
         logs.notes(settings.notes)
         if embedded is not None:
@@ -44,12 +48,15 @@ def serve(
         asyncio.run(process.check_schema(settings))
         process.allow_connections()
         sockets = wiring.bind_all(settings)
-        if settings.workers == 1:
-            process.run(process.serve(settings, sockets))
-        else:
-            from extauthz.workers import Supervisor
+        try:
+            if settings.workers == 1:
+                process.run(process.serve(settings, sockets))
+            else:
+                from extauthz.workers import Supervisor
 
-            asyncio.run(Supervisor(settings, sockets).run())
+                asyncio.run(Supervisor(settings, sockets).run())
+        finally:
+            signals.hold()  # a closed loop leaves every signal as it was, while embedded servers still have to end
 
 
 @contextmanager

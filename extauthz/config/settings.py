@@ -108,6 +108,9 @@ class Settings(BaseModel):
         "EXTAUTHZ_DATABASE_TIMEOUT_MS", "100", "milliseconds of it for PostgreSQL"
     )
     workers: Annotated[int, PlainValidator(values.whole(1, 256))] = setting("EXTAUTHZ_WORKERS", "1", "processes")
+    drain_seconds: Annotated[int, PlainValidator(values.whole(0, 3600))] = setting(
+        "EXTAUTHZ_DRAIN_SECONDS", "10", "seconds after SIGTERM in which answers still come"
+    )
     short_way: Boolean = setting("EXTAUTHZ_SHORT_WAY", "true", "answer plain requests without aiohttp's own objects")
 
     envoy_listen: Endpoint = setting("EXTAUTHZ_ENVOY_LISTEN", "127.0.0.1:9001", "for Envoy's ext_authz over HTTP")

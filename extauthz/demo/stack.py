@@ -86,6 +86,7 @@ class Stack(AbstractContextManager["Stack"]):
             "EXTAUTHZ_NGINX_LISTEN": f"{LOOPBACK}:{ports[NGINX_DOOR]}",
             "EXTAUTHZ_FORWARD_LISTEN": f"{LOOPBACK}:{ports[FORWARD_DOOR]}",
             "EXTAUTHZ_USAGE_LISTEN": f"{LOOPBACK}:{ports[USAGE]}",
+            "EXTAUTHZ_DRAIN_SECONDS": "0",  # Ctrl-C is quick
             **self._extra,
         }
         self.settings: Settings = load(self.environ, None)

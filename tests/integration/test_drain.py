@@ -10,12 +10,13 @@ from datetime import datetime
 import pytest
 
 from extauthz.demo.postgres import Postgres
-from extauthz.process import DRAIN
 from tests.servers.fixtures import paused
 from tests.servers.office import KEY_FORMAT
 from tests.servers.process import Service, listening, settings
 
 CALLERS = 20
+DRAIN = 1
+DRAINS = {"EXTAUTHZ_DRAIN_SECONDS": str(DRAIN)}
 STORES = ("store is away", "store is up")  # what a busy machine may bring about
 REQUEST = b"GET /api HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 
@@ -61,7 +62,7 @@ async def test_no_request_is_lost(database: str, redis_url: str, number: signal.
     As Ctrl-C does, the signal reaches all that share its terminal; the end is as orderly.
     """
     environ = settings(database, redis_url)
-    first = listening(environ, "--workers", workers, start_new_session=True)
+    first = listening(environ | DRAINS, "--workers", workers, start_new_session=True)
     async with first as old, listening(environ) as new, asyncio.TaskGroup() as group:
         for service in (old, new):
             await service.until(lambda report: report["status"] == "ready")
@@ -82,17 +83,18 @@ async def test_no_request_is_lost(database: str, redis_url: str, number: signal.
 
 async def test_a_second_signal_is_quick(database: str, redis_url: str) -> None:
     """Who asks twice does not wait for the drain, with any number of workers; the end is as orderly."""
-    async with listening(settings(database, redis_url), "--workers", "2") as service:
+    patient = settings(database, redis_url, EXTAUTHZ_DRAIN_SECONDS="60")
+    async with listening(patient, "--workers", "2") as service:
         await service.until(lambda report: report["status"] == "ready")
         service.process.terminate()
-        await service.logged("draining")
+        assert (await service.logged("draining"))["seconds"] == 60
         assert await service.end() == 0
-        assert await seconds_to_end(service) < DRAIN
+        assert await seconds_to_end(service) < 6
 
 
 async def test_a_hung_server_does_not_hold_it_up(database: str, redis_url: str, postgres_server: Postgres) -> None:
     """A stop is not much longer than the drain, though PostgreSQL has taken questions and answers nothing."""
-    async with listening(settings(database, redis_url)) as service:
+    async with listening(settings(database, redis_url) | DRAINS) as service:
         await service.until(lambda report: report["status"] == "ready")
         with paused(postgres_server):
             replies = await asyncio.gather(*(service.check(KEY_FORMAT.issue(bytes([n] * 20))) for n in range(20)))

@@ -26,6 +26,7 @@ PATIENCE = 20.0  # seconds that anything may take on a busy machine
 EXTAUTHZ = (sys.executable, "-m", "extauthz")
 # What a process gets beside its settings; the second keeps compiled modules out of the sources.
 INHERITED = {name: os.environ[name] for name in ("PATH", "PYTHONPYCACHEPREFIX") if name in os.environ}
+QUICK = {"EXTAUTHZ_DRAIN_SECONDS": "0"}
 
 Report = Mapping[str, str]
 Record = dict[str, Any]
@@ -143,10 +144,10 @@ async def started(
 ) -> AsyncIterator[Service]:
     """`extauthz serve` with these arguments, which may come up or not. At the end nothing of it is left.
 
-    `options` are of `Popen`.
+    Where `environ` does not say otherwise, it ends without a drain. `options` are of `Popen`.
     """
     process = await asyncio.create_subprocess_exec(
-        *argv, "serve", *arguments, env=INHERITED | dict(environ), stderr=asyncio.subprocess.PIPE, **options
+        *argv, "serve", *arguments, env=INHERITED | QUICK | dict(environ), stderr=asyncio.subprocess.PIPE, **options
     )
     service = Service(process)
     try:

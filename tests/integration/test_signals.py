@@ -1,0 +1,66 @@
+"""Signals that tools and terminals send to a service which is not meant to end."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from extauthz.demo.process import family
+from extauthz.signals import IGNORED
+from tests.servers.process import EXTAUTHZ, Service, listening, settings, started
+
+# Makes the terminal on its standard input its own, and becomes the command.
+ON_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+FREE_PORTS = {f"EXTAUTHZ_{name}_LISTEN": "127.0.0.1:0" for name in ("ENVOY", "NGINX", "FORWARD", "USAGE", "ADMIN")}
+
+
+async def takes(service: Service, number: signal.Signals, *, pid: int, **fields: object) -> None:
+    """Sends the signal to one process, which says so and goes on."""
+    os.kill(pid, number)
+    await service.logged("signal_ignored", signal=number.name, **fields)
+    assert (await service.check()).decision == "no_credentials"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_signals_that_ask_for_nothing_kill_nothing(database: str, redis_url: str, workers: str) -> None:
+    """SIGHUP, SIGUSR1 and SIGUSR2 are ignored with a line by each process, whichever gets them; it ends with 0."""
+    async with listening(settings(database, redis_url), "--workers", workers) as service:
+        await service.until(lambda report: report["status"] == "ready")
+        first, *others = members = family(service.process.pid)
+        for number in IGNORED:
+            await takes(service, number, pid=first)
+            for other in others:
+                os.kill(other, number)
+            for worker in range(len(others)):
+                await service.logged("signal_ignored", signal=number.name, worker=worker)
+        assert family(first) == members
+        assert (await service.check()).decision == "no_credentials"
+        assert await service.end() == 0
+
+
+async def test_a_terminal_that_is_closed_ends_its_service(database: str, redis_url: str) -> None:
+    """A service that somebody started on a terminal does not outlive it, though SIGHUP alone does nothing."""
+    ours, theirs = os.openpty()
+    argv = (sys.executable, "-c", ON_TERMINAL, *EXTAUTHZ)
+    options = {"argv": argv, "stdin": theirs, "start_new_session": True}
+    async with started(FREE_PORTS | settings(database, redis_url), **options) as service:
+        os.close(theirs)
+        await service.logged("listening")
+        await takes(service, signal.SIGHUP, pid=service.process.pid)
+        os.close(ours)
+        assert await service.ended() == 0
+        assert service.log[-1]["event"] == "stopped"
+
+
+async def test_a_signal_during_the_start_kills_nothing(database: str, redis_url: str) -> None:
+    """What comes before the service listens is ignored, too, and told once it can be."""
+    environ = FREE_PORTS | settings(database, redis_url)
+    starter = "import os, signal, extauthz.signals as s; s.hold(); os.kill(os.getpid(), signal.SIGHUP)"
+    code = f"{starter}; from extauthz.cli.main import main; raise SystemExit(main())"
+    async with started(environ, argv=(sys.executable, "-c", code)) as service:
+        await service.logged("signal_ignored", signal="SIGHUP")
+        await service.logged("listening")
+        assert await service.end() == 0
