@@ -17,10 +17,10 @@ ON_TERMINAL = (
 FREE_PORTS = {f"EXTAUTHZ_{name}_LISTEN": "127.0.0.1:0" for name in ("ENVOY", "NGINX", "FORWARD", "USAGE", "ADMIN")}
 
 
-async def takes(service: Service, number: signal.Signals, *, pid: int, **fields: object) -> None:
-    """Sends the signal to one process, which says so and goes on."""
-    os.kill(pid, number)
-    await service.logged("signal_ignored", signal=number.name, **fields)
+async def takes(service: Service, number: signal.Signals) -> None:
+    """Sends the signal to the process that was started, which says so and goes on."""
+    service.process.send_signal(number)
+    await service.logged("signal_ignored", signal=number.name)
     assert (await service.check()).decision == "no_credentials"
 
 
@@ -31,7 +31,7 @@ async def test_signals_that_ask_for_nothing_kill_nothing(database: str, redis_ur
         await service.until(lambda report: report["status"] == "ready")
         first, *others = members = family(service.process.pid)
         for number in IGNORED:
-            await takes(service, number, pid=first)
+            await takes(service, number)
             for other in others:
                 os.kill(other, number)
             for worker in range(len(others)):
@@ -45,11 +45,11 @@ async def test_a_terminal_that_is_closed_ends_its_service(database: str, redis_u
     """A service that somebody started on a terminal does not outlive it, though SIGHUP alone does nothing."""
     ours, theirs = os.openpty()
     argv = (sys.executable, "-c", ON_TERMINAL, *EXTAUTHZ)
-    options = {"argv": argv, "stdin": theirs, "start_new_session": True}
-    async with started(FREE_PORTS | settings(database, redis_url), **options) as service:
+    environ = FREE_PORTS | settings(database, redis_url)
+    async with started(environ, argv=argv, stdin=theirs, start_new_session=True) as service:
         os.close(theirs)
         await service.logged("listening")
-        await takes(service, signal.SIGHUP, pid=service.process.pid)
+        await takes(service, signal.SIGHUP)
         os.close(ours)
         assert await service.ended() == 0
         assert service.log[-1]["event"] == "stopped"
