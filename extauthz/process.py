@@ -21,7 +21,7 @@ GC_THRESHOLDS = (20_000, 20, 50)  # objects, and generations of them; 700, 10, 1
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs what serves to its end, on uvloop where that is installed (`extauthz[fast]`)."""
+    """Runs what serves to its end, on uvloop where that is installed (the extra `fast`)."""
     try:
         from uvloop import new_event_loop  # noqa: PLC0415 - it is an extra
     except ImportError:

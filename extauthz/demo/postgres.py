@@ -103,6 +103,11 @@ class Postgres(Process):
             else:
                 shutil.copy2(source, target)
         shutil.copytree(package.with_name(f"{package.name}.libs"), copy / f"{package.name}.libs")
+        # The installed files may be closed (umask 077): the account can read its copy, and no other one can.
+        for path in (copy, *copy.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else 0o400 | path.stat().st_mode & 0o100)
+            self._hand_over(path)
         return copy / package.name / "pginstall" / "bin"
 
     def _make_data(self, initdb: Path) -> None:
@@ -123,9 +128,10 @@ class Postgres(Process):
 
     def _hand_over(self, path: Path) -> None:
         if self.account is not None:
-            os.chown(path, *self.account)
+            os.chown(path, *self.account, follow_symlinks=False)
 
     def _answers(self) -> bool:
         who = f"user\0{USER}\0database\0{DATABASE}\0\0".encode()
         # An authentication request says yes; while it still recovers, the server answers with an error.
-        return ask(self.port, struct.pack("!II", 8 + len(who), 196_608) + who)[:1] == b"R"
+        answer = ask(self.port, struct.pack("!II", 8 + len(who), 196_608) + who)
+        return answer[:1] == b"R" and self.listens_on(self.port)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from extauthz.demo.folders import Account, ServerFailed, make_folder
+from extauthz.demo.ports import listeners
 
 PATIENCE = 10.0  # seconds that a server has to end politely, or that a new one waits for the last of an earlier one
 
@@ -149,6 +150,11 @@ class Process:
         except ChildProcessError:
             return False
 
+    def listens_on(self, port: int) -> bool:
+        """Whether a process of the program listens on the port of 127.0.0.1; another program there does not count."""
+        sockets = {f"socket:[{inode}]" for inode in listeners(port)}
+        return bool(sockets) and any(sockets & _descriptors(pid) for pid in family(self.pid))
+
     @property
     def name(self) -> str:
         """The program's name, for messages."""
@@ -269,6 +275,16 @@ def family(pid: int) -> list[int]:
     found = [pid]
     for member in found:
         found += children.get(member, [])
+    return found
+
+
+def _descriptors(pid: int) -> set[str]:
+    """What the process has open; nothing where it has ended."""
+    found = set()
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                found.add(str(link.readlink()))
     return found
 
 

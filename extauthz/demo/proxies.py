@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from extauthz.demo.folders import ServerFailed, am_root, binary, check_passage, nobody
-from extauthz.demo.ports import accepts
 from extauthz.demo.process import Process
 
 # The two ways a port of loopback stands in the files: nginx's and Envoy's.
@@ -45,9 +44,9 @@ class Envoy(Process):
         self.port = port
 
     def start(self) -> None:
-        """Starts Envoy and returns when it accepts connections on `port`. Raises ServerFailed."""
+        """Starts Envoy and returns when it listens on `port`. Raises ServerFailed."""
         super().start()
-        self.wait_ready(lambda: accepts(self.port))
+        self.wait_ready(lambda: self.listens_on(self.port))
 
     def prepare(self) -> None:
         """Writes the configuration; see Process."""
@@ -75,9 +74,9 @@ class Nginx(Process):
         self.port = port
 
     def start(self) -> None:
-        """Starts nginx and returns when it accepts connections on `port`. Raises ServerFailed."""
+        """Starts nginx and returns when it listens on `port`. Raises ServerFailed."""
         super().start()
-        self.wait_ready(lambda: accepts(self.port))
+        self.wait_ready(lambda: self.listens_on(self.port))
 
     def prepare(self) -> None:
         """Writes the files; see Process."""

@@ -51,4 +51,4 @@ class Redis(Process):
     def _answers(self) -> bool:
         greeting = f"AUTH {secret(self._password)}\r\n".encode() if self.durable else b""
         expected = b"+OK\r\n+PONG\r\n" if self.durable else b"+PONG\r\n"
-        return ask(self.port, greeting + b"PING\r\n", len(expected)) == expected
+        return ask(self.port, greeting + b"PING\r\n", len(expected)) == expected and self.listens_on(self.port)

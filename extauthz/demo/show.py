@@ -1,17 +1,22 @@
 """What `extauthz demo` prints: progress, the table of the tour, lines to paste; then it waits for Ctrl-C."""
 
 import asyncio
+import shlex
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
+from extauthz.demo.embedded import ENV_FILE, write_env
 from extauthz.demo.folders import temporary_folder
-from extauthz.demo.office import furnish
+from extauthz.demo.office import Keys, furnish
+from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.stack import ADMIN, Stack
 from extauthz.demo.tour import Visit, curl_lines, limits_of, stops, visits
 
@@ -42,14 +47,15 @@ def show(*, once: bool) -> bool:
                 told("touring")
                 seen = list(visits(stops(keys), stack.proxies))
                 status.stop()
-                console.print(_table(seen))
+                for line, right in _lines(seen):
+                    console.print(line, style=None if right else "red", highlight=False, markup=False)
                 fine = all(visit.as_expected for visit in seen)
                 console.print(
                     f"{len(seen)} answers, all as expected" if fine else "some answers differed from what was expected",
                     style="green" if fine else "red",
                 )
                 if not once:
-                    _stay(console, stack, curl_lines(stack.proxies, keys))
+                    _stay(console, stack, keys)
                 told("stopping everything")
             return fine
     except KeyboardInterrupt:
@@ -64,33 +70,45 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _stay(console: Console, stack: Stack, lines: Iterable[str]) -> None:
-    console.print(f"\nAcme has the plan team ({limits_of('team')}). Try it:\n")
+def _stay(console: Console, stack: Stack, keys: Keys) -> None:
+    file = stack.folder / ENV_FILE
+    write_env(file, {**stack.environ, "KEY": keys.team})
+    lines = [
+        "",
+        f"Acme has the plan team ({limits_of('team')}). Try it in another shell:",
+        "",
+        f". {shlex.quote(str(file))}",
+        *curl_lines(stack.proxies),
+        "",
+        f"{_command()} orgs list",
+        f"{_command()} usage Acme",
+        f"curl http://{LOOPBACK}:{stack.ports[ADMIN]}/metrics",
+        "",
+        "Ctrl-C ends everything.",
+    ]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"\nmetrics: curl http://127.0.0.1:{stack.ports[ADMIN]}/metrics\nCtrl-C ends everything.", highlight=False
-    )
     signal.pause()
 
 
-def _table(seen: Iterable[Visit]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # fits into 80 columns
-    table.add_column("request", overflow="fold", min_width=15)
-    table.add_column("proxy", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("decision", no_wrap=True)
-    table.add_column("why", overflow="fold", min_width=16)
-    table.add_column("µs", justify="right", no_wrap=True)
-    for visit in seen:
-        reply = visit.reply
-        table.add_row(
-            visit.title,
-            visit.proxy.name,
-            str(reply.status),
-            reply.decision,
-            visit.why if visit.as_expected else f"{visit.why} (expected {visit.stop.expectation})",
-            f"{reply.microseconds:,}",
-            style=None if visit.as_expected else "red",
-        )
-    return table
+def _command() -> str:
+    """How another shell in the same folder calls the command that belongs to this program."""
+    beside = Path(sys.executable).with_name("extauthz")
+    if not beside.exists():
+        return f"{shlex.quote(sys.executable)} -m extauthz"
+    if shutil.which("extauthz") == str(beside):
+        return "extauthz"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here) if beside.is_relative_to(here) else beside))
+
+
+def _lines(seen: Iterable[Visit]) -> Iterator[tuple[str, bool]]:
+    """The tour in lines of at most 80 columns: each request, then what each proxy answered; whether that is right."""
+    for title, group in groupby(seen, key=lambda visit: visit.stop.title):
+        yield title, True
+        for visit in group:
+            reply = visit.reply
+            cells = f"  {visit.proxy.name:<5} {reply.status} {reply.decision:<20} {visit.why:<36}"
+            yield f"{cells} {reply.microseconds:>7,} µs", visit.as_expected
+            if not visit.as_expected:
+                yield f"        expected: {visit.stop.expectation}", False

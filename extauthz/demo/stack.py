@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 from extauthz.backends.postgres import schema
 from extauthz.config import Settings, load
 from extauthz.demo.folders import secret
-from extauthz.demo.ports import LOOPBACK, accepts, ask, free_port
+from extauthz.demo.ports import LOOPBACK, ask, free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import NEUTRAL_ENVIRONMENT, Process
 from extauthz.demo.proxies import Envoy, Nginx, fill, proxy_files
@@ -92,12 +92,10 @@ class Stack(AbstractContextManager["Stack"]):
         self.settings: Settings = load(self.environ, None)
         self._told("making the schema")
         asyncio.run(schema.upgrade(self.postgres.dsn))
-        self.extauthz = self._run("extauthz", self._python("extauthz", "-m", "extauthz", "serve"), self._is_ready)
-        self.upstream = self._run(
-            "the sample upstream",
-            self._python("upstream", "-m", "extauthz.demo.upstream", str(ports[UPSTREAM])),
-            lambda: accepts(ports[UPSTREAM]),
-        )
+        self.extauthz = self._python("extauthz", "-m", "extauthz", "serve")
+        self._run("extauthz", self.extauthz, self._is_ready)
+        self.upstream = self._python("upstream", "-m", "extauthz.demo.upstream", str(ports[UPSTREAM]))
+        self._run("the sample upstream", self.upstream, lambda: self.upstream.listens_on(ports[UPSTREAM]))
         self._start_proxies()
 
     def _start_proxies(self) -> None:
@@ -122,7 +120,8 @@ class Stack(AbstractContextManager["Stack"]):
         return Proxy("envoy", self.ports[ENVOY]), Proxy("nginx", self.ports[NGINX])
 
     def _is_ready(self) -> bool:
-        return b" 200 " in ask(self.ports[ADMIN], b"GET /readyz HTTP/1.1\r\nHost: demo\r\n\r\n", enough=16)
+        answer = ask(self.ports[ADMIN], b"GET /readyz HTTP/1.1\r\nHost: demo\r\n\r\n", enough=16)
+        return b" 200 " in answer and self.extauthz.listens_on(self.ports[ADMIN])
 
     def _python(self, name: str, *arguments: str) -> Process:
         environ = NEUTRAL_ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | self.environ

@@ -69,11 +69,6 @@ class Visit:
         return reply.status in stop.statuses and reply.decision == stop.decision and stop.check(reply)
 
     @property
-    def title(self) -> str:
-        """What was sent."""
-        return f"{self.stop.title} (request {self.sent})" if self.stop.until_refused else self.stop.title
-
-    @property
     def why(self) -> str:
         """In words, from the answer itself."""
         reply, seen = self.reply, self.reply.seen
@@ -84,7 +79,7 @@ class Visit:
         if seen:
             return f"{seen.get('x-permissions', '')}, plan {seen['x-plan']}" if "x-plan" in seen else "public route"
         if reply.status == 429:
-            return f"{', '.join(reply.body['violated-policies'])} used up; Retry-After: {reply.headers['retry-after']}"
+            return f"request {self.sent}, Retry-After: {reply.headers['retry-after']}"
         if "access-control-allow-origin" in reply.headers and reply.decision == "-":
             return "answered by the proxy"
         if reply.status == 401:
@@ -180,10 +175,10 @@ def send(proxy: Proxy, stop: Stop) -> Reply:
     return Reply(response.status, headers, parsed, microseconds)
 
 
-def curl_lines(proxies: tuple[Proxy, ...], keys: Keys) -> list[str]:
-    """Lines to paste while the demo stays up."""
+def curl_lines(proxies: tuple[Proxy, ...]) -> list[str]:
+    """Lines to paste while the demo stays up; `$KEY` is set by its `env` file."""
     return [
-        f"curl -i http://{proxy.address}{path} -H 'Authorization: Bearer {keys.team}'"
+        f'curl -i http://{proxy.address}{path} -H "Authorization: Bearer $KEY"'
         for path in ("/api/v1/customers/42", "/usage")
         for proxy in proxies
     ] + [f"curl -i http://{proxy.address}/api/v1/customers/42  # no key" for proxy in proxies]

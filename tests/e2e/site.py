@@ -21,7 +21,7 @@ from extauthz.core.credentials import BASE62, SECRET_LENGTH, check_characters
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.permissions import FULL_ACCESS, Permissions
 from extauthz.core.records import KeyTerms
-from extauthz.demo.ports import LOOPBACK, accepts
+from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.stack import ADMIN, UPSTREAM, Proxy, Stack
 from tests.e2e.client import Answer, ask
 
@@ -145,7 +145,7 @@ class Site:
                 yield door
         finally:
             self.stack.upstream.start()
-            self.stack.upstream.wait_ready(lambda: accepts(port))
+            self.stack.upstream.wait_ready(lambda: self.stack.upstream.listens_on(port))
 
     def check_secrets(self) -> None:
         """Fails where any file of the stack, logs and PostgreSQL's own among them, or `/metrics` holds a key."""

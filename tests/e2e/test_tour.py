@@ -1,7 +1,6 @@
 """`extauthz demo` as a newcomer runs it: the tour, the end, and nothing left behind."""
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -36,6 +35,7 @@ from tests.e2e.client import ask, bearer
 from tests.e2e.site import Customer, Site
 
 TITLES = [stop.title for stop in stops(Keys("", "", "", "", "", "", "", "", datetime.now(UTC)))]
+TERMINAL = 80  # columns
 MEMBERS_MIN = 12  # ourselves, six servers with a keeper each, and what PostgreSQL and nginx start
 
 
@@ -136,10 +136,11 @@ def test_once(folder: Path) -> None:
         members = demo.members()
         demo.check_end(members)
     assert len(members) > MEMBERS_MIN
-    rows = [line.strip() for line in demo.output.splitlines()]
+    rows = demo.output.splitlines()
     for title in TITLES:
-        for proxy in ("envoy", "nginx"):
-            assert [row for row in rows if row.startswith(title) and f" {proxy} " in row], (title, proxy)
+        below = rows.index(title) + 1
+        assert [row.split()[0] for row in rows[below : below + 2]] == ["envoy", "nginx"], title
+    assert [row for row in rows[rows.index(TITLES[0]) :] if len(row) > TERMINAL] == []
     assert f"{2 * len(TITLES)} answers, all as expected" in rows
 
 
@@ -148,11 +149,16 @@ def test_until_interrupted(folder: Path) -> None:
     with Demo(folder) as demo:
         demo.read_until("Ctrl-C ends everything")
         members = demo.members()
-        lines = [line for line in demo.output.splitlines() if line.startswith("curl -i ")]
-        assert len(lines) == 6
-        for line in lines:
-            status = paste(line)
+        lines = demo.output[demo.output.index("Try it in another shell:") :].splitlines()[1:-1]
+        (settings,) = (line for line in lines if line.startswith(". "))
+        sent = [line for line in lines if line.startswith("curl -i ")]
+        assert len(sent) == 6
+        for line in sent:
+            status = paste(settings, line)
             assert status == 401 if "# no key" in line else status in {200, 429}
+        commands = [line for line in lines if " orgs " in line or " usage " in line]
+        assert len(commands) == 2
+        assert "Acme" in "".join(shell(settings, line) for line in commands)
         demo.interrupt()
         demo.check_end(members)
 
@@ -167,9 +173,15 @@ def test_interrupted_while_it_starts(folder: Path, moment: str) -> None:
         demo.check_end(members)
 
 
-def paste(line: str) -> int:
+def shell(settings: str, line: str) -> str:
+    """What a line prints in a shell that has read the demo's settings."""
+    done = subprocess.run(["sh", "-ec", f"{settings}\n{line}"], stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def paste(settings: str, line: str) -> int:
     """The status that a `curl` line of the demo gets. A shell takes it apart; the request is ours."""
-    _, _, url, *options = shlex.split(line, comments=True)
+    _, _, url, *options = shell(settings, f"printf '%s\\n' {line}").splitlines()
     address = urlsplit(url)
     headers = [option.split(": ", 1) for option in options if option != "-H"]
     assert address.port is not None
@@ -188,3 +200,10 @@ def test_a_wrong_answer_is_noticed(site: Site, customer: Customer) -> None:
     ]
     seen = list(visits([right, *wrong], site.stack.proxies))
     assert [visit.as_expected for visit in seen] == [True] * 2 + [False] * 2 * len(wrong)
+
+
+def test_two_that_start_at_the_same_moment(folder: Path) -> None:
+    """Two demos do not meet: each has ports of its own and ends its tour as expected."""
+    with Demo(folder, "--once") as one, Demo(folder, "--once") as other:
+        for demo in (one, other):
+            demo.read_until("answers, all as expected")

