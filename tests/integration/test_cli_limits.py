@@ -16,7 +16,6 @@ from extauthz.demo.ports import free_port
 from tests.servers.shell import Here
 
 PEPPER = "a pepper of the tests: 32 bytes or more"
-TODAY = datetime.now(UTC).date()
 LATER = (datetime.now(UTC) + timedelta(days=30)).replace(microsecond=0)
 LATER_TEXT = f"{LATER:%Y-%m-%dT%H:%M:%SZ}"
 ROUTES = """
@@ -133,14 +132,15 @@ def test_a_burst_that_no_request_fits(here: Here) -> None:
 
 def test_usage(here: Here) -> None:
     """What was used today or on another day, for programs and for people; the keys that used most come first."""
+    today = datetime.now(UTC).date()
     one, two = (here.json("keys", "create", "acme", "--name", name) for name in ("one", "two"))
     with sql(here) as connection:
         connection.execute(
             "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost, over_quota, revision)"
             " VALUES (%s, %s, %s, 3, 30, 2, 3), (%s, %s, '2026-01-31', 1, 1, 0, 1)",
-            (one["organization_id"], one["id"], TODAY, two["organization_id"], two["id"]),
+            (one["organization_id"], one["id"], today, two["organization_id"], two["id"]),
         )
-    day = f"d:{TODAY:%Y%m%d}"
+    day = f"d:{today:%Y%m%d}"
     counted = {"seeded": "0123456789ab", day: 70, f"{day}:{two['id']}": "40 4 4"}
     with Redis.from_url(here.environ["REDIS_URL"]) as redis:
         redis.hset(keyspace.tenant_limits(one["organization_id"]), mapping=counted)
@@ -148,7 +148,7 @@ def test_usage(here: Here) -> None:
     sums = {"allowed": 7, "cost": 70, "rate_limited": 0, "over_quota": 2, "complete": True}
     assert {name: used[name] for name in sums} == sums
     assert used["remaining"] == {"daily": 9930, "monthly": None}
-    assert (used["day"], used["next"], len(used["items"])) == (TODAY.isoformat(), None, 2)
+    assert (used["day"], used["next"], len(used["items"])) == (today.isoformat(), None, 2)
     shown = here.run("usage", "acme").stdout
     for label, text in (("cost", "70"), ("over quota", "2"), ("left today", "9930"), ("left this month", "no quota")):
         assert re.search(rf"^{label} +{text}$", shown, re.MULTILINE)

@@ -1,8 +1,8 @@
 """What an organization has used, by `GET /v1/usage` on real servers: saved, counted since, and what is left."""
 
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -22,10 +22,30 @@ from tests.servers.serving import serving as serving_checks
 
 ACME = "aaaaaaaa-0000-4000-8000-000000000000"
 ONE, TWO, THREE = (f"{number}{number}{number}{number}0000-0000-4000-8000-000000000000" for number in (1, 2, 3))
-TODAY = datetime.now(UTC).date()
-YESTERDAY = TODAY - timedelta(days=1)
-DAY, MONTH = f"d:{TODAY:%Y%m%d}", f"m:{TODAY:%Y%m}01"
 HASH = keyspace.tenant_limits(ACME)
+
+
+class Day(NamedTuple):
+    """A day of UTC, and what the counters of its day and month are called."""
+
+    when: date
+
+    @property
+    def field(self) -> str:
+        return f"d:{self.when:%Y%m%d}"
+
+    @property
+    def month(self) -> str:
+        return f"m:{self.when:%Y%m}01"
+
+    def before(self, days: int = 1) -> date:
+        return self.when - timedelta(days=days)
+
+
+@pytest.fixture
+def today() -> Day:
+    """The day on which the test runs; see `within_one_day`."""
+    return Day(datetime.now(UTC).date())
 
 
 @pytest.fixture
@@ -52,13 +72,13 @@ async def new_organization(office: Office, id_: str, name: str, *, timezone: str
     )
 
 
-async def save(office: Office, key_id: str, day: object = TODAY, **counts: int) -> None:
+async def save(office: Office, key_id: str, day: date | None = None, **counts: int) -> None:
     """A row as the flusher and the counters of refusals leave it."""
     names = ("allowed", "cost", "rate_limited", "over_quota", "revision")
     await office.sql(
         f"INSERT INTO usage_daily (organization_id, api_key_id, day, {', '.join(names)})"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-        *(ACME, key_id, day, *(counts.get(name, 0) for name in names)),
+        *(ACME, key_id, day or datetime.now(UTC).date(), *(counts.get(name, 0) for name in names)),
     )
 
 
@@ -89,16 +109,21 @@ async def test_what_checks_have_charged(ops: Caller, acme: Office, database: str
     assert {item["api_key_id"]: item["allowed"] for item in usage["items"]} == {keys[0][0].id: 2, keys[1][0].id: 1}
 
 
-async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Office) -> None:
+async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Office, today: Day) -> None:
     """Of each key the newer of both counts, once; refusals as they are saved; what is left by Redis's counters."""
     await save(acme, ONE, allowed=5, cost=50, rate_limited=1, revision=5)
     await save(acme, TWO, allowed=3, cost=30, over_quota=2, revision=3)
-    counted = {f"{DAY}:{ONE}": "70 7 7", f"{DAY}:{TWO}": "20 2 2", f"{DAY}:{THREE}": "1 1 1"}
-    others = {"seeded": "0123456789ab", "days": f"{TODAY:%Y%m%d}", f"d:20200101:{ONE}": "9 9 9", f"{MONTH}:{ONE}": 70}
-    await count(acme, {**counted, **others, DAY: 101, MONTH: 601})
+    counted = {f"{today.field}:{ONE}": "70 7 7", f"{today.field}:{TWO}": "20 2 2", f"{today.field}:{THREE}": "1 1 1"}
+    others = {
+        "seeded": "0123456789ab",
+        "days": f"{today.when:%Y%m%d}",
+        f"d:20200101:{ONE}": "9 9 9",
+        f"{today.month}:{ONE}": 70,
+    }
+    await count(acme, {**counted, **others, today.field: 101, today.month: 601})
     assert await used(ops) == {
         "organization_id": ACME,
-        "day": TODAY.isoformat(),
+        "day": today.when.isoformat(),
         "allowed": 11,
         "cost": 101,
         "rate_limited": 1,
@@ -114,12 +139,12 @@ async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Offic
     }
 
 
-async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office) -> None:
+async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office, today: Day) -> None:
     """Where Redis lost its memory while PostgreSQL was away, what it counted since is added to what is saved."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     await save(acme, TWO, allowed=3, cost=30, revision=3)
-    began_with = {f"was:{DAY}:{TWO}": "40 4 4", f"was:{DAY}": 40, f"was:{MONTH}": 40}
-    counted = {f"{DAY}:{ONE}": "10 1 1", f"{DAY}:{TWO}": "45 5 5", DAY: 55, MONTH: 55}
+    began_with = {f"was:{today.field}:{TWO}": "40 4 4", f"was:{today.field}": 40, f"was:{today.month}": 40}
+    counted = {f"{today.field}:{ONE}": "10 1 1", f"{today.field}:{TWO}": "45 5 5", today.field: 55, today.month: 55}
     await count(acme, {"seeded": "0123456789ab?", **began_with, **counted})
     usage = await used(ops)
     assert [(item["cost"], item["allowed"]) for item in usage["items"]] == [(60, 6), (45, 5)]
@@ -127,17 +152,19 @@ async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office)
     assert usage["remaining"] == {"daily": 1000 - 80 - 15, "monthly": 5000 - 80 - 15}
 
 
-async def test_redis_has_forgotten(ops: Caller, acme: Office) -> None:
+async def test_redis_has_forgotten(ops: Caller, acme: Office, today: Day) -> None:
     """Without the organization's hash, or with something else in its place, what is saved is all there is."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
-    await save(acme, ONE, YESTERDAY, allowed=1, cost=2000, revision=1)
+    await save(acme, ONE, today.before(), allowed=1, cost=2000, revision=1)
     before = await used(ops)
     assert (before["allowed"], before["cost"], before["complete"]) == (5, 50, True)
     assert before["remaining"]["daily"] == 950
     await acme.redis.set(HASH, "something else")
     assert await used(ops) == before
     await acme.redis.delete(HASH)
-    await count(acme, {"seeded": "0123456789ab", DAY: "-5", MONTH: "x", f"{DAY}:{ONE}": "1 nan 9"})
+    await count(
+        acme, {"seeded": "0123456789ab", today.field: "-5", today.month: "x", f"{today.field}:{ONE}": "1 nan 9"}
+    )
     assert await used(ops) == before
 
 
@@ -149,28 +176,35 @@ async def test_without_redis(ops: Caller, acme: Office, redis_server: RedisServe
     assert (usage["cost"], usage["complete"], usage["remaining"]["daily"]) == (50, False, 950)
 
 
-async def test_a_day_in_the_past(ops: Caller, acme: Office) -> None:
+async def test_a_day_in_the_past(ops: Caller, acme: Office, today: Day) -> None:
     """Yesterday is told with what Redis still has of it; what is left is left now. Before there was anything: zeros."""
-    await save(acme, ONE, YESTERDAY, allowed=5, cost=50, rate_limited=4, revision=5)
+    await save(acme, ONE, today.before(), allowed=5, cost=50, rate_limited=4, revision=5)
     await save(acme, TWO, allowed=1, cost=100, revision=1)
-    await count(acme, {"seeded": "0123456789ab", f"d:{YESTERDAY:%Y%m%d}:{ONE}": "51 6 6"})
-    usage = await used(ops, day=YESTERDAY)
-    assert (usage["day"], usage["cost"], usage["allowed"], usage["rate_limited"]) == (YESTERDAY.isoformat(), 51, 6, 4)
+    await count(acme, {"seeded": "0123456789ab", f"{Day(today.before()).field}:{ONE}": "51 6 6"})
+    usage = await used(ops, day=today.before())
+    assert (usage["day"], usage["cost"], usage["allowed"], usage["rate_limited"]) == (
+        today.before().isoformat(),
+        51,
+        6,
+        4,
+    )
     assert usage["remaining"]["daily"] == 900
     for day in ("2001-02-03", "0001-01-01"):
         nothing = await used(ops, day=day)
         assert (nothing["day"], nothing["allowed"], nothing["items"]) == (day, 0, [])
 
 
-async def test_days_and_months_are_its_own(ops: Caller, acme: Office) -> None:
+async def test_days_and_months_are_its_own(ops: Caller, acme: Office, today: Day) -> None:
     """Today is today where the organization's days begin; its month is the one that its anchor begins."""
     for number, zone in enumerate(("Pacific/Kiritimati", "Pacific/Pago_Pago")):
         await new_organization(acme, ACME.replace("a", str(number)), zone, timezone=zone)
-        assert (await used(ops, organization_id=zone))["day"] == datetime.now(ZoneInfo(zone)).date().isoformat()
+        began = datetime.now(ZoneInfo(zone)).date()
+        day = (await used(ops, organization_id=zone))["day"]
+        assert began.isoformat() <= day <= datetime.now(ZoneInfo(zone)).date().isoformat()
     await acme.sql("DELETE FROM organizations WHERE id = %s", ACME)
-    await new_organization(acme, ACME, "acme", anchor=YESTERDAY.day)
+    await new_organization(acme, ACME, "acme", anchor=today.before().day)
     for days, cost in ((0, 1), (1, 10), (2, 100)):
-        await save(acme, ONE, TODAY - timedelta(days=days), cost=cost, revision=1)
+        await save(acme, ONE, today.before(days), cost=cost, revision=1)
     assert (await used(ops))["remaining"]["monthly"] == 5000 - 11
 
 
@@ -206,15 +240,15 @@ async def test_keys_come_in_pages(ops: Caller, acme: Office) -> None:
     assert seen == [ONE, TWO, THREE]
 
 
-async def test_what_cannot_be_asked(ops: Caller, acme: Office) -> None:
+async def test_what_cannot_be_asked(ops: Caller, acme: Office, today: Day) -> None:
     """400 names the parameter: a day that is none or has not begun, no organization, a cursor of one's own."""
-    tomorrow = TODAY + timedelta(days=2)
+    tomorrow = today.before(-2)
     days = ("", "tomorrow", "2026-13-01", "2026-02-30", "20260101", "2026-1-1", "2026-W01-1", tomorrow, "9999-12-31")
     wrong = [("day", day) for day in days] + [("cursor", text) for text in ("x", "", "bm9uc2Vuc2U=")] + [("limit", 0)]
     for name, text in wrong:
         answer = await ask(ops, organization_id="acme", **{name: text})
         assert (answer.status, code(answer), fields(answer)) == (400, "invalid_query", [name]), text
     assert "has not begun" in value(await ask(ops, organization_id="acme", day=tomorrow))["detail"]
-    without = await ask(ops, day=TODAY)
+    without = await ask(ops, day=today.when)
     assert (without.status, fields(without)) == (400, ["organization_id"])
     assert (await ask(ops, organization_id="nobody")).status == 404
