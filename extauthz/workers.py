@@ -188,16 +188,16 @@ class Supervisor:
 
     async def _exposition(self) -> bytes:
         await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
+        ours = self._metrics.counted([self._metrics.samples()])
         # Who died meanwhile is among the dead by now, and must not be counted twice.
-        return self._metrics.sum([self._of_the_dead, *(worker.samples for worker in self._workers.values())])
+        return self._metrics.sum([ours, self._of_the_dead, *(worker.samples for worker in self._workers.values())])
 
 
 async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket) -> None:
     """The worker's side."""
     reader, writer = await asyncio.open_connection(sock=control)
     settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - of our own
-    logs.configure(form=settings.log_format, level=settings.log_level)
-    structlog.contextvars.bind_contextvars(worker=number)
+    logs.configure(form=settings.log_format, level=settings.log_level, worker=number)
     stop = StopSignals()
     async with wiring.running(settings, sockets) as service:
         settle()

@@ -25,7 +25,9 @@ def prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - open as long as we run
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115 - open as long as we run
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
         elif mode == "w":
             stream.reconfigure(errors="backslashreplace")
 

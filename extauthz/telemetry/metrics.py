@@ -15,6 +15,7 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QUOTAS, THRESHOLDS, QuotaEvent
 from extauthz.telemetry.checks import CheckCounts
+from extauthz.telemetry.logs import LogDrops
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no hint there
 
@@ -42,6 +43,7 @@ class Metrics:
         self._away: set[Store] = set()
         self.checks = CheckCounts()
         registry.register(self.checks)
+        registry.register(LogDrops())
         self._redis_down = Counter("redis_down_events", "Changes of Redis from up to down.", registry=registry)
         self._errors = Counter(
             "extauthz_store_errors", "Calls to a store that failed.", ["store", "reason"], registry=registry

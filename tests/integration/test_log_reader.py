@@ -1,0 +1,120 @@
+"""The service goes on whatever becomes of its log: a reader that stops, a full disk, a closed descriptor."""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from extauthz.demo.ports import free_port
+from extauthz.demo.process import family
+from extauthz.demo.redis import Redis
+from extauthz.telemetry.logs import FLUSH_SECONDS
+from tests.servers.fixtures import stopped
+from tests.servers.office import Office
+from tests.servers.process import EXTAUTHZ, INHERITED, PATIENCE, QUICK, settings
+from tests.servers.raw_http import ask
+from tests.servers.serving import question
+
+READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+METRICS = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Unread:
+    """A service with a log that no test reads."""
+
+    def __init__(self, process: asyncio.subprocess.Process, envoy: int, admin: int) -> None:
+        self.process, self.envoy, self.admin = process, envoy, admin
+
+    async def until(self, *parts: bytes) -> None:
+        """Asks `/readyz` until its body has all these parts."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(OSError, asyncio.IncompleteReadError):
+                    body = (await ask(self.admin, READYZ)).body
+                    if all(part in body for part in parts):
+                        return
+                await asyncio.sleep(0.02)
+
+    async def dropped(self) -> float:
+        """The metric of lines that were lost."""
+        lines = (await ask(self.admin, METRICS)).body.decode().splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith("extauthz_log_dropped_total "))
+
+    async def end(self) -> int:
+        """Ends it within the bound that a stuck reader is given; the exit status."""
+        self.process.terminate()
+        async with asyncio.timeout(FLUSH_SECONDS + 5):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def unread(environ: Mapping[str, str], *arguments: str, stderr: int | None) -> AsyncIterator[Unread]:
+    """`serve`, ready; `stderr` None: it has none."""
+    ports = {name: free_port() for name in ("ENVOY", "ADMIN")}
+    listen = {f"EXTAUTHZ_{name}_LISTEN": "off" for name in ("NGINX", "FORWARD", "USAGE")}
+    listen |= {f"EXTAUTHZ_{name}_LISTEN": f"127.0.0.1:{port}" for name, port in ports.items()}
+    argv = [*EXTAUTHZ, "serve", *arguments]
+    if stderr is None:
+        argv = ["sh", "-c", 'exec "$@" 2>&-', "sh", *argv]
+    process = await asyncio.create_subprocess_exec(*argv, env=INHERITED | QUICK | listen | dict(environ), stderr=stderr)
+    service = Unread(process, ports["ENVOY"], ports["ADMIN"])
+    try:
+        await service.until(b'"status": "ready"', b'"redis": "ok"')
+        yield service
+    finally:
+        for member in family(process.pid) if process.returncode is None else ():
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        await process.wait()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_reader_that_stops_stops_nothing(
+    database: str, redis_url: str, office: Office, redis_server: Redis, workers: str
+) -> None:
+    """Checks are answered while every line waits for a reader that sleeps, also those lines that an outage makes.
+
+    When it is told to end, it does, with 0 and without the reader.
+    """
+    _, key = await office.new_key("acme")
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writer, b"-" * 4096)  # as full as it gets
+    async with unread(settings(database, redis_url), "--workers", workers, stderr=writer) as service:
+        os.close(writer)
+        with stopped(redis_server):
+            await service.until(b'"redis": "connection"')
+            for _ in range(20):
+                assert (await ask(service.envoy, question("envoy", key=key))).decision == "allow"
+        await service.until(b'"redis": "ok"')
+        assert await service.end() == 0
+    os.close(reader)
+
+
+async def test_lines_that_cannot_be_written_are_counted(database: str, redis_url: str) -> None:
+    """On a full disk the service answers and the metric counts, those of each worker and of their supervisor."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    async with unread(settings(database, redis_url), "--workers", "2", stderr=full) as service:
+        os.close(full)
+        assert await service.dropped() >= 5  # "listening" once, and of each worker "store is up" twice
+        assert (await ask(service.envoy, question("envoy"))).decision == "no_credentials"
+        assert await service.end() == 0
+
+
+def standard_error(pid: int) -> str:
+    """Where a process's descriptor leads."""
+    return str(Path(f"/proc/{pid}/fd/2").readlink())
+
+
+async def test_without_standard_error(database: str, redis_url: str) -> None:
+    """Where the descriptor is closed, no line is written into a file or connection that has got its number."""
+    async with unread(settings(database, redis_url), "--workers", "2", stderr=None) as service:
+        for member in family(service.process.pid):
+            assert standard_error(member) == "/dev/null"
+        assert (await ask(service.envoy, question("envoy"))).decision == "no_credentials"
+        assert await service.end() == 0
