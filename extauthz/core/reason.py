@@ -16,6 +16,7 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     ROUTE_NOT_ALLOWED = "route_not_allowed"
     PATH_AMBIGUOUS = "path_ambiguous"
+    HOST_AMBIGUOUS = "host_ambiguous"
     BAD_PROXY_REQUEST = "bad_proxy_request"
     COST_EXCEEDS_LIMIT = "cost_exceeds_limit"
     RATE_LIMITED = "rate_limited"
@@ -49,6 +50,7 @@ OUTCOMES: dict[Reason, Outcome] = {
     Reason.PERMISSION_DENIED: _outcome(HTTPStatus.FORBIDDEN, "insufficient_scope"),
     Reason.ROUTE_NOT_ALLOWED: _outcome(HTTPStatus.FORBIDDEN),
     Reason.PATH_AMBIGUOUS: _outcome(HTTPStatus.FORBIDDEN),
+    Reason.HOST_AMBIGUOUS: _outcome(HTTPStatus.FORBIDDEN),
     Reason.BAD_PROXY_REQUEST: _outcome(HTTPStatus.FORBIDDEN),
     Reason.COST_EXCEEDS_LIMIT: _outcome(HTTPStatus.FORBIDDEN),
     Reason.RATE_LIMITED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),

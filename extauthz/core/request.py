@@ -7,9 +7,10 @@ from dataclasses import dataclass
 class CheckRequest:
     """What a proxy asked, freed of the proxy's dialect.
 
-    `path` is the raw target with its query; bytes above 0x7F stand in it as lone surrogates. `authorization` holds
-    every `Authorization` header in order. `now` is the wall clock in Unix seconds and `started` the monotonic clock in
-    seconds, both read once, when the request arrived; `deadline` is the monotonic second at which the answer is due.
+    `path` is the raw target with its query; bytes above 0x7F stand in it as lone surrogates. `host` is as it was sent,
+    empty where it is missing or repeated. `authorization` holds every `Authorization` header in order. `now` is the
+    wall clock in Unix seconds and `started` the monotonic clock in seconds, both read once, when the request arrived;
+    `deadline` is the monotonic second at which the answer is due.
     """
 
     dialect: str

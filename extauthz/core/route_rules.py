@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from extauthz.core.hosts import configured_host
 from extauthz.core.limits import BURST_MAX, Rate
 from extauthz.core.paths import is_ambiguous
 from extauthz.core.permissions import MODES, RESOURCE_NAME
@@ -13,7 +14,6 @@ MAX_COST = 10**9
 
 _STANDARD_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"})
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _WILD = ("*", "{resource}")
 _LIMITS = ("enforce", "shadow")
 
@@ -38,16 +38,6 @@ class Route:
 def is_resource_name(text: str) -> bool:
     """Whether the text can name a resource in a permission: `[A-Za-z0-9_-]{1,64}`."""
     return RESOURCE_NAME.fullmatch(text) is not None
-
-
-def bare_host(host: str | None) -> str | None:
-    """A host without port and trailing dot, in lower case; None when there is none or it is not ASCII."""
-    if not host or not host.isascii():
-        return None
-    name, colon, port = host.rpartition(":")
-    if colon and (port.isdigit() or not port):
-        host = name
-    return host.removesuffix(".").lower()
 
 
 def mistakes_in(routes: Mapping[str, Route], resources: Mapping[str, str]) -> list[str]:
@@ -84,8 +74,8 @@ def _in_path(path: str) -> Iterator[str]:
 
 
 def _in_scope(route: Route) -> Iterator[str]:
-    if route.host is not None and not _HOST.fullmatch(route.host):
-        yield f"host: must be a name or an address, without port and wildcard, not {route.host!a}"
+    if route.host is not None and configured_host(route.host) is None:
+        yield f"host: must be a name or an address in its usual form, without port and wildcard, not {route.host!a}"
     if route.methods is not None and not route.methods:
         yield "methods: must name at least one method; leave it out for all"
     for method in sorted(route.methods or ()):
@@ -154,7 +144,7 @@ def _rivals(routes: Mapping[str, Route]) -> Iterator[str]:
     seen: dict[tuple[str, str | None], list[tuple[str, Route]]] = {}
     for label, route in routes.items():
         pattern = "/".join("*" if segment in _WILD else segment for segment in route.path.split("/"))
-        others = seen.setdefault((pattern, bare_host(route.host)), [])
+        others = seen.setdefault((pattern, None if route.host is None else configured_host(route.host)), [])
         for other, rival in others:
             mine, theirs = route.methods, rival.methods
             if mine is theirs is None or (mine and theirs and mine & theirs):

@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 from urllib.parse import unquote
 
 from extauthz.core.errors import ConfigError
+from extauthz.core.hosts import configured_host
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.paths import is_ambiguous
-from extauthz.core.route_rules import Route, bare_host, is_resource_name, mistakes_in
+from extauthz.core.route_rules import Route, is_resource_name, mistakes_in
 
 __all__ = ["DEFAULT_ROUTES", "Bucket", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
 
@@ -53,7 +54,7 @@ class _Compiled:
 
     def __init__(self, route: Route, names: Mapping[str, str]) -> None:
         segments = route.path.split("/")
-        self.host = bare_host(route.host)
+        self.host = None if route.host is None else configured_host(route.host)
         self.methods = route.methods
         self.names = names
         self.position = segments.index("{resource}") if "{resource}" in segments else None
@@ -82,7 +83,7 @@ def _bucket(route: Route) -> Bucket | None:
     if route.rate is None:
         return None
     # No path, host or method has a line feed, so two routes never write the same.
-    place = "\n".join((route.path, bare_host(route.host) or "", *sorted(route.methods or ())))
+    place = "\n".join((route.path, configured_host(route.host or "") or "", *sorted(route.methods or ())))
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
     return Bucket(name, Limits(rate=Rate.parse(route.rate), burst=route.burst))
 
@@ -111,14 +112,17 @@ class _Node:
 
 
 class RouteTable:
-    """All routes, compiled. `resources` holds every name that a route can ask for; None when a path can name any."""
+    """All routes, compiled. `resources` holds every name that a route can ask for; None when a path can name any.
+
+    `names_hosts`: a route names a host, so that the host of a request must be one that all readers understand alike.
+    """
 
     def __init__(self, routes: Sequence[Route], names: Mapping[str, str]) -> None:
         """For `compile`, which checks first."""
         self.routes = tuple(routes)
         from_path = any("{resource}" in route.path for route in routes)
         self.resources = None if from_path else frozenset(route.resource for route in routes if route.resource)
-        self._any_host = any(route.host is not None for route in routes)
+        self.names_hosts = any(route.host is not None for route in routes)
         self._depth = max((route.path.count("/") for route in routes), default=0)
         self._root = _Node()
         for route in sorted(routes, key=lambda route: (route.host is None, route.methods is None)):
@@ -142,10 +146,11 @@ class RouteTable:
     def match(self, method: str, host: str | None, raw_path: str) -> Match | None:
         """The most specific route for the request, or None. Never raises; takes time by the depth of the routes.
 
+        `host` is in normal form (`core.hosts`); None only where no route names a host.
+
         None also where that route takes its resource from a segment that cannot be one, and where a segment is only
         another encoding of a route's literal: falling back to a wider route would judge one thing by another's rule.
         """
-        host = bare_host(host) if self._any_host else None
         segments = raw_path.partition("?")[0].split("/", self._depth + 1)
         end = len(segments)
         branches = [(self._root, 1)]  # the last is the most specific one left

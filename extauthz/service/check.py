@@ -8,6 +8,7 @@ from extauthz.core.addresses import address_group
 from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.hosts import normal_host
 from extauthz.core.ports import Observer
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
@@ -54,8 +55,13 @@ class CheckService:
         if is_ambiguous(request.path):
             return deny(Reason.PATH_AMBIGUOUS)
 
+        # host, where it matters
+        host = normal_host(request.host) if self._routes.names_hosts else None
+        if host is None and self._routes.names_hosts:
+            return deny(Reason.HOST_AMBIGUOUS)
+
         # route
-        route = self._routes.match(request.method, request.host, request.path)
+        route = self._routes.match(request.method, host, request.path)
         if route is None:
             return deny(Reason.ROUTE_NOT_ALLOWED)
         if route.public:

@@ -51,6 +51,7 @@ DENIALS: list[tuple[Deny, int, int, str, str | None, str | None]] = [
     ),
     (deny(Reason.ROUTE_NOT_ALLOWED), 403, 403, "route_not_allowed", None, None),
     (deny(Reason.PATH_AMBIGUOUS), 403, 403, "path_ambiguous", None, None),
+    (deny(Reason.HOST_AMBIGUOUS), 403, 403, "host_ambiguous", None, None),
     (deny(Reason.BAD_PROXY_REQUEST), 403, 403, "bad_proxy_request", None, None),
     (deny(Reason.COST_EXCEEDS_LIMIT), 403, 403, "cost_exceeds_limit", None, None),
     (limited(Reason.RATE_LIMITED), 429, 403, "rate_limited", None, "7"),

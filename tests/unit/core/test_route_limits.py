@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from extauthz.core.hosts import configured_host
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.routes import Bucket, Match, Route, RouteTable
 
@@ -9,7 +10,7 @@ PUBLIC = Route("/p/**", public=True, rate="60/min", burst=30)
 
 
 def match(method: str, path: str, *routes: Route, host: str | None = None) -> Match:
-    found = RouteTable.compile(routes, {}).match(method, host, path)
+    found = RouteTable.compile(routes, {}).match(method, configured_host(host or ""), path)
     assert found is not None
     return found
 

@@ -219,6 +219,7 @@ class House:
         on_redis_down: OnRedisDown = OnRedisDown.OPEN,
         cache_keys: bool = True,
         charge_once: bool = False,
+        routes: Sequence[Route] = ROUTES,
     ) -> None:
         self.watch = Watch()
         self.keys = Source[Credential, ApiKey](key_of)
@@ -252,7 +253,7 @@ class House:
             cache_keys=cache_keys,
         )
         self.service = CheckService(
-            routes=RouteTable.compile(ROUTES, {"customers": "customer"}),
+            routes=RouteTable.compile(routes, {"customers": "customer"}),
             key_format=KEY_FORMAT,
             lookup=self.lookup,
             limiting=Limiting(
@@ -330,10 +331,14 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    *, on_redis_down: OnRedisDown = OnRedisDown.OPEN, cache_keys: bool = True, charge_once: bool = False
+    *,
+    on_redis_down: OnRedisDown = OnRedisDown.OPEN,
+    cache_keys: bool = True,
+    charge_once: bool = False,
+    routes: Sequence[Route] = ROUTES,
 ) -> AsyncIterator[House]:
     """A house whose stores were seen."""
-    house = House(on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once)
+    house = House(on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once, routes=routes)
     guards = (house.postgresql, house.redis)
     for guard in guards:
         await guard.start()

@@ -9,6 +9,7 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import FULL_ACCESS
 from extauthz.core.reason import Reason
+from extauthz.core.routes import Route
 from tests.servers.serving import LISTENERS, question
 from tests.unit.service.fakes import KEY, KEY_FORMAT, SECRET, TENANT, House, open_house
 from tests.unit.transports.check_listener import ALLOWED, LAST, REFUSED, Door, decisions, with_line
@@ -95,9 +96,27 @@ async def test_both_ways_say_the_same(listener: str, story: str) -> None:
 
 
 def test_every_decision_is_told() -> None:
-    """No decision is missing above, but for the one of requests that are no question."""
+    """No decision is missing above, but for those of requests that are no question, or whose host is ambiguous."""
     told = {decision for *_, expected in STORIES.values() for decision in expected}
-    assert told == set(Reason) - {Reason.BAD_PROXY_REQUEST}
+    assert told == set(Reason) - {Reason.BAD_PROXY_REQUEST, Reason.HOST_AMBIGUOUS}
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_an_ambiguous_host(listener: str) -> None:
+    """Where a route names a host, one that is ambiguous is refused with the same bytes, to HEAD as well."""
+    routes = [Route("/**", resource="api"), Route("/**", host="api.example.com", public=True)]
+    asked = question(listener, "/x").replace(b"api.example.com", b"api.example.com..")
+    said = []
+    for short_way in (True, False):
+        async with open_house(routes=routes) as house, Door(house, short_way=short_way).open() as door:
+            async with door.client(listener) as client:
+                answers = [await client.ask(asked)]
+                client.send(b"HEAD" + asked.removeprefix(b"GET"))
+                answers.append(await client.answer(to_head=True))
+            assert decisions(b"".join(answers)) == 2 * ["host_ambiguous"]
+            assert door.by_aiohttp == (0 if short_way else 2)
+            said.append((answers, house.watch.decisions))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("listener", LISTENERS)

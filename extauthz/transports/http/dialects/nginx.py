@@ -11,9 +11,9 @@ from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, 
 NginxQuestion = Literal["uri", "url"]
 
 _UNDERSTOOD = frozenset({401, 403, 503})
-# scheme, authority and path of a URL (RFC 3986 §3). A path alone is not one: a `://` in its query is the client's. What
-# cannot stand in an authority, a backslash above all, begins the path for some readers.
-_URL = re.compile(r"(?i:https?)://([A-Za-z0-9._~!$&'()*+,;=:@%\[\]-]*)(/.*)", re.DOTALL)
+# Scheme, authority and path of a URL (RFC 3986 §3). A path alone is not one: a `://` in its query is the client's. A
+# backslash in the authority begins the path for some readers.
+_URL = re.compile(r"(?i:https?)://([^/?#\\]*)(/.*)", re.DOTALL)
 
 
 class Nginx:
