@@ -11,10 +11,12 @@ from extauthz.backends.postgres.events import PostgresQuotaEvents
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
 from extauthz.backends.postgres.usage import PostgresUsage
+from extauthz.backends.redis import probe
 from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
+from extauthz.backends.redis.server_info import NO_EPOCH, ServerInfo
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.config import Settings
 from extauthz.core.ports import (
@@ -36,6 +38,7 @@ from extauthz.service.lookup import Stores
 
 BEHIND = 4  # connections for what goes on behind the checks, so that it takes none of theirs
 PATIENCE = 5.0  # seconds; nobody waits for it
+HOLD = 0.5  # seconds without a refusal after which Redis is told to be up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +67,12 @@ class Opened:
 
 
 async def open_stores(
-    stack: AsyncExitStack, settings: Settings, observer: Observer, *, epoch_known: Callable[[bool], None]
+    stack: AsyncExitStack, settings: Settings, observer: Observer, *, redis_says: Callable[[bool, str], None]
 ) -> Opened:
     """Both stores, until the stack is left. They may come later: their guards look out for them.
 
-    `epoch_known` is told whether Redis says whose memory it is.
+    `redis_says` is told whether Redis says whose memory it is, and its maxmemory-policy where that may drop keys of
+    ours, else an empty text.
     """
     timeout = settings.database_timeout_ms / 1000
     dsn = settings.database_url.get_secret_value()
@@ -76,7 +80,11 @@ async def open_stores(
         open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=timeout, statement_timeout=timeout)
     )
     url = settings.redis_url.get_secret_value()
-    link = await stack.enter_async_context(linked(url, epoch_known=epoch_known))
+
+    def looked(info: ServerInfo) -> None:
+        redis_says(info.epoch != NO_EPOCH, info.evicting)
+
+    link = await stack.enter_async_context(linked(url, trials=_trials(settings), looked=looked))
     marks = RedisUsage(link)
     own = settings.lookup_sql
     postgresql = Guard(
@@ -87,7 +95,7 @@ async def open_stores(
     )
     redis = Guard(
         REDIS,
-        terms=Terms(settings.redis_timeout_ms / 1000, places=CALLS_AT_ONCE, cancel=True),
+        terms=Terms(settings.redis_timeout_ms / 1000, places=CALLS_AT_ONCE, cancel=True, hold=HOLD),
         probe=link.probe,
         observer=observer,
     )
@@ -111,11 +119,26 @@ async def open_stores(
     )
 
 
+def _trials(settings: Settings) -> list[probe.Trial]:
+    """What Redis must let checks write, so far as these settings use it."""
+    trials = [*probe.LIMITS, *probe.FENCES]
+    if settings.api_key_cache_enabled:
+        trials += probe.CACHES
+    if not settings.lookup_sql:
+        trials += probe.USAGE
+    if settings.charge_once:
+        trials += probe.CHARGE_ONCE
+    if any(route.rate is not None for route in settings.routes.routes):
+        trials += probe.ADDRESSES
+    return trials
+
+
 async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
     """The books on connections of their own: they read and write much at a time."""
     dsn = settings.database_url.get_secret_value()
     pool = await stack.enter_async_context(open_pool(dsn, size=BEHIND, wait=PATIENCE, statement_timeout=PATIENCE))
-    link = await stack.enter_async_context(linked(settings.redis_url.get_secret_value()))
+    url = settings.redis_url.get_secret_value()
+    link = await stack.enter_async_context(linked(url, trials=probe.USAGE))
     return Books(
         PostgresUseLog(pool),
         RedisUsage(link),

@@ -82,7 +82,7 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        opened = await open_stores(stack, settings, metrics, epoch_known=metrics.epoch_known)
+        opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
         stores = opened.stores
         seeding = _seeding(settings, opened)
         limiter = _limiter(stack, opened, seeding, metrics)
@@ -105,7 +105,12 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
             ),
             observer=metrics,
         )
-        health = Health(postgresql=stores.postgresql, redis=stores.redis, on_redis_down=on_redis_down)
+        health = Health(
+            postgresql=stores.postgresql,
+            redis=stores.redis,
+            on_redis_down=on_redis_down,
+            redis_evicting=lambda: metrics.redis_evicting,
+        )
         handlers = {
             sockets[name]: CheckHandler(check, dialect, deadline=settings.deadline_ms / 1000, health=health)
             for name, dialect in dialects(settings).items()

@@ -20,6 +20,8 @@ LAST_LOOKS = 3  # passes of the loop in which an answer that has already arrived
 
 CANCEL_AGAIN = 0.1  # seconds
 
+NOT_SEEN = "not seen yet"
+UNREACHED = frozenset({NOT_SEEN, "connection", "timeout"})  # the store itself said nothing
 OURS = frozenset({"busy", "deadline"})  # failures that say nothing of the store itself
 
 
@@ -29,31 +31,37 @@ class Terms:
 
     `timeout` seconds for one call; `places` bounds the calls under way. `cancel`: whether a call that took too long is
     cancelled (a Redis connection is then closed) or left alone to end (a PostgreSQL driver that is cancelled while its
-    server hangs would wait on); who is left alone keeps its place.
+    server hangs would wait on); who is left alone keeps its place. `hold`: seconds for which a store that had refused
+    must take everything before it is told to be up, so that one which wavers is not told of again and again.
     """
 
     timeout: float
     places: int
     cancel: bool
+    hold: float = 0.0
 
 
 class Guard:
     """Calls a store with a time limit; while the store is away, refuses at once and asks in the background.
 
-    `probe` raises StoreUnavailable while the store is not fit for use.
+    `probe` raises StoreUnavailable while the store is not fit for use. `trouble` is why the store counts as away, empty
+    where it does not: a store that wavers is used whenever it is `up`, and is in trouble until that lasts.
     """
 
     def __init__(self, store: Store, *, terms: Terms, probe: Call[None], observer: Observer) -> None:
         self.store = store
         self.up = False
         self.seen = False
-        self.trouble = "not seen yet"
+        self.trouble = NOT_SEEN
         self._terms = terms
         self._places = asyncio.Semaphore(terms.places)
         self._probe = probe
         self._observer = observer
         self._recovery: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._doubt: asyncio.Task[None] | None = None
+        self._settling: asyncio.TimerHandle | None = None
+        self._told_up = False
         self._left_alone: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -66,7 +74,9 @@ class Guard:
 
     async def close(self) -> None:
         """End the background attempts and the calls that were left alone."""
-        background = [task for task in (self._watch, self._recovery) if task is not None]
+        if self._settling is not None:
+            self._settling.cancel()
+        background = [task for task in (self._watch, self._recovery, self._doubt) if task is not None]
         await end(background)
         await end(self._left_alone)  # in this order: an attempt that is cancelled may be left alone
 
@@ -93,6 +103,11 @@ class Guard:
             if error.reason not in OURS:
                 self._gone(error.reason)
             raise
+
+    def doubt(self) -> None:
+        """Looks at the store at once, without waiting: a call went through, and a part of it was refused."""
+        if self.up and (self._doubt is None or self._doubt.done()):
+            self._doubt = asyncio.create_task(self._look_again(), name=f"doubt {self.store}")
 
     async def _take_place(self, deadline: float) -> None:
         """Waiting for our own turn is not the store's lateness: only the deadline bounds it."""
@@ -122,12 +137,21 @@ class Guard:
     async def _attempt(self) -> None:
         await self._look()
         self.up = self.seen = True
-        self.trouble = ""
+        if self.trouble in UNREACHED or not self._terms.hold:
+            self._settled()
+        else:
+            self._settling = asyncio.get_running_loop().call_later(self._terms.hold, self._settled)
+
+    def _settled(self) -> None:
+        self.trouble, self._told_up = "", True
         self._observer.store_changed(self.store, up=True, reason="")
 
     def _gone(self, reason: str) -> None:
-        was_up, self.up, self.trouble = self.up, False, reason
-        if was_up:
+        self.up, self.trouble = False, reason
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._told_up:
+            self._told_up = False
             self._observer.store_changed(self.store, up=False, reason=reason)
         if self._recovery is None or self._recovery.done():
             self._recovery = asyncio.create_task(self._recover(), name=f"recover {self.store}")
@@ -135,12 +159,15 @@ class Guard:
     async def _keep_watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_EVERY)
-            try:
-                if self.up:
-                    await self._look()
-            except StoreUnavailable as error:
-                if error.reason not in OURS:
-                    self._gone(error.reason)
+            if self.up:
+                await self._look_again()
+
+    async def _look_again(self) -> None:
+        try:
+            await self._look()
+        except StoreUnavailable as error:
+            if error.reason not in OURS:
+                self._gone(error.reason)
 
     async def _recover(self) -> None:
         while not self.up:

@@ -1,5 +1,6 @@
 """Whether this process should be given traffic, and what it misses."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from extauthz.core.failure import OnRedisDown
@@ -24,19 +25,30 @@ class Readiness:
 
 class Health:
     """Ready once PostgreSQL's schema and Redis were seen; a later loss is named but keeps traffic, because identity is
-    cached and limits degrade. Where limits must not degrade, a loss of Redis ends it.
+    cached and limits degrade. Where limits must not degrade, a loss of Redis ends it. `redis_evicting` is Redis's
+    maxmemory-policy where that drops keys of ours, which is named.
     """
 
-    def __init__(self, *, postgresql: Guard, redis: Guard, on_redis_down: OnRedisDown) -> None:
+    def __init__(
+        self,
+        *,
+        postgresql: Guard,
+        redis: Guard,
+        on_redis_down: OnRedisDown,
+        redis_evicting: Callable[[], str] = lambda: "",
+    ) -> None:
         self._guards = (postgresql, redis)
         self._needs_redis = on_redis_down is OnRedisDown.CLOSED
         self._redis = redis
+        self._redis_evicting = redis_evicting
         self.draining = False
 
     def readiness(self) -> Readiness:
         """The state now; asks nobody."""
         ready = all(guard.seen for guard in self._guards) and not self.draining
-        if self._needs_redis and not self._redis.up:
+        if self._needs_redis and self._redis.trouble:
             ready = False
-        stores = {str(guard.store): OK if guard.up else guard.trouble for guard in self._guards}
+        stores = {str(guard.store): guard.trouble or OK for guard in self._guards}
+        if evicting := self._redis_evicting():
+            stores["redis_maxmemory_policy"] = evicting
         return Readiness(ready, self.draining, stores)

@@ -44,6 +44,7 @@ class Limiter:
                 return asked, result
             if isinstance(result, StoreUnavailable):
                 self._observer.store_failed(REDIS, result.reason)
+                self._redis.doubt()  # a full server or a replica runs the script and refuses what it writes
                 raise result
             asked = asked.at(result.now / MICRO)
             if result.why == "unseeded":
@@ -122,6 +123,7 @@ class Limiter:
             known = True
         except StoreUnavailable as error:
             self._observer.store_failed(REDIS, error.reason)
+            self._redis.doubt()
         finally:
             if not known:  # nor is it where we are cancelled
                 self._marked.difference_update(pairs)

@@ -25,6 +25,9 @@ SAVE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(set(REFUSED_BY.values())))
 
 
+NO_EVICTION = "CONFIG SET maxmemory-policy noeviction; else usage and fences are dropped while memory is short"
+
+
 class Sample(NamedTuple):
     """One line of an exposition, as a worker hands it over."""
 
@@ -58,6 +61,7 @@ class Metrics:
             "extauthz_epoch_unknown", "1 while Redis does not say whose memory it is.", registry=registry
         )
         self._says_epoch = True
+        self.redis_evicting = ""
         shadow = Counter(
             "extauthz_shadow_decisions", "What limits in shadow would have decided.", ["decision"], registry=registry
         )
@@ -95,8 +99,20 @@ class Metrics:
             else:
                 self._log.warning("messages of changes do not arrive")
 
-    def epoch_known(self, known: bool) -> None:
-        """Says once that Redis does not let us ask whose memory it is, and that it does again."""
+    def redis_says(self, epoch_known: bool, evicting: str) -> None:
+        """Says once what is wrong with what Redis says of itself, and when it is right again.
+
+        `evicting`: its maxmemory-policy where that drops keys of ours when memory is short.
+        """
+        self._epoch_known(epoch_known)
+        if evicting != self.redis_evicting:
+            self.redis_evicting = evicting
+            if evicting:
+                self._log.warning("redis_evicts", maxmemory_policy=evicting, remedy=NO_EVICTION)
+            else:
+                self._log.info("redis_no_longer_evicts")
+
+    def _epoch_known(self, known: bool) -> None:
         if known != self._says_epoch:
             self._says_epoch = known
             self._epoch_unknown.set(0 if known else 1)

@@ -8,7 +8,8 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 from structlog.testing import capture_logs
 
-from extauthz.backends.redis.link import NO_EPOCH, Link, linked
+from extauthz.backends.redis.link import Link, linked
+from extauthz.backends.redis.server_info import NO_EPOCH
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
 from extauthz.telemetry.metrics import Metrics
@@ -69,7 +70,6 @@ async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None
     async with master, RedisClient.from_url(other.redis_url) as client, linked(other.redis_url) as link:
         try:
             await follow(client, port)
-            await link.probe()
             before = await link.epoch()
         finally:
             await promote(client)
@@ -84,7 +84,7 @@ async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> No
     await redis.execute_command("ACL", "SETUSER", "app", "on", ">sesame", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]
     try:
         url = redis_url.replace("redis://", "redis://app:sesame@")
-        async with linked(url, epoch_known=metrics.epoch_known) as link:
+        async with linked(url, looked=lambda info: metrics.redis_says(info.epoch != NO_EPOCH, info.evicting)) as link:
             with capture_logs() as logs:
                 for _ in range(3):
                     await link.probe()

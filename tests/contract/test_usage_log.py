@@ -1,7 +1,7 @@
 """What a real Redis hands over to be saved: all that was charged, marks that go at the right time, and old days."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,19 +12,12 @@ from extauthz.backends.redis import keyspace, usage
 from extauthz.backends.redis.link import Link, linked
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.spend import Spend
-from extauthz.core.usage import ORGANIZATION, Counted, Seed, Span
-from tests.servers.till import ACME, GLOBEX, ONE, THREE, TODAY, TWO, Till, id_of
+from extauthz.core.usage import ORGANIZATION, Counted
+from tests.servers.till import ACME, GLOBEX, ONE, THREE, TODAY, TWO, NothingKnown, Till, id_of
 
 DAY = timedelta(days=1)
 YESTERDAY, BEFORE = TODAY - DAY, TODAY - 2 * DAY
 MANY = 2000
-
-
-class NothingKnown:
-    """PostgreSQL that is there and knows of no usage."""
-
-    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
-        return dict.fromkeys(wanted, ())
 
 
 @pytest.fixture
@@ -154,6 +147,9 @@ async def test_a_memory_that_is_lost_while_all_keys_are_read(till: Till, redis: 
                 till.usage = None
                 await till.charge(ONE, cost=50)
             return await till.link.execute_command(*args)
+
+        async def probe(self) -> None:
+            await till.link.probe()
 
     await till.charge(ONE)
     await till.log.mark([(ACME, ORGANIZATION)])

@@ -75,7 +75,7 @@ async def test_a_server_that_refuses_us_is_away(redis: Redis, redis_url: str) ->
         "ACL", "SETUSER", "reader", "on", "nopass", "+ping", "+hello", "~nothing"
     )
     async with connect(redis_url.replace("redis://", "redis://reader:x@"), patience=5) as client:
-        assert await reason_of(client) == "authentication"
+        assert await reason_of(client) == "permission"
     await redis.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "DELUSER", "reader"
     )

@@ -7,6 +7,7 @@ async with HurtingProxy("127.0.0.1", 6379) as proxy:
     proxy.cut()                      # every open connection is reset
     await proxy.refuse()             # nobody listens any more
     await proxy.accept()             # somebody listens again, on the same port
+    proxy.lead_to("127.0.0.1", 6380) # new connections lead to another server, open ones stay where they are
     proxy.inject(b"+stray\\r\\n")      # bytes that no server sent
 """
 
@@ -59,6 +60,10 @@ class HurtingProxy:
             with suppress(OSError):  # it has closed of its own accord
                 client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             client.transport.abort()
+
+    def lead_to(self, host: str, port: int) -> None:
+        """New connections lead to another server, as where an address has moved; open ones stay where they are."""
+        self._target = (host, port)
 
     def inject(self, data: bytes) -> None:
         """Sends bytes of our own to every client."""

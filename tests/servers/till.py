@@ -1,6 +1,6 @@
 """Charges on a real Redis as a worker makes them, on whatever day a test says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import UsageStore
 from extauthz.core.spend import Owner, Spend, Spent, Untaken, spans
-from extauthz.core.usage import Seed
+from extauthz.core.usage import Seed, Span
 
 TODAY = date(2027, 3, 31)
 _TIME = "redis.call('TIME')"
@@ -26,6 +26,13 @@ def id_of(number: int) -> str:
 
 ACME, GLOBEX = id_of(0xACE), id_of(0x610BE)
 ONE, TWO, THREE = id_of(1), id_of(2), id_of(3)
+
+
+class NothingKnown:
+    """PostgreSQL that is there and knows of no usage."""
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        return dict.fromkeys(wanted, ())
 
 
 class Till:

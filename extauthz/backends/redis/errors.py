@@ -1,5 +1,6 @@
 """The wall: whatever the client library raises becomes StoreUnavailable, by table."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,14 +9,35 @@ from redis import exceptions as redis
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import REDIS
 
+
+class NoReplicasError(redis.ResponseError):
+    """A master without enough replicas takes no writes: after a failover it may be the one that was left behind."""
+
+
+class DiskError(redis.ResponseError):
+    """The server cannot save its data, and takes no writes until it can."""
+
+
+class MasterDownError(redis.ResponseError):
+    """A replica has lost its master, and does not answer from what it has."""
+
+
+class ScriptBusyError(redis.ResponseError):
+    """Another client's script or function does not end."""
+
+
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (redis.MaxConnectionsError, "busy"),
     (redis.AuthenticationError, "authentication"),
     (redis.AuthorizationError, "authentication"),
-    (redis.NoPermissionError, "authentication"),
+    (redis.NoPermissionError, "permission"),
     (redis.BusyLoadingError, "loading"),
     (redis.ReadOnlyError, "readonly"),
     (redis.OutOfMemoryError, "memory"),
+    (NoReplicasError, "replicas"),
+    (DiskError, "disk"),
+    (MasterDownError, "replica"),
+    (ScriptBusyError, "script"),
     (redis.TimeoutError, "timeout"),
     (TimeoutError, "timeout"),
     (redis.ConnectionError, "connection"),
@@ -24,9 +46,13 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 _BY_FIRST_WORD: dict[str, type[redis.RedisError]] = {
+    "BUSY": ScriptBusyError,
     "LOADING": redis.BusyLoadingError,
+    "MASTERDOWN": MasterDownError,
+    "MISCONF": DiskError,
     "NOAUTH": redis.AuthenticationError,
     "NOPERM": redis.NoPermissionError,
+    "NOREPLICAS": NoReplicasError,
     "NOSCRIPT": redis.NoScriptError,
     "OOM": redis.OutOfMemoryError,
     "READONLY": redis.ReadOnlyError,
@@ -34,13 +60,21 @@ _BY_FIRST_WORD: dict[str, type[redis.RedisError]] = {
 }
 
 
+# Inside a script a missing permission has no word of its own: Redis 7.0, then Redis 7.2 and Valkey.
+_NO_PERMISSION = re.compile(r"(ERR )?(The user executing the script can't |ACL failure in script)")
+
+
 def refusal(words: str) -> redis.RedisError:
     """What Redis said as an error, in its own words."""
+    if _NO_PERMISSION.match(words):
+        return redis.NoPermissionError(words)
     return _BY_FIRST_WORD.get(words.partition(" ")[0], redis.ResponseError)(words)
 
 
 def reason_of(error: Exception) -> str:
     """The short word of a failure."""
+    if type(error) is redis.ResponseError:  # the client library has no class for some refusals
+        error = refusal(str(error))
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
 
 

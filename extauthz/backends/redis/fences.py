@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from extauthz.backends.redis import keyspace, scripts
+from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import Commands
 from extauthz.core.changes import Change
 
 _FENCE = scripts.Script(scripts.read("fence"))

@@ -3,6 +3,8 @@
 from extauthz.core.changes import Thing
 from extauthz.core.tenants import key_part
 
+NO_FENCE = "cache_fence:."  # of nothing
+
 
 def api_key_cache(digest: str) -> str:
     """The record of a key, by 64 lower-case hex digits."""

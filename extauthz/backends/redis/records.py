@@ -12,8 +12,8 @@ from typing import TypeVar
 from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace, scripts
+from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import Commands
 from extauthz.core.changes import EVERYTHING
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError
 
-from extauthz.backends.redis.link import Commands
+from extauthz.backends.redis.commands import Commands
 
 
 def read(name: str) -> str:
@@ -21,6 +21,10 @@ class Script:
     def __init__(self, text: str) -> None:
         self._text = text
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def send(self, client: Commands, key: str, *arguments: int | str) -> Any:
+        """What the script returns for one key; it is sent whole, and Redis knows it from then on."""
+        return await client.execute_command("EVAL", self._text, 1, key, *arguments)
 
     async def run(self, client: Commands, key: str, *arguments: int | str) -> Any:
         """What the script returns for one key. It is sent once more only where Redis said that it did not know it."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TypeVar
 
 from extauthz.backends.redis import keyspace, scripts
-from extauthz.backends.redis.link import Commands
+from extauthz.backends.redis.commands import Commands
 from extauthz.core.usage import ORGANIZATION, Seed
 
 FIELDS_AT_ONCE = 400  # that one call changes or reads

@@ -62,8 +62,10 @@ class RedisUsage:
     async def unsaved(self, at_most: int) -> Due:
         """What is marked, the oldest first, with all that was counted of it.
 
-        A tenant that was charged while nobody knew what was before is left for later, and keeps its marks.
+        A tenant that was charged while nobody knew what was before is left for later, and keeps its marks. A server
+        that takes no writes is not read: it may be a master of the past, with what was counted then.
         """
+        await self._link.probe()
         with translated():
             seconds, microseconds = await self._link.execute_command("TIME")
             read_at = int(seconds) + int(microseconds) / 1e6

@@ -1,0 +1,102 @@
+"""One connection to Redis: commands of one turn of the loop leave together, answers come back in order."""
+
+import asyncio
+from collections import deque
+from typing import Any, cast
+
+import hiredis
+from redis import exceptions as redis
+
+from extauthz.backends.redis.errors import refusal
+from extauthz.backends.redis.server_info import ServerInfo
+
+RETIREMENT = 1.0  # seconds in which a connection that was replaced may still bring its answers
+
+_INCOMPLETE = object()
+
+
+class Wire(asyncio.Protocol):
+    """One connection. It ends at the first byte that nobody has asked for."""
+
+    def __init__(self) -> None:
+        self._parser = hiredis.Reader(replyError=refusal, notEnoughData=_INCOMPLETE)
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        # Somebody has left without an answer, and no byte has come since: the other side may be gone.
+        self.doubtful = False
+        self.info = ServerInfo()
+
+    @property
+    def open(self) -> bool:
+        """Whether commands can be sent."""
+        return self._transport is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Commands can be sent from now on."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Hands answers to those who asked, in order."""
+        self.doubtful = False
+        try:
+            self._parser.feed(data)
+            while self._waiting and (answer := self._parser.gets()) is not _INCOMPLETE:
+                waiter = self._waiting.popleft()
+                if waiter.done():  # who asked has left; the answer was still theirs
+                    continue
+                if isinstance(answer, Exception):
+                    waiter.set_exception(answer)
+                else:
+                    waiter.set_result(answer)
+            if not self._waiting and self._parser.has_data():
+                self.close()
+        except hiredis.ProtocolError:
+            self.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Everything that was asked and not answered fails."""
+        self._transport = None
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
+        self._waiting.clear()
+
+    def ask(self, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
+        """The answer to come of one command."""
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        if self._transport is None:
+            waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
+            return waiter
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append(hiredis.pack_command(arguments))
+        self._waiting.append(waiter)
+        return waiter
+
+    async def execute_command(self, *args: Any) -> Any:
+        """The answer of one command; a caller who leaves harms no other."""
+        try:
+            return await self.ask(args)
+        except asyncio.CancelledError:
+            self.doubtful = True
+            raise
+
+    def _send(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def close(self) -> None:
+        """Ends the connection; whoever still waits on it is told so."""
+        if self._transport is not None:
+            self._transport.abort()
+            self.connection_lost(None)
+
+    def retire(self) -> None:
+        """Ends the connection, now if nobody waits, else a little later."""
+        if self._waiting:
+            self._loop.call_later(RETIREMENT, self.close)
+        else:
+            self.close()

@@ -1,0 +1,135 @@
+"""A failover behind an address that moves: the master of the past keeps our connections, and must not keep us."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.link import linked
+from extauthz.backends.redis.topology import connect
+from extauthz.backends.redis.usage import RedisUsage
+from extauthz.backends.redis.usage_reader import RedisUsageReader
+from extauthz.core.changes import Change, Thing
+from extauthz.core.errors import StoreUnavailable
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.redis import Redis as Server
+from tests.servers.hurting_proxy import HurtingProxy
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.raw_http import ask
+from tests.servers.serving import PATIENT, question, serving
+from tests.servers.till import ACME, ONE, NothingKnown, Till
+from tests.servers.waiting import until
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[Server]:
+    """The server that becomes the master."""
+    with temporary_folder("extauthz test ") as folder, Server(folder / "redis") as server:
+        yield server
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two servers, and the address that leads to the master."""
+
+    address: HurtingProxy
+    old: RedisClient
+    new: RedisClient
+    new_port: int
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.address.port}/0"
+
+    async def fail_over(self, *, isolated: bool = False) -> None:
+        """The address leads to the other server; the old one follows it, or finds that it has no replicas left."""
+        command = "CONFIG SET min-replicas-to-write 1" if isolated else f"REPLICAOF 127.0.0.1 {self.new_port}"
+        await self.old.execute_command(*command.split())  # type: ignore[no-untyped-call]
+        self.address.lead_to("127.0.0.1", self.new_port)
+
+
+@pytest.fixture
+async def pair(redis_server: Server, redis: RedisClient, other: Server) -> AsyncIterator[Pair]:
+    async with (
+        HurtingProxy("127.0.0.1", redis_server.port) as address,
+        connect(other.redis_url, patience=5) as new,
+    ):
+        await new.flushall()
+        try:
+            yield Pair(address, redis, new, other.port)
+        finally:
+            await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
+            await redis.config_set("min-replicas-to-write", "0")
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["demoted", "isolated"])
+async def test_checks_leave_the_master_of_the_past(database: str, pair: Pair, office: Office, isolated: bool) -> None:
+    """Without a connection being cut, requests are charged at the new master within a second or so."""
+    await office.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
+    await office.tenants.create_organization("acme", "roomy")
+    _, key = await office.new_key("acme")
+    async with serving(database, pair.url, **PATIENT) as service:
+
+        async def degraded() -> bool:
+            answer = await ask(service.ports["envoy"], question("envoy", key=key))
+            assert answer.decision == "allow"
+            return bool(answer["x-extauthz-degraded"])
+
+        async def moved() -> bool:
+            return not await degraded() and bool(await pair.new.keys("tenant_limits:*"))
+
+        async def told_up() -> bool:
+            return not service.value("extauthz_degraded", store="redis")
+
+        assert not await degraded()
+        await pair.fail_over(isolated=isolated)
+        await until(moved)
+        await until(told_up)
+
+
+async def test_usage_is_read_where_it_is_counted_now(pair: Pair) -> None:
+    """What the master of the past has marked is not saved any more; the next save reads the new one."""
+    async with linked(pair.url) as link:
+        till, books = Till(link, NothingKnown()), RedisUsage(link)  # type: ignore[arg-type]  # only its seeds
+        await till.charge(cost=3)
+        assert [row.cost for row in (await books.unsaved(10)).counted] == [3]
+        await pair.fail_over(isolated=True)
+        async with linked(f"redis://127.0.0.1:{pair.new_port}/0") as there:
+            await Till(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
+        assert [row.cost for row in (await books.unsaved(10)).counted] == [5]
+
+
+async def test_usage_is_not_read_from_a_replica(pair: Pair) -> None:
+    """Where the address still leads to a server that takes no writes, nothing is saved from it."""
+    async with linked(pair.url) as link:
+        books = RedisUsage(link)
+        await books.unsaved(10)
+        await pair.old.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
+        with pytest.raises(StoreUnavailable) as away:
+            await books.unsaved(10)
+        assert away.value.reason == "readonly"
+
+
+async def test_a_fence_is_raised_at_the_new_master(pair: Pair) -> None:
+    """Management keeps its connections, too: the next change reaches the server that checks ask by then."""
+    change = Change(Thing("api_key", "k1"), 8)
+    async with connect(pair.url, patience=5) as client:
+        fences = RedisFences(client, seconds=120)
+        await fences.raise_all([Change(Thing("api_key", "k0"), 7)])
+        await pair.fail_over()
+        await fences.raise_all([change])
+    assert await pair.new.get("cache_fence:api_key:k1") == b"8"
+
+
+async def test_a_report_is_read_from_the_new_master(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading client meets no refusal; it leaves the server of the past by the age of its connection."""
+    async with linked(f"redis://127.0.0.1:{pair.new_port}/0") as there:
+        await Till(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
+    async with connect(pair.url, patience=5) as client:
+        reader = RedisUsageReader(client)
+        assert not (await reader.read(ACME, "d:20270331", ("d:20270331",))).keys
+        pair.address.lead_to("127.0.0.1", pair.new_port)
+        monkeypatch.setattr("extauthz.backends.redis.topology.CONNECTION_SECONDS", 0.0)
+        assert (await reader.read(ACME, "d:20270331", ("d:20270331",))).keys[ONE]
