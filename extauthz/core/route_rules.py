@@ -40,6 +40,12 @@ def is_resource_name(text: str) -> bool:
     return RESOURCE_NAME.fullmatch(text) is not None
 
 
+def place(route: Route) -> tuple[str, str | None]:
+    """Path pattern and host: routes of one place differ by methods alone."""
+    pattern = "/".join("*" if segment in _WILD else segment for segment in route.path.split("/"))
+    return pattern, None if route.host is None else configured_host(route.host)
+
+
 def mistakes_in(routes: Mapping[str, Route], resources: Mapping[str, str]) -> list[str]:
     """One line per mistake; `routes` are by the label that names each of them in its line."""
     mistakes = [
@@ -143,8 +149,7 @@ def _rivals(routes: Mapping[str, Route]) -> Iterator[str]:
     """Routes between which the order in the file would have to choose."""
     seen: dict[tuple[str, str | None], list[tuple[str, Route]]] = {}
     for label, route in routes.items():
-        pattern = "/".join("*" if segment in _WILD else segment for segment in route.path.split("/"))
-        others = seen.setdefault((pattern, None if route.host is None else configured_host(route.host)), [])
+        others = seen.setdefault(place(route), [])
         for other, rival in others:
             mine, theirs = route.methods, rival.methods
             if mine is theirs is None or (mine and theirs and mine & theirs):

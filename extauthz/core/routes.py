@@ -10,7 +10,7 @@ from extauthz.core.errors import ConfigError
 from extauthz.core.hosts import configured_host
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.paths import is_ambiguous
-from extauthz.core.route_rules import Route, is_resource_name, mistakes_in
+from extauthz.core.route_rules import Route, is_resource_name, mistakes_in, place
 
 __all__ = ["DEFAULT_ROUTES", "Bucket", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
 
@@ -52,10 +52,10 @@ class _Compiled:
 
     __slots__ = ("host", "methods", "names", "position", "reading", "writing")
 
-    def __init__(self, route: Route, names: Mapping[str, str]) -> None:
+    def __init__(self, route: Route, names: Mapping[str, str], methods: frozenset[str] | None) -> None:
         segments = route.path.split("/")
         self.host = None if route.host is None else configured_host(route.host)
-        self.methods = route.methods
+        self.methods = methods
         self.names = names
         self.position = segments.index("{resource}") if "{resource}" in segments else None
         shadow, bucket = route.limits == "shadow", _bucket(route)
@@ -125,8 +125,16 @@ class RouteTable:
         self.names_hosts = any(route.host is not None for route in routes)
         self._depth = max((route.path.count("/") for route in routes), default=0)
         self._root = _Node()
+        self._methods = frozenset[str]().union(*(route.methods or () for route in routes))
+        if "GET" in self._methods:
+            self._methods |= {"HEAD"}
+        self._in_capitals = frozenset(method.upper() for method in self._methods)
+        taken = {place(route) for route in routes if "HEAD" in (route.methods or ())}
         for route in sorted(routes, key=lambda route: (route.host is None, route.methods is None)):
-            self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names))
+            methods = route.methods
+            if methods is not None and "GET" in methods and place(route) not in taken:
+                methods |= {"HEAD"}
+            self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names, methods))
 
     @classmethod
     def compile(
@@ -148,9 +156,14 @@ class RouteTable:
 
         `host` is in normal form (`core.hosts`); None only where no route names a host.
 
-        None also where that route takes its resource from a segment that cannot be one, and where a segment is only
-        another encoding of a route's literal: falling back to a wider route would judge one thing by another's rule.
+        A route for GET holds for HEAD, unless another one of the same place names HEAD.
+
+        None also where that route takes its resource from a segment that cannot be one, where a segment is only another
+        encoding of a route's literal, and where the method differs by case alone from one that a route names: falling
+        back to a wider route would judge one thing by another's rule.
         """
+        if method not in self._methods and method.upper() in self._in_capitals:
+            return None
         segments = raw_path.partition("?")[0].split("/", self._depth + 1)
         end = len(segments)
         branches = [(self._root, 1)]  # the last is the most specific one left

@@ -1,5 +1,6 @@
 """How each family of proxies asks, and what it can carry of the answer."""
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -7,6 +8,8 @@ from typing import NamedTuple, Protocol
 from extauthz.core.decision import Decision
 
 Headers = list[tuple[str, str]]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 class ReceivedHeaders(Protocol):
@@ -87,6 +90,12 @@ def only(headers: ReceivedHeaders, name: str) -> str:
     """The value of a header that stands once; empty where it is absent or repeated."""
     values = headers.getall(name, [])
     return values[0] if len(values) == 1 else ""
+
+
+def asked_method(headers: ReceivedHeaders, name: str) -> str:
+    """The method that a header names; empty where it is absent, repeated, or no method (RFC 9110 §9.1: a token)."""
+    method = only(headers, name)
+    return method if _TOKEN.fullmatch(method) else ""
 
 
 def last_address(headers: ReceivedHeaders, name: str) -> str:

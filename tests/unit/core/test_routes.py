@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
 
@@ -106,7 +107,9 @@ def test_host_before_methods() -> None:
         assert found(compiled, "/a", host="h") == "both"
         assert found(compiled, "/a", host="h", method="POST") == "host"
         assert found(compiled, "/a", host="x") == "get"
-        assert found(compiled, "/a", method="get") == "plain"
+        assert found(compiled, "/a", host="x", method="POST") == "plain"
+        assert found(compiled, "/a", host="x", method="HEAD") == "get"
+        assert found(compiled, "/a", method="get") is None
         assert found(compiled, "/b", host="x") == "wide"
     for order in permutations(routes[:3]):
         assert found(table(*order), "/a", host="h") == "host"
@@ -172,6 +175,53 @@ def test_known_resources() -> None:
     assert table(*CONTRACT).resources is None
 
 
+GET = frozenset({"GET"})
+DEAR = Route("/a", methods=GET, resource="dear", mode="write", cost=10, cache=False)
+WIDER = Route("/**", public=True)
+
+
+def test_a_route_for_get_holds_for_head() -> None:
+    """With its resource, mode, cost and cache: HEAD asks for what GET gives, and is never judged by a wider route."""
+    for order in permutations((DEAR, WIDER, Route("/a", resource="other"))):
+        routes = table(*order)
+        assert (
+            routes.match("HEAD", None, "/a")
+            == routes.match("GET", None, "/a")
+            == Match("dear", "write", 10, False, False)
+        )
+        assert found(routes, "/a", method="POST") == "other"
+    public = table(Route("/a", methods=GET, public=True), Route("/**", resource="api"))
+    assert public.match("HEAD", None, "/a") == Match("", "read", 1, True, True)
+
+
+def test_a_route_that_names_head() -> None:
+    """It is the one for HEAD beside a route for GET of the same path and host; elsewhere the more specific one is."""
+    head = Route("/a", methods=frozenset({"HEAD", "PUT"}), resource="head")
+    for order in permutations((DEAR, head, WIDER)):
+        assert found(table(*order), "/a", method="HEAD") == "head"
+        assert found(table(*order), "/a", method="GET") == "dear"
+    for other in (replace(head, path="/*"), replace(head, path="/**"), replace(head, host="h")):
+        routes = table(DEAR, other)
+        assert found(routes, "/a", host="x", method="HEAD") == "dear"
+    assert found(table(replace(DEAR, host="h"), head), "/a", host="h", method="HEAD") == "dear"
+    assert (
+        found(table(replace(DEAR, path="/{resource}", resource=None), replace(head, path="/*")), "/a", method="HEAD")
+        == "head"
+    )
+    assert found(table(DEAR, replace(head, host="h")), "/a", host="h", method="HEAD") == "head"
+
+
+@pytest.mark.parametrize("path", ["/a", "/b", "/c/d"])
+def test_a_method_that_differs_by_case_alone(path: str) -> None:
+    """Where any route names it, another case matches nothing, on no path: some frameworks make the named one of it."""
+    routes = table(Route("/a", methods=frozenset({"GET", "POST", "Purge"}), resource="a"), Route("/**", resource="api"))
+    for method in ("get", "Get", "post", "pOST", "head", "HeaD", "purge", "PURGE", "po\u017ft"):
+        assert routes.match(method, None, path) is None
+    for method in ("GET", "HEAD", "POST", "Purge", "PUT", "put", "POSTS", "", "po st", "\udcff"):
+        assert routes.match(method, None, path) is not None
+    assert table(Route("/**", resource="api")).match("post", None, path) is not None
+
+
 # --- the tree against a plain search
 
 SEGMENTS = st.sampled_from(["a", "b", "*", "{resource}", "%20"])
@@ -182,20 +232,34 @@ ROUTES = st.builds(
     Route,
     PATTERNS,
     host=st.sampled_from([None, "h"]),
-    methods=st.sampled_from([None, frozenset({"GET"}), frozenset({"PUT"})]),
+    methods=st.sampled_from(
+        [
+            None,
+            *(frozenset(names.split()) for names in ("GET", "PUT", "HEAD", "GET PUT", "GET HEAD", "HEAD PUT", "pURGE")),
+        ]
+    ),
     resource=st.just("fixed"),
     cost=st.integers(1, 10**9),
 )
 
 
-def fits(route: Route, method: str, host: str, path: str) -> bool:
+def fits(route: Route, method: str, host: str, path: str, others: Sequence[Route]) -> bool:
     parts = [re.escape(part) if part not in ("*", "{resource}") else "[^/]*" for part in route.path.split("/")]
     pattern = "/".join(parts).replace(r"/\*\*", "(?:/.*)?")
     return (
         re.fullmatch(pattern, path) is not None
         and route.host in (None, host)
-        and (route.methods is None or method in route.methods)
+        and (
+            route.methods is None
+            or method in route.methods
+            or (method == "HEAD" and "GET" in route.methods and not any(names_head_beside(route, o) for o in others))
+        )
     )
+
+
+def names_head_beside(route: Route, other: Route) -> bool:
+    path, same = (each.path.replace("{resource}", "*") for each in (route, other))
+    return path == same and route.host == other.host and "HEAD" in (other.methods or ())
 
 
 def rank(route: Route) -> tuple[list[int], bool, bool]:
@@ -205,8 +269,11 @@ def rank(route: Route) -> tuple[list[int], bool, bool]:
     return [*(kinds.get(segment, 0) for segment in segments), 2], route.host is None, route.methods is None
 
 
-@settings(max_examples=60)
-@given(st.lists(ROUTES, max_size=8), PATTERNS, st.sampled_from(["GET", "PUT"]), st.sampled_from(["h", "x"]))
+METHODS = st.sampled_from(["GET", "PUT", "HEAD", "POST", "get", "Head", "PURGE", "pURGE", "purge"])
+
+
+@settings(max_examples=150)
+@given(st.lists(ROUTES, max_size=8), PATTERNS, METHODS, st.sampled_from(["h", "x"]))
 def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, host: str) -> None:
     """The tree finds what trying every route and sorting by the contract's order finds."""
     whole = [replace(route, resource=None) if "{resource}" in route.path else route for route in routes]
@@ -218,7 +285,11 @@ def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, 
         except ConfigError:
             continue
         unique.append(route)
-    best = min((route for route in unique if fits(route, method, host, path)), key=rank, default=None)
+    best = min((route for route in unique if fits(route, method, host, path, unique)), key=rank, default=None)
+    named = {name for route in unique for name in route.methods or ()}
+    named |= {"HEAD"} if "GET" in named else set()
+    if method not in named and method.lower() in {name.lower() for name in named}:
+        best = None
     match = table(*unique).match(method, host, path)
     if best is not None and "{resource}" in best.path:
         segment = path.split("/")[best.path.split("/").index("{resource}")]

@@ -67,10 +67,25 @@ def test_each_dialect_reads_its_own_headers() -> None:
         (FORWARD, [*without("X-Forwarded-Uri"), ("X-Forwarded-Uri", "")]),
         (FORWARD, [*EVERYTHING, ("X-Forwarded-Method", "GET")]),
         (FORWARD, [*EVERYTHING, ("X-Forwarded-Uri", "/public/")]),
+        *(
+            (dialect, [*without(name), (name, method)])
+            for dialect, name in ((NGINX, "X-Original-Method"), (FORWARD, "X-Forwarded-Method"))
+            for method in (
+                "GET, POST",
+                "GET POST",
+                "GET/1",
+                "POST\x00",
+                "(GET)",
+                "G\u00cbT",
+                "po\u017ft",
+                "\udcff",
+                " ",
+            )
+        ),
     ],
 )
 def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list[tuple[str, str]]) -> None:
-    """Such a request asks nothing: the proxy is not set up as it should be, or a client's header slipped through."""
+    """Such a request asks nothing, nor does one whose method is none: a client's own header may have slipped through."""
     assert read(dialect, *pairs) is None
 
 

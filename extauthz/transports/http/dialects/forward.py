@@ -3,7 +3,15 @@
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, last_address, only
+from extauthz.transports.http.dialect import (
+    Answer,
+    Question,
+    ReceivedHeaders,
+    Wording,
+    asked_method,
+    last_address,
+    only,
+)
 
 
 class Forward:
@@ -16,7 +24,7 @@ class Forward:
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
         """The question of a request; None where method or path are missing, empty or repeated."""
-        forwarded_method = only(received, headers.FORWARDED_METHOD)
+        forwarded_method = asked_method(received, headers.FORWARDED_METHOD)
         path = only(received, headers.FORWARDED_URI)
         if not forwarded_method or not path:
             return None

@@ -6,7 +6,7 @@ from typing import Literal
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, only
+from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, asked_method, only
 
 NginxQuestion = Literal["uri", "url"]
 
@@ -31,7 +31,7 @@ class Nginx:
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
         """The question of a subrequest; None where method or path are missing, empty, repeated or said in two ways."""
-        original_method = only(received, headers.ORIGINAL_METHOD)
+        original_method = asked_method(received, headers.ORIGINAL_METHOD)
         asked = self._target(received)
         if not original_method or asked is None:
             return None
