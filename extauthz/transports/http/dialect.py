@@ -21,7 +21,7 @@ class ReceivedHeaders(Protocol):
 
 
 class Question(NamedTuple):
-    """What a proxy asked. `time_left` is the proxy's own patience in seconds, where it says so."""
+    """What a proxy asked. `time_left` is the proxy's own timeout in seconds, where it says a usable one."""
 
     method: str
     path: str

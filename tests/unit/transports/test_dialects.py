@@ -85,7 +85,7 @@ def test_each_dialect_reads_its_own_headers() -> None:
     ],
 )
 def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list[tuple[str, str]]) -> None:
-    """Such a request asks nothing, nor does one whose method is none: a client's own header may have slipped through."""
+    """Such a request asks nothing, nor does one whose method is none: a client may have put its header in."""
     assert read(dialect, *pairs) is None
 
 
@@ -207,11 +207,17 @@ def test_client_address_is_the_one_our_proxy_added() -> None:
 
 @pytest.mark.parametrize(
     ("said", "seconds"),
-    [("200", 0.2), ("0", 0.0), ("999999999", 999_999.999), ("-1", None), ("1.5", None), ("\u0661", None), ("²", None),
-     ("", None), ("9" * 5000, None)],
+    [("200", 0.2), ("20", 0.02), ("0020", 0.02), ("999999999", 999_999.999), ("19", None), ("2", None), ("1", None),
+     ("0", None), ("000000000", None), ("-1", None), ("-20", None), ("+20", None), ("20.0", None), ("1.5", None),
+     ("1e3", None), ("0x20", None), ("20 20", None), ("20,20", None), ("20ms", None), ("nan", None), ("\u0661", None),
+     ("²", None), ("", None), ("9" * 10, None), ("9" * 5000, None)],
 )  # fmt: skip
 def test_envoys_patience(said: str, seconds: float | None) -> None:
-    """Whole milliseconds; what is none is as if it were not said."""
+    """Whole milliseconds, at least twenty; anything else, and a repeated one, is as if it were not said."""
+    twice = [*EVERYTHING, ("x-envoy-expected-rq-timeout-ms", said)]
+    asked = read(ENVOY, *twice)
+    assert asked is not None
+    assert asked.time_left is None
     question = read(ENVOY, *without("X-Envoy-Expected-Rq-Timeout-Ms"), ("x-envoy-expected-rq-timeout-ms", said))
     assert question is not None
     assert question.time_left == seconds

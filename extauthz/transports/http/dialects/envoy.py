@@ -7,6 +7,8 @@ from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import Answer, Headers, Question, ReceivedHeaders, Wording, last_address, only
 
+TIME_LEFT_MIN = 20  # milliseconds; with fewer a check of a key that is not cached would end as if PostgreSQL were away
+
 
 class Envoy:
     """The request line is the question. `path_prefix` is what Envoy was told to put before the path."""
@@ -24,7 +26,6 @@ class Envoy:
         path = target[len(self._path_prefix) :]
         if not path:
             return None
-        patience = only(received, headers.ENVOY_TIME_LEFT)
         return Question(
             method=method,
             path=path,
@@ -32,9 +33,7 @@ class Envoy:
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
             client_address=last_address(received, headers.FORWARDED_FOR),
-            time_left=int(patience) / 1000
-            if patience.isascii() and patience.isdigit() and len(patience) < 10
-            else None,
+            time_left=_seconds(only(received, headers.ENVOY_TIME_LEFT)),
         )
 
     def render(self, decision: Decision) -> Answer:
@@ -42,6 +41,14 @@ class Envoy:
         if isinstance(decision, Allow):
             return render.allow(decision, self._wording, _to_remove)
         return render.deny(decision, self._wording)
+
+
+def _seconds(time_left: str) -> float | None:
+    """Whole milliseconds in seconds; None where there are fewer than any check needs, or where it is no such number."""
+    if not (time_left.isascii() and time_left.isdigit() and len(time_left) < 10):
+        return None
+    milliseconds = int(time_left)
+    return milliseconds / 1000 if milliseconds >= TIME_LEFT_MIN else None
 
 
 def _to_remove(names: Sequence[str]) -> Headers:
