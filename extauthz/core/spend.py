@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from extauthz.core.calendar import Calendar, DaysAndMonths
+from extauthz.core.hosts import normal_host
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
+from extauthz.core.routes import Match
 from extauthz.core.tenants import Tenant
 from extauthz.core.usage import Span
 
@@ -105,11 +107,17 @@ def plan(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend | Reason:
     )
 
 
-def once_name(request: CheckRequest, key: ApiKey) -> str:
-    """What a request is recognised by when it comes again; empty where the proxy has given it no id."""
+def once_name(request: CheckRequest, key: ApiKey, route: Match) -> str:
+    """What a request is recognised by when it comes again; empty where the proxy has given it no id.
+
+    All that its price may depend on is part of it, so that one request never pays for another: who asks, what is asked
+    (method, host, path with its query), and what the route made of it.
+    """
     if not request.request_id:
         return ""
-    parts = (request.request_id, key.id, request.method, request.path)
+    host = normal_host(request.host) or request.host
+    asked = (request.request_id, key.organization_id, key.id, request.method, host, request.path)
+    parts = (*asked, route.resource, route.mode, str(route.cost))
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 

@@ -96,7 +96,7 @@ class CheckService:
         # limits
         asked = grant.asked
         if self._limiting.charge_once and isinstance(asked, Spend):
-            asked = replace(asked, once=once_name(request, key))
+            asked = replace(asked, once=once_name(request, key, route))
         return await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
 
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:

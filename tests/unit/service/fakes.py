@@ -305,6 +305,7 @@ class House:
         patience: float = 5,
         request_id: str = "",
         client_address: str = "",
+        host: str = "api.example.com",
     ) -> Decision:
         """The decision for a request with the stored key, or with other `Authorization` headers ("" for none).
 
@@ -318,7 +319,7 @@ class House:
             dialect="envoy",
             method=method,
             path=path,
-            host="api.example.com",
+            host=host,
             authorization=() if sent == ("",) else sent,
             request_id=request_id,
             client_address=client_address,

@@ -8,6 +8,7 @@ from extauthz.core.decision import Allow, Decision, Deny
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.reason import Reason
+from extauthz.core.routes import Route
 from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.forward import Forward
 from tests.unit.service.fakes import KEY, TENANT, House, open_house
@@ -113,7 +114,7 @@ async def test_a_public_route_without_redis() -> None:
 
 
 async def test_a_request_that_comes_again_is_charged_once() -> None:
-    """The same id, key, method and path pass twice more without a charge; the fourth is charged like any other."""
+    """The same id, key, method, host and path pass twice more without a charge; the fourth is charged again."""
     async with open_house(charge_once=True) as house:
         with_limits(house, tenant=Limits(Rate(1, 60), 2, None, None))
         found = [await house.ask(request_id="r1") for _ in range(5)]
@@ -123,18 +124,31 @@ async def test_a_request_that_comes_again_is_charged_once() -> None:
 
 
 async def test_what_is_another_request() -> None:
-    """Another id, method or path is another request, and so is one without an id."""
+    """Another id, method, host, path or query is another request, and so is one without an id."""
     async with open_house(charge_once=True) as house:
-        with_limits(house, tenant=Limits(Rate(1, 60), 5, None, None))
+        with_limits(house, tenant=Limits(Rate(1, 60), 8, None, None))
         found = [
             await house.ask(request_id="r1"),
             await house.ask(request_id="r2"),
             await house.ask(request_id="r1", method="POST"),
+            await house.ask(request_id="r1", method="HEAD"),
             await house.ask("/api/customers/8", request_id="r1"),
+            await house.ask("/api/customers/7?a=1", request_id="r1"),
+            await house.ask(request_id="r1", host="dear.example.com"),
             await house.ask(),
             await house.ask(),
         ]
-        assert reasons(*found) == [Reason.ALLOW] * 5 + [Reason.RATE_LIMITED]
+        assert reasons(*found) == [Reason.ALLOW] * 8 + [Reason.RATE_LIMITED]
+
+
+async def test_a_route_of_another_host_is_charged_too() -> None:
+    """What was paid at a cheap host pays for nothing at a dear one; another form of a host is the same request."""
+    routes = [Route("/**", resource="customer"), Route("/**", host="dear.example.com", resource="customer", cost=10)]
+    async with open_house(charge_once=True, routes=routes) as house:
+        with_limits(house, tenant=Limits(Rate(1, 60), 100, None, None))
+        hosts = ["cheap.example.com", "dear.example.com", "DEAR.example.com.:443", "cheap.example.com:80"]
+        found = [await house.ask("/x", request_id="r1", host=host) for host in hosts]
+        assert [decision.cost for decision in found if isinstance(decision, Allow)] == [1, 10, 0, 0]
 
 
 async def test_ids_are_nothing_by_default() -> None:
