@@ -59,6 +59,7 @@ class Gate:
     def _owner(self, given: Sequence[str]) -> str | None:
         """Compares with every token, whichever fits, in a time that tells nothing of any of them."""
         scheme, _, token = given[0].partition(" ")
+        token = token.lstrip(" ")  # RFC 6750 §2.1: one blank or several
         digest = _digest(token.encode("utf-8", "surrogateescape"))
         owner = None
         for name, known in self._digests:

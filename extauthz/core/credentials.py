@@ -19,7 +19,7 @@ CHECK_LENGTH = 6  # 62^6 > 2^32
 FOREIGN_LENGTH_MIN = 16
 
 _SCHEME = re.compile(r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?=[ \t]|$)", re.ASCII)
-_BEARER = re.compile(r"[ \t]*[Bb][Ee][Aa][Rr][Ee][Rr] ([A-Za-z0-9\-._~+/]+=*)[ \t]*", re.ASCII)
+_BEARER = re.compile(r"[ \t]*[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)[ \t]*", re.ASCII)
 _JWT = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", re.ASCII)
 
 

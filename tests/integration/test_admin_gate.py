@@ -54,9 +54,10 @@ def get(more: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("name", TOKENS)
 async def test_a_token_comes_in(door: Door, name: str) -> None:
-    """Each of the named tokens is let in, whatever the case of its scheme."""
+    """Each of the named tokens is let in, whatever the case of its scheme and the blanks behind it."""
     assert (await ask(door.port, get(bearer(TOKENS[name])))).status == 200
     assert (await ask(door.port, get(bearer(TOKENS[name]).replace(b"Bearer", b"bEARER")))).status == 200
+    assert (await ask(door.port, get(bearer(b"  " + TOKENS[name])))).status == 200
 
 
 async def test_no_credential_is_answered_at_once(door: Door) -> None:
@@ -73,7 +74,7 @@ async def test_no_credential_is_answered_at_once(door: Door) -> None:
         bearer(TOKENS["ops"][:-1]),
         bearer(TOKENS["ops"] + b"x"),
         bearer(b""),
-        bearer(b" " + TOKENS["ops"]),
+        bearer(b"\t" + TOKENS["ops"]),
         bearer("the tökén of ops, 32 bytes or more".encode()),
         bearer(b"\xff" * 40),
         b"Authorization: Basic " + TOKENS["ops"] + b"\r\n",
