@@ -49,7 +49,10 @@ def refill(stored: tuple[int, int, int] | None, rate: Rate, burst: int, now: int
 
 
 def spend(state: State, asked: Spend, now: int) -> Spent | Untaken:
-    """One step at `now` (microseconds); `state` changes only when something was taken or given back."""
+    """One step at `now` (microseconds); `state` changes only when something was taken or given back.
+
+    Where the clock has stepped back, a refusal sets the time of the buckets to `now`, so that they fill again.
+    """
     windows = asked.windows
     day = month = 0
     if windows is not None:
@@ -68,8 +71,11 @@ def spend(state: State, asked: Spend, now: int) -> Spent | Untaken:
         state.once[asked.once] += 1
         return step.outcome((), repeated=True)
     refused = step.refused()
-    if not refused and asked.operation == "spend":
-        step.take()
+    if asked.operation == "spend":
+        if refused:
+            step.set_back()
+        else:
+            step.take()
     return step.outcome(refused)
 
 
@@ -127,6 +133,12 @@ class _Step:
         self._count(cost, 1)
         if self.asked.once:
             self.state.once.setdefault(self.asked.once, 0)
+
+    def set_back(self) -> None:
+        for name, (level, carry) in self.buckets.items():
+            stored = self.state.buckets.get(name)
+            if stored is not None and stored[2] > self.now:
+                self.state.buckets[name] = level, carry, self.now
 
     def give_back(self) -> None:
         for name, limits in (("", self.asked.limits), (self.asked.key_id, self.asked.key_limits)):

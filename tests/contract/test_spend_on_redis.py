@@ -44,6 +44,20 @@ async def test_one_key_for_a_tenant(redis: RedisClient, link: Link) -> None:
     }
 
 
+@pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
+async def test_an_empty_bucket_fills_again_after_a_step_back(redis: RedisClient, link: Link, of_key: bool) -> None:
+    """Of a bucket whose time is yet to come, as a master with another clock has left it, a refusal makes one of now."""
+    limits, tight = await seed(link), Limits(Rate(1, 3600), 3)
+    asked = spend_of(UNLIMITED, now(), key_limits=tight) if of_key else spend_of(tight, now())
+    name, ahead = f"bucket:{KEY}" if of_key else "bucket", await microseconds(redis) + 3600 * MICRO
+    await redis.hset(HASH, name, f"500000 7 {ahead}")
+    spent = taken((await limits.spend([asked]))[0])
+    assert spent.refused
+    assert (await hash_of(redis))[name] == f"500000 7 {spent.now}"
+    await redis.hset(HASH, name, f"500000 7 {spent.now - 1800 * MICRO}")
+    assert not taken((await limits.spend([asked]))[0]).refused
+
+
 async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, link: Link) -> None:
     """Neither fields nor expiry change when a limit refuses or somebody peeks; a lost hash is not made by either."""
     limits = await seed(link)

@@ -153,7 +153,7 @@ async def test_a_memory_that_is_lost_while_all_keys_are_read(till: Till, redis: 
 
     await till.charge(ONE)
     await till.log.mark([(ACME, ORGANIZATION)])
-    log = RedisUsage(Forgetting("redis://nowhere"))
+    log = RedisUsage(Forgetting("redis://nowhere"), today=TODAY)
     due = await log.unsaved(100)
     assert (due.counted, log.provisional()) == ([], {ACME: [TODAY]})
     await log.saved(due)
@@ -215,6 +215,22 @@ async def test_days_long_past_go_once_they_are_saved(till: Till) -> None:
     assert after == {name: before[name] for name in after} | {"days": "20270330 20270331"}
     await till.log.saved(due)
     assert await till.fields() == after
+
+
+async def test_a_clock_that_was_ahead_takes_nothing_from_today(till: Till) -> None:
+    """Days and months that a wrong clock has begun do not make today an old day: its counters stay, and are saved."""
+    for day in (TODAY + 40 * DAY, TODAY + 80 * DAY, TODAY + 81 * DAY):
+        await till.charge(ONE, day=day)
+    await till.charge(ONE)
+    await till.age_marks()
+    for cost in (1, 3):
+        due = await till.log.unsaved(100)
+        assert Counted(ACME, ONE, TODAY, cost // 2 + 1, cost, cost // 2 + 1) in due.counted
+        await till.log.saved(due)
+        fields = await till.fields()
+        assert (fields[f"d:{TODAY:%Y%m%d}"], fields["m:20270301"]) == (str(cost), str(cost))
+        await till.charge(ONE, cost=2)
+        await till.age_marks()
 
 
 async def test_an_old_day_that_changes_while_it_is_saved(till: Till) -> None:
@@ -294,7 +310,7 @@ async def test_a_tenant_with_many_keys_does_not_hold_redis(redis_url: str, till:
         await till.log.mark([(ACME, id_of(number + 10)) for number in range(start, start + 200)])
     async with linked(redis_url) as plain:
         counting = Counting(redis_url)
-        log = RedisUsage(counting)
+        log = RedisUsage(counting, today=TODAY)
         due = await log.unsaved(MANY + 2)
         assert len(rows(due.counted)) == 3 * (MANY + 1)
         await log.saved(due)

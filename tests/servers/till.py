@@ -41,7 +41,7 @@ class Till:
     def __init__(self, link: Link, usage: UsageStore | None = None) -> None:
         self.link = link
         self.usage = usage
-        self.log = RedisUsage(link)
+        self.log = RedisUsage(link, today=TODAY)
         self.limits = RedisLimits(link, script=SPEND.replace(_TIME, "redis.call('MGET', 'clock:s', 'clock:us')"))
 
     async def charge(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from redis.exceptions import ResponseError
@@ -22,6 +22,9 @@ MARGIN = 10.0  # seconds that a mark is kept: whoever has set it may charge once
 CALLS_AT_ONCE = 50  # under way in one moment
 FIELDS_AT_ONCE = 400  # that one call reads or drops
 KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnight may belong to either
+# What may still be counted stays, too, although a clock that was ahead has left later days behind: a day that is today
+# in no time zone is over, and so is a month that began so long ago.
+DAY_OVER, MONTH_OVER = timedelta(days=1), timedelta(days=62)
 
 _DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.read("unsaved"))
 _SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("drop"))
@@ -48,8 +51,10 @@ class RedisUsage:
     than were asked for are the last. `saved` is for what the last `unsaved` returned.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, today: date | None = None) -> None:
+        """`today` None: the date of Redis's clock, in UTC."""
         self._link = link
+        self._today = today
         self._passed = 0  # marks before the next ones to be read
         self._waiting: dict[str, list[date]] = {}
         self._past: dict[str, _Past] = {}
@@ -70,7 +75,7 @@ class RedisUsage:
             seconds, microseconds = await self._link.execute_command("TIME")
             read_at = int(seconds) + int(microseconds) / 1e6
             marks = await self._marks(at_most)
-            counted = await self._counted(marks)
+            counted = await self._counted(marks, self._today or datetime.fromtimestamp(read_at, UTC).date())
         return Due(marks, read_at, counted)
 
     def provisional(self) -> Mapping[str, Sequence[date]]:
@@ -110,8 +115,9 @@ class RedisUsage:
         self._passed = first + at_most if len(marks) == at_most else 0
         return marks
 
-    async def _counted(self, marks: Sequence[tuple[str, str, float]]) -> list[Counted]:
+    async def _counted(self, marks: Sequence[tuple[str, str, float]], today: date) -> list[Counted]:
         """The counters of marked keys, and of all keys on days long past."""
+        day_over, month_over = f"{today - DAY_OVER:%Y%m%d}", f"{today - MONTH_OVER:%Y%m%d}"
         self._waiting, self._past = {}, {}
         by_tenant: dict[str, list[str]] = {}
         for tenant_id, key_id, _ in marks:
@@ -131,9 +137,9 @@ class RedisUsage:
                 counted += rows
                 if days[:-KEPT] or tenant_id in whole:
                     to_scan[tenant_id] = days if tenant_id in whole else days[:-KEPT]
-                    self._past[tenant_id] = _Past({day: {} for day in days[:-KEPT]})
+                    self._past[tenant_id] = _Past({day: {} for day in days[:-KEPT] if day < day_over})
         for tenants in _parts(list(to_scan.items()), CALLS_AT_ONCE):
-            for rows in await asyncio.gather(*(self._scan(*each) for each in tenants)):
+            for rows in await asyncio.gather(*(self._scan(*each, month_over) for each in tenants)):
                 counted += rows
         return counted
 
@@ -153,7 +159,7 @@ class RedisUsage:
         )
         return days, [row for row in rows if row is not None]
 
-    async def _scan(self, tenant_id: str, wanted: Sequence[str]) -> list[Counted]:
+    async def _scan(self, tenant_id: str, wanted: Sequence[str], month_over: str) -> list[Counted]:
         """What all keys were charged on some days. What is found of old days is dropped once it is saved."""
         past = self._past[tenant_id]
         months: dict[str, dict[str, str]] = {}
@@ -170,7 +176,7 @@ class RedisUsage:
                 past.days[begin][name] = value
             if begin in wanted and key_id:
                 rows.append(_row(tenant_id, key_id, begin, value))
-        for begin in sorted(months)[:-KEPT]:
+        for begin in [begin for begin in sorted(months)[:-KEPT] if begin < month_over]:
             past.months.update(months[begin])
         await self._read(tenant_id, ())  # what was begun anew in between may not be saved, and says so here
         if tenant_id in self._waiting:

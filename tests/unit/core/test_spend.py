@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -101,7 +102,7 @@ def test_a_key_spends_inside_its_organization() -> None:
 @given(buckets(), st.integers(1, 100), st.integers(0, 5), st.integers(-5, 5))
 @settings(max_examples=30)
 def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, seconds: int) -> None:
-    """A refused spend leaves the state as it was, an allowed one takes its cost from bucket and counters."""
+    """A refused spend leaves the state as it was, but for a time that is yet to come; an allowed one takes its cost."""
     stored, rate, burst = bucket
     state = State(buckets={"": stored})
     asked = question(Limits(rate, burst, daily), cost=min(cost, burst))
@@ -109,7 +110,7 @@ def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, second
     refilled, carry = refill(stored, rate, burst, now)
     spent = step(state, asked, now)
     if spent.refused:
-        assert state == before
+        assert state == (before if seconds >= 0 else replace(before, buckets={"": (refilled, carry, now)}))
         assert (spent.level, spent.carry, spent.by_day, spent.by_month) == (refilled, carry, 0, 0)
     else:
         left = refilled - asked.cost * MICRO
@@ -128,6 +129,33 @@ def test_a_clock_that_steps_back_neither_gives_nor_takes() -> None:
     assert take(state, allowed, at=NOW - 3600) == ()
     assert take(state, allowed, at=NOW - 3600) == (BURST,)
     assert take(state, allowed, at=NOW - 3599) == ()
+
+
+@pytest.mark.parametrize("back", [1, 3600, 30 * DAY])
+@pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
+def test_an_empty_bucket_fills_again_after_a_step_back(back: int, of_key: bool) -> None:
+    """However far the clock steps back, a refused caller has a token as soon as one has come in by the new clock."""
+    state, tight = State(), limits("1", 2)
+    allowed, own = (UNLIMITED, tight) if of_key else (tight, UNLIMITED)
+
+    def refused(at: float) -> bool:
+        return bool(step(state, question(allowed, at, own=own), round(at * MICRO)).refused)
+
+    assert [refused(NOW) for _ in range(3)] == [False, False, True]
+    then = NOW - back
+    assert refused(then)
+    assert refused(then + 0.999999)
+    assert not refused(then + 1)
+    assert refused(then + 1)
+
+
+def test_a_peek_after_a_step_back_changes_nothing() -> None:
+    """Whoever looks on takes nothing and sets no time."""
+    state, allowed = State(), limits("1", 2)
+    assert take(state, allowed, 2) == ()
+    before = deepcopy(state)
+    step(state, replace(question(allowed, NOW - 60), operation="peek"), (NOW - 60) * MICRO)
+    assert state == before
 
 
 def test_limits_that_change_between_two_spends() -> None:

@@ -115,22 +115,22 @@ local function three(value, first_high, second_high, third_high)
   return nil
 end
 
--- Level and carry of a bucket now.
+-- Level and carry of a bucket now, and whether its time is yet to come: the clock has stepped back.
 local function refill(value, limit)
   local full = limit.burst * MICRO
   local level, carry, at = three(value, 1e15, 864000, 4e15)
-  if not level then return full, 0 end
+  if not level then return full, 0, false end
   level = math.min(level, full)
   if carry >= limit.seconds then carry = 0 end
   local elapsed = math.max(now - at, 0)
   local per, part = math.floor(limit.tokens / limit.seconds), limit.tokens % limit.seconds
-  if per > 0 and elapsed >= math.ceil((full - level) / per) then return full, 0 end
+  if per > 0 and elapsed >= math.ceil((full - level) / per) then return full, 0, at > now end
   -- elapsed is split before it is multiplied, so that no product passes 2^53
   local periods, rest = math.floor(elapsed / limit.seconds), elapsed % limit.seconds
   local sum = rest * part + carry
   level = level + elapsed * per + periods * part + math.floor(sum / limit.seconds)
-  if level >= full then return full, 0 end
-  return level, sum % limit.seconds
+  if level >= full then return full, 0, at > now end
+  return level, sum % limit.seconds, at > now
 end
 
 local function packed(level, carry, at)
@@ -209,6 +209,16 @@ local function write(asked, one, s, cost, requests)
   return nil
 end
 
+-- Buckets whose time is yet to come would not fill until then; from now on they do. The refusal stands in any case.
+local function set_back(one, s)
+  local values = {}
+  if s.ahead then values = {'bucket', packed(s.level, s.carry, now)} end
+  if s.key_ahead then
+    values[#values + 1], values[#values + 2] = 'bucket:' .. one.key_id, packed(s.key_level, s.key_carry, now)
+  end
+  pcall_redis('HSET', one.key, unpack(values))
+end
+
 local function read_state(asked, one, day, month)
   local cal = asked.calendar
   local s = {day = day or 1, month = month or 1, requests = 0, changes = 0, known = false}
@@ -230,8 +240,8 @@ local function read_state(asked, one, day, month)
     state = {}
   end
   s.level, s.carry, s.key_level, s.key_carry = 0, 0, 0, 0
-  if asked.owner.tokens > 0 then s.level, s.carry = refill(state[1], asked.owner) end
-  if asked.own.tokens > 0 then s.key_level, s.key_carry = refill(state[2], asked.own) end
+  if asked.owner.tokens > 0 then s.level, s.carry, s.ahead = refill(state[1], asked.owner) end
+  if asked.own.tokens > 0 then s.key_level, s.key_carry, s.key_ahead = refill(state[2], asked.own) end
   s.seeded = state[3]
   local by_day = stored(state[4], 9e15)
   s.known = by_day ~= nil
@@ -273,6 +283,8 @@ local function run(one, epoch, failures)
     if refused == 0 and asked.operation == 0 then
       words = write(asked, one, s, asked.cost, 1)
       if asked.once and not seen and not words then pcall_redis('SET', asked.once, '0', 'PX', ONCE) end
+    elseif asked.operation == 0 and (s.ahead or s.key_ahead) then
+      set_back(one, s)
     end
   end
   if words then return failed(words, failures) end
