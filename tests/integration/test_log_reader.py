@@ -1,11 +1,14 @@
-"""The service goes on whatever becomes of its log: a reader that stops, a full disk, a closed descriptor."""
+"""The log never stops the service or fills a disk: a reader that stops, a closed descriptor, a storm of events."""
 
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,12 @@ import pytest
 from extauthz.demo.ports import free_port
 from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
+from extauthz.telemetry.log_limit import SECONDS
 from extauthz.telemetry.logs import FLUSH_SECONDS
 from tests.servers.fixtures import stopped
 from tests.servers.office import Office
-from tests.servers.process import EXTAUTHZ, INHERITED, PATIENCE, QUICK, settings
-from tests.servers.raw_http import ask
+from tests.servers.process import EXTAUTHZ, INHERITED, PATIENCE, QUICK, Service, listening, settings
+from tests.servers.raw_http import ask, wire
 from tests.servers.serving import question
 
 READYZ = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -117,4 +121,40 @@ async def test_without_standard_error(database: str, redis_url: str) -> None:
         for member in family(service.process.pid):
             assert standard_error(member) == "/dev/null"
         assert (await ask(service.envoy, question("envoy"))).decision == "no_credentials"
+        assert await service.end() == 0
+
+
+async def once_a_second(service: Service) -> None:
+    """Waits for three lines of each worker."""
+    for worker in range(2):
+        lines = [await service.logged("accept_failed", error="EMFILE", worker=worker, count=n) for n in (1, 2, 3)]
+        moments = [datetime.fromisoformat(line["timestamp"]) for line in lines]
+        assert all((after - before).total_seconds() > SECONDS / 2 for before, after in pairwise(moments))
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_without_descriptors_it_is_a_line_a_second(
+    database: str, redis_url: str, tmp_path: Path, loop: str
+) -> None:
+    """A worker that can accept nothing more says so once a second, and accepts again when it can.
+
+    On uvloop it gives connections up that it has no descriptor for, and says nothing of them.
+    """
+    (tmp_path / "uvloop.py").write_text("raise ImportError")
+    environ = settings(database, redis_url) | ({"PYTHONPATH": str(tmp_path)} if loop == "asyncio" else {})
+    async with listening(environ, "--workers", "2") as service, AsyncExitStack() as stack:
+        await service.until(lambda report: report["workers"] == "ok" and report["status"] == "ready")
+        workers = family(service.process.pid)[1:]
+        for worker in workers:
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (32, 1024))
+        port = int((await service.address("envoy")).rpartition(":")[2])
+        for _ in range(80):
+            await stack.enter_async_context(wire(port))
+        if loop == "asyncio":
+            await once_a_second(service)
+        assert len(service.text) < 20_000
+        for worker in workers:
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (1024, 1024))
+        await stack.aclose()
+        assert (await service.check()).decision == "no_credentials"
         assert await service.end() == 0

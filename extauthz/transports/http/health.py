@@ -11,11 +11,11 @@ import structlog
 from aiohttp import hdrs, web
 
 from extauthz.service.health import Readiness
+from extauthz.transports.http.accept import Acceptor
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 BODY_MAX = 65_536  # bytes
 KEEPALIVE = 75  # seconds
-BACKLOG = 1024
 LINGER = 0.2  # seconds in which the rest of a refused body is thrown away before its connection closes
 
 
@@ -100,11 +100,12 @@ async def serve_admin(
     loop, manager = asyncio.get_running_loop(), runner.server
     if manager is None:
         raise RuntimeError("the runner was set up and has no server")
-    listener = await loop.create_server(lambda: _Connection(manager, loop), sock=sock, backlog=BACKLOG)
+    acceptor = Acceptor(lambda: _Connection(manager, loop), sock)
+    await acceptor.open()
     try:
         yield
     finally:
-        listener.close()
+        await acceptor.close()
         await runner.cleanup()
 
 

@@ -21,9 +21,9 @@ from extauthz.core.decision import Deny
 from extauthz.core.request import CheckRequest
 from extauthz.service.own_usage import OwnUsage
 from extauthz.transports.http import render
+from extauthz.transports.http.accept import LAST_CALL, Acceptor
 from extauthz.transports.http.connection import HEADER_BYTES_MAX, LINGER
 from extauthz.transports.http.dialect import Answer, Headers, Wording
-from extauthz.transports.http.server import BACKLOG
 
 PATH = "/usage"
 METHODS = ("GET", "HEAD")
@@ -107,11 +107,13 @@ class _Connection(web.RequestHandler):
 async def serve_usage(own_usage: OwnUsage, sock: socket, *, deadline: float) -> AsyncIterator[None]:
     """Answers callers on a bound socket until left; `deadline` as for UsageHandler."""
     manager, loop = web.Server(UsageHandler(own_usage, deadline=deadline).answer), asyncio.get_running_loop()
-    listener = await loop.create_server(lambda: _Connection(manager, loop), sock=sock, backlog=BACKLOG)
+    acceptor = Acceptor(lambda: _Connection(manager, loop), sock)
+    await acceptor.open()
     try:
         yield
     finally:
-        listener.close()
+        await acceptor.close()
+        await asyncio.sleep(LAST_CALL)
         manager.pre_shutdown()
         await manager.shutdown(1.0)
 
