@@ -59,7 +59,6 @@ class GuardedPostgres:
 @pytest.fixture
 async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
     async with open_pool(database, size=LOOKUPS_AT_ONCE, wait=TIMEOUT, statement_timeout=TIMEOUT) as pool:
-        await pool.wait()
         guarded = GuardedPostgres(pool)
         await guarded.guard.start()
         guarded.witness.forget()

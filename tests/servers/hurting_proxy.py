@@ -5,6 +5,7 @@ async with HurtingProxy("127.0.0.1", 6379) as proxy:
     proxy.swallow = True             # the server does its work, its answers are lost
     await proxy.swallowed.wait()     # ... and has done it
     proxy.cut()                      # every open connection is reset
+    proxy.reject = True              # new connections are reset as soon as they are there
     await proxy.refuse()             # nobody listens any more
     await proxy.accept()             # somebody listens again, on the same port
     proxy.lead_to("127.0.0.1", 6380) # new connections lead to another server, open ones stay where they are
@@ -28,6 +29,7 @@ class HurtingProxy:
         self.port = 0
         self.delay = 0.0  # seconds
         self.swallow = False
+        self.reject = False
         self.swallowed = asyncio.Event()
         self.connections = 0  # accepted so far
         self._target = (host, port)
@@ -57,9 +59,7 @@ class HurtingProxy:
     def cut(self) -> None:
         """Resets every open connection, whatever is under way on it."""
         for client in self._clients:
-            with suppress(OSError):  # it has closed of its own accord
-                client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-            client.transport.abort()
+            _reset(client)
 
     def lead_to(self, host: str, port: int) -> None:
         """New connections lead to another server, as where an address has moved; open ones stay where they are."""
@@ -77,9 +77,11 @@ class HurtingProxy:
         self._tasks.add(task)
         self._clients.add(client)
         try:
+            if self.reject:
+                raise ConnectionResetError
             answers, server = await asyncio.open_connection(*self._target)
         except OSError:
-            client.transport.abort()
+            _reset(client)
         else:
             await self._carry(self._ask(questions, server), self._answer(answers, client))
             server.close()
@@ -111,3 +113,9 @@ class HurtingProxy:
             else:
                 client.write(data)
                 await client.drain()
+
+
+def _reset(client: asyncio.StreamWriter) -> None:
+    with suppress(OSError):  # it has closed of its own accord
+        client.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    client.transport.abort()

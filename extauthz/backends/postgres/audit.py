@@ -4,7 +4,8 @@ from psycopg.rows import DictRow
 
 from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
-from extauthz.backends.postgres.pool import Pool, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import AuditEntry, Listing

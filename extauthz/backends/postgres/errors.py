@@ -5,16 +5,32 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import errors as pg
-from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
+
+class NoConnection(Exception):
+    """A pool has no connection for a caller; `cause` is why, None where there is no other cause than the wait.
+
+    `busy`: too many callers wait already, which says nothing of the server.
+    """
+
+    def __init__(self, cause: Exception | None, *, busy: bool = False) -> None:
+        super().__init__("there are too many callers" if busy else "no connection in time")
+        self.cause = cause
+        self.busy = busy
+
+
+class Silent(psycopg.OperationalError):
+    """The server did not answer although it should have ended the statement long before; its connection is lost."""
+
+
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
-    # The guard admits no more calls than the pool has connections, so who waits in vain waits for the server.
-    (PoolTimeout, "connection"),
-    (TooManyRequests, "busy"),
-    (PoolClosed, "connection"),
+    # The guard admits no more calls than the pool has connections, so a wait in vain is a wait for the server.
+    (NoConnection, "connection"),
+    (pg.ConnectionTimeout, "timeout"),
+    (Silent, "timeout"),
     (pg.QueryCanceled, "timeout"),
     (pg.DeadlockDetected, "conflict"),
     (pg.SerializationFailure, "conflict"),
@@ -28,6 +44,13 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (OSError, "connection"),
 )
 
+_ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout, pg.ProtocolViolation)
+
+
+def ended_before(error: psycopg.OperationalError) -> bool:
+    """Whether a statement failed because its connection had ended: its server, a pooler or a router ended it."""
+    return isinstance(error, _ENDED) or (type(error) is psycopg.OperationalError and error.sqlstate is None)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -40,8 +63,20 @@ def translated() -> Iterator[None]:
         if isinstance(error, UnicodeEncodeError) or (isinstance(error, psycopg.DataError) and error.sqlstate is None):
             # A person's: nothing that a check asks for comes unseen from a client.
             raise InvalidInput("PostgreSQL cannot hold NUL or half a character in a text") from error
-        reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
-        raise StoreUnavailable(POSTGRESQL, reason) from error
+        raise _unavailable(error) from _cause(error)
+
+
+def _cause(error: Exception) -> Exception:
+    """What is at the bottom of a failure: why there is no connection."""
+    return error.cause if isinstance(error, NoConnection) and error.cause is not None else error
+
+
+def _unavailable(error: Exception) -> StoreUnavailable:
+    if isinstance(error, NoConnection) and error.busy:
+        return StoreUnavailable(POSTGRESQL, "busy")
+    cause = _cause(error)
+    reason = next((reason for kind, reason in _REASONS if isinstance(cause, kind)), "client")
+    return StoreUnavailable(POSTGRESQL, reason)
 
 
 _PLAN_NAME = (

@@ -1,6 +1,8 @@
 """Events of quotas in PostgreSQL, as they are handed to whoever delivers them."""
 
-from extauthz.backends.postgres.pool import Pool, as_id, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import execute
+from extauthz.backends.postgres.statements import as_id
 from extauthz.core.stores import ClaimedEvent
 
 LATEST_DAYS = 3  # what nobody tried is no news then: a webhook that is configured one day is not told of months before
@@ -18,16 +20,16 @@ class PostgresQuotaEvents:
         Who says nothing of one within `lease_seconds` has lost it: it is due again.
         """
         arguments = {"at_most": at_most, "seconds": lease_seconds, "days": LATEST_DAYS}
-        return [ClaimedEvent(**row) for row in await fetch(self._pool, "claim_events", arguments)]
+        return [ClaimedEvent(**row) for row in await execute(self._pool, "claim_events", arguments)]
 
     async def delivered(self, event_id: str) -> None:
         """It is done with."""
-        await fetch(self._pool, "event_delivered", {"id": as_id(event_id)})
+        await execute(self._pool, "event_delivered", {"id": as_id(event_id)})
 
     async def postpone(self, event_id: str, seconds: float) -> None:
         """It is due again in so many seconds."""
-        await fetch(self._pool, "event_postponed", {"id": as_id(event_id), "seconds": seconds})
+        await execute(self._pool, "event_postponed", {"id": as_id(event_id), "seconds": seconds})
 
     async def give_up(self, event_id: str) -> None:
         """It is never due again."""
-        await fetch(self._pool, "event_given_up", {"id": as_id(event_id)})
+        await execute(self._pool, "event_given_up", {"id": as_id(event_id)})

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
 from extauthz.backends.postgres.errors import translated
-from extauthz.backends.postgres.pool import STATEMENTS
+from extauthz.backends.postgres.statements import STATEMENTS
 from extauthz.core.changes import CHANNEL, EVERYTHING, Change, Thing, parse_change
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL

@@ -7,7 +7,9 @@ from psycopg.types.json import Jsonb
 
 from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
-from extauthz.backends.postgres.pool import Pool, as_id, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import fetch
+from extauthz.backends.postgres.statements import as_id
 from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.errors import (
     AlreadyImported,

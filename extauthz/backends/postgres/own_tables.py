@@ -7,6 +7,7 @@ runs as a subquery, so that it can only read; docs/howto/bring-your-own-tables.m
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from psycopg.types.datetime import TimestampLoader
 
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import again_if_dead
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import ExtauthzError, InvalidInput, StoreCorrupt, StoreUnavailable
@@ -83,9 +85,12 @@ class OwnTables:
         A credential needs its `sha256`; the key is known to caches by its first digest.
         """
         with translated():
-            async with self._pool.connection() as connection:
-                cursor = _cursor(connection)
-                return [await self._one(cursor, credential, now) for credential in asked]
+            return await again_if_dead(partial(self._all, asked, now))
+
+    async def _all(self, asked: Sequence[Credential], now: float) -> list[ApiKey | StoreCorrupt | None]:
+        async with self._pool.connection() as connection:
+            cursor = _cursor(connection)
+            return [await self._one(cursor, credential, now) for credential in asked]
 
     async def _one(
         self, cursor: AsyncCursor[DictRow], credential: Credential, now: float
@@ -137,13 +142,17 @@ async def probe(pool: Pool, sql: str) -> None:
 async def _columns(pool: Pool, sql: str) -> list[tuple[str, int]]:
     """Name and type (its oid) of each column of the statement's own. Raises LookupUnfit, StoreUnavailable."""
     statement = _wrapped(sql)
+
+    async def tried() -> list[tuple[str, int]]:
+        async with pool.connection() as connection:
+            cursor = await _cursor(connection).execute(statement, {"sha256": NOBODY})
+            if cursor.rowcount:
+                raise LookupUnfit("finds a row whatever the key is")
+            return [(column.name, column.type_code) for column in cursor.description or ()][:-1]
+
     try:
         with translated():
-            async with pool.connection() as connection:
-                cursor = await _cursor(connection).execute(statement, {"sha256": NOBODY})
-                if cursor.rowcount:
-                    raise LookupUnfit("finds a row whatever the key is")
-                return [(column.name, column.type_code) for column in cursor.description or ()][:-1]
+            return await again_if_dead(tried)
     except (StoreUnavailable, InvalidInput) as error:
         cause = error.__cause__
         if not isinstance(cause, psycopg.Error) or isinstance(cause, psycopg.OperationalError):

@@ -1,133 +1,272 @@
-"""Connections to PostgreSQL, opened in the background, and the named statements of our .sql files."""
+"""Connections to PostgreSQL, made when they are asked for and shared; a dead one costs a new one, not an outage."""
 
-import json
-import logging
-import re
-import select
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from importlib.resources import files
-from typing import Any
-from uuid import UUID
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any, TypeVar
 
-from psycopg import AsyncConnection, DataError, adapters
-from psycopg.abc import Buffer
-from psycopg.adapt import AdaptersMap
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import DictRow, dict_row
-from psycopg.types.datetime import TimestamptzLoader
-from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool
+import psycopg
+from psycopg import errors as pg
 
-from extauthz.backends.postgres.errors import translated
-from extauthz.core.records import looks_like_id
-
-Pool = AsyncConnectionPool[AsyncConnection[DictRow]]
-
-# Every failed attempt and every query given up would be a line; the guard says once that PostgreSQL is away.
-logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+from extauthz.backends.postgres.connection import PooledConnection, connect
+from extauthz.backends.postgres.errors import NoConnection
+from extauthz.backends.postgres.statements import STATEMENTS
 
 LOOKUPS_AT_ONCE = 10  # look-ups under way in one process
 CLOSE_PATIENCE = 0.2  # seconds; a server that hangs would have us wait for ever
-_NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we were busy, not the server
+
+T = TypeVar("T")
+Connect = Callable[[], Coroutine[Any, Any, PooledConnection]]
 
 
-def _statements() -> Mapping[str, str]:
-    named: dict[str, str] = {}
-    for file in ("lookups.sql", "queries.sql", "usage.sql"):
-        parts = _NAMED.split(files("extauthz.backends.postgres").joinpath(file).read_text("utf-8"))
-        # The name goes along, so that the server's logs and its list of activities show it.
-        named |= {name: f"-- {name}{text.rstrip()}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-    return named
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds: for one attempt to connect; after which another is made beside one that does not come to an end; that a
+    connection may be idle; that it may last.
+    """
+
+    attempt: float = 5.0
+    hasty: float = 0.4
+    idle: float = 600.0
+    life: float = 3600.0
 
 
-STATEMENTS = _statements()
-_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+class Pool:
+    """At most `size` connections. A caller waits at most `wait` seconds for one.
 
+    While the server is away an attempt to connect is made whenever a caller asks, one at a time; its failure is the
+    answer to all who wait then. So the first who asks after the server came back gets a connection. An attempt that
+    hangs is not waited for: a slow server has `Limits.attempt` seconds, and beside that attempt a fresh one is made
+    every `Limits.hasty` seconds, because packets that were lost while the server was away do not come again.
+    """
 
-class _Moment(TimestamptzLoader):
-    """PostgreSQL's times reach further than Python's; what lies beyond is the first or the last that Python has."""
+    def __init__(self, connect: Connect, *, size: int, wait: float, local: str, limits: Limits) -> None:
+        """`local` begins a transaction with our settings, for connections through a pooler."""
+        self.max_size = size
+        self.max_waiting = 5 * size
+        self._connect = connect
+        self._wait = wait
+        self._local = local.encode()
+        self._limits = limits
+        self._idle: list[PooledConnection] = []  # the last used is the last
+        self._leased: set[PooledConnection] = set()
+        self._waiting: dict[asyncio.Future[PooledConnection], None] = {}  # in their order
+        self._attempts: dict[asyncio.Task[None], float] = {}  # and when each began (monotonic seconds)
+        self._attempted_at = 0.0
+        self._trouble: Exception | None = None  # why the last attempt failed
+        self._proven = False  # the last attempt succeeded
+        self._closed = False
+        self._given_back = asyncio.Event()
 
-    def load(self, data: Buffer) -> datetime:
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PooledConnection]:
+        """A connection for the caller alone. Raises NoConnection.
+
+        Through a pooler all of it is one transaction, since nothing of a session stays ours between two.
+        """
+        connection = await self._lease()
         try:
-            return super().load(data)
-        except DataError:
-            text = bytes(data)
-            return _FIRST if text.startswith(b"-") or text.endswith(b"BC") else _LAST
+            if connection.direct:
+                yield connection
+            else:
+                async with connection.rest_of_transaction():
+                    yield connection
+        finally:
+            self._give_back(connection)
+
+    async def close(self) -> None:
+        """Ends every connection. What is under way on one fails; nothing waits for a server that hangs."""
+        self._closed = True
+        attempts = list(self._attempts)
+        for attempt in attempts:
+            attempt.cancel()
+        self._refuse_all(None)
+        while self._idle:
+            self._idle.pop().end()
+        for connection in self._leased:
+            connection.sever()
+        if self._leased:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_PATIENCE):
+                    await self._given_back.wait()
+        if attempts:
+            await asyncio.wait(attempts, timeout=CLOSE_PATIENCE)
+
+    async def _lease(self) -> PooledConnection:
+        while True:
+            fresh = not self._idle
+            connection = await self._take()
+            if connection.direct:
+                return connection
+            try:
+                await connection.execute(self._local)
+            except BaseException as error:
+                self._give_back(connection)
+                # Nothing was asked yet, so the next connection may be tried: this one had ended while it was idle.
+                if fresh or not isinstance(error, psycopg.OperationalError) or not connection.closed:
+                    raise
+            else:
+                return connection
+
+    async def _take(self) -> PooledConnection:
+        if self._closed:
+            raise NoConnection(None)
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable():
+                self._leased.add(connection)
+                return connection
+            connection.end()
+        if len(self._waiting) >= self.max_waiting:
+            raise NoConnection(None, busy=True)
+        return await self._wait_for_one()
+
+    async def _wait_for_one(self) -> PooledConnection:
+        """Waits for a connection that is made or given back; the wait leaves the queue however it ends."""
+        place: asyncio.Future[PooledConnection] = asyncio.get_running_loop().create_future()
+        self._waiting[place] = None
+        until = monotonic() + self._wait
+        try:
+            while not place.done():
+                now = monotonic()
+                if now >= until:
+                    raise NoConnection(self._trouble)
+                self._attempt_where_due()
+                seconds = min(until - now, self._limits.hasty)
+                await asyncio.wait({place}, timeout=seconds)
+                late = monotonic() - now - seconds
+                if late > OUR_LATENESS:  # we were busy, and what has arrived was not looked at
+                    until += late
+            return place.result()
+        except asyncio.CancelledError:
+            if place.done() and not place.exception():
+                self._give_back(place.result())
+            raise
+        finally:
+            self._waiting.pop(place, None)
+
+    def _attempt_where_due(self) -> None:
+        """Makes as many attempts to connect as there are callers for; one at a time while none succeeds."""
+        now = monotonic()
+        under_way = len(self._attempts)
+        room = self.max_size - len(self._leased) - len(self._idle) - under_way
+        wanted = len(self._waiting) - under_way
+        since = now - self._attempted_at
+        if not self._proven:
+            wanted = min(wanted, 1 - under_way)
+            if self._leased and self._trouble is not None and since < self._limits.hasty:
+                return  # there are too many connections, perhaps; one of ours comes back soon
+        for _ in range(min(wanted, room)):
+            self._attempt(self._limits.attempt)
+        if under_way and self._waiting and since >= self._limits.hasty:
+            self._proven = False
+            self._attempt(self._limits.hasty)
+
+    def _attempt(self, seconds: float) -> None:
+        self._attempted_at = monotonic()
+        attempt = asyncio.create_task(self._make(seconds), name="connect to postgresql")
+        self._attempts[attempt] = self._attempted_at
+        attempt.add_done_callback(lambda done: self._attempts.pop(done, None))
+
+    async def _make(self, seconds: float) -> None:
+        """One attempt to connect; its outcome is told to the callers who wait."""
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._connect()
+        except TimeoutError:
+            self._failed(pg.ConnectionTimeout(f"no answer within {seconds:g} seconds"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for the callers who wait
+            self._failed(error)
+        else:
+            self._made(connection)
+
+    def _failed(self, error: Exception) -> None:
+        self._trouble, self._proven = error, False
+        self._attempts.pop(_this_task(), None)
+        # An answer says more than attempts that hang since before; where there was none, they may still succeed.
+        young = -inf if isinstance(error, pg.ConnectionTimeout) else monotonic() - self._limits.hasty
+        hopeful = any(began > young for began in self._attempts.values())
+        if not self._leased and not hopeful:
+            self._refuse_all(error)
+
+    def _made(self, connection: PooledConnection) -> None:
+        self._attempts.pop(_this_task(), None)
+        if not self._proven:
+            for other in self._attempts:
+                other.cancel()  # it began while the server was away
+        self._trouble, self._proven = None, True
+        self._hand_on(connection)
+        self._attempt_where_due()
+
+    def _refuse_all(self, error: Exception | None) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for place in waiting:
+            if not place.done():
+                place.set_exception(NoConnection(error))
+
+    def _hand_on(self, connection: PooledConnection) -> None:
+        """Gives a connection to the caller who has waited longest, or keeps it."""
+        while self._waiting and not self._closed:
+            place = next(iter(self._waiting))
+            del self._waiting[place]
+            if not place.done():
+                self._leased.add(connection)
+                place.set_result(connection)
+                return
+        if self._closed or len(self._leased) + len(self._idle) >= self.max_size:
+            connection.end()
+        else:
+            self._idle.append(connection)
+
+    def _give_back(self, connection: PooledConnection) -> None:
+        self._leased.discard(connection)
+        now = monotonic()
+        if connection.idle() and now - connection.made_at < self._limits.life:
+            connection.rest(now)
+            self._hand_on(connection)
+        else:
+            if connection.broken:
+                self._end_idle()  # what ended this one has ended them, too: a restart, a router that lost its state
+            connection.end()
+        while self._idle and now - self._idle[0].used_at > self._limits.idle:
+            self._idle.pop(0).end()
+        if self._waiting:
+            self._attempt_where_due()
+        if not self._leased:
+            self._given_back.set()
+
+    def _end_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().end()
 
 
-def _json(text: str | bytes) -> object:
-    """JSON as a value; None, which is no record, where it is too deep or its numbers are too long to be read."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-_TYPES = AdaptersMap(adapters)
-_TYPES.register_loader("timestamptz", _Moment)
-set_json_loads(_json, _TYPES)
+def _this_task() -> Any:
+    return asyncio.current_task()
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int, wait: float, statement_timeout: float) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections; nobody waits longer than `wait` seconds for one.
+async def open_pool(
+    dsn: str, *, size: int, wait: float, statement_timeout: float, limits: Limits | None = None
+) -> AsyncIterator[Pool]:
+    """A pool of at most `size` connections; no caller waits longer than `wait` seconds for one.
 
-    It opens in the background, so PostgreSQL may come later, and survives its restart. The server ends statements after
-    `statement_timeout` seconds; the operating system gives up a silent server after three times as long.
+    Nothing is connected before it is asked for, so PostgreSQL may come later. The server ends statements after
+    `statement_timeout` seconds; a server that is silent for longer has lost the connection.
     """
-    pool: Pool = AsyncConnectionPool(
-        dsn,
-        kwargs={"row_factory": dict_row, "autocommit": True, "prepare_threshold": None, "context": _TYPES}
-        | _options(dsn, statement_timeout),
-        min_size=1,
-        max_size=size,
-        timeout=wait,
-        max_waiting=5 * size,
-        reconnect_timeout=0,  # no back-off of its own: whoever asks tries again
-        check=_check,
-        open=False,
-        name="extauthz",
+    milliseconds = round(statement_timeout * 1000)
+    pool = Pool(
+        partial(connect, dsn, statement_timeout=statement_timeout),
+        size=size,
+        wait=wait,
+        local=STATEMENTS["begin_locally"].format(milliseconds=milliseconds),
+        limits=limits or Limits(),
     )
-    await pool.open(wait=False)
     try:
         yield pool
     finally:
-        await pool.close(timeout=CLOSE_PATIENCE)
-
-
-async def _check(connection: AsyncConnection[DictRow]) -> None:
-    """Raises OperationalError for a connection that has ended: then, and hardly ever else, there is something to read.
-
-    Asking the server each time would double the queries of a look-up.
-    """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
-
-
-def _options(dsn: str, statement_timeout: float) -> dict[str, Any]:
-    """Connection options that the owner of `dsn` has not chosen already."""
-    ours = {
-        "options": f"-c statement_timeout={round(statement_timeout * 1000)} -c timezone=UTC -c datestyle=ISO",
-        "connect_timeout": 5,
-        "tcp_user_timeout": round(statement_timeout * 3000),
-        "application_name": "extauthz",
-    }
-    theirs = conninfo_to_dict(dsn)
-    return {name: value for name, value in ours.items() if name not in theirs}
-
-
-def as_id(text: str) -> UUID | None:
-    """An id as the tables have it; None for a text that is none, also where Python would make one of it."""
-    return UUID(text) if looks_like_id(text) else None
-
-
-async def fetch(pool: Pool, statement: str, arguments: Mapping[str, object] | None = None) -> list[DictRow]:
-    """The rows of a named statement. Raises StoreUnavailable."""
-    with translated():
-        async with pool.connection() as connection:
-            cursor = await connection.execute(STATEMENTS[statement].encode(), arguments)
-            return await cursor.fetchall() if cursor.description else []
+        await pool.close()

@@ -13,10 +13,6 @@ SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS horizon;
 -- Waits until no other import is under way: whether a key is there under another pepper is seen only once it is committed.
 SELECT pg_advisory_xact_lock(hashtextextended('extauthz import', 0));
 
--- name: take_a_minute
--- For the transaction under way: time for a statement that goes through all keys of a large organization.
-SET LOCAL statement_timeout = '1min';
-
 -- name: create_key
 -- in: organization_id, hash, pepper_id, handle and the terms; out: the key
 INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at, metadata,

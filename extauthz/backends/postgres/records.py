@@ -6,7 +6,9 @@ from math import isinf
 from psycopg.rows import DictRow
 
 from extauthz.backends.postgres.errors import translated
-from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import fetch
+from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
@@ -65,7 +67,7 @@ class PostgresUseLog:
         arguments = {"ids": [as_id(id_) for id_ in times], "times": list(times.values())}
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(STATEMENTS["be_patient"].encode(), {"milliseconds": PATIENCE_MS})
+                await connection.be_patient(PATIENCE_MS)
                 cursor = await connection.execute(STATEMENTS["keys_used"].encode(), arguments)
                 return [row["id"] for row in await cursor.fetchall()]
 

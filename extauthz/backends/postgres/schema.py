@@ -8,7 +8,8 @@ import psycopg
 from psycopg import errors as pg
 
 from extauthz.backends.postgres.errors import translated
-from extauthz.backends.postgres.pool import Pool, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 

@@ -6,7 +6,9 @@ from psycopg.rows import DictRow
 
 from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
-from extauthz.backends.postgres.pool import Pool, as_id, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import fetch
+from extauthz.backends.postgres.statements import as_id
 from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from extauthz.core.limits import Limits
@@ -108,7 +110,7 @@ class PostgresTenants:
         """Removes an organization and its keys. Raises NotFound; Conflict while a key is usable; StoreUnavailable."""
         async with changing(self._pool, self._actor) as change:
             gone = await _lock_organization(change, ref)
-            await change.fetch("take_a_minute", {})
+            await change.take_a_minute()
             (count,) = await change.fetch("count_usable_keys", {"organization_id": as_id(gone.id)})
             if usable := count["usable"]:
                 raise Conflict(f"the organization still has usable keys ({usable}); revoke them first")

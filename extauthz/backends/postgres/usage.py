@@ -8,11 +8,13 @@ from time import monotonic
 from typing import TypeVar
 from uuid import UUID
 
-from psycopg import AsyncConnection
-from psycopg.rows import DictRow, tuple_row
+from psycopg.rows import tuple_row
 
+from extauthz.backends.postgres.connection import PooledConnection
 from extauthz.backends.postgres.errors import translated
-from extauthz.backends.postgres.pool import STATEMENTS, Pool, as_id, fetch
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.queries import execute, fetch
+from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
 
 AT_ONCE = 5000  # rows in one statement
@@ -102,7 +104,7 @@ class PostgresUsage:
             "used": [event.used for _, event in known],
             "limits": [event.limit for _, event in known],
         }
-        return [QuotaEvent(**row) for row in await fetch(self._pool, "announce", arguments)]
+        return [QuotaEvent(**row) for row in await execute(self._pool, "announce", arguments)]
 
     async def of_day(self, tenant_id: str, day: date) -> Mapping[str, tuple[Tally, int]]:
         """By the id of a key: what it used on a day, and the revision of that."""
@@ -115,14 +117,14 @@ class PostgresUsage:
         return {row["field"]: row["cost"] for row in rows}
 
     @asynccontextmanager
-    async def _patient(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+    async def _patient(self) -> AsyncIterator[PooledConnection]:
         """A transaction with patience for its statements."""
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(STATEMENTS["be_patient"].encode(), {"milliseconds": PATIENCE_MS})
+                await connection.be_patient(PATIENCE_MS)
                 yield connection
 
-    async def _forget(self, connection: AsyncConnection[DictRow]) -> None:
+    async def _forget(self, connection: PooledConnection) -> None:
         """Now and then forgets batches that nobody sends again."""
         now = monotonic()
         if self._forgot_at is None or now - self._forgot_at >= FORGET_EVERY:

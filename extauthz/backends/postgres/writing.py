@@ -3,24 +3,31 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
+from extauthz.backends.postgres.connection import PooledConnection
 from extauthz.backends.postgres.errors import refused
-from extauthz.backends.postgres.pool import STATEMENTS, Pool
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.statements import STATEMENTS
 from extauthz.core.errors import VersionMismatch
+
+MINUTE_MS = 60_000
 
 
 class Change:
     """A transaction under way."""
 
-    def __init__(self, connection: AsyncConnection[DictRow]) -> None:
+    def __init__(self, connection: PooledConnection) -> None:
         self._connection = connection
 
     async def fetch(self, statement: str, arguments: Mapping[str, object]) -> list[DictRow]:
         """The rows of a named statement."""
         cursor = await self._connection.execute(STATEMENTS[statement].encode(), arguments)
         return await cursor.fetchall() if cursor.description else []
+
+    async def take_a_minute(self) -> None:
+        """Gives the statements that follow time to go through all keys of a large organization."""
+        await self._connection.be_patient(MINUTE_MS)
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:

@@ -1,0 +1,27 @@
+"""The named statements of our .sql files."""
+
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from uuid import UUID
+
+from extauthz.core.records import looks_like_id
+
+_NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+
+def _statements() -> Mapping[str, str]:
+    named: dict[str, str] = {}
+    for file in ("lookups.sql", "queries.sql", "usage.sql", "session.sql"):
+        parts = _NAMED.split(files("extauthz.backends.postgres").joinpath(file).read_text("utf-8"))
+        # The name goes along, so that the server's logs and its list of activities show it.
+        named |= {name: f"-- {name}{text.rstrip()}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return named
+
+
+STATEMENTS = _statements()
+
+
+def as_id(text: str) -> UUID | None:
+    """An id as the tables have it; None for a text that is none, also where Python would make one of it."""
+    return UUID(text) if looks_like_id(text) else None
