@@ -99,7 +99,10 @@ def running(
         behind = stack.enter_context(upstreams())
         hop = free_port()
         stack.enter_context(Nginx(folder / "hop", {"nginx.conf": _ported(HOP, hop, behind)}, port=hop))
-        ports = [free_port() for _ in blocks]
+        drawn: set[int] = set()
+        while len(drawn) < len(blocks):  # one that nothing listens on yet may be drawn twice
+            drawn.add(free_port())
+        ports = [*drawn]
         files = nginx_files({**{name: site.stack.ports[name] for name in (NGINX_DOOR, USAGE)}, NGINX: ports[0]})
         for name in ("fastcgi", "uwsgi", "scgi"):
             files[f"{name}_params"] = "".join(f"{name}_param {param} {value};\n" for param, value in PARAMS.items())
