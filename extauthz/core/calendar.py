@@ -13,6 +13,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
+_ZONE_LENGTH_MAX = 64  # twice that of the longest name: whatever the admin API is given is looked up and remembered
 _DAY = timedelta(days=1)
 _YEARS = (1971, 9000)
 _SLOT = 900  # seconds: zones differ by quarters of an hour, so that hardly a boundary lies within
@@ -179,11 +180,15 @@ def _previous(year: int, month: int) -> tuple[int, int]:
     return (year - 1, 12) if month == 1 else (year, month - 1)
 
 
-@lru_cache(maxsize=1024)
 def is_timezone(name: str) -> bool:
     """Whether a name is one of the time zone database's."""
+    return len(name) <= _ZONE_LENGTH_MAX and _ZONE.fullmatch(name) is not None and _is_there(name)
+
+
+@lru_cache(maxsize=1024)
+def _is_there(name: str) -> bool:
     try:
-        return _ZONE.fullmatch(name) is not None and ZoneInfo(name) is not None
+        return ZoneInfo(name) is not None
     except (OSError, ValueError, KeyError):
         return False
 

@@ -16,7 +16,10 @@ _SLOT = 900  # seconds in which no day begins, in any time zone (see core.calend
 
 
 class Grant(NamedTuple):
-    """Who may pass or the refusal, what that asks of limits or why it never fits, before `until` (Unix seconds)."""
+    """Who may pass or the refusal, what that asks of limits or why it never fits, before `until` (Unix seconds).
+
+    Of a refusal `asked` repeats the reason.
+    """
 
     key: ApiKey
     tenant: Tenant
@@ -26,7 +29,10 @@ class Grant(NamedTuple):
 
 
 class Grants:
-    """Grants by key and route. Another record of the key or its organization makes another grant."""
+    """Grants by key and route. Another record of the key or its organization makes another grant.
+
+    Refusals are not kept: where a path names the resource, a client could make as many as it likes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str, str, int], Grant] = {}
@@ -36,16 +42,20 @@ class Grants:
         name = key.digest, route.resource, route.mode, route.cost
         grant = self._held.get(name)
         if grant is None or grant.key is not key or grant.tenant is not tenant or now >= grant.until:
-            if len(self._held) >= HELD_MAX:
-                self._held.clear()
-            grant = self._held[name] = _granted(key, tenant, route, now)
+            self._held.pop(name, None)
+            grant = _granted(key, tenant, route, now)
+            if isinstance(grant.identity, Identity):
+                if len(self._held) >= HELD_MAX:
+                    self._held.clear()
+                self._held[name] = grant
         return grant
 
 
 def _granted(key: ApiKey, tenant: Tenant, route: Match, now: float) -> Grant:
-    identity: Identity | Deny = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
     if not permitted(key.permissions, route.resource, route.mode):
-        identity = deny_permission(route.resource, route.mode)
+        refusal = deny_permission(route.resource, route.mode)
+        return Grant(key, tenant, refusal, refusal.reason, now)
+    identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
     until = (now // _SLOT + 1) * _SLOT
     if tenant.overrides_until is not None and now < tenant.overrides_until < until:
         until = tenant.overrides_until

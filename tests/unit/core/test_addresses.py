@@ -1,5 +1,7 @@
 """Client addresses as limits know them: who shares a bucket with whom."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,11 +24,30 @@ from extauthz.core.addresses import UNKNOWN, address_group
         ("unknown", UNKNOWN),
         ("203.0.113.007", UNKNOWN),
         ("203.0.113.7, 10.0.0.1", UNKNOWN),
+        ("203.0.113.7:" + "9" * 68, "203.0.113.7"),
+        ("203.0.113.7:" + "9" * 69, UNKNOWN),
+        ("fe80::1%" + "z" * 60_000, UNKNOWN),
+        (" " * 60_000 + "203.0.113.7", "203.0.113.7"),
     ],
 )
 def test_who_shares_a_bucket(address: str, group: str) -> None:
     """One address of IPv4, one network of 64 bits of IPv6, in any spelling; all who have none share one."""
     assert address_group(address) == group
+
+
+def test_long_texts_are_not_remembered() -> None:
+    """What a client writes where an address belongs takes no memory: it is too long for one, or is none."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(5000):
+            address_group(f"{number}" + "x" * 60_000)
+            address_group(f"2001:db8::1%{number}" + "x" * 60_000)
+            address_group(f"not-an-address-{number}")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 200_000
 
 
 @given(st.text(max_size=60))

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
+from extauthz.core import calendar
 from extauthz.core.calendar import UTC_CALENDAR, Calendar, is_timezone
 from tests.unit.core.test_calendar import calendars
 
@@ -53,3 +54,10 @@ def test_names_of_zones(name: str) -> None:
 def test_what_is_no_name_of_a_zone(name: str) -> None:
     """Folders, paths out of the database and anything else is none, and never an error of another kind."""
     assert not is_timezone(name)
+
+
+def test_long_names_of_time_zones_are_not_remembered() -> None:
+    """What is longer than any name, or in no form of one, is refused without a look and without a trace."""
+    before = calendar._is_there.cache_info()
+    assert not any(is_timezone(name) for number in range(100) for name in (f"A{number}" * 9_000, f"{number} Paris", ""))
+    assert calendar._is_there.cache_info() == before

@@ -56,7 +56,7 @@ def test_another_record_makes_another_grant(key: ApiKey, tenant: Tenant) -> None
     assert after is not before
     assert after == Grants().of(key, tenant, READ, NOW)
     assert (after.key, after.tenant) == (key, tenant)
-    assert held.of(key, tenant, READ, NOW) is after
+    assert (held.of(key, tenant, READ, NOW) is after) is isinstance(after.identity, Identity)
     assert held.of(KEY, TENANT, READ, NOW) is not before
 
 
@@ -69,7 +69,7 @@ def test_another_route_is_another_grant(route: Match) -> None:
     assert isinstance(refused.identity, Deny)
     assert refused.identity.scope == f"{route.resource}:{route.mode}"
     assert held.of(KEY, TENANT, READ, NOW) is allowed
-    assert held.of(KEY, TENANT, route, NOW) is refused
+    assert held.of(KEY, TENANT, route, NOW) == refused
 
 
 def test_the_cost_is_that_of_the_route() -> None:
@@ -119,3 +119,13 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         grant = held.of(key, TENANT, READ._replace(resource=f"r{number}"), NOW)
         assert len(held._held) <= 10
         assert held.of(key, TENANT, READ._replace(resource=f"r{number}"), NOW) is grant
+
+
+def test_what_is_refused_is_not_kept() -> None:
+    """A key that names resources which it has no permission for fills no memory, and pushes out nobody's grant."""
+    held = Grants()
+    grant = held.of(KEY, TENANT, READ, NOW)
+    for number in range(2 * grants.HELD_MAX):
+        assert isinstance(held.of(KEY, TENANT, READ._replace(resource=f"r{number}"), NOW).identity, Deny)
+    assert len(held._held) == 1
+    assert held.of(KEY, TENANT, READ, NOW) is grant
