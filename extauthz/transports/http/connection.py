@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 from extauthz.transports.http.dialect import Answer
 from extauthz.transports.http.handler import FAILED, CheckHandler, announces_more, as_bytes, as_response
 
@@ -32,15 +33,21 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class CheckConnection(web.RequestHandler):
+class CheckConnection(BoundedConnection):
     """Answers one request after the other. `short_way` off: all of them aiohttp's way."""
 
     __slots__ = ("_check", "_handler", "_lent", "_method", "_short_way")
 
     def __init__(
-        self, manager: web.Server, handler: CheckHandler, loop: asyncio.AbstractEventLoop, *, short_way: bool
+        self,
+        manager: web.Server,
+        handler: CheckHandler,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        short_way: bool,
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
-        super().__init__(manager, loop=loop, **_OPTIONS)
+        super().__init__(manager, loop, head_seconds=head_seconds, **_OPTIONS)
         self._handler = handler
         self._method = ""
         self._short_way = short_way

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 
 from extauthz.service.health import Readiness
 from extauthz.transports.http.accept import Acceptor
+from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 
 EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 BODY_MAX = 65_536  # bytes
@@ -33,7 +34,7 @@ class Reports:
 _REPORTS = web.AppKey("reports", Reports)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(BoundedConnection):
     """One operator's connection. aiohttp's own refusals quote what came in, a token perhaps; ours do not.
 
     Every answer, whoever made it, has the headers that all of them owe.
@@ -41,11 +42,12 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ()
 
-    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, *, head_seconds: float) -> None:
         super().__init__(
             manager,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type] # none is what switches it off
+            loop,
+            head_seconds=head_seconds,
+            access_log=None,
             keepalive_timeout=KEEPALIVE,
             lingering_time=LINGER,
             auto_decompress=False,
@@ -85,9 +87,13 @@ def _refusal(status: int, allow: str | None = None) -> web.Response:
 
 @asynccontextmanager
 async def serve_admin(
-    reports: Reports, sock: socket, *, mount: Callable[[web.Application], None] | None = None
+    reports: Reports,
+    sock: socket,
+    *,
+    mount: Callable[[web.Application], None] | None = None,
+    head_seconds: float = HEAD_SECONDS,
 ) -> AsyncIterator[None]:
-    """Answers operators on a bound socket until left. `mount` adds further routes."""
+    """Answers operators on a bound socket until left. `mount` adds further routes, `head_seconds` are to ask in."""
     app = web.Application(client_max_size=BODY_MAX)
     app[_REPORTS] = reports
     app.router.add_get("/livez", _livez)
@@ -100,7 +106,7 @@ async def serve_admin(
     loop, manager = asyncio.get_running_loop(), runner.server
     if manager is None:
         raise RuntimeError("the runner was set up and has no server")
-    acceptor = Acceptor(lambda: _Connection(manager, loop), sock)
+    acceptor = Acceptor(lambda: _Connection(manager, loop, head_seconds=head_seconds), sock)
     await acceptor.open()
     try:
         yield

@@ -22,12 +22,12 @@ from extauthz.core.request import CheckRequest
 from extauthz.service.own_usage import OwnUsage
 from extauthz.transports.http import render
 from extauthz.transports.http.accept import LAST_CALL, Acceptor
+from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 from extauthz.transports.http.connection import HEADER_BYTES_MAX, LINGER
 from extauthz.transports.http.dialect import Answer, Headers, Wording
 
 PATH = "/usage"
 METHODS = ("GET", "HEAD")
-PATIENCE = 10  # seconds in which a request must have come
 
 _ALWAYS = [(headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")]
 
@@ -70,17 +70,18 @@ class UsageHandler:
         return Answer(200, [*_ALWAYS, (headers.CONTENT_TYPE, "application/json")], body)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(BoundedConnection):
     """One connection of a proxy. Only what aiohttp would say on its own in an error is replaced."""
 
     __slots__ = ()
 
-    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, *, head_seconds: float) -> None:
         super().__init__(
             manager,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type] # none is what switches it off
-            keepalive_timeout=PATIENCE,
+            loop,
+            head_seconds=head_seconds,
+            access_log=None,
+            keepalive_timeout=head_seconds,
             lingering_time=LINGER,
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
@@ -104,10 +105,12 @@ class _Connection(web.RequestHandler):
 
 
 @asynccontextmanager
-async def serve_usage(own_usage: OwnUsage, sock: socket, *, deadline: float) -> AsyncIterator[None]:
-    """Answers callers on a bound socket until left; `deadline` as for UsageHandler."""
+async def serve_usage(
+    own_usage: OwnUsage, sock: socket, *, deadline: float, head_seconds: float = HEAD_SECONDS
+) -> AsyncIterator[None]:
+    """Answers callers on a bound socket until left; `deadline` as for UsageHandler, `head_seconds` to ask in."""
     manager, loop = web.Server(UsageHandler(own_usage, deadline=deadline).answer), asyncio.get_running_loop()
-    acceptor = Acceptor(lambda: _Connection(manager, loop), sock)
+    acceptor = Acceptor(lambda: _Connection(manager, loop, head_seconds=head_seconds), sock)
     await acceptor.open()
     try:
         yield

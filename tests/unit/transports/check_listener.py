@@ -10,6 +10,7 @@ from aiohttp import web
 
 from extauthz.core.failure import OnRedisDown
 from extauthz.service.health import Health
+from extauthz.transports.http.bounded import HEAD_SECONDS
 from extauthz.transports.http.connection import CheckConnection
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
@@ -54,9 +55,12 @@ class Handler(CheckHandler):
 class Door:
     """A listener for each dialect."""
 
-    def __init__(self, house: House, *, short_way: bool, question: NginxQuestion = "uri") -> None:
+    def __init__(
+        self, house: House, *, short_way: bool, question: NginxQuestion = "uri", head_seconds: float = HEAD_SECONDS
+    ) -> None:
         self.house = house
         self.short_way = short_way
+        self.head_seconds = head_seconds
         self.health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
         wording = Wording()
         dialects: tuple[Dialect, ...] = (Envoy(wording), Nginx(wording, question=question), Forward(wording))
@@ -76,7 +80,7 @@ class Door:
     async def open(self) -> AsyncIterator["Door"]:
         """Listens until left."""
         handlers = {self.sockets[name]: handler for name, handler in self.handlers.items()}
-        async with serve_checks(handlers, short_way=self.short_way):
+        async with serve_checks(handlers, short_way=self.short_way, head_seconds=self.head_seconds):
             yield self
 
     @asynccontextmanager
