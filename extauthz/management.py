@@ -45,6 +45,7 @@ class ManagementRooms:
         self._pool = pool
         self._fences = fences
         self._live = live
+        self._highest_cost = max((route.cost for route in settings.routes.charged), default=0)
         self._resources = settings.routes.resources
         self._key_format = key_format(settings)
         self._peppers = tuple(pepper.name for pepper in settings.key_pepper)
@@ -53,6 +54,11 @@ class ManagementRooms:
     def places(self) -> int:
         """How many may ask at once without waiting for each other."""
         return self._pool.max_size
+
+    @property
+    def highest_cost(self) -> int:
+        """The cost of the dearest route whose limits are enforced."""
+        return self._highest_cost
 
     async def check(self) -> None:
         """Returns when the database has the schema that this code knows. Raises SchemaUnknown, StoreUnavailable."""

@@ -44,6 +44,7 @@ class _Elsewhere:
     """The rooms of a service that only looks keys up."""
 
     places = 1
+    highest_cost = 0
 
     def as_actor(self, actor: str) -> Rooms:  # noqa: ARG002 - nobody has rooms here
         raise Problem(409, "keys_kept_elsewhere", "keys come from [keys] lookup_sql; manage them where they are kept")
@@ -91,7 +92,7 @@ class AdminApi:
             actor = await self._gate.admit(request.headers)
             operation, ref = self._operation(request)
             answer = await self._perform(operation, ref, request, f"token:{actor}")
-            return _success(operation, answer)
+            return _success(operation, answer, self._rooms.highest_cost)
         except Problem as problem:
             return _refusal(problem)
         except Crowded:
@@ -141,14 +142,14 @@ def _problem(error: ExtauthzError, operation: Operation, body: BaseModel) -> Exc
     return problems.from_error(error, body.model_fields_set) or error
 
 
-def _success(operation: Operation, answer: Answer) -> web.Response:
+def _success(operation: Operation, answer: Answer, highest_cost: int) -> web.Response:
     headers: dict[str, str] = {}
     if answer.version is not None:
         headers[hdrs.ETAG] = f'"{answer.version}"'
     if answer.location is not None:
         headers[hdrs.LOCATION] = answer.location
-    if not answer.told:
-        headers[openapi.WARNING_HEADER] = "redis_not_told"
+    if warnings := answer.warnings(highest_cost):
+        headers[openapi.WARNING_HEADER] = ", ".join(warnings)
     if operation.answer is None:
         return web.Response(status=operation.status, headers=headers)
     # What the document promises of an answer is what it is held to.

@@ -15,6 +15,7 @@ from extauthz.admin.payloads import (
     Rotation,
 )
 from extauthz.core.errors import Conflict, LastUsableKey
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.records import KeyDetails
 
 _ALL, _ONE = "/v1/api-keys", "/v1/api-keys/{api_key}"
@@ -30,14 +31,14 @@ async def list_api_keys(call: Call[Nothing, OrganizationPageQuery]) -> Answer:
 async def create_api_key(call: Call[NewApiKey, Nothing]) -> Answer:
     """Make a key. The answer holds the key itself, this once; without permissions it may do everything."""
     key, secret = await call.rooms.keys.create(call.body.organization_id, call.body.terms())
-    return _key(key, secret=secret, location=f"{_ALL}/{key.id}")
+    return _key(key, secret=secret, location=f"{_ALL}/{key.id}", limits=key.limits)
 
 
 async def import_api_key(call: Call[ImportedApiKey, Nothing]) -> Answer:
     """Take in a key that another system issued, so that its clients need no new one. Only its digest is kept."""
     body = call.body
     key = await call.rooms.keys.import_key(body.organization_id, body.key, body.terms())
-    return _key(key, location=f"{_ALL}/{key.id}")
+    return _key(key, location=f"{_ALL}/{key.id}", limits=key.limits)
 
 
 async def show_api_key(call: Call[Nothing, Nothing]) -> Answer:
@@ -48,7 +49,7 @@ async def show_api_key(call: Call[Nothing, Nothing]) -> Answer:
 async def update_api_key(call: Call[ApiKeyChanges, Nothing]) -> Answer:
     """Change what its owner says of a key."""
     key, told = await call.rooms.keys.update(call.ref, call.body.changes(), version=call.version)
-    return _key(key, told=told)
+    return _key(key, told=told, limits=key.limits)
 
 
 async def disable_api_key(call: Call[Nothing, Nothing]) -> Answer:
@@ -95,9 +96,16 @@ async def _revoke(call: Call[Revocation, RevocationQuery] | Call[Nothing, Revoca
     return _key(key, told=told)
 
 
-def _key(key: KeyDetails, *, secret: str | None = None, location: str | None = None, told: bool = True) -> Answer:
+def _key(
+    key: KeyDetails,
+    *,
+    secret: str | None = None,
+    location: str | None = None,
+    told: bool = True,
+    limits: Limits = UNLIMITED,
+) -> Answer:
     shown = {} if secret is None else {"key": secret}
-    return Answer({**_json(key), **shown}, version=key.row_version, location=location, told=told)
+    return Answer({**_json(key), **shown}, version=key.row_version, location=location, told=told, limits=limits)
 
 
 def _json(key: KeyDetails) -> dict[str, object]:

@@ -33,8 +33,9 @@ _REFUSALS: Mapping[int, str] = {
 }
 _WARNING: Json = {
     "description": "`redis_not_told`: the change stands; where no message of PostgreSQL arrives either, it takes effect"
-    " when cached records end.",
-    "schema": {"type": "string", "const": "redis_not_told"},
+    " when cached records end. `limit_below_cost`: a bucket or quota is smaller than the cost of a route, and refuses"
+    " its requests as cost_exceeds_limit. Both stand with a comma and a blank between.",
+    "schema": {"type": "string", "pattern": "^(redis_not_told|limit_below_cost|redis_not_told, limit_below_cost)$"},
 }
 
 

@@ -8,7 +8,10 @@ from pydantic import BaseModel
 
 from extauthz.admin.payloads import Nothing
 from extauthz.admin.rooms import AllRooms, Rooms
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.records import Listing
+
+REDIS_NOT_TOLD, LIMIT_BELOW_COST = "redis_not_told", "limit_below_cost"
 
 Body = TypeVar("Body", bound=BaseModel)
 Query = TypeVar("Query", bound=BaseModel)
@@ -34,12 +37,21 @@ class Call(Generic[Body, Query]):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success. `version` becomes the ETag, `location` where the new thing is; `told` is whether Redis was told."""
+    """A success. `version` becomes the ETag, `location` where the new thing is; `told` is whether Redis was told.
+
+    `limits` are those that hold now, for a warning where a route costs more than they can ever hold.
+    """
 
     body: Mapping[str, object] | None = None
     version: int | None = None
     location: str | None = None
     told: bool = True
+    limits: Limits = UNLIMITED
+
+    def warnings(self, highest_cost: int) -> list[str]:
+        """What the caller should know of although it succeeded; `highest_cost` is that of the dearest route."""
+        below = [LIMIT_BELOW_COST] if self.limits.below(highest_cost) else []
+        return [*([] if self.told else [REDIS_NOT_TOLD]), *below]
 
 
 @dataclass(frozen=True, slots=True)

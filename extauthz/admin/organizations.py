@@ -1,9 +1,16 @@
 """`/v1/organizations`."""
 
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
 from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
 from extauthz.admin.payloads import NewOrganization, Nothing, OrganizationChanges, PageQuery
+from extauthz.core.errors import ExtauthzError
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.records import Organization
+from extauthz.core.tenants import ENFORCE
 
 _ALL, _ONE = "/v1/organizations", "/v1/organizations/{organization}"
 
@@ -17,7 +24,8 @@ async def list_organizations(call: Call[Nothing, PageQuery]) -> Answer:
 async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
     """Make an organization."""
     organization = await call.rooms.tenants.create_organization(call.body.name, call.body.plan)
-    return _organization(organization, location=f"{_ALL}/{organization.id}")
+    limits = await _limits(call, organization)
+    return _organization(organization, location=f"{_ALL}/{organization.id}", limits=limits)
 
 
 async def show_organization(call: Call[Nothing, Nothing]) -> Answer:
@@ -30,7 +38,7 @@ async def update_organization(call: Call[OrganizationChanges, Nothing]) -> Answe
     organization, told = await call.rooms.tenants.update_organization(
         call.ref, call.body.changes(), version=call.version
     )
-    return _organization(organization, told=told)
+    return _organization(organization, told=told, limits=await _limits(call, organization))
 
 
 async def delete_organization(call: Call[Nothing, Nothing]) -> Answer:
@@ -39,8 +47,20 @@ async def delete_organization(call: Call[Nothing, Nothing]) -> Answer:
     return Answer(told=told)
 
 
-def _organization(organization: Organization, *, location: str | None = None, told: bool = True) -> Answer:
-    return Answer(organization.to_json(), version=organization.row_version, location=location, told=told)
+def _organization(
+    organization: Organization, *, location: str | None = None, told: bool = True, limits: Limits = UNLIMITED
+) -> Answer:
+    version = organization.row_version
+    return Answer(organization.to_json(), version=version, location=location, told=told, limits=limits)
+
+
+async def _limits(call: Call[Any, Any], organization: Organization) -> Limits:
+    """What an organization may spend now, for a warning; no limits where none refuses, or where none can be read."""
+    if organization.limits != ENFORCE:
+        return UNLIMITED
+    with suppress(ExtauthzError, ValueError):  # what was asked for is done by now
+        return organization.limits_now(await call.rooms.tenants.show_plan(organization.plan), datetime.now(UTC))
+    return UNLIMITED
 
 
 OPERATIONS = (

@@ -3,6 +3,7 @@
 from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
 from extauthz.admin.payloads import NewPlan, Nothing, PageQuery, PlanChanges
+from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.records import Plan
 
 _ALL, _ONE = "/v1/plans", "/v1/plans/{plan}"
@@ -17,7 +18,7 @@ async def list_plans(call: Call[Nothing, PageQuery]) -> Answer:
 async def create_plan(call: Call[NewPlan, Nothing]) -> Answer:
     """Make a plan."""
     plan = await call.rooms.tenants.create_plan(call.body.name, call.body.limit_record())
-    return _plan(plan, location=f"{_ALL}/{plan.id}")
+    return _plan(plan, location=f"{_ALL}/{plan.id}", limits=plan.limits)
 
 
 async def show_plan(call: Call[Nothing, Nothing]) -> Answer:
@@ -28,7 +29,7 @@ async def show_plan(call: Call[Nothing, Nothing]) -> Answer:
 async def update_plan(call: Call[PlanChanges, Nothing]) -> Answer:
     """Change a plan's limits, for every organization that has it."""
     plan, told = await call.rooms.tenants.update_plan(call.ref, call.body.changes(), version=call.version)
-    return _plan(plan, told=told)
+    return _plan(plan, told=told, limits=plan.limits)
 
 
 async def delete_plan(call: Call[Nothing, Nothing]) -> Answer:
@@ -36,8 +37,8 @@ async def delete_plan(call: Call[Nothing, Nothing]) -> Answer:
     return Answer(told=await call.rooms.tenants.delete_plan(call.ref))
 
 
-def _plan(plan: Plan, *, location: str | None = None, told: bool = True) -> Answer:
-    return Answer(plan.to_json(), version=plan.row_version, location=location, told=told)
+def _plan(plan: Plan, *, location: str | None = None, told: bool = True, limits: Limits = UNLIMITED) -> Answer:
+    return Answer(plan.to_json(), version=plan.row_version, location=location, told=told, limits=limits)
 
 
 OPERATIONS = (

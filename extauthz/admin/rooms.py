@@ -40,6 +40,11 @@ class AllRooms(Protocol):
         """How many may ask at once without waiting for each other."""
         ...
 
+    @property
+    def highest_cost(self) -> int:
+        """The cost of the dearest route whose limits are enforced."""
+        ...
+
     def as_actor(self, actor: str) -> Rooms:
         """The rooms for `actor`, as `token:ops`. Cheap: one call for every request."""
         ...

@@ -44,7 +44,7 @@ def create(
         output.print_json({**key_texts.to_json(details), "key": key})
     else:
         key_texts.print_secret(details, key, settings)
-    warn_if_too_small(details.limits.burst, settings)
+    warn_if_too_small(details.limits, settings)
 
 
 @app.command("list")
@@ -100,7 +100,7 @@ def update(
     settings = read_settings(config)
     key, told = manage(settings, lambda office: office.keys.update(key_id, changes))
     key_texts.print_key(key, as_json=as_json)
-    warn_if_too_small(key.limits.burst, settings)
+    warn_if_too_small(key.limits, settings)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 

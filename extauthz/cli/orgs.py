@@ -40,7 +40,7 @@ def create(
     settings = read_settings(config)
     created, its_plan = manage(settings, work)
     _print(created, its_plan, as_json)
-    _warn_of_burst(created, its_plan, settings)
+    _warn_of_limits(created, its_plan, settings)
 
 
 @app.command("list")
@@ -122,7 +122,7 @@ def update(
 
     changed, its_plan, told = manage(settings, work)
     _print(changed, its_plan, as_json)
-    _warn_of_burst(changed, its_plan, settings)
+    _warn_of_limits(changed, its_plan, settings)
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 
@@ -148,10 +148,9 @@ def _is_over(until: datetime | None) -> bool:
     return until is not None and until <= datetime.now(UTC)
 
 
-def _warn_of_burst(organization: Organization, plan: Plan, settings: "Settings") -> None:
+def _warn_of_limits(organization: Organization, plan: Plan, settings: "Settings") -> None:
     if organization.limits == ENFORCE:
-        burst = _own_limits(organization).get("burst", plan.limits.burst)
-        warn_if_too_small(burst if isinstance(burst, int) else None, settings)
+        warn_if_too_small(organization.limits_now(plan, datetime.now(UTC)), settings)
 
 
 def _settings(organization: Organization) -> str:

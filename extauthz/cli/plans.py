@@ -34,7 +34,7 @@ def create(
     settings = read_settings(config)
     plan = manage(settings, lambda office: office.tenants.create_plan(name, NO_LIMITS | limits))
     _print(plan, as_json)
-    warn_if_too_small(plan.limits.burst, settings)
+    warn_if_too_small(plan.limits, settings)
 
 
 @app.command("list")
@@ -71,7 +71,7 @@ def update(
     settings = read_settings(config)
     plan, told = manage(settings, lambda office: office.tenants.update_plan(name, changes))
     _print(plan, as_json)
-    warn_if_too_small(plan.limits.burst, settings)
+    warn_if_too_small(plan.limits, settings)
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from extauthz.cli.output import complain, progress
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
+from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.tenants import ENFORCE
 
 if TYPE_CHECKING:
     from extauthz.config import Settings
@@ -142,18 +142,17 @@ def warn_if_late(told: bool, settings: "Settings", *, cache: str) -> None:
         )
 
 
-def warn_if_too_small(burst: int | None, settings: "Settings") -> None:
-    """Warns where a bucket of `burst` tokens can never hold what a route costs."""
-    routes = [route for route in settings.routes.routes if not route.public and route.limits == ENFORCE]
-    dear = [route for route in routes if burst is not None and route.cost > burst]
-    if not dear:
-        return
-    dearest = max(dear, key=lambda route: route.cost)
-    others, their = (f" and {len(dear) - 1} more", "their") if len(dear) > 1 else ("", "its")
-    complain(
-        f"warning: burst {burst} is below the cost {dearest.cost} of the route {dearest.path}{others}:"
-        f" {their} requests will be refused as cost_exceeds_limit"
-    )
+def warn_if_too_small(limits: Limits, settings: "Settings") -> None:
+    """Warns of each limit that can never hold what a route costs."""
+    routes = settings.routes.charged
+    for name, size in limits.below(max((route.cost for route in routes), default=0)).items():
+        dear = [route for route in routes if route.cost > size]
+        dearest = max(dear, key=lambda route: route.cost)
+        others, their = (f" and {len(dear) - 1} more", "their") if len(dear) > 1 else ("", "its")
+        complain(
+            f"warning: {name.replace('_', ' ')} {size} is below the cost {dearest.cost} of the route"
+            f" {dearest.path}{others}: {their} requests will be refused as cost_exceeds_limit"
+        )
 
 
 def interruptible() -> None:

@@ -65,6 +65,11 @@ class Limits:
     daily_quota: int | None = None
     monthly_quota: int | None = None
 
+    def below(self, cost: int) -> dict[str, int]:
+        """The limits that a request of `cost` could never fit, however long it waits, by their names in a record."""
+        sizes = {"burst": self.burst, "daily_quota": self.daily_quota, "monthly_quota": self.monthly_quota}
+        return {name: size for name, size in sizes.items() if size is not None and size < cost}
+
     def to_record(self) -> dict[str, object]:
         """The fields of a JSON record."""
         return {

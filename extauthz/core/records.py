@@ -67,6 +67,10 @@ class Organization:
     updated_at: datetime
     row_version: int
 
+    def limits_now(self, plan: Plan, now: datetime) -> Limits:
+        """What it may spend on a plan at `now`, when its own limits may be over."""
+        return plan.limits if self.until is not None and self.until <= now else self.limits_on(plan)
+
     def limits_on(self, plan: Plan) -> Limits:
         """What it may spend on a plan. ValueError where its own limits do not fit the plan's."""
         own = {name: value for name, value in self.overrides.items() if value is not None}

@@ -120,6 +120,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route], names: Mapping[str, str]) -> None:
         """For `compile`, which checks first."""
         self.routes = tuple(routes)
+        self.charged = tuple(route for route in routes if not route.public and route.limits == "enforce")
         from_path = any("{resource}" in route.path for route in routes)
         self.resources = None if from_path else frozenset(route.resource for route in routes if route.resource)
         self.names_hosts = any(route.host is not None for route in routes)

@@ -92,14 +92,17 @@ class Untaken(NamedTuple):
 
 def plan(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend | Reason:
     """The spend of a request of `cost` at `now` (Unix seconds), or the reason why no wait could ever make it fit."""
-    limits = tenant.limits_at(now)
-    for burst in (limits.burst, key.limits.burst):
-        if burst is not None and cost > burst:
-            return Reason.COST_EXCEEDS_LIMIT
+    if tenant.limits_at(now).below(cost) or key.limits.below(cost):
+        return Reason.COST_EXCEEDS_LIMIT
+    return asking(tenant, key, cost, now)
+
+
+def asking(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend:
+    """What a request of `cost` at `now` (Unix seconds) asks, whether it could ever fit or not."""
     return Spend(
         owner=Owner("tenant", tenant.id),
         cost=cost,
-        limits=limits,
+        limits=tenant.limits_at(now),
         calendar=tenant.calendar,
         windows=tenant.calendar.round(now),
         key_id=key.id,

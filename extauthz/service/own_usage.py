@@ -9,7 +9,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import plan
+from extauthz.core.spend import asking
 from extauthz.core.tenants import Tenant
 from extauthz.service.limiter import Limiter
 from extauthz.service.lookup import Lookup
@@ -62,11 +62,9 @@ class OwnUsage:
         if isinstance(found, Deny):
             return found
         key, tenant = found
-        asked = plan(tenant, key, 1, request.now)
-        if isinstance(asked, Reason):
-            return deny(asked)
+        peek = replace(asking(tenant, key, 1, request.now), operation="peek")
         try:
-            asked, spent = await self._limiter.spend(replace(asked, operation="peek"))
+            asked, spent = await self._limiter.spend(peek)
         except StoreUnavailable:
             return LIMITS_UNAVAILABLE
         if spent.provisional:  # they began at zero, since PostgreSQL was away: more would seem to be left than is

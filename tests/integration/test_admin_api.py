@@ -220,6 +220,30 @@ async def test_resources_that_no_route_knows_are_named(ops: Caller) -> None:
         assert "resource name" in value(answer)["detail"]
 
 
+async def test_a_limit_that_no_request_fits(ops: Caller) -> None:
+    """What is made or changed to have a limit below the cost of a route is taken, and the answer warns."""
+    key = await new_key(ops)
+    limits = {"rate": None, "burst": None, "daily_quota": 0}
+    for method, path, body in (
+        ("POST", "/v1/plans", {"name": "none", **limits}),
+        ("PATCH", "/v1/plans/none", {"monthly_quota": 5}),
+        ("POST", "/v1/organizations", {"name": "tiny", "plan": "none"}),
+        ("PATCH", "/v1/organizations/tiny", {"daily_quota": 1, "monthly_quota": 0}),
+        ("POST", "/v1/api-keys", {"organization_id": "tiny", **limits}),
+        ("PATCH", f"/v1/api-keys/{key['id']}", {"daily_quota": 0}),
+    ):
+        answer = await ops(method, path, body)
+        assert (answer.status // 100, answer["x-extauthz-warning"]) == (2, "limit_below_cost"), path
+    for path, fine in (
+        ("/v1/organizations/tiny", {"limits": "shadow"}),
+        ("/v1/organizations/tiny", {"limits": "enforce", "monthly_quota": 1}),
+        (f"/v1/api-keys/{key['id']}", {"daily_quota": 1}),
+        ("/v1/plans/none", {"daily_quota": None}),
+    ):
+        answer = await ops("PATCH", path, fine)
+        assert (answer.status, answer["x-extauthz-warning"]) == (200, ""), path
+
+
 async def test_without_redis_a_change_stands(database: str, redis_server: RedisServer) -> None:
     """Where Redis cannot be told, the change is made all the same and the answer warns."""
     async with (

@@ -221,6 +221,7 @@ class Broken:
     """Rooms with a mistake of ours in them."""
 
     places = 1
+    highest_cost = 0
 
     def as_actor(self, actor: str) -> Rooms:
         raise RuntimeError(f"what only the log should say of {actor}")

@@ -25,8 +25,8 @@ CHANGES = [
     ("DELETE FROM api_keys", "invalid_credentials"),
     ("UPDATE api_keys SET permissions = '{}'", "permission_denied"),
     ("UPDATE organizations SET status = 'suspended'", "organization_suspended"),
-    ("UPDATE organizations SET daily_quota = 0", "daily_quota_exceeded"),
-    ("UPDATE plans SET daily_quota = 0 WHERE name = 'gold'", "daily_quota_exceeded"),
+    ("UPDATE organizations SET daily_quota = 0", "cost_exceeds_limit"),
+    ("UPDATE plans SET daily_quota = 0 WHERE name = 'gold'", "cost_exceeds_limit"),
 ]
 REVOKE = CHANGES[0][0]
 

@@ -130,6 +130,30 @@ def test_a_burst_that_no_request_fits(here: Here) -> None:
     assert "burst 7 is below the cost 11 of the route /dear and 1 more: their requests" in said
 
 
+def test_a_quota_that_no_request_fits(here: Here) -> None:
+    """Who sets a quota of a day or month below what a route costs, or 0, is warned in the same way, for each limit."""
+    (here.folder / "extauthz.toml").write_text(ROUTES)
+    here.environ["EXTAUTHZ_CONFIG"] = "extauthz.toml"
+    key_id = here.json("keys", "create", "acme")["id"]
+    rate = ("--rate", "none", "--burst", "none")
+    for said, command in (
+        ("daily quota 9", ("plans", "create", "small", *rate, "--daily-quota", "9")),
+        ("daily quota 0", ("plans", "update", "small", "--daily-quota", "0")),
+        ("daily quota 0", ("orgs", "create", "tiny", "--plan", "small")),
+        ("monthly quota 8", ("orgs", "update", "tiny", "--daily-quota", "10", "--monthly-quota", "8")),
+        ("daily quota 7", ("keys", "create", "acme", "--daily-quota", "7")),
+        ("monthly quota 0", ("keys", "update", key_id, "--monthly-quota", "0")),
+    ):
+        done = here.run(*command, "--json")
+        assert (done.returncode, done.stderr) == (0, TOO_SMALL.format("").replace("burst ", said)), command
+    both = here.run("plans", "update", "small", "--monthly-quota", "3").stderr
+    assert [line.split(" is below")[0] for line in both.splitlines()] == [
+        "extauthz: warning: daily quota 0",
+        "extauthz: warning: monthly quota 3",
+    ]
+    here.json("orgs", "update", "tiny", "--monthly-quota", "10")
+
+
 def test_usage(here: Here) -> None:
     """What was used today or on another day, for programs and for people; the keys that used most come first."""
     today = datetime.now(UTC).date()

@@ -79,6 +79,22 @@ def test_the_cost_is_that_of_the_route() -> None:
     assert [each.cost if isinstance(each, Spend) else each for each in asked] == [1, 20, Reason.COST_EXCEEDS_LIMIT]
 
 
+@pytest.mark.parametrize("name", ["burst", "daily_quota", "monthly_quota"])
+@pytest.mark.parametrize("of_key", [False, True], ids=["organization", "key"])
+def test_no_wait_makes_a_limit_larger(name: str, of_key: bool) -> None:
+    """Whichever limit is below the cost, of the organization or of its key, the request is refused for good."""
+    rate = Rate(1, 1) if name == "burst" else None
+    for size in (0, 4, 5, 6):
+        if name == "burst" and not size:
+            continue
+        limits = Limits(**{"rate": rate, name: size})  # type: ignore[arg-type]  # a number for each of these names
+        key = replace(KEY, permissions=FULL_ACCESS, limits=limits if of_key else Limits())
+        tenant = TENANT if of_key else replace(TENANT, limits=limits)
+        asked = Grants().of(key, tenant, READ._replace(cost=5), NOW).asked
+        assert isinstance(asked, Spend) == (size >= 5), size
+        assert isinstance(asked, Spend) or asked is Reason.COST_EXCEEDS_LIMIT
+
+
 def test_another_key_of_the_organization() -> None:
     """Each key is granted its own."""
     held, other = Grants(), replace(KEY, id="key-2", digest="0" * 64)
