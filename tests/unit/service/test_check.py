@@ -59,10 +59,11 @@ async def test_order_of_refusals() -> None:
             (replace(tiny, status="suspended"), {}),
             (tiny, {}),
             (tiny, {"report": frozenset({"read"})}),
-            (replace(TENANT, limits=Limits(Rate(1, 1), 15, 0)), {"report": frozenset({"read"})}),
+            (replace(TENANT, limits=Limits(daily_quota=15)), {"report": frozenset({"read"})}),
         ):
             house.change(replace(KEY, tenant=tenant, permissions=permissions), *KEY.made_of, *TENANT.made_of)
             found.append(await house.ask("/api/reports/1"))
+        found.append(await house.ask("/api/reports/1"))
         assert reasons(*found) == [
             Reason.PATH_AMBIGUOUS,
             Reason.ROUTE_NOT_ALLOWED,
@@ -73,10 +74,11 @@ async def test_order_of_refusals() -> None:
             Reason.ORGANIZATION_SUSPENDED,
             Reason.PERMISSION_DENIED,
             Reason.COST_EXCEEDS_LIMIT,
+            Reason.ALLOW,
             Reason.DAILY_QUOTA_EXCEEDED,
         ]
         assert [decision for _, decision in house.watch.decisions] == found
-        assert house.limits.calls == 1
+        assert house.limits.calls == 2
 
 
 async def test_what_asks_no_store() -> None:
