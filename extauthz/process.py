@@ -62,11 +62,14 @@ async def check_schema(settings: Settings) -> None:
         raise schema.SchemaUnknown(found.found)
 
 
-async def serve(settings: Settings, sockets: Mapping[str, socket]) -> None:
-    """Answers checks, and operators where their listener is among `sockets`, until a signal asks for the end."""
+async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0) -> None:
+    """Answers checks, and operators where their listener is among `sockets`, until a signal asks for the end.
+
+    `patience` as for wiring.running.
+    """
     stop = StopSignals()
     log = structlog.get_logger()
-    async with wiring.running(settings, sockets) as service:
+    async with wiring.running(settings, sockets, patience=patience) as service:
         settle()
         log.info("listening", **addresses(sockets), **service.health.readiness().stores)
         await stop.asked.wait()

@@ -37,7 +37,8 @@ from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.health import Reports, serve_admin
-from extauthz.transports.http.listen import bind
+from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
+from extauthz.transports.http.passed import PassedSockets
 from extauthz.transports.http.server import serve_checks
 from extauthz.transports.http.usage import serve_usage
 
@@ -52,8 +53,11 @@ class Running:
     metrics: Metrics
 
 
-def bind_all(settings: Settings) -> dict[str, socket]:
-    """The sockets of every listener that is on, by its name. Raises AddressTaken."""
+def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[dict[str, socket], SocketFiles]:
+    """The sockets of every listener that is on, by its name, and the files that were made for them.
+
+    A socket that was passed and has the address of a listener is that listener's. Raises AddressTaken.
+    """
     wanted = {
         "envoy": settings.envoy_listen,
         "nginx": settings.nginx_listen,
@@ -61,7 +65,20 @@ def bind_all(settings: Settings) -> dict[str, socket]:
         USAGE: settings.usage_listen,
         ADMIN: settings.admin_listen,
     }
-    return {name: bind(at.host, at.port, at.path) for name, at in wanted.items() if at is not None}
+    on = {name: at for name, at in wanted.items() if at is not None}
+    taken = {name: sock for name, at in on.items() if passed and (sock := passed.take(at.host, at.port, at.path))}
+    if passed is not None:
+        passed.check_all_taken()
+    mode = int(settings.socket_mode, 8) if settings.socket_mode else None
+    bound: dict[str, socket] = {}
+    try:
+        for name, at in on.items():
+            if name not in taken:
+                bound[name] = bind(at.host, at.port, at.path, mode=mode, group=settings.socket_group)
+    except AddressTaken:
+        SocketFiles(bound.values()).remove()
+        raise
+    return {name: taken.get(name) or bound[name] for name in on}, SocketFiles(bound.values())
 
 
 def dialects(settings: Settings) -> dict[str, Dialect]:
@@ -75,10 +92,13 @@ def dialects(settings: Settings) -> dict[str, Dialect]:
 
 
 @asynccontextmanager
-async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0
+) -> AsyncIterator[Running]:
     """Checks on the sockets of `bind_all`, and the private listener on its own where it is among them.
 
-    PostgreSQL and Redis may come later; until then the service is not ready.
+    PostgreSQL and Redis may come later; until then the service is not ready. `patience` is the seconds that it waits
+    for them before it answers anything, because another instance may still be answering on the same sockets.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics()
@@ -111,6 +131,7 @@ async def running(settings: Settings, sockets: Mapping[str, socket]) -> AsyncIte
             on_redis_down=on_redis_down,
             redis_evicting=lambda: metrics.redis_evicting,
         )
+        await health.until_ready(patience)
         handlers = {
             sockets[name]: CheckHandler(check, dialect, deadline=settings.deadline_ms / 1000, health=health)
             for name, dialect in dialects(settings).items()

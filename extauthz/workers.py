@@ -20,7 +20,7 @@ import structlog
 from extauthz import signals, wiring
 from extauthz.config import Settings
 from extauthz.process import addresses, run, settle
-from extauthz.service.health import OK, Readiness
+from extauthz.service.health import LOOK_EVERY, OK, Readiness
 from extauthz.signals import StopSignals
 from extauthz.telemetry import logs
 from extauthz.telemetry.metrics import Metrics, Sample
@@ -70,8 +70,10 @@ class _Worker:
 class Supervisor:
     """Keeps `settings.workers` workers on `sockets`."""
 
-    def __init__(self, settings: Settings, sockets: Mapping[str, socket.socket]) -> None:
+    def __init__(self, settings: Settings, sockets: Mapping[str, socket.socket], *, patience: float = 0.0) -> None:
+        """`patience` as for wiring.running."""
         self._settings = settings
+        self._patience = patience
         self._addresses = addresses(sockets)
         self._shared = {name: sock for name, sock in sockets.items() if name != wiring.ADMIN}
         self._admin = sockets.get(wiring.ADMIN)
@@ -88,6 +90,7 @@ class Supervisor:
             keepers = [group.create_task(self._keep(number)) for number in range(self._settings.workers)]
             helpers = [group.create_task(self._refresh()), group.create_task(self._relay(stop))]
             reports = Reports(self._readiness, self._exposition)
+            await self._until_ready(self._patience)
             async with wiring.private_listener(self._settings, reports, self._admin) if self._admin else nullcontext():
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
                 await self._stopping.wait()
@@ -144,7 +147,8 @@ class Supervisor:
     async def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
         inherited = {name: sock.fileno() for name, sock in self._shared.items()}
-        arguments = {"number": number, "control": theirs.fileno(), "sockets": inherited}
+        patience = self._patience
+        arguments = {"number": number, "control": theirs.fileno(), "sockets": inherited, "patience": patience}
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
@@ -186,6 +190,13 @@ class Supervisor:
         ready = any(report.ready for report in reports) and not self._stopping.is_set()
         return Readiness(ready, self._stopping.is_set(), stores)
 
+    async def _until_ready(self, seconds: float) -> None:
+        """Waits for the first worker that traffic may come to, at most so long."""
+        for _ in range(round(seconds / LOOK_EVERY)):
+            if self._stopping.is_set() or (await self._readiness()).ready:
+                return
+            await asyncio.sleep(LOOK_EVERY)
+
     async def _exposition(self) -> bytes:
         await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
         ours = self._metrics.counted([self._metrics.samples()])
@@ -193,13 +204,17 @@ class Supervisor:
         return self._metrics.sum([ours, self._of_the_dead, *(worker.samples for worker in self._workers.values())])
 
 
-async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket) -> None:
+async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket, *, patience: float) -> None:
     """The worker's side."""
     reader, writer = await asyncio.open_connection(sock=control)
-    settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - of our own
-    logs.configure(form=settings.log_format, level=settings.log_level, worker=number)
+    try:
+        settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - ours
+    except (ValueError, EOFError, ConnectionError):  # the supervisor ended before it could send them
+        return
+    form = settings.log_form(terminal=sys.stderr.isatty())
+    logs.configure(form=form, level=settings.log_level, worker=number)
     stop = StopSignals()
-    async with wiring.running(settings, sockets) as service:
+    async with wiring.running(settings, sockets, patience=patience) as service:
         settle()
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(reader, writer, service, stop))
@@ -231,7 +246,8 @@ def main() -> None:
     signals.hold()
     arguments = json.loads(sys.argv[1])
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
-    run(_work(arguments["number"], sockets, socket.socket(fileno=arguments["control"])))
+    control = socket.socket(fileno=arguments["control"])
+    run(_work(arguments["number"], sockets, control, patience=arguments["patience"]))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,10 @@ def serve(
     from extauthz.backends.postgres import schema
     from extauthz.config import load
     from extauthz.telemetry import logs
+    from extauthz.transports.http.passed import PassedSockets
 
     signals.hold()
+    passed = PassedSockets(os.environ)
     environ = dict(os.environ)
     if workers is not None:
         environ["EXTAUTHZ_WORKERS"] = str(workers)
@@ -46,22 +48,23 @@ def serve(
         settings = load(environ, config)
         if embedded is not None and sys.stderr.isatty() and "EXTAUTHZ_DRAIN_SECONDS" not in settings.sources:
             settings = settings.model_copy(update={"drain_seconds": 0})  # Ctrl-C stays quick
-        logs.configure(form=settings.log_format, level=settings.log_level)
+        logs.configure(form=settings.log_form(terminal=sys.stderr.isatty()), level=settings.log_level)
         logs.notes(settings.notes)
         if servers is not None:
             asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
         asyncio.run(process.check_schema(settings))
         process.allow_connections()
-        sockets = wiring.bind_all(settings)
+        sockets, files = wiring.bind_all(settings, passed)
+        stack.callback(files.remove)
         if servers is not None:
             servers.keep()
         try:
             if settings.workers == 1:
-                process.run(process.serve(settings, sockets))
+                process.run(process.serve(settings, sockets, patience=passed.patience))
             else:
                 from extauthz.workers import Supervisor
 
-                asyncio.run(Supervisor(settings, sockets).run())
+                asyncio.run(Supervisor(settings, sockets, patience=passed.patience).run())
         finally:
             signals.hold()  # a closed loop leaves every signal as it was, while embedded servers still have to end
 

@@ -126,6 +126,13 @@ class Settings(BaseModel):
     usage_listen: Endpoint = setting("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9004", "for callers' own usage")
     admin_listen: Endpoint = setting("EXTAUTHZ_ADMIN_LISTEN", "127.0.0.1:9000", "health, metrics, private REST API")
 
+    socket_mode: Annotated[
+        str, PlainValidator(values.matching(r"0?[0-7]{3}", "must be three octal digits, such as 0660"))
+    ] = setting("EXTAUTHZ_SOCKET_MODE", "", "mode of the Unix sockets that are listened on; unset: by the umask")
+    socket_group: Annotated[
+        str, PlainValidator(values.matching(r"[A-Za-z0-9_.-]{1,64}", "must be the name or number of a group"))
+    ] = setting("EXTAUTHZ_SOCKET_GROUP", "", "group of the Unix sockets that are listened on; unset: the process's own")
+
     log_format: Annotated[LogFormat, PlainValidator(values.one_of(*get_args(LogFormat)))] = setting(
         "EXTAUTHZ_LOG_FORMAT", "json", "`json`, or `console` for people"
     )
@@ -169,6 +176,10 @@ class Settings(BaseModel):
     def _available(cls, mine: Any, info: ValidationInfo) -> Any:
         unavailable.refuse(info.field_name or "", mine)
         return mine
+
+    def log_form(self, *, terminal: bool) -> str:
+        """The form of the log: what is set, else the one that suits people where a terminal shows it."""
+        return "console" if terminal and "EXTAUTHZ_LOG_FORMAT" not in self.sources else self.log_format
 
     def effective(self) -> list[tuple[str, str, str]]:
         """Every setting as (name, value with secrets masked, source): `default`, `environment` or `file`.

@@ -1,5 +1,6 @@
 """Whether this process should be given traffic, and what it misses."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.service.guard import Guard
 
 OK = "ok"
+LOOK_EVERY = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class Health:
         self._redis = redis
         self._redis_evicting = redis_evicting
         self.draining = False
+
+    async def until_ready(self, seconds: float) -> None:
+        """Waits until traffic may come, at most so long."""
+        for _ in range(round(seconds / LOOK_EVERY)):
+            if self.readiness().ready:
+                return
+            await asyncio.sleep(LOOK_EVERY)
 
     def readiness(self) -> Readiness:
         """The state now; asks nobody."""

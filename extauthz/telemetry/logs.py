@@ -5,6 +5,7 @@ An event passes a limit for its kind, is rendered, and waits in a bounded queue 
 
 import atexit
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable
@@ -104,7 +105,8 @@ def _renderers(form: str) -> list[structlog.typing.Processor]:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     # Not the renderer's own tracebacks: they show local variables, and a credential is one.
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)]
 
 
 def _rendered(event: Event, renderers: list[structlog.typing.Processor]) -> bytes:

@@ -36,7 +36,7 @@ async def serving(database: str, redis_url: str, **environment: str) -> AsyncIte
     ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.USAGE, wiring.ADMIN)}
     given = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
     settings = load(given | ports | environment, None)
-    sockets = wiring.bind_all(settings)
+    sockets, _ = wiring.bind_all(settings)
     async with wiring.running(settings, sockets) as running:
         ports_by_name = {name: sock.getsockname()[1] for name, sock in sockets.items()}
         yield Serving(ports_by_name, running.health, running.metrics)

@@ -1,10 +1,15 @@
 """Sockets that listen before anything else starts, so that a taken address is known at once."""
 
 import errno
+import fcntl
+import grp
 import os
 import socket
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from extauthz.core.errors import ExtauthzError
 
@@ -13,21 +18,32 @@ class AddressTaken(ExtauthzError):
     """An address could not be bound; the text names it and says why."""
 
 
-def bind(host: str, port: int, path: str | None) -> socket.socket:
-    """A socket that listens on `host`:`port`, or on the Unix socket `path`. Raises AddressTaken."""
+def bind(host: str, port: int, path: str | None, *, mode: int | None = None, group: str = "") -> socket.socket:
+    """A socket that listens on `host`:`port`, or on the Unix socket `path`. Raises AddressTaken.
+
+    A Unix socket gets `mode`, else what the umask leaves, and belongs to `group`, a name or number, where it is given.
+    """
     try:
-        return _bind_tcp(host, port) if path is None else _bind_unix(Path(path))
-    except (OSError, UnicodeError) as error:  # the latter for a host that can be no name
+        return _bind_tcp(host, port) if path is None else _bind_unix(Path(path), mode, group)
+    except (OSError, UnicodeError, LookupError) as error:  # a host that can be no name, a group that there is not
         where = f"{host}:{port}" if path is None else f"unix:{path}"
-        why = error.strerror if isinstance(error, OSError) else None
+        why = (
+            error.strerror if isinstance(error, OSError) else error.args[0] if isinstance(error, LookupError) else None
+        )
         raise AddressTaken(f"cannot listen on {where}: {why or error}") from error
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """The first address that a host and port stand for."""
+    family, _, _, _, address = socket.getaddrinfo(
         host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    sock = socket.socket(family, kind, protocol)
+    return family, address
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    family, address = resolve(host, port)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -38,19 +54,78 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def _bind_unix(path: Path, mode: int | None, group: str) -> socket.socket:
     """A socket that a killed process left behind is replaced; one that answers is somebody's."""
+    owner = _group_id(group) if group else -1
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
-                knock.settimeout(1)
-                if knock.connect_ex(str(path)) == 0:
-                    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            path.unlink()
-        sock.bind(str(path))
-        sock.listen()
+        with _locked(path.parent):  # two that start at once must not both find the same one dead
+            _remove_dead(path)
+            if mode is None and not group:
+                sock.bind(str(path))
+            else:
+                _bind_closed(sock, path, mode, owner)
+            sock.listen()
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _bind_closed(sock: socket.socket, path: Path, mode: int | None, owner: int) -> None:
+    """Binds a socket that nobody may connect to before it has its group and mode."""
+    umask = os.umask(0o777)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(umask)
+    os.chown(path, -1, owner)
+    path.chmod(0o777 & ~umask if mode is None else mode)
+
+
+def _remove_dead(path: Path) -> None:
+    """Only a refused connection says that the process behind a socket is gone; a full queue does not."""
+    if not (path.exists() and stat.S_ISSOCK(path.stat().st_mode)):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knock:
+        knock.setblocking(False)
+        if knock.connect_ex(str(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    path.unlink()
+
+
+def _group_id(group: str) -> int:
+    if group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise LookupError(f"there is no group {group}") from None
+
+
+class SocketFiles:
+    """The files of Unix sockets that were bound here, to be removed at the end; those of a successor are left."""
+
+    def __init__(self, sockets: Iterable[socket.socket]) -> None:
+        paths = [Path(sock.getsockname()) for sock in sockets if sock.family == socket.AF_UNIX]
+        # Open, so that no other file gets the same number.
+        self._files = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths}
+
+    def remove(self) -> None:
+        """Removes what is still the same file."""
+        for path, held in self._files.items():
+            with suppress(OSError), _locked(path.parent):
+                if os.path.samestat(path.stat(), os.fstat(held)):
+                    path.unlink()
+            os.close(held)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps others of us from looking for dead sockets in a folder, or from removing theirs."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
