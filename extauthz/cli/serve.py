@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from extauthz.cli.orphans import leave_orphans_to_a_parent
 from extauthz.cli.output import complain
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answer Envoy, nginx and forward auth until told to stop."""
+    leave_orphans_to_a_parent()
     import asyncio
 
     from extauthz import process, signals, wiring
