@@ -11,8 +11,9 @@ import structlog
 from extauthz.admin.api import AdminApi
 from extauthz.backends.postgres.feed import PostgresFeed
 from extauthz.backends.webhook import webhook_receiver
-from extauthz.config import Settings
+from extauthz.config import Listen, Settings
 from extauthz.core.failure import OnRedisDown
+from extauthz.listeners import dialect_names, dialects
 from extauthz.management import LATE, key_format, open_rooms
 from extauthz.opening import Opened, open_stores
 from extauthz.service.changes import Changes
@@ -31,10 +32,6 @@ from extauthz.service.own_usage import OwnUsage
 from extauthz.service.seeding import Seeding
 from extauthz.service.webhook import Webhook
 from extauthz.telemetry.metrics import Metrics
-from extauthz.transports.http.dialect import Dialect, Wording
-from extauthz.transports.http.dialects.envoy import Envoy
-from extauthz.transports.http.dialects.forward import Forward
-from extauthz.transports.http.dialects.nginx import Nginx
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
@@ -58,14 +55,8 @@ def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[d
 
     A socket that was passed and has the address of a listener is that listener's. Raises AddressTaken.
     """
-    wanted = {
-        "envoy": settings.envoy_listen,
-        "nginx": settings.nginx_listen,
-        "forward": settings.forward_listen,
-        USAGE: settings.usage_listen,
-        ADMIN: settings.admin_listen,
-    }
-    on = {name: at for name, at in wanted.items() if at is not None}
+    names = (*dialect_names(), USAGE, ADMIN)
+    on: dict[str, Listen] = {name: at for name in names if (at := getattr(settings, f"{name}_listen")) is not None}
     taken = {name: sock for name, at in on.items() if passed and (sock := passed.take(at.host, at.port, at.path))}
     if passed is not None:
         passed.check_all_taken()
@@ -81,16 +72,6 @@ def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[d
     return {name: taken.get(name) or bound[name] for name in on}, SocketFiles(bound.values())
 
 
-def dialects(settings: Settings) -> dict[str, Dialect]:
-    """How each check listener reads and answers, by its name."""
-    wording = Wording(strip_credential=settings.strip_credential, families=settings.rate_limit_headers)
-    return {
-        "envoy": Envoy(wording, path_prefix=settings.envoy_path_prefix),
-        "nginx": Nginx(wording, question=settings.nginx_question),
-        "forward": Forward(wording),
-    }
-
-
 @asynccontextmanager
 async def running(
     settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0
@@ -101,7 +82,7 @@ async def running(
     for them before it answers anything, because another instance may still be answering on the same sockets.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics()
+        metrics = Metrics(dialect_names())
         opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
         stores = opened.stores
         seeding = _seeding(settings, opened)

@@ -19,6 +19,7 @@ import structlog
 
 from extauthz import signals, wiring
 from extauthz.config import Settings
+from extauthz.listeners import dialect_names
 from extauthz.process import addresses, run, settle
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
 from extauthz.signals import StopSignals
@@ -78,7 +79,7 @@ class Supervisor:
         self._shared = {name: sock for name, sock in sockets.items() if name != wiring.ADMIN}
         self._admin = sockets.get(wiring.ADMIN)
         self._workers: dict[int, _Worker] = {}
-        self._metrics = Metrics()
+        self._metrics = Metrics(dialect_names())
         self._of_the_dead: list[Sample] = []
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger()

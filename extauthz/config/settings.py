@@ -30,8 +30,6 @@ Endpoint = Annotated[Listen | None, PlainValidator(values.listen)]
 Milliseconds = Annotated[int, PlainValidator(values.whole(1, 10_000))]
 Nodes = Annotated[tuple[tuple[str, int], ...], PlainValidator(values.nodes)]
 
-_IN_CHECK_ORDER = ("envoy_listen", "nginx_listen", "forward_listen", "grpc_listen", "usage_listen", "admin_listen")
-
 
 def setting(name: str, default: Any, about: str, *, secret: bool = False) -> Any:
     """A field that is called `name` in the environment; a default that is text is parsed like any other value."""
@@ -154,13 +152,13 @@ class Settings(BaseModel):
     notes: tuple[str, ...] = ()  # lines about settings that have no effect yet
     sources: Mapping[str, str] = Field(default_factory=dict, repr=False)  # name -> where it was read
 
-    @check(*_IN_CHECK_ORDER)
+    @check("*")
     @classmethod
-    def _alone(cls, mine: Listen | None, info: ValidationInfo) -> Listen | None:
-        for field in _IN_CHECK_ORDER:
-            other = info.data.get(field)
-            if mine is not None and other is not None and mine.overlaps(other):
-                raise ValueError(f"must not be the address of {cls.model_fields[field].alias}")
+    def _alone(cls, mine: Any, info: ValidationInfo) -> Any:
+        if isinstance(mine, Listen):
+            for field, other in info.data.items():
+                if isinstance(other, Listen) and mine.overlaps(other):
+                    raise ValueError(f"must not be the address of {cls.model_fields[field].alias}")
         return mine
 
     @check("redis_timeout_ms", "database_timeout_ms")

@@ -4,7 +4,7 @@ A counter of the client library locks and looks up at each step, which is severa
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import get_args
 
@@ -17,7 +17,6 @@ from extauthz.core.decision import Allow, Decision
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 
-DIALECTS = ("envoy", "nginx", "forward")
 DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 
 _TOO_MANY = frozenset(REFUSED_BY.values())
@@ -27,13 +26,15 @@ _LAYERS: tuple[Layer, ...] = get_args(Layer)
 class CheckCounts(Collector):
     """Decisions, how long they took, tokens taken, and where records were found (`reads`, by cache and layer)."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialects: Sequence[str]) -> None:
+        """`dialects` are the names of those that checks may come in: what may be counted is there from the start."""
+        self._dialects = tuple(dialects)
         self.reads: dict[tuple[Cache, Layer | None], int] = {
             (cache, layer): 0 for cache in get_args(Cache) for layer in (*_LAYERS, None)
         }
-        self._decisions = {(dialect, reason): 0 for dialect in DIALECTS for reason in Reason}
-        self._durations = {dialect: [0] * (len(DURATION_BUCKETS) + 1) for dialect in DIALECTS}
-        self._seconds = dict.fromkeys(DIALECTS, 0.0)
+        self._decisions = {(dialect, reason): 0 for dialect in dialects for reason in Reason}
+        self._durations = {dialect: [0] * (len(DURATION_BUCKETS) + 1) for dialect in dialects}
+        self._seconds = dict.fromkeys(self._dialects, 0.0)
         self._tokens = 0
 
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
@@ -81,7 +82,7 @@ class CheckCounts(Collector):
         yield _counter("tenant_quota_cache_misses", "Limits found in no cache.", self.reads["tenant_quota", None])
 
     def _count(self, reason: Reason) -> int:
-        return sum(self._decisions[dialect, reason] for dialect in DIALECTS)
+        return sum(self._decisions[dialect, reason] for dialect in self._dialects)
 
 
 def _counter(name: str, documentation: str, value: float) -> CounterMetricFamily:

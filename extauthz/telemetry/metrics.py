@@ -40,11 +40,12 @@ class Sample(NamedTuple):
 class Metrics:
     """Counts what it is told, and says what must be said once in the log. An `Observer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialects: Sequence[str]) -> None:
+        """`dialects` are the names of those that checks may come in."""
         self.registry = registry = CollectorRegistry(auto_describe=False)
         self._log = structlog.get_logger()
         self._away: set[Store] = set()
-        self.checks = CheckCounts()
+        self.checks = CheckCounts(dialects)
         registry.register(self.checks)
         registry.register(LogDrops())
         self._redis_down = Counter("redis_down_events", "Changes of Redis from up to down.", registry=registry)

@@ -79,7 +79,7 @@ async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None
 
 async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> None:
     """It works all the same; the missing permission is named once, and a gauge says so until it is given."""
-    metrics = Metrics()
+    metrics = Metrics(["envoy"])
     gauge = partial(metrics.registry.get_sample_value, "extauthz_epoch_unknown")
     await redis.execute_command("ACL", "SETUSER", "app", "on", ">sesame", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]
     try:

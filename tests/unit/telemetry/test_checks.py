@@ -12,7 +12,10 @@ from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_MONTHLY
-from extauthz.telemetry.checks import DIALECTS, DURATION_BUCKETS, CheckCounts
+from extauthz.listeners import dialect_names
+from extauthz.telemetry.checks import DURATION_BUCKETS, CheckCounts
+
+DIALECTS = dialect_names()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # as the service does
 
@@ -97,7 +100,7 @@ def test_it_reads_as_if_the_library_had_counted(
     asked: list[tuple[str, Decision, float]], read: list[tuple[Cache, Layer | None]]
 ) -> None:
     """After the same events the exposition is the same, byte for byte: names, help, order, labels, values."""
-    counts, library = CheckCounts(), Library()
+    counts, library = CheckCounts(DIALECTS), Library()
     for event in asked:
         counts.decided(*event)
         library.decided(*event)
@@ -111,7 +114,7 @@ def test_it_reads_as_if_the_library_had_counted(
 def test_a_bound_belongs_to_its_bucket(bound: float) -> None:
     """A check that took exactly so long is counted there, a longer one is not."""
     for seconds, inside in ((bound, 1), (bound + 1e-9, 0)):
-        counts = CheckCounts()
+        counts = CheckCounts(DIALECTS)
         counts.decided("envoy", Allow(), seconds)
         line = f'extauthz_decision_duration_seconds_bucket{{dialect="envoy",le="{bound}"}} {inside:.1f}\n'
         assert line.encode() in exposition(counts)
@@ -119,4 +122,4 @@ def test_a_bound_belongs_to_its_bucket(bound: float) -> None:
 
 def test_all_that_may_come_is_there_from_the_start() -> None:
     """A rate over a counter sees its first step."""
-    assert exposition(CheckCounts()) == generate_latest(Library().registry)
+    assert exposition(CheckCounts(DIALECTS)) == generate_latest(Library().registry)
