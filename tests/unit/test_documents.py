@@ -1,0 +1,67 @@
+"""What documents send their readers to is there: files, folders, headings and names of the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TREES = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+FILES = [file for tree in TREES for file in tree.rglob("*") if "__pycache__" not in file.parts] + list(ROOT.iterdir())
+NAMES = sorted(str(file.relative_to(ROOT)) for file in FILES if file.suffix == ".md")
+CODE = "\n".join(file.read_text() for file in FILES if file.suffix == ".py" and ROOT / "extauthz" in file.parents)
+# What a reader, or a run of ours, makes.
+MADE = re.compile(r"yours\.py|bill\.sql|extauthz\.toml|data/.*|run/.*|\./data.*|bench/.*")
+EVERYDAY = {"uv"}  # names of other programs
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*(?:/|\.(?:py|md|toml|conf|yaml|yml|sql|lua|svg|json|txt))")
+_NAME = re.compile(r"([A-Za-z]\w*)(?:\(.*\))?")
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def text(name: str) -> str:
+    """A document without its blocks of code."""
+    return _FENCE.sub("", (ROOT / name).read_text())
+
+
+def anchors(document: Path) -> set[str]:
+    """What GitHub makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    """To a file of ours, and to a heading in it."""
+    missing = []
+    for link in _LINK.findall(text(name)):
+        target, _, anchor = link.partition("#")
+        if re.match(r"[a-z]+:", link):
+            continue
+        file = (ROOT / name).parent / target if target else ROOT / name
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            missing.append(link)
+    assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_are_named_are_there(name: str) -> None:
+    """A path in a document is one from the root, from the package, from the tests or from beside the document."""
+    bases = (ROOT, ROOT / "extauthz", ROOT / "tests", (ROOT / name).parent)
+    every = {file.name for file in FILES}
+    named = {code for code in _CODE.findall(text(name)) if _PATH.fullmatch(code) and not MADE.search(code)}
+    missing = {
+        path
+        for path in named
+        if not (path in every if "/" not in path else any((base / path).exists() for base in bases))
+    }
+    assert not missing
+
+
+def test_names_that_contributors_are_sent_to_are_there() -> None:
+    """What CONTRIBUTING.md calls by a name of the code has it there."""
+    named = {found[1] for code in _CODE.findall(text("CONTRIBUTING.md")) if (found := _NAME.fullmatch(code))}
+    assert "DIALECTS" in named
+    missing = {word for word in named - EVERYDAY if not re.search(rf"\b{word}\b", CODE)}
+    assert not missing
