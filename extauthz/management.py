@@ -14,7 +14,7 @@ from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import topology
 from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.usage_reader import RedisUsageReader
-from extauthz.config import Settings
+from extauthz.config import Settings, secrets
 from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.core.ports import SharedFences
 from extauthz.core.usage_report import LiveUsage
@@ -91,7 +91,11 @@ def key_format(settings: Settings) -> KeyFormat:
     """The shape of keys and the peppers that digest them."""
     peppers = [Pepper(pepper.name, pepper.value) for pepper in settings.key_pepper]
     return KeyFormat(
-        prefix=settings.key_prefix, env=settings.key_env, peppers=peppers, sha256=bool(settings.lookup_sql)
+        prefix=settings.key_prefix,
+        env=settings.key_env,
+        peppers=peppers,
+        sha256=bool(settings.lookup_sql),
+        reserved=(form for secret in secrets.held(settings) for form in secret.forms),
     )
 
 

@@ -108,10 +108,13 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     if str(path) == "-":
         yield sys.stdin.buffer
         return
+    from extauthz.config import files
+
     try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise InvalidInput(f"--csv {shown(str(path))}: {error.strerror}") from None
+        stream = files.open_plain(path, pipe=True)
+    except files.UnfitFile as error:
+        instead = "; or give it on standard input, as --csv -" if "must" in str(error) else ""
+        raise InvalidInput(f"--csv {shown(str(path))}: {error}{instead}") from None
     with stream:
         yield stream
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def check_config(config: options.Config = None, as_json: options.Json = False) -> None:
     """Check all settings and routes, and print those in effect, secrets masked."""
-    settings = read_settings(config)
+    settings = read_settings(config, serves=True)
     effective, routes = settings.effective(), settings.routes.routes
     if as_json:
         output.print_json(

@@ -40,14 +40,13 @@ def serve(
     signals.hold()
     passed = PassedSockets(os.environ)
     environ = dict(os.environ)
-    if workers is not None:
-        environ["EXTAUTHZ_WORKERS"] = str(workers)
+    options = {} if workers is None else {"EXTAUTHZ_WORKERS": str(workers)}
     with ExitStack() as stack:
         servers = None
         if embedded is not None:
             servers = stack.enter_context(_embedded(embedded.absolute(), environ))
             environ = dict(servers.environ)
-        settings = load(environ, config)
+        settings = load(environ, config, options=options)
         if embedded is not None and sys.stderr.isatty() and "EXTAUTHZ_DRAIN_SECONDS" not in settings.sources:
             settings = settings.model_copy(update={"drain_seconds": 0})  # Ctrl-C stays quick
         logs.configure(form=settings.log_form(terminal=sys.stderr.isatty()), level=settings.log_level)

@@ -29,11 +29,11 @@ class StoreAway(ExtauthzError):
     """A store did not do what a command needs; the text says where it was looked for and what to do next."""
 
 
-def read_settings(config: Path | None, *, needs: Collection[str] | None = None) -> "Settings":
-    """The settings of this process; `needs` as `config.load` has it. Raises ConfigError."""
+def read_settings(config: Path | None, *, needs: Collection[str] | None = None, serves: bool = False) -> "Settings":
+    """The settings of this process; `needs` and `serves` as `config.load` has them. Raises ConfigError."""
     from extauthz.config import load
 
-    return load(os.environ, config, needs=needs)
+    return load(os.environ, config, needs=needs, serves=serves)
 
 
 def manage(

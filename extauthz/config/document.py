@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from extauthz.config import files
 from extauthz.core.errors import ConfigError
 from extauthz.core.routes import DEFAULT_ROUTES, Route, RouteTable
 
@@ -69,12 +70,9 @@ def read(path: Path | None, mistakes: list[str]) -> Document:
         return Document(routes=RouteTable.compile(DEFAULT_ROUTES, {}))
     name = plain(str(path))
     try:
-        parsed = tomllib.loads(path.read_bytes().decode())
-    except OSError as error:
-        mistakes.append(f"{name}: cannot be read: {error.strerror}")
-        return Document(failed=True)
-    except UnicodeDecodeError as error:
-        mistakes.append(f"{name}: is not UTF-8 (byte {error.start})")
+        parsed = tomllib.loads(files.read_text(path, files.CONFIG_MAX))
+    except files.UnfitFile as error:
+        mistakes.append(f"{name}: {error}")
         return Document(failed=True)
     except (ValueError, RecursionError) as error:
         # Only the place: the parser's own words may hold a piece of the line.

@@ -1,16 +1,17 @@
 """Collect the settings from the environment and the file, check them together, report every mistake at once."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
+from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from extauthz.config import document, unavailable
+from extauthz.config import document, files, secrets, unavailable
 from extauthz.config.document import plain, suggestion
-from extauthz.config.settings import Settings
+from extauthz.config.settings import Settings, parser
 from extauthz.core.errors import ConfigError
 
 # Setting by name in the environment -> its name in the file.
@@ -33,6 +34,7 @@ SECRETS = (
 )
 _UNSPOKEN = (*SECRETS, "OTEL_EXPORTER_OTLP_ENDPOINT", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
 _REDIS = ("REDIS_URL", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
+_EXPOSED = "can be read by every user of this machine: chmod o-r"
 _KUBERNETES = re.compile(r"\w+_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 
 
@@ -58,7 +60,9 @@ class _Place:
     def known(self) -> set[str]:
         return {*self.keys.values(), *(self.keys[name] + self.in_file for name in SECRETS)}
 
-    def collect(self, entries: Mapping[str, str], mistakes: list[str]) -> Iterator[tuple[str, _Given]]:
+    def collect(
+        self, entries: Mapping[str, str], mistakes: list[str], notes: list[str]
+    ) -> Iterator[tuple[str, _Given]]:
         """Every setting that is there, by its name in the environment. An empty text counts as not set."""
         for name, key in self.keys.items():
             label, text = self.prefix + key, entries.get(key)
@@ -69,47 +73,75 @@ class _Place:
             if text:
                 yield name, _Given(label, self.source, text)
             elif file:
-                yield name, _Given(file_label, self.source, _read_secret(self.folder / file, file_label, mistakes))
+                path = self.folder / file
+                yield name, _Given(file_label, self.source, _read_secret(path, file_label, mistakes))
+                if files.is_exposed(path):
+                    notes.append(f"{file_label}: {_shown(path)} {_EXPOSED}")
 
 
-def load(environ: Mapping[str, str], config_file: Path | None, *, needs: Collection[str] | None = None) -> Settings:
+def load(
+    environ: Mapping[str, str],
+    config_file: Path | None,
+    *,
+    needs: Collection[str] | None = None,
+    serves: bool = True,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Settings:
     """The settings of the environment and of `config_file` (else of the file that EXTAUTHZ_CONFIG names), checked.
 
-    `needs` names the required settings that must be there, None all of them. Raises ConfigError with one line per
-    mistake, each named as the person wrote it; no line holds a secret.
+    `needs` names the required settings that must be there, None all of them; `serves`: whether what `serve` alone needs
+    must fit together, too. `options` are settings by name that options of the command give; they win.
+    Raises ConfigError with one line per mistake, each named as the person wrote it; no line holds a secret.
     """
     mistakes: list[str] = []
+    notes: list[str] = []
     named = environ.get("EXTAUTHZ_CONFIG")
     path = config_file or (Path(named) if named else None)
     file = document.read(path, mistakes)
-    given = {**_from_file(file.settings, path, mistakes), **_from_environment(environ, mistakes)}
+    places = [
+        _from_file(file.settings, path, mistakes, notes),
+        _from_environment(environ, mistakes, notes),
+        {name: _Given(f"--{KEYS[name].replace('_', '-')}", "option", text) for name, text in options.items()},
+    ]
+    given: dict[str, _Given] = {}
+    for place in places:
+        mistakes += _hidden((name, given[name]) for name in place if name in given)
+        given |= place
     mistakes += _clashes(given)
     if not file.failed:
         mistakes += _missing(given, REQUIRED if needs is None else needs)
-        # A command that needs little may share a file with a service whose secret it is not given.
-        mistakes += _halves(given) if needs is None else ()
+        mistakes += _halves(given) if serves and needs is None else ()
     texts = {name: entry.text for name, entry in given.items() if entry.text is not None}
-    extras = {"notes": unavailable.notes(texts), "sources": {name: given[name].source for name in texts}}
+    extras = {
+        "notes": (*unavailable.notes(texts), *notes),
+        "sources": {name: given[name].source for name in texts},
+        "routes": file.routes,
+        "lookup_sql": file.lookup_sql,
+    }
     try:
-        settings = Settings.model_validate({**texts, **extras, "routes": file.routes, "lookup_sql": file.lookup_sql})
+        settings = Settings.model_validate({**texts, **extras}, context={"serves": serves})
     except ValidationError as error:
         mistakes += _lines(error, given)
+    else:
+        mistakes += (f"{given[name].label}: {line}" for name, line in secrets.clashes(settings) if needs is None)
     if mistakes:
         raise ConfigError(mistakes)
     return settings
 
 
-def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, _Given]:
+def _from_environment(environ: Mapping[str, str], mistakes: list[str], notes: list[str]) -> dict[str, _Given]:
     place = _Place("environment", {name: name for name in KEYS}, "_FILE")
     known = {*place.known(), "EXTAUTHZ_CONFIG"}
     for name in sorted(environ):
         ours = name.startswith(("EXTAUTHZ_", "RATE_LIMIT_"))
         if ours and name not in known and not _KUBERNETES.fullmatch(name):
             mistakes.append(f"{plain(name)}: unknown{suggestion(name, known)}")
-    return dict(place.collect(environ, mistakes))
+    return dict(place.collect(environ, mistakes, notes))
 
 
-def _from_file(entries: Mapping[str, object], path: Path | None, mistakes: list[str]) -> dict[str, _Given]:
+def _from_file(
+    entries: Mapping[str, object], path: Path | None, mistakes: list[str], notes: list[str]
+) -> dict[str, _Given]:
     if path is None:
         return {}
     place = _Place("file", KEYS, "_file", f"{plain(str(path))} [settings] ", path.parent)
@@ -123,26 +155,39 @@ def _from_file(entries: Mapping[str, object], path: Path | None, mistakes: list[
             texts[key] = hex(value) if isinstance(value, int) and value.bit_length() > 64 else str(value)
         else:
             mistakes.append(f"{place.prefix}{key}: must be a string, a number, true or false")
-    return dict(place.collect(texts, mistakes))
+    if any(texts.get(KEYS[name]) for name in SECRETS) and files.is_exposed(path):
+        notes.append(f"{plain(str(path))}: holds secrets, and {_EXPOSED}")
+    return dict(place.collect(texts, mistakes, notes))
 
 
 def _read_secret(path: Path, label: str, mistakes: list[str]) -> str | None:
     """What a secret's file holds, without the newline at its end."""
-    # A colon is rare in a path and stands in most secrets: somebody put the secret where its file belongs.
-    name = "the file" if ":" in str(path) else plain(str(path))
     try:
-        text = path.read_bytes().decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        mistakes.append(f"{label}: {name} is not UTF-8")
-    except OSError as error:
-        mistakes.append(f"{label}: {name} cannot be read: {error.strerror}")
+        text = files.read_text(path, files.SECRET_MAX).rstrip("\r\n")
+    except files.UnfitFile as error:
+        mistakes.append(f"{label}: {_shown(path)} {error}")
     except ValueError:
         mistakes.append(f"{label}: must be the path of a file")
     else:
-        if text:
+        if len(text.splitlines()) == 1:
             return text
-        mistakes.append(f"{label}: {name} is empty")
+        mistakes.append(f"{label}: {_shown(path)} {'must be one line' if text else 'is empty'}")
     return None
+
+
+def _shown(path: Path) -> str:
+    """The name of a secret's file, unless it could be the secret: a colon is rare in a path and in most secrets."""
+    return "the file" if ":" in str(path) else plain(str(path))
+
+
+def _hidden(entries: Iterable[tuple[str, _Given]]) -> Iterator[str]:
+    """One line for each setting that could not be used, although another place overrides it."""
+    for name, entry in entries:
+        try:
+            if entry.text is not None:
+                parser(KEYS[name])(entry.text)
+        except ValueError as error:
+            yield _line(name, entry.label, entry.text or "", error)
 
 
 def _clashes(given: Mapping[str, _Given]) -> Iterator[str]:
@@ -174,6 +219,10 @@ def _lines(error: ValidationError, given: Mapping[str, _Given]) -> Iterator[str]
             label, text = given[name].label, given[name].text or ""
         else:
             label, text = f"{name} (default)", str(Settings.model_fields[KEYS[name]].default)
-        silent = name in _UNSPOKEN or isinstance(cause, unavailable.NotYetError)
-        shown = "" if silent else f"{text if len(text) <= 40 else text[:40] + '...'!a} "
-        yield f"{label}: {shown}{cause}"
+        yield _line(name, label, text, cause)
+
+
+def _line(name: str, label: str, text: str, cause: Exception) -> str:
+    silent = name in _UNSPOKEN or isinstance(cause, unavailable.NotYetError)
+    shown = "" if silent else f"{text if len(text) <= 40 else text[:40] + '...'!a} "
+    return f"{label}: {shown}{cause}"

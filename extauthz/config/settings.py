@@ -1,7 +1,7 @@
 """Every setting: its name, type, default and meaning. `docs/reference/settings.md` says the same to people."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, SecretBytes, SecretStr, ValidationInfo
 from pydantic import field_validator as check
@@ -29,6 +29,13 @@ DatabaseUrl = Annotated[SecretStr, PlainValidator(urls.database_url)]
 Endpoint = Annotated[Listen | None, PlainValidator(values.listen)]
 Milliseconds = Annotated[int, PlainValidator(values.whole(1, 10_000))]
 Nodes = Annotated[tuple[tuple[str, int], ...], PlainValidator(values.nodes)]
+
+_OF_SERVE_ALONE = ("rate_limit_on_redis_down", "grpc_listen")  # what other commands need not have, in this version
+
+
+def _serves(info: ValidationInfo) -> bool:
+    """Whether the settings are for `serve`: what only it needs stops no other command."""
+    return info.context is None or bool(info.context["serves"])
 
 
 def setting(name: str, default: Any, about: str, *, secret: bool = False) -> Any:
@@ -155,7 +162,7 @@ class Settings(BaseModel):
     @check("*")
     @classmethod
     def _alone(cls, mine: Any, info: ValidationInfo) -> Any:
-        if isinstance(mine, Listen):
+        if isinstance(mine, Listen) and _serves(info):
             for field, other in info.data.items():
                 if isinstance(other, Listen) and mine.overlaps(other):
                     raise ValueError(f"must not be the address of {cls.model_fields[field].alias}")
@@ -165,14 +172,15 @@ class Settings(BaseModel):
     @classmethod
     def _within_deadline(cls, mine: int, info: ValidationInfo) -> int:
         deadline = info.data.get("deadline_ms", mine)
-        if mine > deadline:
+        if mine > deadline and _serves(info):
             raise ValueError(f"must be at most EXTAUTHZ_DEADLINE_MS, {deadline}")
         return mine
 
     @check("*")
     @classmethod
     def _available(cls, mine: Any, info: ValidationInfo) -> Any:
-        unavailable.refuse(info.field_name or "", mine)
+        if _serves(info) or info.field_name not in _OF_SERVE_ALONE:
+            unavailable.refuse(info.field_name or "", mine)
         return mine
 
     def log_form(self, *, terminal: bool) -> str:
@@ -191,6 +199,12 @@ class Settings(BaseModel):
         ]
         first_line = self.lookup_sql.strip().partition("\n")[0].rstrip()
         return [*rows, ("[keys] lookup_sql", show(first_line), "file" if self.lookup_sql else "default")]
+
+
+def parser(key: str) -> Callable[[str], object]:
+    """What makes the value of the setting `key` of a text; it raises ValueError that says what is right."""
+    rules = Settings.model_fields[key].metadata
+    return next(cast("Callable[[str], object]", rule.func) for rule in rules if isinstance(rule, PlainValidator))
 
 
 def show(value: object) -> str:

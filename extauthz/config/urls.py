@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -66,6 +67,15 @@ def _checked(text: str, schemes: tuple[str, ...], right: str) -> re.Match[str]:
     if not text.isprintable() or " " in text or re.search(r"%(?![0-9A-Fa-f]{2})", text):
         raise ValueError("holds a blank, a control character or a `%` without two hex digits; write %20, %25")
     return match
+
+
+def password(text: str) -> str:
+    """The password of a store's address that passed its parser, empty where it has none."""
+    match = _URL.fullmatch(text)
+    if match is None:
+        words: dict[str, str] = dict(re.findall(_WORD, text))
+        return words.get("password", "").strip("'")
+    return unquote((match["password"] or ":")[1:])
 
 
 def masked(text: str) -> str:

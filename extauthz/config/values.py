@@ -14,7 +14,10 @@ from pydantic import SecretBytes
 from extauthz.core.routes import is_ambiguous
 
 SECRET_BYTES = 32
-_IN_BASE64 = b"whsec_"
+IN_BASE64 = b"whsec_"
+
+_DIFFERENT_MIN = 6  # characters; a random secret of the least length, even of digits alone, has more
+_WORD_MAX = 12  # characters of a word that a secret may not merely repeat
 
 _PORT = r"(?P<port>[0-9]{1,5})"
 _ADDRESS = re.compile(rf"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):{_PORT}")
@@ -142,24 +145,37 @@ def path_prefix(text: str) -> str:
 def peppers(text: str) -> tuple[NamedSecret, ...]:
     """`id:value[,id:value]`, the first one signs."""
     right = "must be id:value, with an id of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
-    return _named([part.partition(":")[::2] for part in text.split(",")], right)
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError("must be one line without control characters; several are separated by commas")
+    found = _named([part.partition(":")[::2] for part in text.split(",")], right)
+    _refuse_twins(found, "each is random by itself")
+    return found
 
 
 def secret(text: str) -> SecretBytes:
     """`whsec_` and base64 of at least 32 bytes, or any other text of so many."""
     value = text.encode("utf-8", "surrogateescape")
-    if value.startswith(_IN_BASE64):
+    if value.startswith(IN_BASE64):
         try:
-            key = base64.b64decode(value.removeprefix(_IN_BASE64), validate=True)
+            key = base64.b64decode(value.removeprefix(IN_BASE64), validate=True)
         except ValueError:
             key = b""
         if len(key) < SECRET_BYTES:
             raise ValueError(
                 f"begins with whsec_; then base64 of at least {SECRET_BYTES} bytes must follow, with its `=`"
             )
+        _random(key)
     elif len(value) < SECRET_BYTES:
         raise ValueError(f"must have at least {SECRET_BYTES} bytes")
+    _random(value)
     return SecretBytes(value)
+
+
+def _random(value: bytes, which: str = "") -> None:
+    """Raises ValueError for what is plainly not random: few different characters, or one word again and again."""
+    repeats = any(value[size:] == value[:-size] for size in range(1, _WORD_MAX + 1))
+    if repeats or len(set(value)) < _DIFFERENT_MIN:
+        raise ValueError(f"{which}must be random, as of `openssl rand -hex 32`, not a word or few characters repeated")
 
 
 def admin_tokens(text: str) -> tuple[NamedSecret, ...]:
@@ -170,11 +186,15 @@ def admin_tokens(text: str) -> tuple[NamedSecret, ...]:
         return _named([("admin", text)], "must have at least 32 bytes")
     right = "must be name:value, with a name of 1 to 32 of A-Z a-z 0-9 _ - and a value of at least 32 bytes"
     tokens = _named([part.partition(":")[::2] for part in text.split(",")], right)
-    owners: dict[bytes, str] = {}
-    for token in tokens:
-        if (first := owners.setdefault(token.value, token.name)) != token.name:
-            raise ValueError(f"gives {first} and {token.name} the same value: nobody could tell who came with it")
+    _refuse_twins(tokens, "the audit log could not tell them apart")
     return tokens
+
+
+def _refuse_twins(secrets: tuple[NamedSecret, ...], reason: str) -> None:
+    owners: dict[bytes, str] = {}
+    for each in secrets:
+        if (first := owners.setdefault(each.value, each.name)) != each.name:
+            raise ValueError(f"gives {first} and {each.name} the same value: {reason}")
 
 
 def _named(parts: list[tuple[str, str]], right: str) -> tuple[NamedSecret, ...]:
@@ -185,5 +205,6 @@ def _named(parts: list[tuple[str, str]], right: str) -> tuple[NamedSecret, ...]:
             raise ValueError(right if len(parts) == 1 else f"entry {number} {right}")
         if name in found:
             raise ValueError(f"entry {number} has the same name as an earlier one")
+        _random(value, "" if len(parts) == 1 else f"entry {number} ")
         found[name] = NamedSecret(name, value)
     return tuple(found.values())

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from extauthz.core.reason import Reason
@@ -49,15 +49,25 @@ class KeyFormat:
     """The shape `<prefix>_<env>_<secret><check>` and the peppers that digest it.
 
     `peppers`: the first signs new keys, all verify. `sha256`: whether keys are looked up by their SHA-256 too.
+    `reserved`: secrets of the service, which no key may be.
     """
 
-    def __init__(self, *, prefix: str, env: str, peppers: Sequence[Pepper], sha256: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str,
+        env: str,
+        peppers: Sequence[Pepper],
+        sha256: bool = False,
+        reserved: Iterable[bytes] = (),
+    ) -> None:
         self._own = f"{prefix}_"
         self._head = f"{prefix}_{env}_"
         self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
         self._sha256 = sha256
         self._macs = tuple(_padded(pepper.value) for pepper in peppers)
+        self._reserved = frozenset(hashlib.sha256(each).digest() for each in reserved)
 
     def extract(self, authorization: Sequence[str]) -> Credential | Reason:
         """The credential of a request's `Authorization` headers, or the reason why there is none."""
@@ -84,6 +94,10 @@ class KeyFormat:
                 and hmac.compare_digest(check_characters(key[:-CHECK_LENGTH]), key[-CHECK_LENGTH:])
             )
         return len(key) >= FOREIGN_LENGTH_MIN and _JWT.fullmatch(key) is None
+
+    def is_reserved(self, key: str) -> bool:
+        """Whether `key` is a secret of the service, which would then travel in every request."""
+        return hashlib.sha256(key.encode()).digest() in self._reserved
 
     def digest(self, key: str) -> Credential:
         """HMAC-SHA256(pepper, key) for every pepper (RFC 2104), and its SHA-256 where that is asked for."""

@@ -16,6 +16,8 @@ def check_foreign(key: str, key_format: KeyFormat) -> None:
         raise InvalidInput("an imported key is made of A-Z a-z 0-9 - . _ ~ + / with = only at its end")
     if len(key) < FOREIGN_LENGTH_MIN:
         raise InvalidInput(f"an imported key has at least {FOREIGN_LENGTH_MIN} characters")
+    if key_format.is_reserved(key):
+        raise InvalidInput("an imported key must not be a secret of the service: a token, a pepper or a password")
     ours = not key_format.handle(key).startswith("…")
     if key_format.plausible(key) and not ours:
         return

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -174,6 +175,29 @@ def test_file(shell: Shell) -> None:
     assert again.stderr == "extauthz: 4 of the rows could not be imported\n"
 
 
+def test_rows_of_another_command(shell: Shell) -> None:
+    """What the shell opens for a command, `<(psql …)`, is read as a file."""
+    script = f"{shlex.join(EXTAUTHZ)} keys import acme --csv <(echo key; echo {FOREIGN})"
+    done = subprocess.run(["bash", "-c", script], env=shell.environ, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("imported: 1, already there: 0, failed: 0\n", "")
+
+
+def test_secrets_of_the_service_are_no_keys(shell: Shell) -> None:
+    """The admin token, a pepper or a password that is imported by mistake would travel in every request."""
+    token, pepper = "ops-token-of-the-tests-77c0f1a92b4e", "pepper-of-the-tests-0f9c81d57ab2e64"
+    shell = Shell(
+        shell.folder, {**shell.environ, "EXTAUTHZ_ADMIN_TOKEN": f"ops:{token}", "EXTAUTHZ_KEY_PEPPER": f"p1:{pepper}"}
+    )
+    for secret in (token, pepper):
+        one = fed(shell, secret, "acme")
+        many = fed(shell, f"key\n{secret}\n", "acme", "--csv", "-")
+        assert (one.returncode, many.returncode) == (2, 1)
+        for done in (one, many):
+            assert "an imported key must not be a secret of the service" in done.stderr
+            assert secret not in done.stderr
+    assert stored(shell) == []
+
+
 def test_key_of_somebody_else(shell: Shell) -> None:
     """A key that another organization has is no row that is there already: it is refused, and stays theirs."""
     assert fed(shell, f"key\n{FOREIGN}\n", "other", "--csv", "-").returncode == 0
@@ -208,8 +232,16 @@ def test_many_batches(shell: Shell) -> None:
 def test_refused_files(shell: Shell) -> None:
     """A file that is not there, without a header, with unknown columns, or for nobody: nothing is changed."""
     missing = shell.refused(2, "keys", "import", "acme", "--csv", "nowhere.csv")
-    assert missing == "--csv nowhere.csv: No such file or directory"
-    assert shell.refused(2, "keys", "import", "acme", "--csv", ".") == "--csv .: Is a directory"
+    assert missing == "--csv nowhere.csv: cannot be read: No such file or directory"
+    said = shell.refused(2, "keys", "import", "acme", "--csv", ".")
+    assert said.startswith("--csv .: must be a plain file (got a folder)")
+    os.mkfifo(shell.folder / "pipe")
+    said = shell.refused(2, "keys", "import", "acme", "--csv", "pipe")
+    assert said == "--csv pipe: must be a plain file (got a named pipe); or give it on standard input, as --csv -"
+    (shell.folder / "open.csv").touch(0o600)
+    (shell.folder / "open.csv").chmod(0o602)
+    said = shell.refused(2, "keys", "import", "acme", "--csv", "open.csv")
+    assert said.startswith("--csv open.csv: must not be writable by other users (got mode 0602)")
     (shell.folder / "keys.csv").write_text(f"{FOREIGN},one\n{FOREIGN}2,two\n")
     said = shell.refused(2, "keys", "import", "acme", "--csv", "keys.csv")
     assert said.startswith("line 1: no header with the column key")

@@ -9,7 +9,10 @@ import pytest
 from extauthz.config import Listen, NamedSecret, Settings, load
 from extauthz.core.errors import ConfigError
 
-PEPPER = "2026:" + "p" * 32
+VALUE = "pepper of these tests: 5b1c9e7f2a"
+PEPPER = f"2026:{VALUE}"
+TOKEN = "token-of-these-tests-77c0f1a92b4e"
+SECRET = "s3cret of these tests: 0f9c81d57ab2"
 GIVEN = {
     "DATABASE_URL": "postgresql://app:s3cret@db/app",
     "REDIS_URL": "redis://:s3cret@redis:6379/0",
@@ -47,7 +50,7 @@ def test_the_least_that_is_needed() -> None:
     least = settings()
     assert least.database_url.get_secret_value() == GIVEN["DATABASE_URL"]
     assert least.notify_database_url == least.database_url
-    assert least.key_pepper == (NamedSecret("2026", b"p" * 32),)
+    assert least.key_pepper == (NamedSecret("2026", VALUE.encode()),)
     assert least.envoy_listen == Listen("127.0.0.1", 9001)
     assert least.grpc_listen is None
     assert least.rate_limit_headers == {"ietf", "x"}
@@ -123,8 +126,8 @@ def test_empty_variable_leaves_the_file_its_say(toml: Path) -> None:
 )
 def test_secrets_from_files(toml: Path, variable: str, key: str) -> None:
     """A secret can stand in a file, named in either place, there relative to the configuration."""
-    every = {**GIVEN, "EXTAUTHZ_WEBHOOK_URL": "https://h/s3cret", "EXTAUTHZ_WEBHOOK_SECRET": "s3cret" * 6}
-    secret = every.get(variable, GIVEN["DATABASE_URL"] if "DATABASE" in variable else "ops:" + "t" * 32)
+    every = {**GIVEN, "EXTAUTHZ_WEBHOOK_URL": "https://h/s3cret", "EXTAUTHZ_WEBHOOK_SECRET": SECRET}
+    secret = every.get(variable, GIVEN["DATABASE_URL"] if "DATABASE" in variable else f"ops:{TOKEN}")
     (toml.parent / "secret").write_text(f"{secret}\n")
     others = {name: text for name, text in every.items() if name != variable}
     plain = getattr(load({**others, variable: secret}, None), key)
@@ -186,12 +189,12 @@ def test_a_webhook_has_an_address_and_a_secret(toml: Path) -> None:
     """One without the other is a mistake that names both; the two may stand in different places."""
     url, secret = "EXTAUTHZ_WEBHOOK_URL", "EXTAUTHZ_WEBHOOK_SECRET"
     assert mistake(**{url: "https://h/s3cret"}) == f"{url}: must be set together with {secret}"
-    assert mistake(**{secret: "s3cret" * 6}) == f"{secret}: must be set together with {url}"
+    assert mistake(**{secret: SECRET}) == f"{secret}: must be set together with {url}"
     toml.write_text('[settings]\nwebhook_url = "https://h/s3cret"\nwebhook_secret = ""\n')
     assert mistakes(GIVEN, toml) == (f"{toml} [settings] webhook_url: must be set together with {secret}",)
-    told = load({**GIVEN, secret: "s3cret" * 6}, toml)
+    told = load({**GIVEN, secret: SECRET}, toml)
     assert told.webhook_url.get_secret_value() == "https://h/s3cret"
-    assert told.webhook_secret.get_secret_value() == b"s3cret" * 6
+    assert told.webhook_secret.get_secret_value() == SECRET.encode()
     assert not settings().webhook_url
     assert not settings().webhook_secret
 

@@ -10,7 +10,7 @@ from extauthz.config import load
 from extauthz.core.errors import ConfigError
 from extauthz.core.limits import Limits, Rate
 
-PEPPER = "2026:" + "p" * 32
+PEPPER = "2026:pepper of these tests: 5b1c9e7f2a"
 GIVEN = {
     "DATABASE_URL": "postgresql://app:s3cret@db/app",
     "REDIS_URL": "redis://:s3cret@redis:6379/0",
@@ -58,7 +58,7 @@ def test_a_file_that_is_missing(tmp_path: Path) -> None:
     assert mistakes({"EXTAUTHZ_CONFIG": "/nowhere.toml"}) == (
         "/nowhere.toml: cannot be read: No such file or directory",
     )
-    assert mistakes({}, tmp_path) == (f"{tmp_path}: cannot be read: Is a directory",)
+    assert mistakes({}, tmp_path) == (f"{tmp_path}: must be a plain file (got a folder)",)
 
 
 @pytest.mark.parametrize(

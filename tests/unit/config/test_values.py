@@ -13,14 +13,15 @@ from pydantic import SecretBytes, SecretStr
 from extauthz.config import Listen, NamedSecret, Settings, load
 from extauthz.core.errors import ConfigError
 
-PEPPER = "2026:" + "p" * 32
+PEPPER = "2026:pepper of these tests: 5b1c9e7f2a"
+SECRET = "s3cret-of-these-tests-0f9c81d57ab2"
 GIVEN = {
     "DATABASE_URL": "postgresql://app:s3cret@db/app",
     "REDIS_URL": "redis://:s3cret@redis:6379/0",
     "EXTAUTHZ_KEY_PEPPER": PEPPER,
 }
-WEBHOOK = {"EXTAUTHZ_WEBHOOK_URL": "https://h/", "EXTAUTHZ_WEBHOOK_SECRET": "w" * 32}
-IN_BASE64 = base64.b64encode(b"\xff" * 32).decode()  # with `/` and `=`
+WEBHOOK = {"EXTAUTHZ_WEBHOOK_URL": "https://h/", "EXTAUTHZ_WEBHOOK_SECRET": "webhook of these tests: 91d0c3f8"}
+IN_BASE64 = base64.b64encode(bytes(range(255, 223, -1))).decode()  # with `/` and `=`
 SECRETS = [*GIVEN, *WEBHOOK, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
 
 
@@ -55,7 +56,7 @@ def mistake(**environ: str) -> str:
         ("EXTAUTHZ_CHARGE_ONCE", "true", "charge_once", True),
         ("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9104", "usage_listen", Listen("127.0.0.1", 9104)),
         ("EXTAUTHZ_WEBHOOK_URL", "http://u:p@[::1]:80/a?b=c", "webhook_url", SecretStr("http://u:p@[::1]:80/a?b=c")),
-        ("EXTAUTHZ_WEBHOOK_SECRET", "é" * 16, "webhook_secret", SecretBytes("é".encode() * 16)),
+        ("EXTAUTHZ_WEBHOOK_SECRET", SECRET, "webhook_secret", SecretBytes(SECRET.encode())),
         (
             "EXTAUTHZ_WEBHOOK_SECRET",
             f"whsec_{IN_BASE64}",
@@ -69,12 +70,12 @@ def mistake(**environ: str) -> str:
         ("OTEL_TRACES_SAMPLER", "traceidratio", "otel_traces_sampler", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.25", "otel_traces_sampler_arg", 0.25),
         ("OTEL_TRACES_SAMPLER_ARG", "1e-05", "otel_traces_sampler_arg", 0.00001),
-        ("EXTAUTHZ_ADMIN_TOKEN", "t" * 32, "admin_token", (NamedSecret("admin", b"t" * 32),)),
+        ("EXTAUTHZ_ADMIN_TOKEN", SECRET, "admin_token", (NamedSecret("admin", SECRET.encode()),)),
         (
             "EXTAUTHZ_KEY_PEPPER",
-            f"b:{'é' * 16},a:{':' * 32}",
+            f"b:äöüßéè{SECRET[:20]},a:::{SECRET}",
             "key_pepper",
-            (NamedSecret("b", "é".encode() * 16), NamedSecret("a", b":" * 32)),
+            (NamedSecret("b", f"äöüßéè{SECRET[:20]}".encode()), NamedSecret("a", f"::{SECRET}".encode())),
         ),
     ],
 )
@@ -133,11 +134,11 @@ def test_long_values_are_shortened() -> None:
         ("EXTAUTHZ_KEY_PEPPER", [f"{PEPPER},{PEPPER}"], "entry 2 has the same name as an earlier one"),
         ("EXTAUTHZ_ADMIN_TOKEN", ["t" * 31], "must have at least 32 bytes"),
         ("EXTAUTHZ_ADMIN_TOKEN", ["t" * 32 + " ", "é" * 32], "must be visible ASCII"),
-        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},{'u' * 32}"], "entry 2 must be name:value"),
-        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{'t' * 32},a:{'u' * 32}"], "entry 2 has the same name"),
+        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{SECRET},{'u' * 32}"], "entry 2 must be name:value"),
+        ("EXTAUTHZ_ADMIN_TOKEN", [f"a:{SECRET},a:{'u' * 32}"], "entry 2 has the same name"),
         (
             "EXTAUTHZ_ADMIN_TOKEN",
-            [f"ann:{'s3cret' * 6},ops:{'u' * 32},bob:{'s3cret' * 6}"],
+            [f"ann:{SECRET},ops:{SECRET}2,bob:{SECRET}"],
             "gives ann and bob the same value",
         ),
         (
@@ -172,7 +173,7 @@ def test_long_values_are_shortened() -> None:
                 f"whsec_{IN_BASE64} ",
                 f"whsec_{IN_BASE64.replace('/', '_')}",
                 f"whsec_{base64.b64encode(b'k' * 31).decode()}",
-                f"whsec_ is no base64, but long: {'s3cret' * 6}",
+                f"whsec_ is no base64, but long: {SECRET}",
                 "whsec_" + "é" * 40,
             ],
             "begins with whsec_; then base64 of at least 32 bytes must follow",
@@ -260,10 +261,10 @@ def test_one_redis() -> None:
         ("REDIS_URL", "redis://s3cret@h/1", "redis://***@h/1"),
         ("REDIS_URL", "rediss://u:s3cret@h:1?db=2&password=s3cret", "rediss://u:***@h:1?db=2&password=***"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h:4318/s3cret?s3cret", "https://h:4318/***?***"),
-        ("EXTAUTHZ_KEY_PEPPER", f"b:{'s3cret' * 6},{PEPPER}", "b:***,2026:***"),
-        ("EXTAUTHZ_ADMIN_TOKEN", "s3cret" * 6, "admin:***"),
+        ("EXTAUTHZ_KEY_PEPPER", f"b:{SECRET},{PEPPER}", "b:***,2026:***"),
+        ("EXTAUTHZ_ADMIN_TOKEN", SECRET, "admin:***"),
         ("EXTAUTHZ_WEBHOOK_URL", "https://u:s3cret@h:1/s3cret?s3cret", "https://u:***@h:1/***?***"),
-        ("EXTAUTHZ_WEBHOOK_SECRET", "host=s3cret" * 3, "***"),
+        ("EXTAUTHZ_WEBHOOK_SECRET", f"host={SECRET}", "***"),
         ("RATE_LIMIT_HEADERS", "off", "off"),
         ("EXTAUTHZ_ENVOY_LISTEN", "[::1]:0", "[::1]:0"),
         ("EXTAUTHZ_ENVOY_LISTEN", "unix:/run/x", "unix:/run/x"),
