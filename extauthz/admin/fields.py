@@ -16,8 +16,9 @@ from pydantic_core import CoreSchema, core_schema
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
 from extauthz.core.permissions import MODES
 from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import UNPRINTABLE, parse_day, parse_moment
+from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_moment
 
+_UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 
 
@@ -59,8 +60,8 @@ PlanName = Annotated[
 OrganizationName = Annotated[
     str,
     Shape(
-        rf"(?!{_UUID}$)[^{UNPRINTABLE} ](?:[^{UNPRINTABLE}]{{0,253}}[^{UNPRINTABLE} ])?",
-        "is 1 to 255 characters, none a control character, no blank at its ends, and does not look like an id",
+        rf"(?!{_UUID}$)[^{_UNFIT}{BLANKS} ](?:[^{_UNFIT}]{{0,253}}[^{_UNFIT}{BLANKS} ])?",
+        "is 1 to 255 characters, none a control or invisible one, no blank at its ends, and does not look like an id",
     ),
 ]
 Status = Literal["active", "suspended"]
@@ -76,7 +77,7 @@ Anchor = Annotated[
     int, Field(ge=1, le=31, description="The day on which its months begin, from the next one on; or their last.")
 ]
 KeyName = Annotated[
-    str, Shape(rf"[^{UNPRINTABLE}]{{0,255}}", "is at most 255 characters, none of them a control character")
+    str, Shape(rf"[^{_UNFIT}]{{0,255}}", "is at most 255 characters, none of them a control or invisible one")
 ]
 Reference = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,255}}", "is an id or a name: 1 to 255 characters")]
 Cursor = Annotated[str, Shape(r"[A-Za-z0-9_=-]{1,512}", "is none that this API has given out as `next`")]

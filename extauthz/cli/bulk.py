@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -104,9 +105,9 @@ def _print(tally: Tally) -> None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[BufferedReader]:
     if str(path) == "-":
-        yield sys.stdin.buffer
+        yield cast("BufferedReader", sys.stdin.buffer)
         return
     from extauthz.config import files
 
@@ -119,7 +120,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield stream
 
 
-def _size(stream: BinaryIO) -> int | None:
+def _size(stream: BufferedReader) -> int | None:
     """Bytes of a file; None for a pipe, of which only its end tells."""
     status = os.fstat(stream.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None

@@ -1,28 +1,24 @@
 """A CSV file of keys that another system issued, row after row. No mistake repeats a cell: it could be a key.
 
-A row is one line, so that a forgotten quote spoils its own row alone, line numbers are those of an editor, and a file
-of any length takes the memory of a line. What a row leaves empty is as the options of the command say.
+What a row leaves empty is as the options of the command say.
 """
 
-import codecs
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 from extauthz.cli import parse
+from extauthz.cli.csv_records import Malformed, Readable, Record, Records
 from extauthz.core.errors import InvalidInput
 from extauthz.core.permissions import Permissions
 from extauthz.core.records import KeyTerms, parse_metadata
 from extauthz.core.shown import shown
-from extauthz.core.typed import printable
+from extauthz.core.typed import unfit
 from extauthz.service.terms import LAST_YEAR
 
 COLUMNS = ("key", "name", "permissions", "expires_at", "metadata")
-LINE_MAX = 1 << 20  # bytes; the largest metadata are a third of it
 
 _TITLE = re.compile(r"[A-Za-z _-]{1,40}")  # with no digit: what a file without a header begins with is a key
 
@@ -47,52 +43,44 @@ class BadRow:
 class KeyRows:
     """The rows of a stream. `done` and `line` say how far they were read, in bytes and in lines."""
 
-    def __init__(self, stream: BinaryIO, terms: KeyTerms, *, permissions_given: bool) -> None:
-        """Reads the header, the first line. Raises InvalidInput where it is none.
+    def __init__(self, stream: Readable, terms: KeyTerms, *, permissions_given: bool) -> None:
+        """Reads the header, the first record. Raises InvalidInput where it is none.
 
         `terms`: what a row says nothing of; `permissions_given`: whether a row may leave its permissions empty.
         """
-        self.done = self.line = 0
-        self._stream = stream
         self._terms = terms
         self._permissions_given = permissions_given
         try:
-            self._columns = _header(self._cells(self._next_line().removeprefix(codecs.BOM_UTF8)))
-        except ValueError as error:
+            self._records = Records(stream)
+            self._unread = iter(self._records)
+            header = next(self._unread, Record(1, []))
+        except Malformed as error:
             raise InvalidInput(f"line 1: {error}") from None
+        self._columns = _header(header)
+        self._width = len(header.cells)  # with those that have no title
+
+    @property
+    def done(self) -> int:
+        """How many bytes were read."""
+        return self._records.lines.done
+
+    @property
+    def line(self) -> int:
+        """How many lines were read."""
+        return self._records.lines.line
 
     def __iter__(self) -> Iterator[Row | BadRow]:
-        while line := self._next_line():
+        for record in self._unread:
             try:
-                cells = self._cells(line)
-                if any(cells):
-                    yield self._row(cells)
+                if record.mistake:
+                    raise ValueError(record.mistake)
+                yield self._row(record.line, record.cells)
             except ValueError as error:
-                yield BadRow(self.line, str(error))
+                yield BadRow(record.line, str(error))
 
-    def _next_line(self) -> bytes:
-        """The next line; of one that is too long, so much that it can be seen."""
-        line = part = self._stream.readline(LINE_MAX + 1)
-        self.line += bool(line)
-        self.done += len(line)
-        while len(part) > LINE_MAX and not part.endswith(b"\n"):
-            part = self._stream.readline(LINE_MAX + 1)
-            self.done += len(part)
-        return line
-
-    def _cells(self, line: bytes) -> list[str]:
-        if len(line) > LINE_MAX:
-            raise ValueError(f"longer than {LINE_MAX} bytes")
-        try:
-            text = line.decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise ValueError("not UTF-8") from None
-        try:
-            return [cell.strip() for cell in next(csv.reader([text], strict=True), [])]
-        except csv.Error:
-            raise ValueError("no CSV: a quote is missing or one too many, or a cell is too long") from None
-
-    def _row(self, cells: list[str]) -> Row:
+    def _row(self, line: int, cells: list[str]) -> Row:
+        if len(cells) == self._width and not any(cells[len(self._columns) :]):
+            cells = cells[: len(self._columns)]  # spreadsheets write separators for columns that are gone
         if len(cells) != len(self._columns):
             raise ValueError(f"{_counted(len(cells), 'cell')}, but the header has {len(self._columns)}")
         row = dict(zip(self._columns, cells, strict=True))
@@ -109,12 +97,23 @@ class KeyRows:
             terms = replace(terms, expires_at=_moment(expires_at))
         if metadata := row.get("metadata"):
             terms = replace(terms, metadata=_metadata(metadata))
-        return Row(self.line, row["key"], terms)
+        return Row(line, row["key"], terms)
 
 
-def _header(cells: list[str]) -> list[str]:
-    columns = [cell.lower() for cell in cells]
-    may_be = f"columns, separated by commas, are {', '.join(COLUMNS)}"
+def _header(record: Record) -> list[str]:
+    try:
+        return _columns(record)
+    except ValueError as error:
+        raise InvalidInput(f"line {record.line}: {error}") from None
+
+
+def _columns(record: Record) -> list[str]:
+    if record.mistake:
+        raise ValueError(record.mistake)
+    columns = [cell.lower() for cell in record.cells]
+    while columns and not columns[-1]:
+        columns.pop()
+    may_be = f"columns, separated by commas, semicolons or tabs, are {', '.join(COLUMNS)}"
     if "key" not in columns:
         raise ValueError(f"no header with the column key; {may_be}")
     unknown = [
@@ -130,8 +129,8 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _name(cell: str) -> str:
-    if not printable(cell):
-        raise ValueError("the name holds a control character or a line break")
+    if character := unfit(cell):
+        raise ValueError(f"the name must hold no control and no invisible character (got {character})")
     return cell
 
 

@@ -63,8 +63,11 @@ def _typed_key() -> str:
 def _piped_key(source: int) -> str:
     """The one line of a pipe, which may stay open after it; `source` is its file descriptor."""
     read = b""
-    while b"\n" not in read and len(read) <= KEY_MAX and (more := os.read(source, KEY_MAX)):
-        read += more
+    try:
+        while b"\n" not in read and len(read) <= KEY_MAX and (more := os.read(source, KEY_MAX)):
+            read += more
+    except OSError as error:
+        raise InvalidInput(f"standard input cannot be read: {error.strerror}") from None
     line, _, rest = read.partition(b"\n")
     if rest.strip():
         raise InvalidInput("standard input has more than one line; many keys are imported with --csv FILE")

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extauthz.core.typed import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.status import Status
@@ -41,7 +43,17 @@ def print_json(value: object) -> None:
     """One JSON value on standard output."""
     # An odd encoding of the terminal must not make the value unreadable for a program.
     utf8 = sys.stdout.encoding.lower() == "utf-8"
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not utf8) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=not utf8)
+    # Line by line, because the line breaks are ours: those of a value are escaped already.
+    sys.stdout.write("".join(f"{_visible_json(line)}\n" for line in text.split("\n")))
+
+
+def _visible_json(line: str) -> str:
+    if line.isascii() and "\x7f" not in line:
+        return line
+    return "".join(
+        each if visible(each) == each else json.dumps(each)[1:-1].replace("\x7f", r"\u007f") for each in line
+    )
 
 
 def print_line(text: str) -> None:
@@ -129,8 +141,7 @@ def hint(text: str) -> None:
 
 def one_line(text: str) -> str:
     """`text` without line breaks, and without characters that would steer a terminal."""
-    flat = " ".join(text.split()) if "\n" in text else text
-    return flat if flat.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in flat)
+    return visible(" ".join(text.split()) if "\n" in text else text)
 
 
 def time_text(moment: datetime | None, never: str = "never") -> str:

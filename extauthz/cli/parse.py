@@ -8,7 +8,7 @@ from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
 from extauthz.core.shown import shown
-from extauthz.core.typed import parse_day, parse_moment, printable
+from extauthz.core.typed import parse_day, parse_moment, unfit
 from extauthz.service.rotation import GRACE_MAX
 from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
 
@@ -142,9 +142,9 @@ def _within_reach(moment: datetime, option: str, text: str) -> datetime:
 
 
 def name(text: str | None) -> str | None:
-    """A name as it was typed. Raises InvalidInput for one that would break a line."""
-    if text is not None and not printable(text):
-        raise InvalidInput("a name holds no control character and no line break")
+    """A name as it was typed. Raises InvalidInput for one that would break a line, or look like another."""
+    if text is not None and (character := unfit(text)):
+        raise InvalidInput(f"a name must hold no control and no invisible character (got {character})")
     return text
 
 

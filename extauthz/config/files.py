@@ -5,8 +5,8 @@ Links are followed, because Kubernetes mounts a secret as a link into a folder t
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 CONFIG_MAX = 1 << 20  # bytes
 SECRET_MAX = 1 << 16  # bytes
@@ -37,7 +37,7 @@ def read_text(path: Path, limit: int) -> str:
         raise UnfitFile(f"is not UTF-8 (byte {error.start})") from None
 
 
-def open_plain(path: Path, *, pipe: bool = False) -> BinaryIO:
+def open_plain(path: Path, *, pipe: bool = False) -> BufferedReader:
     """A plain file that other users cannot write to, opened; with `pipe` also one that the shell has opened for us.
 
     The kind is asked before the file is opened, because opening alone can wait (a named pipe) or act (a device).
@@ -67,7 +67,7 @@ def is_exposed(path: Path, *, below: Path = Path("/")) -> bool:
         return False
 
 
-def _read(stream: BinaryIO, limit: int) -> bytes:
+def _read(stream: BufferedReader, limit: int) -> bytes:
     size = os.fstat(stream.fileno()).st_size
     try:
         content = (stream.read(limit + 1) if size <= limit else None) or b""

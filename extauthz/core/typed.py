@@ -1,15 +1,27 @@
 """Times and names as a person types them, the same for every way in."""
 
 import re
+import unicodedata
 from datetime import date, datetime
 
-UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # what no name holds: it breaks a line, or steers a terminal
+# Characters that no name holds, as ranges of a regular expression.
+UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # break a line, or steer a terminal
+INVISIBLE = (
+    # The code points that Unicode says to ignore where they cannot be shown (zero width, direction, fillers, variants),
+    # the blank of Braille, those for private use, and those that are no characters: two of them look the same.
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
+    r"\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ue000-\uf8ff"
+    # as themselves: a pattern of JSON Schema has no escape for them
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff"
+)
+BLANKS = r"\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"  # look like a space
 
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+_UNFIT = re.compile(f"[{UNPRINTABLE}{INVISIBLE}]")
+_BLANK = re.compile(f"[{BLANKS}]")
 
 
 def parse_moment(text: str) -> datetime:
@@ -32,6 +44,19 @@ def parse_day(text: str) -> date:
         raise ValueError("is a date that no calendar has") from None
 
 
-def printable(name: str) -> bool:
-    """Whether a name has no control character and no line break."""
-    return not _UNPRINTABLE.search(name)
+def normal_name(name: str) -> str:
+    """A name as it is stored and looked up: in Unicode's composed form (NFC), with every blank a space."""
+    return name if name.isascii() else unicodedata.normalize("NFC", _BLANK.sub(" ", name))
+
+
+def unfit(name: str) -> str:
+    """The first character that no name holds, as `U+200B`; empty where there is none."""
+    match = _UNFIT.search(name)
+    return f"U+{ord(match[0]):04X}" if match else ""
+
+
+def visible(text: str) -> str:
+    """A text with escapes for what breaks a line, steers a terminal, cannot be seen or passes for a space."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if each.isprintable() and not _UNFIT.match(each) else ascii(each)[1:-1] for each in text)

@@ -51,7 +51,7 @@ class KeyService:
 
         Raises NotFound, InvalidInput.
         """
-        key_terms.check(terms, self._resources, key_terms.utc_now())
+        terms = key_terms.check(terms, self._resources, key_terms.utc_now())
         owner = await self._tenants.show_organization(organization)
         key = self._issue()
         return await self._keys.create(self._new(owner.id, key, terms)), key
@@ -76,8 +76,7 @@ class KeyService:
         for key, terms in items:
             try:
                 check_foreign(key, self._key_format)
-                key_terms.check(terms, self._resources, now)
-                outcomes.append(self._new(owner.id, key, terms))
+                outcomes.append(self._new(owner.id, key, key_terms.check(terms, self._resources, now)))
             except InvalidInput as error:
                 outcomes.append(error)
         stored = iter(await self._keys.import_many([each for each in outcomes if isinstance(each, NewKey)]))

@@ -13,13 +13,14 @@ from extauthz.core.ports import SharedFences
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.stores import TenantStore
 from extauthz.core.tenants import LIMITS_MODES, STATUSES
+from extauthz.service import terms
 from extauthz.service.herald import Herald
 from extauthz.service.terms import anchor, end, known_fields, limits, one_of, text, timezone, utc_now
 
 DEFAULT_PLAN = "default"
 
 _CHECKED: Mapping[str, Callable[[object], object]] = {
-    "name": partial(text, "name"),
+    "name": terms.name,
     "plan": partial(text, "plan"),
     "status": partial(one_of, "status", words=STATUSES),
     "limits": partial(one_of, "limits", words=LIMITS_MODES),
@@ -42,7 +43,7 @@ class TenantService:
 
     async def create_plan(self, name: str, own: Mapping[str, object]) -> Plan:
         """A new plan with the limits `own`. Raises Conflict, InvalidInput."""
-        return await self._tenants.create_plan(name, limits(own))
+        return await self._tenants.create_plan(terms.name(name), limits(own))
 
     async def list_plans(self) -> list[Plan]:
         """All plans by name."""
@@ -81,7 +82,7 @@ class TenantService:
 
     async def create_organization(self, name: str, plan: str = DEFAULT_PLAN) -> Organization:
         """A new organization. Raises NotFound (the plan), Conflict, InvalidInput."""
-        return await self._tenants.create_organization(name, plan)
+        return await self._tenants.create_organization(terms.name(name), plan)
 
     async def list_organizations(self) -> list[Organization]:
         """All organizations by name."""

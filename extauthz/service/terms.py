@@ -12,6 +12,7 @@ from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import Permissions, mistakes, unknown_resources
 from extauthz.core.records import LIMITS, KeyTerms, parse_metadata
 from extauthz.core.shown import shown
+from extauthz.core.typed import normal_name, unfit
 
 LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and only in some time zones
 ANCHOR_MAX = 31
@@ -20,11 +21,15 @@ _NO_PLACE = "Factory"  # stands in the time zone database for a machine that nob
 _FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMITS)
 
 
-def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> None:
-    """Raises InvalidInput where a key cannot have these terms. `resources` None: the routes know any name."""
+def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> KeyTerms:
+    """The terms as they are stored. Raises InvalidInput where a key cannot have them.
+
+    `resources` None: the routes know any name.
+    """
     check_permissions(terms.permissions, resources)
     check_expiry(terms.expires_at, now)
     _metadata(terms.metadata)
+    return replace(terms, name=key_name(terms.name))
 
 
 def check_permissions(permissions: Permissions, resources: Collection[str] | None) -> None:
@@ -66,7 +71,7 @@ def changed(
     known_fields(changes, _FIELDS)
     after = before
     if "name" in changes:
-        after = replace(after, name=text("name", changes["name"]))
+        after = replace(after, name=key_name(changes["name"]))
     if "permissions" in changes:
         permissions = _permissions(changes["permissions"])
         check_permissions(permissions, resources)
@@ -102,6 +107,19 @@ def text(field: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"{field} is no text")
     return value
+
+
+def name(value: object) -> str:
+    """A name as it is stored: two that look the same are the same. Raises InvalidInput."""
+    normal = normal_name(text("name", value))
+    if character := unfit(normal):
+        raise InvalidInput(f"name must hold no control and no invisible character (got {character})")
+    return normal
+
+
+def key_name(value: object) -> str:
+    """The name of a key, which nothing is looked up by: blanks at its ends are left out. Raises InvalidInput."""
+    return name(value).strip(" ")
 
 
 def one_of(field: str, value: object, words: Collection[str]) -> str:

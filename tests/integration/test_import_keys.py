@@ -1,5 +1,7 @@
 """Keys that another system issued become ours, on real PostgreSQL."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from extauthz.backends.postgres.records import PostgresKeySource
@@ -77,6 +79,35 @@ async def test_a_key_that_is_known_is_not_imported(office: Office) -> None:
         with pytest.raises(Conflict, match="was revoked and deleted; a revoked key never comes back"):
             await keys.import_key("umbrella", FOREIGN, KeyTerms())
     assert await office.keys.list_of("umbrella") == []
+
+
+async def test_a_key_that_is_there_in_another_state(office: Office) -> None:
+    """What is not as the import says is not there already: disabled, expired, with other permissions, a later end."""
+    await office.tenants.create_organization("acme")
+    soon, later = datetime(2090, 1, 1, tzinfo=UTC), datetime(2091, 1, 1, tzinfo=UTC)
+    may = {"customer": frozenset({"read", "write"})}
+    key = await office.keys.import_key("acme", FOREIGN, KeyTerms(permissions=may, expires_at=later))
+
+    async def said(terms: KeyTerms) -> str:
+        (outcome,) = await office.keys.import_many("acme", [(FOREIGN, terms)])
+        assert isinstance(outcome, Conflict)
+        return f"{type(outcome).__name__} {str(outcome).partition(key.id)[2]}"
+
+    await office.sql("""UPDATE api_keys SET permissions = '{"customer": ["write", "read"]}'""")
+    for same in (KeyTerms(permissions=may), KeyTerms(name="x", permissions=may, expires_at=later)):
+        assert await said(same) == "AlreadyImported "
+    assert await said(KeyTerms(permissions=may, expires_at=soon)) == (
+        "Conflict , and ends later than is asked; `keys update` changes that"
+    )
+    assert await said(KeyTerms()) == "Conflict , with other permissions; `keys update` changes them"
+    await office.keys.disable(key.id)
+    assert await said(KeyTerms(permissions=may)) == "Conflict , and disabled; `keys enable` brings it back"
+    await office.keys.enable(key.id)
+    await office.sql("UPDATE api_keys SET expires_at = now() - interval '1 second'")
+    assert await said(KeyTerms(permissions=may)) == "Conflict , and expired; `keys update` brings it back"
+    twice = [("foreign-key-number-1", KeyTerms(permissions=may)), ("foreign-key-number-1", KeyTerms())]
+    outcomes = await office.keys.import_many("acme", twice)
+    assert [type(outcome) for outcome in outcomes] == [KeyDetails, Conflict]
 
 
 async def test_one_bad_row_spares_the_others(office: Office) -> None:

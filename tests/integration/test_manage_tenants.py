@@ -4,11 +4,11 @@ import pytest
 
 from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, VersionMismatch
-from extauthz.core.records import Organization, Plan
+from extauthz.core.records import KeyTerms, Organization, Plan
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.office import NO_LIMITS, Office
 
 NOW = 1_800_000_000.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -146,6 +146,44 @@ async def test_an_organization_gets_another_name(office: Office) -> None:
     assert await office.tenants.show_organization("Acme & Söhne") == renamed
     with pytest.raises(Conflict, match="of that name is there already"):
         await office.tenants.update_organization(acme.id, {"name": "umbrella"})
+
+
+async def test_names_that_look_alike_are_one(office: Office) -> None:
+    """However a name is typed, it is stored in one form and found by any; what cannot be seen is refused."""
+    made = await office.tenants.create_organization("Cafe\u0301\u00a0Nord")
+    assert made.name == "Caf\u00e9 Nord"
+    for typed in (made.name, "Cafe\u0301 Nord", "Caf\u00e9\u3000Nord"):
+        assert (await office.tenants.show_organization(typed)).id == made.id
+        assert (await office.tenants.update_organization(typed, {"status": "active"}))[0].id == made.id
+        assert (await office.keys.list_keys(typed)).items == []
+        with pytest.raises(Conflict):
+            await office.tenants.create_organization(typed)
+    await office.tenants.create_plan("gold\u00a0plan", NO_LIMITS)
+    assert (await office.tenants.show_plan("gold\u2003plan")).name == "gold plan"
+    for hidden in ("\u200b", "\u200f", "\u202e", "\u2069", "\ufeff", "\u3164"):
+        for work in (
+            office.tenants.create_organization(f"acme{hidden}"),
+            office.tenants.update_organization(made.id, {"name": f"Caf\u00e9{hidden} Nord"}),
+            office.keys.create(made.id, KeyTerms(name=f"key{hidden}")),
+            office.tenants.create_plan(f"gold{hidden}", NO_LIMITS),
+        ):
+            with pytest.raises(InvalidInput, match=rf"^name must .* \(got U\+{ord(hidden):04X}\)$"):
+                await work
+    key, _ = await office.keys.create(made.id, KeyTerms(name=" de\u0301ploy\u00a0"))
+    assert key.name == "d\u00e9ploy"
+    assert (await office.keys.update(key.id, {"name": " ci "}))[0].name == "ci"
+
+
+async def test_rows_with_other_names_are_still_reached(office: Office) -> None:
+    """What SQL has named otherwise is shown, and found by its id and by exactly that name."""
+    for name in ("Cafe\u0301", "acme\u200b"):
+        await office.sql("INSERT INTO organizations (name, plan_id) SELECT %s, id FROM plans LIMIT 1", name)
+        found = await office.tenants.show_organization(name)
+        assert (found.name, (await office.tenants.show_organization(found.id)).name) == (name, name)
+        changed, _ = await office.tenants.update_organization(found.id, {"status": "suspended"})
+        assert (changed.name, changed.status) == (name, "suspended")
+    made = await office.tenants.create_organization("Cafe\u0301")
+    assert (await office.tenants.show_organization("Caf\u00e9")).id == made.id
 
 
 async def test_an_id_is_meant_before_a_name(office: Office) -> None:

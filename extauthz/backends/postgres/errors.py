@@ -88,9 +88,9 @@ _PLAN_NAME = (
 _RULES = {
     "plans_name_valid": _PLAN_NAME,
     "plans_name_no_id": _PLAN_NAME,
-    "organizations_name_valid": "an organization's name is 1 to 255 characters, none a control character, no blank at"
-    " its ends, and does not look like an id",
-    "api_keys_name_valid": "a key's name is at most 255 characters, none of them a control character",
+    "organizations_name_valid": "an organization's name is 1 to 255 characters, none a control or invisible one, no"
+    " blank at its ends, and does not look like an id",
+    "api_keys_name_valid": "a key's name is at most 255 characters, none of them a control or invisible one",
     "plans_name_taken": "a plan of that name is there already",
     "organizations_name_taken": "an organization of that name is there already",
     "plans_rate_and_burst_go_together": "rate and burst go together: give both",

@@ -1,6 +1,7 @@
 """Keys in PostgreSQL, as a person manages them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -21,13 +22,14 @@ from extauthz.core.errors import (
     StoreCorrupt,
 )
 from extauthz.core.limits import Limits
-from extauthz.core.permissions import parse_permissions, storable
+from extauthz.core.permissions import Permissions, parse_permissions, storable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
 from extauthz.core.shown import shown
 from extauthz.core.stores import Succession
 
 _PARSED = {"permissions", "metadata", "limits"}
+_REVIVED_BY = {"disabled": "enable", "expired": "update"}
 
 
 class PostgresKeys:
@@ -148,22 +150,50 @@ async def _create(change: Change, new: NewKey) -> KeyDetails:
 
 
 def _refuse_known(new: NewKey, known: Mapping[str, Mapping[str, object]]) -> None:
-    """Raises Conflict where the key is or was somebody's, under whichever pepper."""
+    """Raises Conflict where the key is or was somebody's, under whichever pepper.
+
+    AlreadyImported: it is there as the import would have it, or is refused earlier than that.
+    """
     row = next((known[digest] for digest in new.digests if digest in known), None)
     if row is None:
         return
     if row["id"] is None:
         raise Conflict("the key was revoked and deleted; a revoked key never comes back")
-    if row["revoked"]:
-        raise Conflict(f"the key is there already as {row['id']}, and revoked; a revoked key never comes back")
+    there = f"the key is there already as {row['id']}"
+    if row["status"] == "revoked":
+        raise Conflict(f"{there}, and revoked; a revoked key never comes back")
     if row["organization_id"] != new.organization_id:
-        raise Conflict(f"the key is there already as {row['id']}, of another organization")
+        raise Conflict(f"{there}, of another organization")
+    if row["status"] != "active":
+        raise Conflict(f"{there}, and {row['status']}; `keys {_REVIVED_BY[str(row['status'])]}` brings it back")
+    if not _grants(row["permissions"], new.terms.permissions):
+        raise Conflict(f"{there}, with other permissions; `keys update` changes them")
+    if _ends_later(row["expires_at"], new.terms.expires_at):
+        raise Conflict(f"{there}, and ends later than is asked; `keys update` changes that")
     under = "" if row["pepper_id"] == new.pepper_id else f", under the pepper {row['pepper_id']}"
-    raise AlreadyImported(f"the key is there already as {row['id']}{under}")
+    raise AlreadyImported(f"{there}{under}")
+
+
+def _grants(stored: object, asked: Permissions) -> bool:
+    try:
+        return parse_permissions(stored) == dict(asked)
+    except ValueError:
+        return False
+
+
+def _ends_later(stored: object, asked: datetime | None) -> bool:
+    return asked is not None and (stored is None or (isinstance(stored, datetime) and stored > asked))
 
 
 def _as_known(new: NewKey, key: KeyDetails) -> Mapping[str, object]:
-    return {"id": key.id, "organization_id": key.organization_id, "pepper_id": new.pepper_id, "revoked": False}
+    return {
+        "id": key.id,
+        "organization_id": key.organization_id,
+        "pepper_id": new.pepper_id,
+        "status": "active",
+        "permissions": storable(key.permissions),
+        "expires_at": key.expires_at,
+    }
 
 
 def _terms(terms: KeyTerms) -> dict[str, object]:

@@ -24,11 +24,13 @@ RETURNING id::text, organization_id::text, name, handle, permissions, metadata, 
 
 -- name: known_hashes
 -- in: hashes (bytea[]); out: those that are a key's or were one's: digest, and of a key that is there id,
--- organization_id, pepper_id, revoked
-SELECT encode(hash, 'hex') AS digest, id::text, organization_id::text, pepper_id, revoked_at IS NOT NULL AS revoked
+-- organization_id, pepper_id, status (revoked, disabled, expired, active), permissions, expires_at
+SELECT encode(hash, 'hex') AS digest, id::text, organization_id::text, pepper_id,
+       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN disabled_at IS NOT NULL THEN 'disabled'
+            WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS status, permissions, expires_at
 FROM api_keys WHERE hash = ANY (%(hashes)s)
 UNION ALL
-SELECT encode(hash, 'hex'), null, null, null, true FROM retired_hashes WHERE hash = ANY (%(hashes)s);
+SELECT encode(hash, 'hex'), null, null, null, 'revoked', null, null FROM retired_hashes WHERE hash = ANY (%(hashes)s);
 
 -- name: list_keys
 -- in: organization_id; out: its keys, newest first
@@ -141,16 +143,16 @@ ORDER BY created_at DESC, id DESC
 LIMIT %(at_most)s;
 
 -- name: show_plan
--- in: id (or null), ref (a name, where it is none); out: the plan. Where one's name is another's id, the id wins.
+-- in: id (or null), ref (a name, where it is none), normal (the name as it is stored); out: the plan. Where one's name is another's id, the id wins.
 SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
-FROM plans WHERE id = %(id)s OR name = %(ref)s
-ORDER BY id = %(id)s DESC LIMIT 1;
+FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
+ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1;
 
 -- name: hold_plan
 -- in: id (or null), ref; out: the plan as show_plan finds it, which nobody changes meanwhile
 SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
-FROM plans WHERE id = %(id)s OR name = %(ref)s
-ORDER BY id = %(id)s DESC LIMIT 1
+FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
+ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1
 FOR SHARE;
 
 -- name: lock_plan
@@ -198,15 +200,15 @@ LIMIT %(at_most)s;
 SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
        o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
 FROM organizations o JOIN plans p ON p.id = o.plan_id
-WHERE o.id = %(id)s OR o.name = %(ref)s
-ORDER BY o.id = %(id)s DESC LIMIT 1;
+WHERE o.id = %(id)s OR o.name IN (%(ref)s, %(normal)s)
+ORDER BY o.id = %(id)s DESC, o.name = %(ref)s DESC LIMIT 1;
 
 -- name: lock_organization
 -- in: id (or null), ref (a name, where it is none); out: the id of the organization, which nobody else changes meanwhile,
 -- nor adds a key to it. Without its plan: a row that had to be waited for is not joined anew.
 SELECT id::text FROM organizations
-WHERE id = %(id)s OR name = %(ref)s
-ORDER BY id = %(id)s DESC LIMIT 1
+WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
+ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1
 FOR UPDATE;
 
 -- name: update_organization

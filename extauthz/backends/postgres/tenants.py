@@ -15,6 +15,7 @@ from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.shown import shown
+from extauthz.core.typed import normal_name
 
 _STORED = ("name", "status", "until", "limits", "timezone", "anchor")
 
@@ -136,7 +137,7 @@ def _check_limits(organization: Organization, plan: Plan) -> None:
 
 
 def _named(ref: str) -> dict[str, object]:
-    return {"id": as_id(ref), "ref": ref}
+    return {"id": as_id(ref), "ref": ref, "normal": normal_name(ref)}
 
 
 def _only_plan(rows: Sequence[DictRow], ref: str) -> Plan:

@@ -93,6 +93,11 @@ _WRONG: list[tuple[type[BaseModel], str, object]] = [
     *[(NewPlan, "burst", value) for value in (True, "5", 5.0, 0, -1, 10**9 + 1, 10**400, [5], {"a": 5})],
     *[(NewPlan, "daily_quota", value) for value in (False, "5", 5.5, -1, 10**12 + 1)],
     *[(NewOrganization, "name", value) for value in ("", " ", "a\x00b", "a\r\n", " acme", "\ud800", "x" * 10_240)],
+    *[
+        (NewOrganization, "name", f"a{hidden}b")
+        for hidden in "\u200b\u200d\u202e\u2066\ufeff\u00ad\u3164\ufe0f\ue000\U000e0041"
+    ],
+    *[(NewOrganization, "name", value) for value in ("\u00a0a", "a\u3000", "\u2003")],
     (NewOrganization, "name", "0b8a4f3e-0000-4000-8000-00000000000A"),
     *[(NewOrganization, "plan", value) for value in (None, 1, "", "\n")],
     *[(OrganizationChanges, "status", value) for value in (None, "Active", "gone", 1, ["active"])],
@@ -102,7 +107,10 @@ _WRONG: list[tuple[type[BaseModel], str, object]] = [
     *[(OrganizationChanges, "anchor", value) for value in (None, 0, 32, -1, "1", 1.0, True, 10**30)],
     *[(OrganizationChanges, "until", value) for value in (0, "", "none", "2030-01-31", "2030-01-31T12:00:00", True)],
     *[(NewApiKey, "organization_id", value) for value in (None, 1, "", "\x00", "x" * 256)],
-    *[(NewApiKey, "name", value) for value in (None, 1, "\x00", "\r\n", "\x85", "\u2028", "\udfff", "x" * 256)],
+    *[
+        (NewApiKey, "name", value)
+        for value in (None, 1, "\x00", "\r\n", "\x85", "\u2028", "\udfff", "x" * 256, "\u200b", "\u202e")
+    ],
     *[(NewApiKey, "permissions", value) for value in (None, ["x"], "read", [["customer", "read"]])],
     *[(NewApiKey, "metadata", value) for value in (None, ["x"], {str(number): "" for number in range(51)})],
     *[(NewApiKey, "expires_at", value) for value in (0, "", True, "2030-01-31", "2030-01-31T12:00:00", "tomorrow")],

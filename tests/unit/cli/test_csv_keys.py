@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.cli.csv_keys import LINE_MAX, BadRow, KeyRows, Row
+from extauthz.cli.csv_keys import BadRow, KeyRows, Row
+from extauthz.cli.csv_records import RECORD_MAX
 from extauthz.core.errors import InvalidInput
 from extauthz.core.records import KeyTerms
 
@@ -68,7 +69,7 @@ def test_empty_permissions_are_no_full_access() -> None:
         (b"Smith, John,KEY,,,", "6 cells, but the header has 5"),
         (b'"KEY,,*:read,,', "no CSV: a quote is missing or one too many"),
         (b'"KEY"x,,*:read,,', "no CSV: a quote is missing or one too many"),
-        (b'"KEY\r",,"*:read\r,,', "no CSV: a quote is missing or one too many"),
+        (b'KEY,,*:read,,"{""a"": ""b"",', "no CSV: a quote is missing or one too many"),
         (b"KEY,\xff,*:read,,", "not UTF-8"),
         (b",KEY,*:read,,", "the key is empty"),
         (b"x,,KEY,,", "permissions are not RESOURCE:MODE separated by blanks"),
@@ -80,8 +81,8 @@ def test_empty_permissions_are_no_full_access() -> None:
         (b'x,,*:read,,"[""KEY""]"', "metadata is not an object"),
         (b'x,,*:read,,"{""KEY"": 1}"', "metadata has a value that is no text"),
         (b"x,,*:read,," + b"[" * 100_000, "metadata is no JSON, as"),
-        (b"x,,*:read,," + b"y" * 200_000, "no CSV: a quote is missing or one too many, or a cell is too long"),
-        (b"KEY" * LINE_MAX, f"longer than {LINE_MAX} bytes"),
+        (b"x,,*:read,," + b"y" * 200_000, "metadata is no JSON, as"),
+        (b"KEY" * RECORD_MAX, f"longer than {RECORD_MAX} bytes"),
     ],
 )
 def test_bad_row(line: bytes, said: str) -> None:
@@ -102,11 +103,14 @@ def test_bad_row(line: bytes, said: str) -> None:
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        (b"", "no header with the column key; columns, separated by commas, are key, name, permissions, expires_at"),
+        (
+            b"",
+            "no header with the column key; columns, separated by commas, semicolons or tabs, are key, name",
+        ),
         (b"\n", "no header with the column key"),
         (KEY.encode(), "no header with the column key"),
-        (b"key;name\n", "no header with the column key"),
-        ("key\n".encode("utf-16"), "not UTF-8"),
+        (b"key|name\n", "no header with the column key"),
+        ("key\n".encode("utf-16"), "UTF-16; save it as CSV in UTF-8"),
         (b"key,value,owner id\n", "unknown column value, owner id; columns"),
         (KEY.encode() + b",key\n", "unknown column number 1; columns"),
         (b"key,name,key\n", "a column is there twice"),
@@ -130,17 +134,102 @@ def test_no_key_in_a_repr() -> None:
 def test_memory(tmp_path: Path) -> None:
     """One long line takes no more memory than a line may."""
     path = tmp_path / "long.csv"
-    path.write_bytes(b"key\n" + b"x" * (64 * LINE_MAX) + b"\n" + KEY.encode())
+    path.write_bytes(b"key\n" + b"x" * (64 * RECORD_MAX) + b"\n" + KEY.encode())
     with path.open("rb") as stream:
         tracemalloc.start()
         found = list(KeyRows(stream, KeyTerms(), permissions_given=False))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert [(row.line, type(row)) for row in found] == [(2, BadRow), (3, Row)]
-    assert peak < 10 * LINE_MAX
+    assert peak < 10 * RECORD_MAX
 
 
 def test_a_name_that_would_break_a_line() -> None:
     """A name with a line break of any kind spoils its row, and is not repeated."""
     (bad,) = rows("key,name\nk,a\u2028b\n".encode())
-    assert bad == BadRow(2, "the name holds a control character or a line break")
+    assert bad == BadRow(2, "the name must hold no control and no invisible character (got U+2028)")
+
+
+TWO = [("key-of-another-system-1", "one"), ("key-of-another-system-2", "two")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "key,name\rKEY1,one\rKEY2,two\r",
+        "key,name\nKEY1,one\r\nKEY2,two",
+        "key;name\nKEY1;one\nKEY2;two\n",
+        "key\tname\nKEY1\tone\nKEY2\ttwo\n",
+        "sep=;\r\nkey;name\r\nKEY1;one\r\nKEY2;two\r\n",
+        "\ufeffkey,name\nKEY1,one\nKEY2,two\n",
+        "key,name,,\nKEY1,one,,\nKEY2,two,,\n",
+        ' "key" , name\n"KEY1" , "one"\n  KEY2,\t"two"\t\n',
+        'key,name\n="KEY1",one\n"=""KEY2""",two\n',
+        "\n,\nkey,name\n\n KEY1,one \n,\nKEY2,two\n\n",
+    ],
+)
+def test_files_of_spreadsheets(content: str) -> None:
+    """Line ends, separators, blanks, empty columns and texts that are written as formulas, as programs write them."""
+    found = rows(content.replace("KEY", "key-of-another-system-").encode())
+    assert [(row.key, row.terms.name) for row in found if isinstance(row, Row)] == TWO
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_line_breaks_in_quotes(end: str) -> None:
+    """A cell in quotes may hold line breaks, and no row of its own; lines are counted as an editor counts them."""
+    content = """key,name,permissions,metadata
+KEY1,one,"customer:read
+invoice:read","{""team"":
+""billing""}"
+KEY2,"evil
+KEY3,evil,*:write,
+",customer:read,
+KEY4,four,customer:read,
+"""
+    first, evil, last = rows(content.replace("\n", end).encode())
+    assert isinstance(first, Row)
+    assert (first.line, first.terms.metadata, sorted(first.terms.permissions)) == (
+        2,
+        {"team": "billing"},
+        ["customer", "invoice"],
+    )
+    assert evil == BadRow(5, f"the name must hold no control and no invisible character (got U+{ord(end[0]):04X})")
+    assert (last.line, getattr(last, "key", "")) == (8, "KEY4")
+
+
+def test_a_quote_that_is_left_open() -> None:
+    """It spoils its own row, wherever the next quote is, and at the end of the file."""
+    spoiled = [
+        row.line
+        for row in rows(b'key,name\nk1,"one\nk2,"two"\nk3,three\n"k4,four\nk5,five\n')
+        if isinstance(row, BadRow)
+    ]
+    assert spoiled == [2, 5]
+    endless = b'key,name\nk1,"one\n' + b"k2,two\n" * 3000
+    assert [row.line for row in rows(endless)] == list(range(2, 3003))
+
+
+class _Endless:
+    """A stream without an end, and without the end of a line."""
+
+    def read1(self, size: int, /) -> bytes:
+        return bytes(size)
+
+
+def test_what_never_ends() -> None:
+    """A device that gives bytes for ever is refused, before and behind a header."""
+    with pytest.raises(InvalidInput, match=r"^line 1: longer than"):
+        KeyRows(_Endless(), KeyTerms(), permissions_given=False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_what_comes_in_pieces(size: int) -> None:
+    """Wherever a pipe breaks off for a moment, also between CR and LF, the rows are the same."""
+
+    class Trickle(io.BytesIO):
+        def read1(self, _: int | None = -1, /) -> bytes:
+            return self.read(size)
+
+    content = b'key,name\r\nKEY1,"o\r\nne"\r\n\r\nKEY2,two\rKEY3,three'
+    found = list(KeyRows(Trickle(content), KeyTerms(), permissions_given=False))
+    assert [(row.line, type(row)) for row in found] == [(2, BadRow), (5, Row), (6, Row)]

@@ -70,6 +70,18 @@ def test_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == "extauthz: one two\n"
 
 
+def test_what_cannot_be_seen_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name from elsewhere with what is invisible, turns the text round or looks like a blank is told apart."""
+    hostile = "a\u200b\u202eb\u00a0c\u034f\u3164\x9b\x7f\ue000\U000e0041"
+    output.print_line(hostile)
+    output.print_json({"name": hostile, "also": "株 é"})
+    line, _, text = capsys.readouterr().out.partition("\n")
+    assert line == r"a\u200b\u202eb\xa0c\u034f\u3164\x9b\x7f\ue000\U000e0041"
+    assert json.loads(text) == {"name": hostile, "also": "株 é"}
+    assert "株 é" in text
+    assert not any(hidden in text for hidden in hostile if not hidden.isalnum() or hidden == "\u3164")
+
+
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     """JSON is one value that reads back as it was."""
     value = {"name": "株 😀 …", "none": None, "list": [1, True]}

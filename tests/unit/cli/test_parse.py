@@ -64,7 +64,7 @@ def test_no_moment_of_any_calendar(text: str) -> None:
 @pytest.mark.parametrize("name", ["a\nb", "\x00", "\x7f", "\x85", "a\u2028b", "\u2029"])
 def test_no_name(name: str) -> None:
     """A name that would break a line is refused; any other stays as it is."""
-    with pytest.raises(InvalidInput, match="a name holds no control character and no line break"):
+    with pytest.raises(InvalidInput, match="a name must hold no control and no invisible character"):
         parse.name(name)
     assert parse.name("ß 🦊 '") == "ß 🦊 '"
     assert parse.name(None) is None
