@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
@@ -124,14 +125,19 @@ class AdminApi:
         if operation.needs_rooms:
             self._rooms.as_actor(actor)  # where there are none, nothing else is said
         query = reading.parse_query(request, operation.query)
-        version = reading.parse_if_match(request, taken=operation.conditional)
+        conditional = operation.conditional
+        version = reading.parse_precondition(request, match=conditional, none_match=conditional or operation.versioned)
+        if operation.method != "GET":
+            reading.refuse_idempotency_key(request)
         raw = await reading.read_body(request)
         body = reading.parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
         try:
             work = operation.handle(Call(self._rooms, actor, ref, body, query, version))
-            return await (self._turns.take(work) if operation.needs_rooms else work)
+            answer = await (self._turns.take(work) if operation.needs_rooms else work)
         except ExtauthzError as error:
             raise _problem(error, operation, body) from error
+        known = operation.versioned and version is not None and not version.holds(answer.version or 0)
+        return replace(answer, unchanged=known)
 
 
 def _problem(error: ExtauthzError, operation: Operation, body: BaseModel) -> Exception:
@@ -150,6 +156,8 @@ def _success(operation: Operation, answer: Answer, highest_cost: int) -> web.Res
         headers[hdrs.LOCATION] = answer.location
     if warnings := answer.warnings(highest_cost):
         headers[openapi.WARNING_HEADER] = ", ".join(warnings)
+    if answer.unchanged:
+        return web.Response(status=304, headers=headers)
     if operation.answer is None:
         return web.Response(status=operation.status, headers=headers)
     # What the document promises of an answer is what it is held to.

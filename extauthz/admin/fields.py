@@ -1,6 +1,6 @@
 """The types of fields: what they take, what they say where they refuse, and how OpenAPI describes them.
 
-Nothing is turned into what it is not: true is not 1, "5" is not 5. No refusal repeats what was sent.
+Nothing is turned into what it is not: true is not 1, "5" is not 5; 5.0 is. No refusal repeats what was sent.
 """
 
 import re
@@ -50,6 +50,13 @@ class Shape:
         return handler(schema) | {"pattern": f"^(?:{self.pattern})$"}
 
 
+def _integer(value: object) -> object:
+    """5.0 is 5, as JSON Schema has it; 5.5 and true are no integers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_INTEGER = BeforeValidator(_integer)
+
 PlanName = Annotated[
     str,
     Shape(
@@ -74,7 +81,9 @@ TimeZone = Annotated[
     Field(examples=["Europe/Berlin"], description="Where its days begin, from the next one on."),
 ]
 Anchor = Annotated[
-    int, Field(ge=1, le=31, description="The day on which its months begin, from the next one on; or their last.")
+    int,
+    _INTEGER,
+    Field(ge=1, le=31, description="The day on which its months begin, from the next one on; or their last."),
 ]
 KeyName = Annotated[
     str, Shape(rf"[^{_UNFIT}]{{0,255}}", "is at most 255 characters, none of them a control or invisible one")
@@ -99,8 +108,8 @@ RateText = Annotated[
         }
     ),
 ]
-Burst = Annotated[int, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
-Quota = Annotated[int, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month; 0 allows nothing.")]
+Burst = Annotated[int, _INTEGER, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
+Quota = Annotated[int, _INTEGER, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month; 0 allows nothing.")]
 
 
 def _moment(value: object) -> datetime:
@@ -123,6 +132,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def _grace(value: object) -> timedelta:
     seconds: int | None = None
+    value = _integer(value)
     if isinstance(value, int) and not isinstance(value, bool):
         seconds = value
     elif isinstance(value, str) and (match := _GRACE.fullmatch(value)):

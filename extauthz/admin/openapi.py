@@ -19,12 +19,12 @@ What the command line does with keys, plans and organizations, over HTTP. Every 
 EXTAUTHZ_ADMIN_TOKEN.
 """
 _REFUSALS: Mapping[int, str] = {
-    400: "Malformed: the body, a query parameter or If-Match",
+    400: "Malformed: the body, a query parameter or a header; or a header that is not taken",
     401: "No token, or a wrong one",
     403: "No token is set, or a web page asks",
     404: "There is no such thing",
     409: "It contradicts what is stored, or keys are kept elsewhere",
-    412: "If-Match asks for another version",
+    412: "If-Match or If-None-Match asks for another version",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field cannot be taken; `errors` names it",
@@ -69,6 +69,7 @@ def _operation(operation: Operation) -> Json:
         "summary": summary.removesuffix("."),
         "parameters": [*_parameters(operation)],
         "responses": {str(operation.status): _success(operation)}
+        | ({"304": _unchanged()} if operation.versioned else {})
         | {str(status): _refusal(status) for status in _statuses(operation)},
     }
     if rest:
@@ -90,9 +91,17 @@ def _parameters(operation: Operation) -> Iterator[Json]:
         required = name in asked.get("required", ())
         yield {"name": name, "in": "query", "required": required, "schema": _without_null(schema)}
     if operation.conditional:
-        description = "The ETag of the version that is to be changed, or `*`."
-        schema = {"type": "string", "pattern": r'^(?:\*|(?:W/)?"[!#-~]*")$'}
-        yield {"name": "If-Match", "in": "header", "required": False, "schema": schema, "description": description}
+        yield _etags("If-Match", "The ETag of the version that is to be changed, or several, or `*`.")
+        yield _etags("If-None-Match", "ETags of versions that are not to be changed.")
+    if operation.versioned:
+        yield _etags(
+            "If-None-Match", "ETags of versions that the caller has; one that still holds is answered with 304."
+        )
+
+
+def _etags(name: str, description: str) -> Json:
+    schema = {"type": "string", "pattern": r'^(?:\*|(?:W/)?"[!#-~]*"(?:, (?:W/)?"[!#-~]*")*)$'}
+    return {"name": name, "in": "header", "required": False, "schema": schema, "description": description}
 
 
 def _path_schema(step: str) -> Json:
@@ -120,6 +129,11 @@ def _success(operation: Operation) -> Json:
     if operation.answer is not None:
         success["content"] = {"application/json": {"schema": _reference(operation.answer)}}
     return success
+
+
+def _unchanged() -> Json:
+    headers = {"ETag": {"required": True, "schema": {"type": "string"}, "description": "The version, quoted."}}
+    return {"description": HTTPStatus.NOT_MODIFIED.phrase, "headers": headers}
 
 
 def _refusal(status: int) -> Json:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from extauthz.admin.payloads import Nothing
 from extauthz.admin.rooms import AllRooms, Rooms
 from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.preconditions import Precondition
 from extauthz.core.records import Listing
 
 REDIS_NOT_TOLD, LIMIT_BELOW_COST = "redis_not_told", "limit_below_cost"
@@ -20,14 +21,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Body, Query]):
-    """A request that was let in and read. `ref` is what its path names, `version` what its If-Match asks for."""
+    """A request that was let in and read. `ref` is what its path names, `version` what it asks of the version."""
 
     house: AllRooms
     actor: str
     ref: str
     body: Body
     query: Query
-    version: int | None
+    version: Precondition | None
 
     @property
     def rooms(self) -> Rooms:
@@ -40,6 +41,7 @@ class Answer:
     """A success. `version` becomes the ETag, `location` where the new thing is; `told` is whether Redis was told.
 
     `limits` are those that hold now, for a warning where a route costs more than they can ever hold.
+    `unchanged`: the caller has that version already.
     """
 
     body: Mapping[str, object] | None = None
@@ -47,6 +49,7 @@ class Answer:
     location: str | None = None
     told: bool = True
     limits: Limits = UNLIMITED
+    unchanged: bool = False
 
     def warnings(self, highest_cost: int) -> list[str]:
         """What the caller should know of although it succeeded; `highest_cost` is that of the dearest route."""
@@ -59,7 +62,8 @@ class Operation:
     """What is answered to `method` on `path`, which may hold one `{name}`.
 
     `answer` None is an answer without a body, `body` None a request without one; an `optional` body may be absent.
-    `conditional` operations take If-Match. `handle` may raise ExtauthzError and Problem; its docstring describes it.
+    `conditional` operations take If-Match and If-None-Match. `handle` may raise ExtauthzError and Problem; its
+    docstring describes it.
     """
 
     method: str
@@ -72,6 +76,11 @@ class Operation:
     optional: bool = False
     conditional: bool = False
     needs_rooms: bool = True
+
+    @property
+    def versioned(self) -> bool:
+        """Whether it answers one thing with its version, so that a caller may ask whether that is a new one."""
+        return self.method == "GET" and self.answer is not None and "version" in self.answer.model_fields
 
 
 @dataclass(frozen=True, slots=True)

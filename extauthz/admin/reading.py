@@ -1,4 +1,4 @@
-"""What stands in a request: JSON bodies, query parameters and If-Match, read strictly. Mistakes are Problems."""
+"""What stands in a request: JSON bodies, query parameters and preconditions, read strictly. Mistakes are Problems."""
 
 import json
 import re
@@ -9,13 +9,18 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
 from extauthz.admin.problems import Mistake, Problem, invalid
+from extauthz.core.preconditions import Precondition
 from extauthz.core.shown import shown
 
 BODY_MAX = 65_536  # bytes
 
 _JSON = "application/json"
-_ETAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"', re.ASCII)
-_VERSION = re.compile(r"[0-9]{1,10}", re.ASCII)
+_TAG = r'(W/)?"([^\x00-\x20"\x7f]*)"'
+_ETAG = re.compile(_TAG)
+_ETAGS = re.compile(rf"[ \t,]*+{_TAG}(?:[ \t]*+,[ \t,]*+{_TAG})*[ \t,]*+")
+_VERSION = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_CONDITIONS = (hdrs.IF_MATCH, hdrs.IF_NONE_MATCH, hdrs.IF_UNMODIFIED_SINCE)
+_IDEMPOTENCY_KEY = "Idempotency-Key"
 NO_VERSION = -1  # what no row has
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -116,18 +121,43 @@ def _place(steps: Sequence[int | str]) -> str:
     return ".".join(shown(str(step)) for step in steps if step != "[key]")
 
 
-def parse_if_match(request: web.Request, *, taken: bool) -> int | None:
-    """The version that If-Match asks for; None where it asks for none or for any. Raises Problem 400.
+def parse_precondition(request: web.Request, *, match: bool, none_match: bool) -> Precondition | None:
+    """What a request asks of the version of the thing (RFC 9110 §13), None where it asks nothing. Raises Problem 400.
 
-    Where it is not `taken` it may not stand: nobody shall believe that it was heeded.
+    `match`, `none_match`: whether If-Match and If-None-Match are heeded here. One that is not is refused, and so is
+    If-Unmodified-Since, except beside If-Match, where the RFC has it ignored.
     """
-    given = request.headers.getall(hdrs.IF_MATCH, ())
-    if given and not taken:
-        raise invalid("If-Match", "is not taken here", status=400, code="invalid_header")
-    if not given or given == ["*"]:
+    given = {name: ",".join(request.headers.getall(name, ())) for name in _CONDITIONS if name in request.headers}
+    for name, taken in ((hdrs.IF_MATCH, match), (hdrs.IF_NONE_MATCH, none_match)):
+        if name in given and not taken:
+            raise invalid(name, "is not taken here", status=400, code="invalid_header")
+    if hdrs.IF_UNMODIFIED_SINCE in given and hdrs.IF_MATCH not in given:
+        raise invalid(hdrs.IF_UNMODIFIED_SINCE, "is not taken; ask with If-Match", status=400, code="invalid_header")
+    if not given:
         return None
-    match = _ETAG.fullmatch(given[0]) if len(given) == 1 else None
-    if match is None:
-        raise invalid("If-Match", 'must be one ETag, as "3", or *', status=400, code="invalid_header")
-    # A weak ETag never matches here (RFC 9110, 13.1.1), and one that is none of ours neither.
-    return int(match[2]) if not match[1] and _VERSION.fullmatch(match[2]) else NO_VERSION
+    wanted = _tags(hdrs.IF_MATCH, given.get(hdrs.IF_MATCH, "*"))
+    known = _tags(hdrs.IF_NONE_MATCH, given[hdrs.IF_NONE_MATCH]) if hdrs.IF_NONE_MATCH in given else []
+    return Precondition(
+        # A weak ETag never matches in If-Match, and always may in If-None-Match.
+        match=None if wanted is None else frozenset(version for version, weak in wanted if not weak),
+        none_match=frozenset(version for version, _ in known or ()),
+        absent=known is None,
+    )
+
+
+def _tags(name: str, value: str) -> list[tuple[int, bool]] | None:
+    """The versions that a list of ETags names, and whether each is weak; None for `*`. Raises Problem 400."""
+    if value.strip(" \t") == "*":
+        return None
+    if not _ETAGS.fullmatch(value):
+        raise invalid(name, 'must be ETags, as "3" or "3", "4", or *', status=400, code="invalid_header")
+    found = [(match[2], match[1] is not None) for match in _ETAG.finditer(value)]
+    # An ETag is compared as it is written: "03" is none of ours.
+    return [(int(tag) if _VERSION.fullmatch(tag) else NO_VERSION, weak) for tag, weak in found]
+
+
+def refuse_idempotency_key(request: web.Request) -> None:
+    """Raises Problem 400 where a caller believes that a call may be sent twice and is done once."""
+    if _IDEMPOTENCY_KEY in request.headers:
+        message = "is not taken: see with GET whether a call was done before it is sent again"
+        raise invalid(_IDEMPOTENCY_KEY, message, status=400, code="unsupported_header")

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from extauthz.core.errors import ExtauthzError
 from extauthz.core.limits import Limits
+from extauthz.core.preconditions import Wanted
 from extauthz.core.records import AuditEntry, KeyDetails, Listing, NewKey, Organization, Plan
 
 
@@ -73,7 +74,7 @@ class KeyStore(ChangeLog, Protocol):
         """One key. Raises NotFound."""
         ...
 
-    async def update(self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], *, version: int | None) -> KeyDetails:
+    async def update(self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], *, version: Wanted) -> KeyDetails:
         """Stores terms and `disabled_at`. Raises NotFound, InvalidInput, VersionMismatch."""
         ...
 
@@ -115,7 +116,7 @@ class TenantStore(ChangeLog, Protocol):
         """One plan."""
         ...
 
-    async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: int | None) -> Plan:
+    async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: Wanted) -> Plan:
         """Gives a plan other limits."""
         ...
 
@@ -140,7 +141,7 @@ class TenantStore(ChangeLog, Protocol):
         ...
 
     async def update_organization(
-        self, ref: str, edit: Callable[[Organization], Organization], *, version: int | None
+        self, ref: str, edit: Callable[[Organization], Organization], *, version: Wanted
     ) -> Organization:
         """Stores name, plan, status, calendar and overrides, which must fit the plan."""
         ...

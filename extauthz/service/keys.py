@@ -9,6 +9,7 @@ from extauthz.core.changes import Thing
 from extauthz.core.credentials import SECRET_BYTES, KeyFormat
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput
 from extauthz.core.ports import SharedFences
+from extauthz.core.preconditions import Wanted
 from extauthz.core.records import KeyDetails, KeyTerms, Listing, NewKey, PepperUse
 from extauthz.core.stores import KeyStore, Succession, TenantStore
 from extauthz.service import rotation
@@ -102,7 +103,7 @@ class KeyService:
         return await self._keys.show(key_id)
 
     async def update(
-        self, key_id: str, changes: Mapping[str, object], *, version: int | None = None
+        self, key_id: str, changes: Mapping[str, object], *, version: Wanted = None
     ) -> tuple[KeyDetails, bool]:
         """A key with other terms, by field: name, permissions, expires_at, metadata and its limits; null clears.
 
@@ -123,7 +124,7 @@ class KeyService:
 
         return await self._edit(key_id, edit, version)
 
-    async def disable(self, key_id: str, version: int | None = None) -> tuple[KeyDetails, bool]:
+    async def disable(self, key_id: str, version: Wanted = None) -> tuple[KeyDetails, bool]:
         """Refuses a key until it is enabled; what is disabled stays so since its first time. Raises as `update`."""
 
         def edit(before: KeyDetails) -> KeyDetails:
@@ -131,7 +132,7 @@ class KeyService:
 
         return await self._edit(key_id, edit, version)
 
-    async def enable(self, key_id: str, version: int | None = None) -> tuple[KeyDetails, bool]:
+    async def enable(self, key_id: str, version: Wanted = None) -> tuple[KeyDetails, bool]:
         """Takes a disabled key again. Raises as `update`."""
         return await self._edit(key_id, lambda before: replace(before, disabled_at=None), version)
 
@@ -177,7 +178,7 @@ class KeyService:
         ]
 
     async def _edit(
-        self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], version: int | None
+        self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], version: Wanted
     ) -> tuple[KeyDetails, bool]:
         def edit_unless_revoked(before: KeyDetails) -> KeyDetails:
             if before.revoked_at is not None:

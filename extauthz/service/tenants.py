@@ -10,6 +10,7 @@ from extauthz.core.changes import Thing
 from extauthz.core.errors import Conflict
 from extauthz.core.limits import Limits
 from extauthz.core.ports import SharedFences
+from extauthz.core.preconditions import Wanted
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.stores import TenantStore
 from extauthz.core.tenants import LIMITS_MODES, STATUSES
@@ -58,7 +59,7 @@ class TenantService:
         return await self._tenants.show_plan(ref)
 
     async def update_plan(
-        self, ref: str, changes: Mapping[str, object], *, version: int | None = None
+        self, ref: str, changes: Mapping[str, object], *, version: Wanted = None
     ) -> tuple[Plan, bool]:
         """A plan with the limits of `changes` (null removes one), for all organizations that have it.
 
@@ -97,7 +98,7 @@ class TenantService:
         return await self._tenants.show_organization(ref)
 
     async def update_organization(
-        self, ref: str, changes: Mapping[str, object], *, version: int | None = None
+        self, ref: str, changes: Mapping[str, object], *, version: Wanted = None
     ) -> tuple[Organization, bool]:
         """An organization with another name, plan, status or calendar, or limits of its own (null is the plan's again).
 

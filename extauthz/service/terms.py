@@ -29,7 +29,7 @@ def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> 
     check_permissions(terms.permissions, resources)
     check_expiry(terms.expires_at, now)
     _metadata(terms.metadata)
-    return replace(terms, name=key_name(terms.name))
+    return replace(terms, name=name(terms.name))
 
 
 def check_permissions(permissions: Permissions, resources: Collection[str] | None) -> None:
@@ -71,7 +71,7 @@ def changed(
     known_fields(changes, _FIELDS)
     after = before
     if "name" in changes:
-        after = replace(after, name=key_name(changes["name"]))
+        after = replace(after, name=name(changes["name"]))
     if "permissions" in changes:
         permissions = _permissions(changes["permissions"])
         check_permissions(permissions, resources)
@@ -115,11 +115,6 @@ def name(value: object) -> str:
     if character := unfit(normal):
         raise InvalidInput(f"name must hold no control and no invisible character (got {character})")
     return normal
-
-
-def key_name(value: object) -> str:
-    """The name of a key, which nothing is looked up by: blanks at its ends are left out. Raises InvalidInput."""
-    return name(value).strip(" ")
 
 
 def one_of(field: str, value: object, words: Collection[str]) -> str:

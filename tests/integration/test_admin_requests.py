@@ -94,7 +94,9 @@ async def test_a_change_asks_for_the_version_that_was_read(ops: Caller) -> None:
         etag = (await ops("GET", path))["etag"]
         first = await ops("PATCH", path, body, more=f"If-Match: {etag}\r\n".encode())
         assert first.status == 200
-        for stale in (etag, '"99999999999999999999"', '"x"', f"W/{first['etag']}"):
+        now = first["etag"]
+        zeros = now.replace('"', '"0', 1)
+        for stale in (etag, '"99999999999999999999"', '"x"', f"W/{now}", zeros, f'"x,", {etag},{zeros}', '"\u00e9"'):
             refused = await ops("PATCH", path, body, more=f"If-Match: {stale}\r\n".encode())
             assert (refused.status, code(refused)) == (412, "version_mismatch"), stale
         assert (await ops("PATCH", path, body, more=b"If-Match: *\r\n")).status == 200
@@ -103,14 +105,94 @@ async def test_a_change_asks_for_the_version_that_was_read(ops: Caller) -> None:
         assert refused.status == 412
 
 
+async def test_any_version_of_a_list_will_do(ops: Caller) -> None:
+    """If-Match and If-None-Match may name several versions, in one line or more; weak ones count in the second only."""
+    path = "/v1/plans/default"
+
+    async def asked(lines: str) -> int:
+        etag = (await ops("GET", path))["etag"]
+        more = lines.replace("NOW", etag).replace("\n", "\r\n") + "\r\n"
+        return (await ops("PATCH", path, {"daily_quota": 5}, more=more.encode())).status
+
+    for lines in ('If-Match: "x", NOW', "If-Match: NOW,", 'If-Match: "x"\nIf-Match: NOW', "If-Match: W/NOW, NOW"):
+        assert await asked(lines) == 200, lines
+    for lines in ('If-None-Match: "x"', 'If-None-Match: W/"0", "x"', 'If-Match: NOW\nIf-None-Match: "x"'):
+        assert await asked(lines) == 200, lines
+    for lines in (
+        "If-None-Match: *",
+        "If-None-Match: NOW",
+        'If-None-Match: "x", W/NOW',
+        "If-Match: *\nIf-None-Match: NOW",
+    ):
+        assert await asked(lines) == 412, lines
+    assert await asked("If-Match: NOW\nIf-Unmodified-Since: Tue, 01 Jan 2030 00:00:00 GMT") == 200
+
+
+async def test_what_a_caller_has_already(ops: Caller) -> None:
+    """GET with If-None-Match of the version that still holds is 304 without a body; with any other it is answered."""
+    key = await new_key(ops)
+    for path in ("/v1/plans/default", "/v1/organizations/acme", f"/v1/api-keys/{key['id']}"):
+        etag = (await ops("GET", path))["etag"]
+        for same in (etag, f"W/{etag}", f'"x", {etag}', "*"):
+            answer = await ops("GET", path, more=f"If-None-Match: {same}\r\n".encode())
+            assert (answer.status, answer["etag"], answer.body) == (304, etag, b"")
+        for other in ('"x"', etag.replace('"', '"0', 1)):
+            assert (await ops("GET", path, more=f"If-None-Match: {other}\r\n".encode())).status == 200
+
+
 @pytest.mark.parametrize(
-    "line", [b"If-Match: 1", b'If-Match: "1", "2"', b'If-Match: "1"\r\nIf-Match: "1"', b"If-Match:"]
+    "line",
+    [
+        b"If-Match: 1",
+        b'If-Match: "1" "2"',
+        b'If-Match: "1',
+        b"If-Match:",
+        b"If-Match: ,",
+        b'If-Match: *, "1"',
+        b'If-Match: w/"1"',
+        b'If-None-Match: "1" x',
+        b"If-None-Match: 1",
+        b'If-Match: "1"' + b"," * 4000 + b"x",
+    ],
 )
 async def test_a_precondition_that_cannot_be_read_is_refused(ops: Caller, line: bytes) -> None:
-    """What is no single ETag is 400, and so is one where none is heeded."""
+    """What is no list of ETags is 400, and at once."""
     answer = await ops("PATCH", "/v1/plans/default", {"burst": 20}, more=line + b"\r\n")
-    assert (answer.status, fields(answer)) == (400, ["If-Match"])
-    assert (await ops("DELETE", "/v1/plans/default", more=b'If-Match: "1"\r\n')).status == 400
+    assert (answer.status, code(answer)) == (400, "invalid_header")
+    assert fields(answer) == [line.partition(b":")[0].decode()]
+
+
+async def test_what_is_not_heeded_is_refused(ops: Caller) -> None:
+    """A precondition where none is heeded, a date, and a promise to do a call once: 400, and nothing is done."""
+    since = b"If-Unmodified-Since: Tue, 01 Jan 2030 00:00:00 GMT"
+    for method, path, line, said in (
+        ("DELETE", "/v1/plans/default", b'If-Match: "1"', "invalid_header"),
+        ("DELETE", "/v1/plans/default", b'If-None-Match: "9"', "invalid_header"),
+        ("POST", "/v1/plans", b"If-None-Match: *", "invalid_header"),
+        ("GET", "/v1/plans", b'If-None-Match: "1"', "invalid_header"),
+        ("PATCH", "/v1/plans/default", since, "invalid_header"),
+        ("GET", "/v1/plans/default", since, "invalid_header"),
+        ("POST", "/v1/plans", b"Idempotency-Key: 1", "unsupported_header"),
+        ("PATCH", "/v1/plans/default", b"idempotency-key:", "unsupported_header"),
+        ("DELETE", "/v1/plans/default", b'Idempotency-Key: "a"', "unsupported_header"),
+    ):
+        body = {"POST": {"name": "once"}, "PATCH": {"burst": 7}}.get(method)
+        answer = await ops(method, path, body, more=line + b"\r\n")
+        assert (answer.status, code(answer)) == (400, said), line
+        assert [field.lower() for field in fields(answer)] == [line.partition(b":")[0].decode().lower()]
+    assert (await ops("GET", "/v1/plans", more=b"Idempotency-Key: 1\r\n")).status == 200
+    assert [plan["name"] for plan in value(await ops("GET", "/v1/plans"))["items"]] == ["default"]
+    assert value(await ops("GET", "/v1/plans/default"))["burst"] == 20
+
+
+async def test_whole_numbers(ops: Caller) -> None:
+    """5.0 is an integer, as JSON Schema has it; what is none, is infinite or out of range is named."""
+    body = b'{"name": "gold", "rate": "1/s", "burst": 5.0, "daily_quota": 1e3, "monthly_quota": -0.0}'
+    made_of = value(await ops.raw("POST", "/v1/plans", body))
+    assert (made_of["burst"], made_of["daily_quota"], made_of["monthly_quota"]) == (5, 1000, 0)
+    for text in (b"5.5", b"1e400", b"-1e400", b"1e300", b"true", b'"5"', b"-1.0"):
+        answer = await ops.raw("PATCH", "/v1/plans/gold", b'{"burst": %b}' % text)
+        assert (answer.status, fields(answer)) == (422, ["burst"]), text
 
 
 async def test_methods_and_paths(ops: Caller) -> None:

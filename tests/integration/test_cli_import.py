@@ -235,13 +235,6 @@ def test_refused_files(shell: Shell) -> None:
     assert missing == "--csv nowhere.csv: cannot be read: No such file or directory"
     said = shell.refused(2, "keys", "import", "acme", "--csv", ".")
     assert said.startswith("--csv .: must be a plain file (got a folder)")
-    os.mkfifo(shell.folder / "pipe")
-    said = shell.refused(2, "keys", "import", "acme", "--csv", "pipe")
-    assert said == "--csv pipe: must be a plain file (got a named pipe); or give it on standard input, as --csv -"
-    (shell.folder / "open.csv").touch(0o600)
-    (shell.folder / "open.csv").chmod(0o602)
-    said = shell.refused(2, "keys", "import", "acme", "--csv", "open.csv")
-    assert said.startswith("--csv open.csv: must not be writable by other users (got mode 0602)")
     (shell.folder / "keys.csv").write_text(f"{FOREIGN},one\n{FOREIGN}2,two\n")
     said = shell.refused(2, "keys", "import", "acme", "--csv", "keys.csv")
     assert said.startswith("line 1: no header with the column key")
@@ -251,6 +244,17 @@ def test_refused_files(shell: Shell) -> None:
     (shell.folder / "keys.csv").write_text(f"key\n{FOREIGN}\n")
     assert "'nobody'" in shell.refused(1, "keys", "import", "nobody", "--csv", "keys.csv")
     assert stored(shell) == []
+
+
+def test_what_is_no_plain_file(shell: Shell) -> None:
+    """A pipe that nothing may ever be written to, and a file that others could add keys to, are refused at once."""
+    os.mkfifo(shell.folder / "pipe")
+    said = shell.refused(2, "keys", "import", "acme", "--csv", "pipe")
+    assert said == "--csv pipe: must be a plain file (got a named pipe); or give it on standard input, as --csv -"
+    (shell.folder / "open.csv").touch(0o600)
+    (shell.folder / "open.csv").chmod(0o602)
+    said = shell.refused(2, "keys", "import", "acme", "--csv", "open.csv")
+    assert said.startswith("--csv open.csv: must not be writable by other users (got mode 0602)")
 
 
 def test_progress(shell: Shell) -> None:

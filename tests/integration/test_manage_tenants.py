@@ -169,9 +169,9 @@ async def test_names_that_look_alike_are_one(office: Office) -> None:
         ):
             with pytest.raises(InvalidInput, match=rf"^name must .* \(got U\+{ord(hidden):04X}\)$"):
                 await work
-    key, _ = await office.keys.create(made.id, KeyTerms(name=" de\u0301ploy\u00a0"))
-    assert key.name == "d\u00e9ploy"
-    assert (await office.keys.update(key.id, {"name": " ci "}))[0].name == "ci"
+    key, _ = await office.keys.create(made.id, KeyTerms(name="de\u0301ploy\u00a0it"))
+    assert key.name == "d\u00e9ploy it"
+    assert (await office.keys.update(key.id, {"name": "ci\u00a0"}))[0].name == "ci "
 
 
 async def test_rows_with_other_names_are_still_reached(office: Office) -> None:

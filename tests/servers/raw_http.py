@@ -52,6 +52,8 @@ class Wire:
             assert version.startswith("HTTP/")
             headers = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
             answer = Answer(int(status), headers, b"")
+            if answer.status == 304:
+                return answer  # which has no body, and so no length
             length = answer["content-length"]
             assert length.isdigit(), f"no exact length: {headers}"
             assert not answer["transfer-encoding"]

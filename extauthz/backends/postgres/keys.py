@@ -24,6 +24,7 @@ from extauthz.core.errors import (
 from extauthz.core.limits import Limits
 from extauthz.core.permissions import Permissions, parse_permissions, storable
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.preconditions import Wanted
 from extauthz.core.records import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
 from extauthz.core.shown import shown
 from extauthz.core.stores import Succession
@@ -91,7 +92,7 @@ class PostgresKeys:
         """One key. Raises NotFound, StoreUnavailable."""
         return _only(await fetch(self._pool, "show_key", {"id": as_id(key_id)}), key_id)
 
-    async def update(self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], *, version: int | None) -> KeyDetails:
+    async def update(self, key_id: str, edit: Callable[[KeyDetails], KeyDetails], *, version: Wanted) -> KeyDetails:
         """Stores terms and `disabled_at`. Raises NotFound, InvalidInput, VersionMismatch, StoreUnavailable."""
         async with changing(self._pool, self._actor) as change:
             before = await _locked(change, key_id)

@@ -13,6 +13,7 @@ from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.preconditions import Wanted
 from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.shown import shown
 from extauthz.core.typed import normal_name
@@ -51,7 +52,7 @@ class PostgresTenants:
         """One plan, by id or name. Raises NotFound, StoreUnavailable."""
         return _only_plan(await fetch(self._pool, "show_plan", _named(ref)), ref)
 
-    async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: int | None) -> Plan:
+    async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: Wanted) -> Plan:
         """Gives a plan other limits. Raises NotFound, InvalidInput, Conflict, VersionMismatch, StoreUnavailable."""
         async with changing(self._pool, self._actor) as change:
             found = as_id(_only_plan(await change.fetch("show_plan", _named(ref)), ref).id)
@@ -90,7 +91,7 @@ class PostgresTenants:
         return _only_organization(await fetch(self._pool, "show_organization", _named(ref)), ref)
 
     async def update_organization(
-        self, ref: str, edit: Callable[[Organization], Organization], *, version: int | None
+        self, ref: str, edit: Callable[[Organization], Organization], *, version: Wanted
     ) -> Organization:
         """Stores name, plan, status, calendar and overrides, which must fit the plan where one of the two is changed.
 

@@ -10,6 +10,7 @@ from extauthz.backends.postgres.errors import refused
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.statements import STATEMENTS
 from extauthz.core.errors import VersionMismatch
+from extauthz.core.preconditions import Wanted, holds
 
 MINUTE_MS = 60_000
 
@@ -50,7 +51,7 @@ async def changing(pool: Pool, actor: str, *, action: str = "") -> AsyncIterator
             yield change
 
 
-def expect(version: int | None, current: int) -> None:
+def expect(version: Wanted, current: int) -> None:
     """Raises VersionMismatch where a change was meant for another version than the current one."""
-    if version is not None and version != current:
+    if not holds(version, current):
         raise VersionMismatch(current)

@@ -90,7 +90,7 @@ BASE: dict[type[BaseModel], dict[str, object]] = {
 _WRONG: list[tuple[type[BaseModel], str, object]] = [
     *[(NewPlan, "name", value) for value in ("", " gold", "gold ", "go\nld", "gold\n", "x" * 65, "göld", 5, None)],
     *[(NewPlan, "rate", value) for value in (5, 0.5, True, "", "0", "0/s", "5/week", "-1", "1e3", "٣", "1" * 20)],
-    *[(NewPlan, "burst", value) for value in (True, "5", 5.0, 0, -1, 10**9 + 1, 10**400, [5], {"a": 5})],
+    *[(NewPlan, "burst", value) for value in (True, "5", 5.5, 0, -1, 10**9 + 1, 10**400, [5], {"a": 5})],
     *[(NewPlan, "daily_quota", value) for value in (False, "5", 5.5, -1, 10**12 + 1)],
     *[(NewOrganization, "name", value) for value in ("", " ", "a\x00b", "a\r\n", " acme", "\ud800", "x" * 10_240)],
     *[
@@ -104,7 +104,7 @@ _WRONG: list[tuple[type[BaseModel], str, object]] = [
     *[(OrganizationChanges, "name", value) for value in (None, "")],
     *[(OrganizationChanges, "limits", value) for value in (None, "none", "Shadow", True, ["shadow"])],
     *[(OrganizationChanges, "timezone", value) for value in (None, "", 1, "/UTC", "UTC/", "a b", "../x", "x" * 65)],
-    *[(OrganizationChanges, "anchor", value) for value in (None, 0, 32, -1, "1", 1.0, True, 10**30)],
+    *[(OrganizationChanges, "anchor", value) for value in (None, 0, 32, 32.0, -1, "1", 1.5, True, 10**30, 1e300)],
     *[(OrganizationChanges, "until", value) for value in (0, "", "none", "2030-01-31", "2030-01-31T12:00:00", True)],
     *[(NewApiKey, "organization_id", value) for value in (None, 1, "", "\x00", "x" * 256)],
     *[
