@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.folders import temporary_folder
+from extauthz.demo.ports import free_port
+from extauthz.demo.proxies import Nginx
 from extauthz.demo.stack import NGINX_DOOR, Proxy
 from tests.e2e.client import Client, ask, bearer
 from tests.e2e.nginx_blocks import Running, running
@@ -41,6 +43,29 @@ CHANGES = {
     "https://app.example.com $http_origin": "~. $http_origin",
     "ignore_invalid_headers on": "ignore_invalid_headers off",
 }
+
+
+API = "location /api/ { include extauthz.conf; proxy_pass http://app; }"
+CODES = "401 403 404 500 502 503 504"
+HOSTILE = [
+    f"proxy_intercept_errors on; recursive_error_pages on; {page} location @page {{ proxy_pass http://app; }} {API}"
+    for page in (
+        f"error_page {CODES} =200 @page;",
+        f"error_page {CODES} = @page;",
+        f"error_page {CODES} =200 /index.html;",
+        f"error_page {CODES} /index.html;",
+        f"error_page {CODES} =302 http://127.0.0.1/;",
+    )
+]
+# An HTTP/2 client, for one that speaks HTTP/1.
+FRONT = """
+error_log stderr; pid nginx.pid; events {}
+http {
+    access_log off; client_body_temp_path body; proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server { listen 127.0.0.1:8080; location / { grpc_pass grpc://127.0.0.1:8000; } }
+}
+"""
 
 
 @pytest.fixture(scope="module", params=["wheel", "distribution"])
@@ -238,7 +263,8 @@ def in_place_of_extauthz() -> Iterator[tuple[Asked, int]]:
 
 def test_what_extauthz_is_asked(site: Site, program: Path | None) -> None:
     """The listed headers alone, never a body, on a connection that is kept; a check that hangs is not repeated."""
-    blocks, door = [BLOCKS["large"]], site.stack.ports[NGINX_DOOR]
+    around = "proxy_cache responses; proxy_cache_valid 1m; proxy_ignore_headers Cache-Control; proxy_set_body text;"
+    blocks, door = [f"{around} {BLOCKS['large']}"], site.stack.ports[NGINX_DOOR]
     with (
         in_place_of_extauthz() as (asked, port),
         temporary_folder("extauthz test ") as folder,
@@ -264,6 +290,39 @@ def test_what_extauthz_is_asked(site: Site, program: Path | None) -> None:
         assert 0.15 < time.monotonic() - before < 5
         assert len(asked.questions) == 4
         assert "auth request unexpected status: 504" in nginx.log
+
+
+def test_over_http_2(site: Site, program: Path | None, customer: Customer) -> None:
+    """A client that speaks HTTP/2 is judged alike, and its lies end alike."""
+    door = free_port()
+    front = FRONT.replace("127.0.0.1:8000", f"127.0.0.1:{door}").replace(":8080", f":{(port := free_port())}")
+    block = f"listen 127.0.0.1:{door} http2; include extauthz_server.conf; {BLOCKS['one']}"
+    with (
+        temporary_folder("extauthz test ") as folder,
+        running(site, folder, [block], program=program) as nginx,
+        Nginx(folder / "front", {"nginx.conf": front}, port=port),
+    ):
+        assert ask(Proxy("front", port)).decision == "no_credentials"
+        answer = ask(Proxy("front", port), PATH, bearer(customer.key) | {"X-Organization-Id": LIE})
+        assert (answer.status, answer.decision) == (200, "allow")
+        assert nginx.behind.seen[0].values("X-Organization-Id") == [customer.organization]
+        assert nginx.behind.seen[0].values("Authorization") == []
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
+def test_error_pages_around_the_check(site: Site, program: Path | None, away: bool) -> None:
+    """What the server says of other answers than extauthz's is not said of those: no error page makes an allow."""
+    door = site.stack.ports[NGINX_DOOR]
+    with (
+        temporary_folder("extauthz test ") as folder,
+        running(site, folder, HOSTILE, program=program, changes={f":{door} ": f":{9 if away else door} "}) as nginx,
+    ):
+        for number in range(len(HOSTILE)):
+            answer = ask(nginx.proxy(number), PATH)
+            expected = (503, "authentication_unavailable") if away else (401, "no_credentials")
+            assert (answer.status, answer.decision) == expected, HOSTILE[number]
+            assert answer.json["code"] == expected[1]
+        assert nginx.behind.seen == []
 
 
 def test_what_is_logged_of_refusals(nginx: Running) -> None:

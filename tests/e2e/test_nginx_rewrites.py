@@ -21,6 +21,7 @@ REWRITES = {
     "in an if by the file": "if ($uri !~ /api/) {{ rewrite ^(.*)$ /index.php?q=$1{flag}; }}",
     "by its name": "rewrite _extauthz /open/page{flag};",
     "one segment": "rewrite ^/?[^/]+$ /open/page{flag};",
+    "no rewrite but a return": "if ($uri !~ /api/) {{ return 200 page{flag}; }}",
     "into the API": "rewrite ^(?!/api/)(.*)$ /api/v1/customers/$1{flag};",
 }
 FLAGS = ("", " last", " break")
@@ -51,10 +52,8 @@ class Case:
     @property
     def safe(self) -> bool:
         """Not so: one location, below a rewrite that hands the check to a location without extauthz, for good."""
-        # With `break` the check stays where `/open/page` leads to, too.
-        return (
-            self.below or self.two or ("last" not in self.text and "break" not in self.text) or "/api/v1" in self.text
-        )
+        for_good = any(word in self.text for word in ("last", "break", "return"))
+        return self.below or self.two or not for_good or "/api/v1" in self.text
 
 
 CASES = [
@@ -62,6 +61,7 @@ CASES = [
         f"{title}{flag}, {'below' if below else 'above'}, {'two' if two else 'one'}", text.format(flag=flag), below, two
     )
     for (title, text), flag, below, two in product(REWRITES.items(), FLAGS, (True, False), (True, False))
+    if not (flag and "return" in text)
 ]
 
 
