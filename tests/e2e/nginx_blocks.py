@@ -93,7 +93,7 @@ def running(
 ) -> Iterator[Running]:
     """nginx with the shipped files and a server for each block, beside the site's extauthz.
 
-    `changes` are made in `nginx.conf`, from what must stand there to what shall. `patient`: extauthz may be slow.
+    `changes` are made in its files, from what must stand there to what shall. `patient`: extauthz may be slow.
     """
     with ExitStack() as stack:
         behind = stack.enter_context(upstreams())
@@ -108,8 +108,8 @@ def running(
             files[f"{name}_params"] = "".join(f"{name}_param {param} {value};\n" for param, value in PARAMS.items())
         files["nginx.conf"] = _with_servers(files["nginx.conf"], blocks, ports, _upstreams(behind, hop))
         for old, new in changes.items():
-            assert old in files["nginx.conf"]
-            files["nginx.conf"] = files["nginx.conf"].replace(old, new)
+            assert any(old in text for text in files.values())
+            files = {name: text.replace(old, new) for name, text in files.items()}
         if patient:
             files["extauthz_server.conf"] = files["extauthz_server.conf"].replace("200ms", "5s")
         _write_pages(folder / "nginx" / "html")

@@ -29,6 +29,7 @@ BLOCKS = {
     "intercepting": "location / { include extauthz.conf; proxy_intercept_errors on; proxy_pass http://app; }",
     "denying": "location / { include extauthz.conf; deny all; proxy_pass http://app; }",
     "basic": "location / { include extauthz.conf; auth_basic theirs; auth_basic_user_file no; proxy_pass http://app; }",
+    "hiding": "location / { include extauthz.conf; proxy_hide_header RateLimit; proxy_pass http://app; }",
     "files": "location / { include extauthz.conf; root html; }",
     "two": 'location / { include extauthz.conf; try_files "" @app; } '
     "location @app { include extauthz_checked.conf; proxy_intercept_errors on; proxy_pass http://app; }",
@@ -185,7 +186,7 @@ def test_a_part_of_a_page(nginx: Running, customer: Customer) -> None:
 
 
 def test_nothing_comes_to_a_checked_location_without_a_check(nginx: Running, customer: Customer) -> None:
-    """`extauthz_checked.conf` refuses whoever comes another way, a key or none."""
+    """`extauthz_checked.conf` refuses a request that comes another way, with a key or none."""
     nginx.behind.seen.clear()
     for headers in ({}, bearer(customer.key), {"X-Extauthz-Decision": "allow"}):
         answer = ask(at(nginx, "named without a check"), PATH, headers)
@@ -218,10 +219,22 @@ def test_invalid_names(nginx: Running, customer: Customer) -> None:
     assert LIE in nginx.behind.seen[0].text()
 
 
+def test_the_credential_may_be_handed_on(site: Site, program: Path | None, customer: Customer) -> None:
+    """Without the line that removes it, it passes."""
+    line = {'proxy_set_header Authorization "";': ""}
+    with (
+        temporary_folder("extauthz test ") as folder,
+        running(site, folder, [BLOCKS["one"]], program=program, changes=line) as nginx,
+    ):
+        assert ask(nginx.proxy(0), PATH, bearer(customer.key)).status == 200
+        assert nginx.behind.seen[0].values("Authorization") == [f"Bearer {customer.key}"]
+
+
 def test_the_upstreams_own_rate_limits(nginx: Running, reader: Customer) -> None:
-    """Both are sent."""
-    answer = ask(at(nginx, "one"), f"{PATH}?RateLimit=theirs", bearer(reader.key))
-    assert len(answer.all("ratelimit")) == 2
+    """Both are sent, unless the upstream's are hidden."""
+    for name, count in (("one", 2), ("hiding", 1)):
+        answer = ask(at(nginx, name), f"{PATH}?RateLimit=theirs", bearer(reader.key))
+        assert len(answer.all("ratelimit")) == count
 
 
 class Asked:
