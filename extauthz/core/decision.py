@@ -34,7 +34,7 @@ class Allow:
 class Deny:
     """The request is refused. `code` is what API clients see; `scope` what a permission would have to name.
 
-    `retry_after` seconds, None where waiting does not help; `balance` on 429 only.
+    `retry_after` seconds, None where waiting does not help; `balance` on a 429 of limits only.
     """
 
     reason: Reason
@@ -53,6 +53,8 @@ PLAIN_DENIALS: dict[Reason, Deny] = {
 AUTHENTICATION_UNAVAILABLE = Deny(
     Reason.AUTHENTICATION_UNAVAILABLE, Reason.AUTHENTICATION_UNAVAILABLE.value, retry_after=RETRY_UNAVAILABLE
 )
+# More keys are to be looked up at this moment than there is room for: not known to be wrong, so not refused as such.
+TOO_MANY_UNREAD = Deny(Reason.RATE_LIMITED, Reason.RATE_LIMITED.value, retry_after=RETRY_UNAVAILABLE)
 LIMITS_UNAVAILABLE = Deny(Reason.LIMITS_UNAVAILABLE, Reason.LIMITS_UNAVAILABLE.value, retry_after=RETRY_UNAVAILABLE)
 
 

@@ -2,7 +2,15 @@
 
 from enum import StrEnum
 
-from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Allow, Decision
+from extauthz.core.decision import (
+    AUTHENTICATION_UNAVAILABLE,
+    LIMITS_UNAVAILABLE,
+    TOO_MANY_UNREAD,
+    Allow,
+    Decision,
+    Deny,
+)
+from extauthz.core.errors import StoreUnavailable
 from extauthz.core.identity import Identity
 
 
@@ -13,9 +21,9 @@ class OnRedisDown(StrEnum):
     CLOSED = "closed"
 
 
-def without_identity_store() -> Decision:
-    """Nobody can say whose key it is: never let in, ask again soon."""
-    return AUTHENTICATION_UNAVAILABLE
+def without_identity(error: StoreUnavailable) -> Deny:
+    """Whose key it is could not be read: never let in, ask again soon. `busy` is a crowd's doing, not the store's."""
+    return TOO_MANY_UNREAD if error.reason == "busy" else AUTHENTICATION_UNAVAILABLE
 
 
 def without_limits(policy: OnRedisDown, identity: Identity | None) -> Decision:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from extauthz.core.changes import Thing
 from extauthz.core.limits import UNLIMITED, Limits
@@ -42,6 +43,13 @@ class ApiKey:
         if self.tenant.plan_id:
             return (Thing("api_key", self.id),)
         return (Thing("api_key", self.id), Thing("organization", self.organization_id))
+
+    @property
+    def ends_at(self) -> float:
+        """Unix seconds from which on the key may not be used. Revoked is revoked, whatever any clock says."""
+        if self.revoked_at is not None or self.disabled_at is not None:
+            return -inf
+        return inf if self.expires_at is None else self.expires_at
 
     def admits(self, now: float) -> bool:
         """Whether the key may be used at `now` (Unix seconds). Revoked is revoked, whatever any clock says."""

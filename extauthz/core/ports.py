@@ -43,11 +43,17 @@ class Source(Protocol[Asked_contra, Record_co]):
 class SharedCache(Protocol[Asked_contra, Record]):
     """Records for their seconds after they were read from where they are kept for good, for all processes.
 
-    What is returned knows of every change whose fence was raised here; reads may raise StoreCorrupt.
+    What is returned includes every change whose fence was raised here.
     """
 
-    async def get(self, asked: Asked_contra, now: float) -> Record | None:
-        """The cached record, if it is not too old at `now`."""
+    async def find(
+        self, asked: Sequence[Asked_contra], now: float, *, ended: bool = False
+    ) -> "Sequence[Record | StoreCorrupt | None]":
+        """One answer for each of `asked`: the cached record, what makes no sense in it, or None.
+
+        A record that is too old at `now` is none, and (unless `ended`) so is one that has ended by then: a revoked key
+        must not be refused sooner than an unknown one.
+        """
         ...
 
     async def put(self, record: Record, now: float) -> None:

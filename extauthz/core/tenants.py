@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.changes import Thing
@@ -49,6 +50,11 @@ class Tenant:
     def made_of(self) -> tuple[Thing, ...]:
         """What must not have changed since this was read."""
         return (Thing("organization", self.id), Thing("plan", self.plan_id))
+
+    @property
+    def ends_at(self) -> float:
+        """An organization does not end by itself: a suspended one is refused in words of its own."""
+        return inf
 
     @property
     def suspended(self) -> bool:

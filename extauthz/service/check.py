@@ -81,8 +81,8 @@ class CheckService:
                 return deny(Reason.INVALID_CREDENTIALS)
             self._lookup.note_use(key, request)
             tenant = await self._lookup.tenant(key, request, cached=route.cache)
-        except StoreUnavailable:
-            return failure.without_identity_store()
+        except StoreUnavailable as error:
+            return failure.without_identity(error)
         if tenant is None:
             return deny(Reason.INVALID_CREDENTIALS)
         if tenant.suspended:

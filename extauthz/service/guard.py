@@ -16,13 +16,14 @@ Call = Callable[[], Coroutine[Any, Any, T]]
 PROBE_EVERY = 0.25  # seconds between two attempts to reach a store that is away
 WATCH_EVERY = 1.0  # seconds between two looks at one that is up, since perhaps nobody else asks
 OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we were busy, not the store
+SLICES = 8  # in which the time of one call is counted
 LAST_LOOKS = 3  # passes of the loop in which an answer that has already arrived is read and understood
 
 CANCEL_AGAIN = 0.1  # seconds
 
 NOT_SEEN = "not seen yet"
 UNREACHED = frozenset({NOT_SEEN, "connection", "timeout"})  # the store itself said nothing
-OURS = frozenset({"busy", "deadline"})  # failures that say nothing of the store itself
+OURS = frozenset({"busy", "changing", "deadline"})  # failures that say nothing of the store itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Guard:
         finally:
             place.cancel()
         if not place.done():
-            raise StoreUnavailable(self.store, "busy")
+            raise StoreUnavailable(self.store, "busy" if self.up else "down")
 
     def _leave_place(self, _: asyncio.Task[Any]) -> None:
         self._places.release()
@@ -178,13 +179,19 @@ class Guard:
                 await asyncio.sleep(PROBE_EVERY)
 
     async def _within(self, task: asyncio.Task[T], seconds: float, reason: str) -> T:
-        """The task's result; where it took too long, StoreUnavailable(reason). Our own lateness is not the store's."""
-        due = monotonic() + seconds
+        """The task's result; where it took too long, StoreUnavailable(reason).
+
+        Our own lateness is not the store's: time is counted in slices, and what a slice took beyond its length does
+        not count, because the call may have been sent late then, or its answer lie unread. A call takes several turns
+        of the loop, and in a crowd of requests a single one may be longer than `seconds`.
+        """
+        left = seconds
         try:
-            await asyncio.wait({task}, timeout=seconds)
-            if not task.done() and monotonic() - due > OUR_LATENESS:
-                # We overslept: the call may have been sent late, or its answer lies unread. The store gets its time.
-                await asyncio.wait({task}, timeout=seconds)
+            while left > 0 and not task.done():
+                due, begun = min(left, seconds / SLICES), monotonic()
+                await asyncio.wait({task}, timeout=due)
+                took = monotonic() - begun
+                left -= took if took - due <= OUR_LATENESS else due
             for _ in range(LAST_LOOKS):
                 if not task.done():
                     await asyncio.sleep(0)

@@ -32,6 +32,11 @@ class Dated(Protocol):
         """What must not have changed since."""
         ...
 
+    @property
+    def ends_at(self) -> float:
+        """Unix seconds from which on it admits nothing; -inf where it never does, inf where it always does."""
+        ...
+
 
 Asked = TypeVar("Asked")
 Record = TypeVar("Record", bound=Dated)
@@ -39,9 +44,11 @@ Record = TypeVar("Record", bound=Dated)
 
 @dataclass(slots=True)
 class Entry(Generic[Asked, Record]):
-    """A record as this process holds it. `until`, `renew_at` and `used_at` in Unix seconds, the rest monotonic.
+    """A record as this process holds it. `until`, `good_until`, `renew_at` and `used_at` in Unix seconds, the rest
+    monotonic.
 
-    It ends at `until` and at `ends` at the latest, so that no step of the clock prolongs it.
+    It ends at `until` and at `ends` at the latest, so that no step of the clock prolongs it. It answers by itself until
+    `good_until`, which is when what it admits ends; from then on it only stands in for PostgreSQL while that is away.
     """
 
     asked: Asked
@@ -50,6 +57,7 @@ class Entry(Generic[Asked, Record]):
     taken_at: float
     epoch: int  # of the fences that it has passed
     until: float
+    good_until: float
     ends: float
     renew_at: float
     used_at: float
@@ -117,7 +125,7 @@ class Held(Generic[Asked, Record]):
 
 
 class Unknown:
-    """Names that PostgreSQL did not know a moment ago. They push no record out."""
+    """Names that PostgreSQL did not have a moment ago, or whose record admits nothing. They push no record out."""
 
     def __init__(self, *, at_most: int = UNKNOWN_MAX, seconds: float = UNKNOWN_SECONDS) -> None:
         self._at_most = at_most
@@ -128,7 +136,7 @@ class Unknown:
         return len(self._until)
 
     def remember(self, name: Hashable, *, read_at: float, epoch: int) -> None:
-        """`name` was not there when PostgreSQL was read at `read_at` (monotonic seconds), in that epoch of changes."""
+        """`name` was refused when PostgreSQL was read at `read_at` (monotonic seconds), in that epoch of changes."""
         self._until.pop(name, None)
         self._until[name] = (read_at + self._seconds, epoch)
         if len(self._until) > self._at_most:

@@ -1,21 +1,25 @@
 """The layers below a process: Redis and PostgreSQL, as readings of one kind of record use them."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 from time import monotonic, time
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
-from extauthz.core.ports import Observer, SharedCache, Source
+from extauthz.core.ports import POSTGRESQL, Observer, SharedCache, Source
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, end
 from extauthz.service.held import Asked, Record
+from extauthz.service.question import Question
 
-PATIENCE = 1.0  # seconds that a reading may take; each who waits for it has a deadline of their own
+QUERY_TIMEOUT_SECONDS = 2.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
 FEW = 20  # calls of Redis in one turn of the loop
 QUERIES_AT_ONCE = 8  # of one kind of record; the guard bounds those of all kinds
+MAX_QUEUED_QUESTIONS = 20_000  # of one kind of record: some 30 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,28 @@ class Surroundings:
     clock: Callable[[], float] = time  # Unix seconds
 
 
+class Answer(NamedTuple, Generic[Record]):
+    """What PostgreSQL said of one. The query began at `read_at` (monotonic seconds), in that epoch of changes."""
+
+    record: Record | None
+    read_at: float
+    epoch: int
+
+
+Take = Callable[[Answer[Record]], None]
+
+
+class _Queued(NamedTuple, Generic[Asked, Record]):
+    question: Question[Asked, Any]
+    take: Take[Record]
+
+
 class Below(Generic[Asked, Record]):
-    """Redis is a cache: what is wrong with it is a miss. PostgreSQL is the truth: what is wrong with it is told."""
+    """Redis is a cache: what is wrong with it is a miss. PostgreSQL is the truth: what is wrong with it is told.
+
+    Questions for PostgreSQL wait in the order in which they came. A few queries are under way at most; what is wanted
+    meanwhile goes together in the next one.
+    """
 
     def __init__(
         self, source: Source[Asked, Record], shared: SharedCache[Asked, Record], surroundings: Surroundings
@@ -47,8 +71,10 @@ class Below(Generic[Asked, Record]):
         self._source = source
         self._shared = shared
         self._around = surroundings
-        self._wanted: list[tuple[Asked, asyncio.Future[Record | None]]] = []
+        self._queue: deque[_Queued[Asked, Record]] = deque()
+        self._unsent: dict[Asked, Question[Asked, Record | None]] = {}  # those of `fresh`
         self._queries: set[asyncio.Task[None]] = set()
+        self._due = False
 
     @property
     def up(self) -> bool:
@@ -60,68 +86,43 @@ class Below(Generic[Asked, Record]):
         """How many PostgreSQL may be asked for in one call."""
         return self._source.at_once
 
-    async def shared(self, asked: Asked, deadline: float = inf) -> Record | None:
-        """What Redis has, if it is there, makes sense, and knows of all changes."""
+    async def shared(self, asked: Sequence[Asked], *, ended: bool = False) -> list[Record | None]:
+        """What Redis has of each, if it is there, makes sense, and includes all changes; `ended` as for SharedCache."""
         around = self._around
         try:
-            record = await around.redis.run(lambda: self._shared.get(asked, around.clock()), deadline)
+            answers = await around.redis.run(lambda: self._shared.find(asked, around.clock(), ended=ended))
         except StoreUnavailable:
-            return None
-        except StoreCorrupt as error:
-            around.observer.record_corrupt(error)
-            return None
-        believed = record is not None and around.fences.admits(record.made_of, record.version, -inf)
-        return record if believed else None
+            return [None] * len(asked)
+        return [None if record is None else self._admitted(record) for record in self._told_corrupt(answers)]
 
     async def source(self, asked: Sequence[Asked], deadline: float = inf) -> list[Record | None]:
         """What PostgreSQL says of each; None also where it makes no sense. Raises StoreUnavailable."""
         around = self._around
         answers = await around.postgresql.run(lambda: self._source.find(asked, around.clock()), deadline)
-        for answer in answers:
-            if isinstance(answer, StoreCorrupt):
-                around.observer.record_corrupt(answer)
-        return [None if isinstance(answer, StoreCorrupt) else answer for answer in answers]
+        return self._told_corrupt(answers)
 
-    async def one(self, asked: Asked) -> Record | None:
-        """What PostgreSQL says of one; None also where it makes no sense. Raises StoreUnavailable.
+    def ask(self, question: Question[Asked, Any], take: Take[Record]) -> None:
+        """Queues a question for PostgreSQL. `take` is given the answer; a failure is told to the question itself."""
+        if len(self._queue) >= MAX_QUEUED_QUESTIONS:
+            self._around.observer.store_failed(POSTGRESQL, "busy")
+            question.fail(StoreUnavailable(POSTGRESQL, "busy"))
+            return
+        question.queued()
+        self._queue.append(_Queued(question, take))
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._query)
 
-        A few queries are under way at most; what is wanted meanwhile goes together in the next one.
+    async def fresh(self, asked: Asked, deadline: float) -> Record | None:
+        """What PostgreSQL says of one, read from now on and not before; those who ask at one instant share the query.
+
+        Raises StoreUnavailable.
         """
-        answer: asyncio.Future[Record | None] = asyncio.get_running_loop().create_future()
-        self._wanted.append((asked, answer))
-        self._query()
-        return await answer
-
-    def _query(self) -> None:
-        while self._wanted and len(self._queries) < QUERIES_AT_ONCE:
-            batch, self._wanted = self._wanted[: self.at_once], self._wanted[self.at_once :]
-            query = asyncio.create_task(self._answer(batch))
-            self._queries.add(query)
-            query.add_done_callback(self._over)
-
-    def _over(self, query: "asyncio.Task[None]") -> None:
-        self._queries.discard(query)
-        self._query()
-
-    async def _answer(self, batch: "Sequence[tuple[Asked, asyncio.Future[Record | None]]]") -> None:
-        batch = [(asked, answer) for asked, answer in batch if not answer.done()]  # who has left wants nothing
-        if not batch:
-            return
-        try:
-            records = await self.source([asked for asked, _ in batch], monotonic() + PATIENCE)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for (_, answer), record in zip(batch, records, strict=True):
-            if not answer.done():
-                answer.set_result(record)
-
-    async def close(self) -> None:
-        """Ends the queries under way."""
-        self._wanted.clear()
-        await end(self._queries)
+        question = self._unsent.get(asked)
+        if question is None:
+            question = self._unsent[asked] = Question(asked)
+            self.ask(question, lambda answer: question.tell(answer.record))
+        return await question.answer(deadline, up=lambda: self.up)
 
     async def share(self, record: Record) -> None:
         """Hands a record to the other processes, if Redis is there."""
@@ -131,8 +132,59 @@ class Below(Generic[Asked, Record]):
         except StoreUnavailable:
             return
 
+    async def close(self) -> None:
+        """Ends the queries under way."""
+        for queued in self._queue:
+            queued.question.leave()
+        self._queue.clear()
+        await end(self._queries)
+
+    def _admitted(self, record: Record) -> Record | None:
+        return record if self._around.fences.admits(record.made_of, record.version, -inf) else None
+
+    def _told_corrupt(self, answers: "Sequence[Record | StoreCorrupt | None]") -> list[Record | None]:
+        for answer in answers:
+            if isinstance(answer, StoreCorrupt):
+                self._around.observer.record_corrupt(answer)
+        return [None if isinstance(answer, StoreCorrupt) else answer for answer in answers]
+
+    def _query(self) -> None:
+        self._due = False
+        while self._queue and len(self._queries) < QUERIES_AT_ONCE:
+            batch = [self._queue.popleft() for _ in range(min(self.at_once, len(self._queue)))]
+            wanted = [queued for queued in batch if self._sent(queued.question)]
+            if wanted:
+                query = asyncio.create_task(self._answer(wanted))
+                self._queries.add(query)
+                query.add_done_callback(self._over)
+
+    def _sent(self, question: Question[Asked, Any]) -> bool:
+        """Whether a request still waits for the answer. The next to ask afresh asks anew."""
+        if self._unsent.get(question.asked) is question:
+            del self._unsent[question.asked]
+        if not question.wanted:
+            question.leave()
+            return False
+        question.sent()
+        return True
+
+    def _over(self, query: "asyncio.Task[None]") -> None:
+        self._queries.discard(query)
+        self._query()
+
+    async def _answer(self, batch: Sequence[_Queued[Asked, Record]]) -> None:
+        read_at, epoch = monotonic(), self._around.fences.epoch
+        try:
+            asked = [queued.question.asked for queued in batch]
+            records = await self.source(asked, read_at + QUERY_TIMEOUT_SECONDS)
+            for queued, record in zip(batch, records, strict=True):
+                queued.take(Answer(record, read_at, epoch))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
+            for queued in batch:
+                queued.question.fail(error)
+
 
 async def few_at_once(calls: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     """Makes many calls without filling the loop with them."""
     for start in range(0, len(calls), FEW):
-        await asyncio.gather(*(call() for call in calls[start : start + FEW]))
+        await asyncio.gather(*(call() for call in islice(calls, start, start + FEW)))

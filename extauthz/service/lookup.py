@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from extauthz.core.credentials import Credential
-from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import SharedCache, Source
 from extauthz.core.request import CheckRequest
@@ -43,9 +43,7 @@ class Lookup:
         tenants: Times,
         cache_keys: bool,
     ) -> None:
-        self._stores = stores
         self._last_used = last_used
-        self._observer = surroundings.observer
         self._cache_keys = cache_keys
         self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
             "api_key",
@@ -89,12 +87,7 @@ class Lookup:
         """
         if cached and self._cache_keys:
             return await self.keys.read(credential, request.now, request.deadline)
-        stores = self._stores
-        (found,) = await stores.postgresql.run(lambda: stores.keys.find([credential], request.now), request.deadline)
-        if isinstance(found, StoreCorrupt):
-            self._observer.record_corrupt(found)
-            return None
-        return found
+        return await self.keys.fresh(credential, request.deadline)
 
     async def tenant(self, key: ApiKey, request: CheckRequest, *, cached: bool) -> Tenant | None:
         """The organization of a key that was found; None where its record makes no sense.
@@ -108,10 +101,10 @@ class Lookup:
         try:
             return await tenants.read(own.id, request.now, request.deadline)
         except StoreUnavailable as error:
-            if tenants.tolerable(own, request.now, error.reason):
+            if tenants.local.tolerable(own, request.now, error.reason):
                 return own
             raise
 
-    async def _hold_tenant(self, key: ApiKey, read_at: float) -> None:
+    def _hold_tenant(self, key: ApiKey, read_at: float) -> None:
         if self.tenants is not None:
-            await self.tenants.offer(key.tenant.id, key.tenant, read_at)
+            self.tenants.offer(key.tenant.id, key.tenant, read_at)

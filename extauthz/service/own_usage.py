@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from extauthz.core import failure
 from extauthz.core.balance import Standing, balance
 from extauthz.core.credentials import KeyFormat
-from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Deny, deny
+from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
@@ -81,8 +82,8 @@ class OwnUsage:
             if key is None or not key.admits(request.now):
                 return deny(Reason.INVALID_CREDENTIALS)
             tenant = await self._lookup.tenant(key, request, cached=True)
-        except StoreUnavailable:
-            return AUTHENTICATION_UNAVAILABLE
+        except StoreUnavailable as error:
+            return failure.without_identity(error)
         if tenant is None:
             return deny(Reason.INVALID_CREDENTIALS)
         return deny(Reason.ORGANIZATION_SUSPENDED) if tenant.suspended else (key, tenant)

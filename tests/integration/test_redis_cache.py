@@ -13,6 +13,7 @@ from extauthz.core.errors import StoreCorrupt
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.tenants import Tenant
+from tests.servers.shared_cache import cached
 
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
@@ -43,11 +44,11 @@ async def test_what_was_kept_comes_back(keys: RedisKeyCache, tenants: RedisTenan
     """A record comes back as it went in, from the very name that the contract gives it; the next digest is tried."""
     await keys.put(KEY, NOW)
     await tenants.put(TENANT, NOW)
-    assert await keys.get(Credential(("00" * 32, DIGEST)), NOW) == KEY
-    assert await tenants.get("acme", NOW) == TENANT
+    assert await cached(keys, Credential(("00" * 32, DIGEST)), NOW) == KEY
+    assert await cached(tenants, "acme", NOW) == TENANT
     assert sorted(await redis.keys()) == [f"api_key_cache:{DIGEST}".encode(), b"tenant_quota_cache:acme"]
-    assert await keys.get(Credential(("00" * 32,)), NOW) is None
-    assert await tenants.get("umbrella", NOW) is None
+    assert await cached(keys, Credential(("00" * 32,)), NOW) is None
+    assert await cached(tenants, "umbrella", NOW) is None
 
 
 async def test_a_record_is_kept_for_what_is_left_of_its_time(
@@ -71,10 +72,10 @@ async def test_what_is_too_old_is_a_miss(keys: RedisKeyCache, tenants: RedisTena
     assert await redis.keys() == []
     await redis.set(api_key_cache(DIGEST), with_())
     await redis.set(tenant_quota_cache("acme"), json.dumps(TENANT.to_record()))
-    assert await keys.get(ASKED, NOW + 119.9) == KEY
-    assert await keys.get(ASKED, NOW + 120) is None
-    assert await tenants.get("acme", NOW + 29.9) == TENANT
-    assert await tenants.get("acme", NOW + 30) is None
+    assert await cached(keys, ASKED, NOW + 119.9) == KEY
+    assert await cached(keys, ASKED, NOW + 120) is None
+    assert await cached(tenants, "acme", NOW + 29.9) == TENANT
+    assert await cached(tenants, "acme", NOW + 30) is None
 
 
 async def test_two_tenants_never_share_a_name(tenants: RedisTenantCache, redis: Redis) -> None:
@@ -84,7 +85,7 @@ async def test_two_tenants_never_share_a_name(tenants: RedisTenantCache, redis: 
         await tenants.put(replace(TENANT, id=name), NOW)
     assert len(await redis.keys()) == len(names)
     for name in names:
-        found = await tenants.get(name, NOW)
+        found = await cached(tenants, name, NOW)
         assert found is not None
         assert found.id == name
 
@@ -146,7 +147,7 @@ async def test_nonsense_is_told_apart_and_never_repeated(
     """Whatever stands in the place of a record is corrupt: no other error, no admission, no quotation."""
     await redis.set(api_key_cache(DIGEST), nonsense)
     await redis.set(tenant_quota_cache("acme"), nonsense)
-    for read in (keys.get(ASKED, NOW), tenants.get("acme", NOW)):
+    for read in (cached(keys, ASKED, NOW), cached(tenants, "acme", NOW)):
         with pytest.raises(StoreCorrupt) as corrupt:
             await read
         assert corrupt.value.store == "redis"
@@ -158,8 +159,8 @@ async def test_nonsense_is_told_apart_and_never_repeated(
 async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """A list, hash, set or stream in the place of a record is nonsense like any other; a record takes its place."""
     for name, read in (
-        (api_key_cache(DIGEST), lambda: keys.get(ASKED, NOW)),
-        (tenant_quota_cache("acme"), lambda: tenants.get("acme", NOW)),
+        (api_key_cache(DIGEST), lambda: cached(keys, ASKED, NOW)),
+        (tenant_quota_cache("acme"), lambda: cached(tenants, "acme", NOW)),
     ):
         for make in (
             lambda name: redis.rpush(name, WORD),
@@ -174,18 +175,18 @@ async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: 
                 await read()
     await keys.put(KEY, NOW)
     await tenants.put(TENANT, NOW)
-    assert await keys.get(ASKED, NOW) == KEY
-    assert await tenants.get("acme", NOW) == TENANT
+    assert await cached(keys, ASKED, NOW) == KEY
+    assert await cached(tenants, "acme", NOW) == TENANT
 
 
 async def test_another_tenants_record_is_corrupt(tenants: RedisTenantCache, redis: Redis) -> None:
     """A record under another tenant's name does not lend its limits."""
     await redis.set(tenant_quota_cache("umbrella"), json.dumps(TENANT.to_record()))
     with pytest.raises(StoreCorrupt, match="another organization's record"):
-        await tenants.get("umbrella", NOW)
+        await cached(tenants, "umbrella", NOW)
 
 
 async def test_unknown_fields_are_no_nonsense(keys: RedisKeyCache, redis: Redis) -> None:
     """A newer release may write more than this one reads."""
     await redis.set(api_key_cache(DIGEST), with_(later="more", tenant=TENANT.to_record() | {"later": {}}))
-    assert await keys.get(ASKED, NOW) == KEY
+    assert await cached(keys, ASKED, NOW) == KEY

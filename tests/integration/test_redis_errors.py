@@ -17,6 +17,7 @@ from extauthz.core.limits import Limits
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import paused, stopped
+from tests.servers.shared_cache import cached
 
 NOW = 1_800_000_000.0
 DIGEST = "ab" * 32
@@ -31,7 +32,7 @@ async def reason_of(client: Redis) -> str:
     """Why the store is away, for reading, writing and fencing."""
     keys, fences = RedisKeyCache(client, ttl=120), RedisFences(client, seconds=120)
     reasons = set()
-    for call in (keys.get(ASKED, NOW), keys.put(KEY, NOW), fences.raise_all([CHANGE])):
+    for call in (cached(keys, ASKED, NOW), keys.put(KEY, NOW), fences.raise_all([CHANGE])):
         with pytest.raises(StoreUnavailable) as away:
             await call
         assert away.value.store == "redis"
@@ -69,7 +70,7 @@ async def test_a_server_that_refuses_us_is_away(redis: Redis, redis_url: str) ->
             async with connect(url, patience=5) as client:
                 assert await reason_of(client) == "authentication"
                 with pytest.raises(StoreUnavailable) as away:
-                    await RedisKeyCache(client, ttl=120).get(ASKED, NOW)
+                    await cached(RedisKeyCache(client, ttl=120), ASKED, NOW)
                 assert WORD not in str(away.value) + repr(away.value.__cause__)
     await redis.execute_command(  # type: ignore[no-untyped-call]
         "ACL", "SETUSER", "reader", "on", "nopass", "+ping", "+hello", "~nothing"
@@ -88,7 +89,7 @@ async def test_a_full_memory_is_named(redis: Redis) -> None:
         with pytest.raises(StoreUnavailable) as away:
             await RedisKeyCache(redis, ttl=120).put(KEY, NOW)
         assert away.value.reason == "memory"
-        assert await RedisKeyCache(redis, ttl=120).get(ASKED, NOW) is None
+        assert await cached(RedisKeyCache(redis, ttl=120), ASKED, NOW) is None
     finally:
         await redis.config_set("maxmemory", "0")
 
@@ -119,4 +120,4 @@ async def test_when_all_connections_are_taken_we_are_busy(redis_url: str) -> Non
         assert await reason_of(client) == "busy"
         for connection in held:
             await pool.release(connection)
-        assert await RedisKeyCache(client, ttl=120).get(ASKED, NOW) is None
+        assert await cached(RedisKeyCache(client, ttl=120), ASKED, NOW) is None

@@ -80,7 +80,7 @@ class WatchedCache(Generic[Asked, Record]):
     def __init__(self, cache: SharedCache[Asked, Record]) -> None:
         self.gate = Gate()
         self._cache = cache
-        self.get = cache.get
+        self.find = cache.find
 
     async def put(self, record: Record, now: float) -> None:
         await self.gate.passed()

@@ -3,9 +3,8 @@
 What is returned knows of every change whose fence was raised: see `core.changes`.
 """
 
-import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from redis.exceptions import ResponseError
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.link import ask_all
 from extauthz.core.changes import EVERYTHING
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
@@ -33,13 +33,26 @@ class RedisKeyCache:
         self._client = client
         self._ttl = ttl
 
-    async def get(self, asked: Credential, now: float) -> ApiKey | None:
-        """The key cached under the first digest that is. Raises StoreUnavailable, StoreCorrupt."""
-        for digest in asked.digests:
-            key = await _get(self._client, keyspace.api_key_cache(digest), partial(_key, digest))
-            if key is not None and _in_time(key, self._ttl, now) and await _knows_all(self._client, key):
-                return key
-        return None
+    async def find(
+        self, asked: Sequence[Credential], now: float, *, ended: bool = False
+    ) -> list[ApiKey | StoreCorrupt | None]:
+        """The key cached under the first digest of each that is; none that has ended, unless `ended`.
+
+        Raises StoreUnavailable.
+        """
+        digests = [digest for credential in asked for digest in credential.digests]
+        found = await _find(
+            self._client,
+            [(keyspace.api_key_cache(digest), partial(_key, digest)) for digest in digests],
+            in_time=lambda key: _in_time(key, self._ttl, now),
+            confirm=lambda key: ended or now < key.ends_at,
+        )
+        by_digest = dict(zip(digests, found, strict=True))
+        first = [
+            next((there for digest in credential.digests if (there := by_digest[digest]) is not None), None)
+            for credential in asked
+        ]
+        return [None if isinstance(key, ApiKey) and not ended and key.ends_at <= now else key for key in first]
 
     async def put(self, record: ApiKey, now: float) -> None:
         """Keeps a key for what is left of its time, unless a younger record is there. Raises StoreUnavailable."""
@@ -53,14 +66,20 @@ class RedisTenantCache:
         self._client = client
         self._ttl = ttl
 
-    async def get(self, asked: str, now: float) -> Tenant | None:
-        """The cached organization. Raises StoreUnavailable, StoreCorrupt."""
-        tenant = await _get(self._client, keyspace.tenant_quota_cache(asked), Tenant.from_record)
-        if tenant is None or not _in_time(tenant, self._ttl, now):
-            return None
-        if tenant.id != asked:
-            raise StoreCorrupt(REDIS, "another organization's record")
-        return tenant if await _knows_all(self._client, tenant) else None
+    async def find(
+        self,
+        asked: Sequence[str],
+        now: float,
+        *,
+        ended: bool = False,  # noqa: ARG002 - an organization does not end
+    ) -> list[Tenant | StoreCorrupt | None]:
+        """The cached organization of each id. Raises StoreUnavailable."""
+        return await _find(
+            self._client,
+            [(keyspace.tenant_quota_cache(id_), partial(_tenant, id_)) for id_ in asked],
+            in_time=lambda tenant: _in_time(tenant, self._ttl, now),
+            confirm=lambda _: True,
+        )
 
     async def put(self, record: Tenant, now: float) -> None:
         """Keeps an organization for what is left of its time, unless a younger record is there.
@@ -86,22 +105,60 @@ def _key(digest: str, record: Mapping[str, object]) -> ApiKey:
     return ApiKey.from_record(record)
 
 
-async def _get(client: Commands, name: str, parse: Callable[[Mapping[str, object]], Record]) -> Record | None:
+def _tenant(id_: str, record: Mapping[str, object]) -> Tenant:
+    tenant = Tenant.from_record(record)
+    if tenant.id != id_:
+        raise ValueError("another organization's record")
+    return tenant
+
+
+async def _find(
+    client: Commands,
+    wanted: Sequence[tuple[str, Callable[[Mapping[str, object]], Record]]],
+    *,
+    in_time: Callable[[Record], bool],
+    confirm: Callable[[Record], bool],
+) -> list[Record | StoreCorrupt | None]:
+    """What stands under each name, as far as it is in time, or what is wrong with it.
+
+    None for a record that is to be confirmed and was read before a change.
+    """
     with translated():
-        try:
-            text = await client.execute_command("GET", name)
-        except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
-                raise
-            text = b"null"
-        if text is None:
-            return None
-        try:
-            return parse(_object(text))
-        except (ValueError, RecursionError) as error:
-            await client.execute_command("DEL", name)  # else it could keep a good one out
-            # The parser's own words quote the record; ours do not.
-            raise StoreCorrupt(REDIS, str(error) if type(error) is ValueError else "not JSON") from None
+        texts = await _get(client, [name for name, _ in wanted])
+        found: list[Record | StoreCorrupt | None] = []
+        for (name, parse), text in zip(wanted, texts, strict=True):
+            there = None if text is None else _parsed(text, parse)
+            if isinstance(there, StoreCorrupt):
+                await client.execute_command("DEL", name)  # else it could keep a good one out
+            found.append(there if there is None or isinstance(there, StoreCorrupt) or in_time(there) else None)
+        records = {
+            place: there
+            for place, there in enumerate(found)
+            if there is not None and not isinstance(there, StoreCorrupt) and confirm(there)
+        }
+        fences = await _fences(client, records.values())
+    for place, record in records.items():
+        if not _includes_all(fences, record):
+            found[place] = None
+    return found
+
+
+async def _get(client: Commands, names: Sequence[str]) -> list[bytes | None]:
+    """The texts under all names."""
+    # Not by MGET: it is silent about values of another type, and the servers of a cluster would refuse it.
+    answers = await ask_all(client, [("GET", name) for name in names])
+    for answer in answers:
+        if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
+            raise answer
+    return [b"null" if isinstance(answer, ResponseError) else answer for answer in answers]
+
+
+def _parsed(text: bytes, parse: Callable[[Mapping[str, object]], Record]) -> Record | StoreCorrupt:
+    try:
+        return parse(_object(text))
+    except (ValueError, RecursionError) as error:
+        # The parser's own words quote the record; ours do not.
+        return StoreCorrupt(REDIS, str(error) if type(error) is ValueError else "not JSON")
 
 
 def _object(text: bytes) -> Mapping[str, object]:
@@ -111,15 +168,22 @@ def _object(text: bytes) -> Mapping[str, object]:
     return record
 
 
-async def _knows_all(client: Commands, record: ApiKey | Tenant) -> bool:
-    """Whether a record was read late enough for every fence. A fence that cannot be read keeps everything out."""
-    names = [keyspace.cache_fence(thing) for thing in (EVERYTHING, *record.made_of)]
-    with translated():
-        try:
-            fences = await asyncio.gather(*(client.execute_command("GET", name) for name in names))
-            return all(fence is None or record.version >= int(fence) for fence in fences)
-        except (ResponseError, ValueError):
-            return False
+async def _fences(client: Commands, records: Collection[ApiKey | Tenant]) -> Mapping[str, bytes | None]:
+    """The fences that may keep these records out, by name."""
+    if not records:
+        return {}
+    things = {EVERYTHING} | {thing for record in records for thing in record.made_of}
+    names = [keyspace.cache_fence(thing) for thing in things]
+    return dict(zip(names, await _get(client, names), strict=True))
+
+
+def _includes_all(fences: Mapping[str, bytes | None], record: ApiKey | Tenant) -> bool:
+    """Whether a record was read late enough for every fence. A fence that makes no sense keeps everything out."""
+    try:
+        values = [fences[keyspace.cache_fence(thing)] for thing in (EVERYTHING, *record.made_of)]
+        return all(fence is None or record.version >= int(fence) for fence in values)
+    except ValueError:
+        return False
 
 
 async def _put(client: Commands, name: str, record: ApiKey | Tenant, milliseconds: int) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from http import HTTPStatus
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Deny
@@ -29,7 +30,8 @@ def allow(decision: Allow, wording: Wording, unsaid: Unsaid) -> Answer:
 
 def deny(denial: Deny, wording: Wording) -> Answer:
     """The true status, with a problem+json body."""
-    body = _problem(denial.reason, denial.code, None if denial.balance is None else denial.balance.refused)
+    refused = () if OUTCOMES[denial.reason].status == HTTPStatus.TOO_MANY_REQUESTS else None
+    body = _problem(denial.reason, denial.code, refused if denial.balance is None else denial.balance.refused)
     fixed = _refusal(denial.reason, denial.code, denial.scope, _WITH_BODY)
     return Answer(OUTCOMES[denial.reason].status, _when(denial, wording), body, fixed)
 

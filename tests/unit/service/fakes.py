@@ -110,15 +110,21 @@ class Cache(Records[Record], Generic[Asked, Record]):
         self, find: Callable[[dict[str, Record], Asked], Record | None], name: Callable[[Record], str]
     ) -> None:
         super().__init__()
+        self.finds = 0
         self._find = find
         self._name = name
 
-    async def get(self, asked: Asked, now: float) -> Record | None:  # noqa: ARG002 - a fake forgets nothing
+    async def find(
+        self, asked: Sequence[Asked], now: float, *, ended: bool = False
+    ) -> list[Record | StoreCorrupt | None]:
+        self.finds += 1
+        if isinstance(self.error, StoreCorrupt):
+            return [self.error for _ in asked]
         if self.error is not None:
             raise self.error
-        found = self._find(self.held, asked)
+        found = [self._find(self.held, each) for each in asked]
         await self.pass_gate("get")
-        return found
+        return [None if each is None or not (ended or now < each.ends_at) else each for each in found]
 
     async def put(self, record: Record, now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
         await self.pass_gate("put")

@@ -12,15 +12,16 @@ from extauthz.core.changes import EVERYTHING, Change, Thing
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
-from tests.unit.service.fakes import KEY, NEW_DIGEST, House, open_house
+from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, House, open_house
 
 ASKED = Credential((NEW_DIGEST,))
 STEPS = [*["ask"] * 6, "change", "hear", "hear", "writer", "redis", "renew", "lost"]
+LATER = NOW + 1e6
 FIRST = 100  # the number of the first transaction
 
 
 class Anything:
-    """A house in which all takes a few turns of the loop; `disabled_at` counts the changes of the one key."""
+    """A house in which all takes a few turns of the loop; `expires_at` counts the changes of the one key."""
 
     def __init__(self, house: House, chance: random.Random) -> None:
         self.house, self.chance = house, chance
@@ -29,9 +30,10 @@ class Anything:
         self.messages: list[int] = []
         self.asking: set[asyncio.Task[None]] = set()
         self.answers = 0
-        self._find, self._get, self._put = house.keys.find, house.key_cache.get, house.key_cache.put
-        for store, name in ((house.keys, "find"), (house.key_cache, "get"), (house.key_cache, "put")):
-            setattr(store, name, getattr(self, name))
+        self._find, self._get, self._put = house.keys.find, house.key_cache.find, house.key_cache.put
+        house.keys.find = self.find  # type: ignore[method-assign]
+        house.key_cache.find = self.get  # type: ignore[method-assign]
+        house.key_cache.put = self.put  # type: ignore[method-assign]
 
     async def dawdle(self) -> None:
         for _ in range(self.chance.choice((0, 1, 2, 3, 40))):
@@ -40,12 +42,16 @@ class Anything:
     async def find(self, asked: Sequence[Credential], now: float) -> list[ApiKey | StoreCorrupt | None]:
         await self.dawdle()
         number = FIRST + self.count if self.writer is None else self.writer
-        found = [replace(KEY, disabled_at=float(self.count), version=number, loaded_at=now) for _ in asked]
+        ended = None if self.count % 3 else NOW  # every third change ends it
+        key = replace(KEY, expires_at=LATER + self.count, disabled_at=ended, version=number, loaded_at=now)
+        found = [key for _ in asked]
         await self.dawdle()
         return list(found)
 
-    async def get(self, asked: Credential, now: float) -> ApiKey | None:
-        found = await self._get(asked, now)
+    async def get(
+        self, asked: Sequence[Credential], now: float, *, ended: bool = False
+    ) -> list[ApiKey | StoreCorrupt | None]:
+        found = await self._get(asked, now, ended=ended)
         await self.dawdle()
         return found
 
@@ -59,8 +65,8 @@ class Anything:
         except StoreUnavailable:
             return  # it changed faster than it could be read
         assert found is not None
-        assert found.disabled_at is not None
-        assert found.disabled_at >= heard
+        assert found.expires_at is not None
+        assert found.expires_at >= LATER + heard
         self.answers += 1
 
     async def step(self) -> None:

@@ -1,5 +1,6 @@
 """One request, step by step: who refuses first, and what becomes of it while a store is away or holds nonsense."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from time import sleep
 
@@ -7,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extauthz.core.credentials import Credential
 from extauthz.core.decision import Allow, Decision, Deny
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.identity import Identity
+from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import Reason
-from extauthz.core.tenants import Tenant
 from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
@@ -166,15 +168,16 @@ async def test_anything_is_a_decision(path: str, method: str, authorization: str
 async def test_who_makes_us_late_is_charged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check whose time ran out on our side still asks for its limits: only a store that is away opens them."""
     async with open_house() as house:
-        find = house.tenant_cache.get
+        find = house.key_cache.find
 
-        async def slowly(tenant_id: str, now: float) -> Tenant | None:
+        async def slowly(
+            asked: Sequence[Credential], now: float, *, ended: bool = False
+        ) -> list[ApiKey | StoreCorrupt | None]:
             sleep(0.03)  # noqa: ASYNC251 - our own loop is what is late
-            return await find(tenant_id, now)
+            return await find(asked, now, ended=ended)
 
-        monkeypatch.setattr(house.tenant_cache, "get", slowly)
-        await house.ask()
+        monkeypatch.setattr(house.key_cache, "find", slowly)
         decision = await house.ask(patience=0.02)
         assert isinstance(decision, Allow)
         assert not decision.degraded
-        assert house.limits.calls == 2
+        assert house.limits.calls == 1

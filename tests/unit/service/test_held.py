@@ -12,7 +12,9 @@ from tests.unit.service.fakes import KEY, NOW
 
 
 def entry(name: str, *, renew_at: float = NOW + 100, used_at: float = 0.0) -> Entry[str, ApiKey]:
-    return Entry(name, KEY, 0.0, 0.0, 0, until=NOW + 120, ends=inf, renew_at=renew_at, used_at=used_at)
+    return Entry(
+        name, KEY, 0.0, 0.0, 0, until=NOW + 120, good_until=NOW + 120, ends=inf, renew_at=renew_at, used_at=used_at
+    )
 
 
 def noted(held: Held[str, ApiKey]) -> int:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -32,7 +33,7 @@ class Crowd:
 
     async def wants(self, *asked: Credential) -> list[asyncio.Task[ApiKey | None]]:
         """Readings that have begun; the first of them are being answered."""
-        wanting = [asyncio.create_task(self.below.one(each)) for each in asked]
+        wanting = [asyncio.create_task(self.below.fresh(each, inf)) for each in asked]
         for _ in range(5):
             await asyncio.sleep(0)
         return wanting
@@ -47,7 +48,7 @@ class Crowd:
 async def crowded() -> AsyncIterator[Crowd]:
     async with open_house() as house:
         crowd = Crowd(house)
-        early = await crowd.wants(*unknown(QUERIES_AT_ONCE))
+        early = [task for each in unknown(QUERIES_AT_ONCE) for task in await crowd.wants(each)]
         assert crowd.sizes == [1] * QUERIES_AT_ONCE
         try:
             yield crowd
@@ -93,6 +94,7 @@ async def test_a_failure_is_for_all_who_wait(error: Exception) -> None:
         wanting = await crowd.wants(*unknown(50))
         crowd.house.keys.error = error
         crowd.gate.set()
-        assert await asyncio.gather(*wanting, return_exceptions=True) == [error] * 50
+        found = await asyncio.gather(*wanting, return_exceptions=True)
+        assert [(type(each), str(each)) for each in found] == [(type(error), str(error))] * 50
         crowd.house.keys.error = None
-        assert await crowd.below.one(OURS) is not None
+        assert await crowd.below.fresh(OURS, inf) is not None

@@ -7,9 +7,9 @@ from time import monotonic
 import pytest
 
 from extauthz.core.changes import Change
-from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, Allow
+from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.reason import Reason
-from extauthz.service import fences, readthrough
+from extauthz.service import fences, held, layers, local
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
@@ -74,18 +74,20 @@ async def test_redis_does_not_put_the_past_back() -> None:
         assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
         house.key_cache.held[NEW_DIGEST] = KEY  # Redis lost what it was told, or was told late
         house.belief.flowing(True)
+        house.lookup.keys.local.unknown = held.Unknown()  # its second is over
         assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
         assert house.keys.calls == 2
         house.key_cache.held[NEW_DIGEST] = replace(KEY, loaded_at=house.now + 118)  # by a clock that is ahead
+        house.lookup.keys.local.unknown = held.Unknown()
         house.now += 118
-        await house.lookup.keys.renew_due()
+        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
         assert house.keys.calls == 3
 
 
 async def test_a_step_of_the_clock_prolongs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wall clock goes back an hour: a record ends after its seconds all the same, while PostgreSQL is away too."""
     later = 0.0
-    monkeypatch.setattr(readthrough, "monotonic", lambda: monotonic() + later)
+    monkeypatch.setattr(local, "monotonic", lambda: monotonic() + later)
     async with open_house() as house:
         await house.ask()
         house.key_cache.held.clear()
@@ -112,13 +114,13 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
         house.key_cache.held.clear()
         await asked_at(house, "find")
         if ours == "busy":
-            monkeypatch.setattr(readthrough, "READINGS_MAX", 0)
+            monkeypatch.setattr(layers, "MAX_QUEUED_QUESTIONS", 0)
         house.belief.flowing(True)
         house.now = NOW + 29  # the organization's end is near
         assert isinstance(await house.ask(patience=0.05), Allow)
         assert house.postgresql.up
         house.now = NOW + 121
-        assert await house.ask(patience=0.05) == AUTHENTICATION_UNAVAILABLE
+        assert await house.ask(patience=0.05) == (TOO_MANY_UNREAD if ours == "busy" else AUTHENTICATION_UNAVAILABLE)
         assert house.postgresql.up
         await house.lose(house.postgresql)
         assert isinstance(await house.ask(), Allow)
@@ -127,12 +129,13 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
 async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that hears nothing asks Redis anew after five seconds, and believes what it holds until then."""
     later = 0.0
-    for module in (fences, readthrough):
+    for module in (fences, held, local):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
     async with open_house() as house:
         house.belief.flowing(False)
         await house.ask()
-        house.key_cache.held[NEW_DIGEST] = replace(KEY, revoked_at=NOW, version=8)
+        house.store(replace(KEY, revoked_at=NOW, version=8))
+        house.key_cache.held.clear()
         later = fences.UNHEARD - 1
         assert isinstance(await house.ask(patience=FAR), Allow)
         later = fences.UNHEARD + 1

@@ -1,6 +1,8 @@
 """Readings: one for all who wait, believed if it knows of every change, renewed before its end, stale for a while."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from time import monotonic
 
@@ -8,13 +10,13 @@ import pytest
 
 from extauthz.core.changes import EVERYTHING, Change, Thing
 from extauthz.core.credentials import Credential
-from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, Allow
+from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import Reason
-from extauthz.service import fences, held, readthrough
+from extauthz.service import fences, held, layers, local, question, readthrough
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, OTHER, asked_at, read
-from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, TENANT, open_house
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, TENANT, House, open_house
 
 
 async def test_many_first_uses_are_one_query() -> None:
@@ -52,24 +54,93 @@ async def test_a_failure_is_shared_and_not_remembered() -> None:
         found = await asyncio.gather(*(house.ask() for _ in range(20)))
         assert found == [AUTHENTICATION_UNAVAILABLE] * 20
         assert house.keys.calls == 1
-        assert len(house.lookup.keys.unknown) == 0
+        assert len(house.lookup.keys.local.unknown) == 0
         house.keys.error = None
         assert isinstance(await house.ask(), Allow)
 
 
-async def test_readings_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of different unknown keys is refused beyond a number, told as `busy`; known keys go on."""
-    monkeypatch.setattr(readthrough, "READINGS_MAX", 3)
+@pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
+async def test_a_crowd_of_unknown_keys_is_a_few_queries(path: str) -> None:
+    """A thousand that come at one instant are refused as unknown, all of them, and a good key among them is not."""
+    async with open_house() as house:
+        house.keys.at_once = 500
+        unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(1000)]
+        *found, good = await asyncio.gather(*(house.ask(path, key) for key in (*unknown, f"Bearer {SECRET}")))
+        assert {decision.reason for decision in found} == {Reason.INVALID_CREDENTIALS}
+        assert isinstance(good, Allow)
+        assert house.keys.calls == 3
+
+
+@pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
+async def test_questions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """Beyond a number that memory is counted with, the answer is 429 and not 503; keys that are held go on."""
+    monkeypatch.setattr(layers, "MAX_QUEUED_QUESTIONS", 3)
     async with open_house() as house:
         await house.ask()
-        gate = await asked_at(house, "find")
-        flood = asyncio.gather(*(read(house, f"{number:064x}") for number in range(5)), return_exceptions=True)
-        await house.keys.entered.acquire()
-        assert isinstance(await house.ask(), Allow)
-        gate.set()
-        assert [type(found) for found in await flood] == [list] * 3 + [StoreUnavailable] * 2
+        unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(5)]
+        found = await asyncio.gather(*(house.ask(path, key) for key in unknown), house.ask())
+        assert [decision.reason for decision in found] == [
+            *[Reason.INVALID_CREDENTIALS] * 3,
+            *[Reason.RATE_LIMITED] * 2,
+            Reason.ALLOW,
+        ]
+        assert found[3] == TOO_MANY_UNREAD
         assert house.watch.failures == {(POSTGRESQL, "busy"): 2}
         assert house.postgresql.up
+
+
+@pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
+async def test_waiting_for_a_turn_is_no_outage(path: str) -> None:
+    """A check whose deadline passes while others are asked for is answered when its turn comes."""
+    async with busy_house(path) as (house, gate):
+        late = asyncio.create_task(house.ask(path, patience=0.01))
+        await asyncio.wait({late}, timeout=0.05)
+        assert not late.done()
+        gate.set()
+        assert isinstance(await late, Allow)
+        assert house.postgresql.up
+
+
+@pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
+async def test_a_turn_that_does_not_come(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """It is waited for some seconds, then the answer is 429: PostgreSQL is there, and the key is not known to be wrong.
+    Where PostgreSQL went away meanwhile, it is 503.
+    """
+    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)
+    async with busy_house(path) as (house, _):
+        assert await house.ask(path, patience=0.01) == TOO_MANY_UNREAD
+        await house.lose(house.postgresql)
+        assert await house.ask(path, patience=0.01) == AUTHENTICATION_UNAVAILABLE
+
+
+@asynccontextmanager
+async def busy_house(path: str) -> AsyncIterator[tuple[House, asyncio.Event]]:
+    """All queries that may be under way are, for unknown keys, and wait at a gate."""
+    async with open_house() as house:
+        house.keys.at_once = 1
+        gate = await asked_at(house, "find")
+        unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(layers.QUERIES_AT_ONCE)]
+        asking = [asyncio.create_task(house.ask(path, key)) for key in unknown]
+        for _ in unknown:
+            await house.keys.entered.acquire()
+        yield house, gate
+        gate.set()
+        await asyncio.gather(*asking)
+
+
+async def test_a_key_that_was_made_meanwhile_is_found() -> None:
+    """A request that comes after a message told of a new key does not share the answer to one from before it."""
+    async with open_house() as house:
+        del house.keys.held[NEW_DIGEST]
+        gate = await asked_at(house, "find")
+        before = asyncio.create_task(house.ask())
+        await house.keys.entered.acquire()
+        house.change(KEY, KEY_ITSELF)
+        after = asyncio.create_task(house.ask())
+        await asyncio.sleep(0)
+        gate.set()
+        assert (await before).reason is Reason.INVALID_CREDENTIALS
+        assert isinstance(await after, Allow)
 
 
 async def test_nothing_is_left_running() -> None:
@@ -121,7 +192,7 @@ async def test_a_record_that_changes_faster_than_it_is_read() -> None:
 async def test_an_unknown_key_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for again and again it costs one query a second, and is known as soon as a message tells of anything."""
     later = 0.0
-    for module in (fences, held, readthrough):
+    for module in (fences, held, local):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
     async with open_house() as house:
         for _ in range(5):
@@ -142,10 +213,10 @@ async def test_random_keys_push_nobody_out() -> None:
     """However many keys are tried that nobody has, what is held of real ones stays, and so do the limits."""
     async with open_house() as house:
         await house.ask()
-        house.lookup.keys.unknown = held.Unknown(at_most=50)
+        house.lookup.keys.local.unknown = held.Unknown(at_most=50)
         for start in range(0, 500, 100):
             await read(house, *(f"{number:064x}" for number in range(start, start + 100)))
-        assert (len(house.lookup.keys.unknown), len(house.lookup.keys.held)) == (50, 1)
+        assert (len(house.lookup.keys.local.unknown), len(house.lookup.keys.local.held)) == (50, 1)
         asked = house.keys.calls
         assert isinstance(await house.ask(), Allow)
         assert house.keys.calls == asked

@@ -8,7 +8,7 @@ from extauthz.core.changes import Change, Thing
 from extauthz.core.credentials import Credential
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, Allow
 from extauthz.core.reason import Reason
-from extauthz.service import readthrough
+from extauthz.service import local
 from tests.unit.service.asking import KEY_ITSELF, ORGANIZATION, back, many, read
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, open_house
 
@@ -38,7 +38,7 @@ async def test_renewal_is_spread() -> None:
     async with open_house() as house:
         await read(house, *many(house, 300))
         house.key_cache.held.clear()
-        first, last = (120 * share for share in (readthrough.RENEW_FROM, readthrough.RENEW_TO))
+        first, last = (120 * share for share in (local.RENEW_FROM, local.RENEW_TO))
         house.now += first - 1
         house.keys.asked.clear()
         await house.lookup.keys.renew_due()

@@ -1,0 +1,93 @@
+"""A question to the layers below, for whose answer several requests may wait; and whose lateness it is without one."""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+from time import monotonic
+from typing import Generic, TypeVar
+
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import POSTGRESQL
+from extauthz.service.guard import OUR_LATENESS
+
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+
+TURN_TIMEOUT_SECONDS = 5.0  # beyond its deadline that a request waits where our own queue is what is late
+
+
+class Question(Generic[Asked, Told]):
+    """What is asked for, and the answer once it is there. It is wanted while a request waits for it."""
+
+    __slots__ = ("_answer", "_queued_at", "_sent_at", "_waiting", "asked", "attempts")
+
+    def __init__(self, asked: Asked, *, over: Callable[[], None] | None = None) -> None:
+        """`over` is called once the answer is there, or is not wanted any more."""
+        self.asked = asked
+        self.attempts = 0
+        self._waiting = 0
+        self._queued_at = self._sent_at = inf
+        self._answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
+        self._answer.add_done_callback(_retrieved)
+        if over is not None:
+            self._answer.add_done_callback(lambda _: over())
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request waits for the answer."""
+        return self._waiting > 0
+
+    def queued(self) -> None:
+        """It waits for its turn from now on."""
+        self._queued_at, self._sent_at = monotonic(), inf
+
+    def sent(self) -> None:
+        """Its turn has come."""
+        self._sent_at = monotonic()
+
+    def tell(self, answer: Told) -> None:
+        """The answer, for all who wait."""
+        if not self._answer.done():
+            self._answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        """The failure, for all who wait."""
+        if not self._answer.done():
+            self._answer.set_exception(error)
+
+    def leave(self) -> None:
+        """There will be no answer."""
+        self._answer.cancel()
+
+    async def answer(self, deadline: float, *, up: Callable[[], bool]) -> Told:
+        """The answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
+
+        Where our own loop or queue is what is late, and the store is `up`, the request waits some seconds more: a crowd
+        of requests must not look like an outage. Raises StoreUnavailable, `busy` where there was no turn by then.
+        """
+        self._waiting += 1
+        try:
+            await asyncio.wait({self._answer}, timeout=max(0.0, deadline - monotonic()))
+            if not self._answer.done() and up() and self._is_ours(deadline):
+                await asyncio.wait({self._answer}, timeout=TURN_TIMEOUT_SECONDS)
+        finally:
+            self._waiting -= 1
+        if not self._answer.done() or self._answer.cancelled():
+            no_turn = self._queued_at < inf and self._sent_at == inf
+            raise StoreUnavailable(POSTGRESQL, "busy" if no_turn and up() else "deadline")
+        error = self._answer.exception()
+        if isinstance(error, StoreUnavailable):
+            raise StoreUnavailable(error.store, error.reason)  # one that many raise would collect all their stacks
+        return self._answer.result()
+
+    def _is_ours(self, deadline: float) -> bool:
+        """Whether the deadline has passed because of us: we woke up late, or the question waited for its turn."""
+        now = monotonic()
+        turn = min(self._sent_at, now) - self._queued_at
+        return now - deadline > OUR_LATENESS or turn > OUR_LATENESS
+
+
+def _retrieved(answer: "asyncio.Future[Told]") -> None:
+    """All who waited may have left; a failure is then logged by none."""
+    if not answer.cancelled():
+        answer.exception()
