@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test check bench bench-compare bench-profile bench-revoke bench-queries bench-accuracy bench-round-trips lock clean help
+.PHONY: demo test check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -35,6 +35,12 @@ bench-profile: .venv/dev ## where the time of an allowed check goes (ARGS choose
 
 bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load
 	@$(PYTHON) -m tests.bench.revoke
+
+bench-flood: .venv/dev ## what becomes of good keys while 10,000 unknown ones come at one instant
+	@$(PYTHON) -m tests.bench.flood
+
+bench-refusals: .venv/dev ## whether an unknown key takes as long to refuse as a revoked one
+	@$(PYTHON) -m tests.bench.refusals
 
 bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
 	@$(PYTHON) -m tests.bench.queries

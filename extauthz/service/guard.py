@@ -179,19 +179,9 @@ class Guard:
                 await asyncio.sleep(PROBE_EVERY)
 
     async def _within(self, task: asyncio.Task[T], seconds: float, reason: str) -> T:
-        """The task's result; where it took too long, StoreUnavailable(reason).
-
-        Our own lateness is not the store's: time is counted in slices, and what a slice took beyond its length does
-        not count, because the call may have been sent late then, or its answer lie unread. A call takes several turns
-        of the loop, and in a crowd of requests a single one may be longer than `seconds`.
-        """
-        left = seconds
+        """The task's result; where it took too long, StoreUnavailable(reason). Our own lateness is not the store's."""
         try:
-            while left > 0 and not task.done():
-                due, begun = min(left, seconds / SLICES), monotonic()
-                await asyncio.wait({task}, timeout=due)
-                took = monotonic() - begun
-                left -= took if took - due <= OUR_LATENESS else due
+            await wait_in_slices(task, seconds)
             for _ in range(LAST_LOOKS):
                 if not task.done():
                     await asyncio.sleep(0)
@@ -215,6 +205,20 @@ class Guard:
         self._left_alone.discard(task)
         if not task.cancelled():
             task.exception()
+
+
+async def wait_in_slices(task: "asyncio.Future[Any]", seconds: float) -> None:
+    """Returns when `task` is done, or had `seconds` of a loop that is not late.
+
+    What a slice took beyond its length does not count, because a call may have been sent late then, or its answer lie
+    unread. A call takes several turns of the loop, and in a crowd of requests one of them may be longer than `seconds`.
+    """
+    left = seconds
+    while left > 0 and not task.done():
+        due, begun = min(left, seconds / SLICES), monotonic()
+        await asyncio.wait({task}, timeout=due)
+        took = monotonic() - begun
+        left -= took if took - due <= OUR_LATENESS else due
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -107,7 +107,6 @@ class Below(Generic[Asked, Record]):
             self._around.observer.store_failed(POSTGRESQL, "busy")
             question.fail(StoreUnavailable(POSTGRESQL, "busy"))
             return
-        question.queued()
         self._queue.append(_Queued(question, take))
         if not self._due:
             self._due = True

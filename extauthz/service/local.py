@@ -53,10 +53,7 @@ class Local(Generic[Asked, Record]):
     def ended(self, name: Hashable, now: float) -> Record | None:
         """The record of what is refused, if it has one."""
         entry = self.held.get(name)
-        if entry is None or now < entry.good_until:
-            return None
-        self._observer.cache_read(self._kind, "process")
-        return entry.record
+        return None if entry is None or now < entry.good_until else entry.record
 
     def stale(self, name: Hashable, now: float, reason: str) -> Record | None:
         """What is held, where it could not be confirmed: to its end, and longer only while PostgreSQL is away."""

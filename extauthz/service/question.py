@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
-from extauthz.service.guard import OUR_LATENESS
+from extauthz.service.guard import OUR_LATENESS, wait_in_slices
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
@@ -19,14 +19,15 @@ TURN_TIMEOUT_SECONDS = 5.0  # beyond its deadline that a request waits where our
 class Question(Generic[Asked, Told]):
     """What is asked for, and the answer once it is there. It is wanted while a request waits for it."""
 
-    __slots__ = ("_answer", "_queued_at", "_sent_at", "_waiting", "asked", "attempts")
+    __slots__ = ("_answer", "_asked_at", "_sent_at", "_waiting", "asked", "attempts")
 
     def __init__(self, asked: Asked, *, over: Callable[[], None] | None = None) -> None:
         """`over` is called once the answer is there, or is not wanted any more."""
         self.asked = asked
         self.attempts = 0
         self._waiting = 0
-        self._queued_at = self._sent_at = inf
+        self._asked_at = monotonic()
+        self._sent_at = inf
         self._answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         self._answer.add_done_callback(_retrieved)
         if over is not None:
@@ -36,10 +37,6 @@ class Question(Generic[Asked, Told]):
     def wanted(self) -> bool:
         """Whether a request waits for the answer."""
         return self._waiting > 0
-
-    def queued(self) -> None:
-        """It waits for its turn from now on."""
-        self._queued_at, self._sent_at = monotonic(), inf
 
     def sent(self) -> None:
         """Its turn has come."""
@@ -63,28 +60,31 @@ class Question(Generic[Asked, Told]):
         """The answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
 
         Where our own loop or queue is what is late, and the store is `up`, the request waits some seconds more: a crowd
-        of requests must not look like an outage. Raises StoreUnavailable, `busy` where there was no turn by then.
+        of requests must not look like an outage. Raises StoreUnavailable, `busy` where that did not suffice.
         """
         self._waiting += 1
+        reason = "deadline"
         try:
             await asyncio.wait({self._answer}, timeout=max(0.0, deadline - monotonic()))
             if not self._answer.done() and up() and self._is_ours(deadline):
-                await asyncio.wait({self._answer}, timeout=TURN_TIMEOUT_SECONDS)
+                await wait_in_slices(self._answer, TURN_TIMEOUT_SECONDS)
+                reason = "busy" if up() else "down"
         finally:
             self._waiting -= 1
         if not self._answer.done() or self._answer.cancelled():
-            no_turn = self._queued_at < inf and self._sent_at == inf
-            raise StoreUnavailable(POSTGRESQL, "busy" if no_turn and up() else "deadline")
+            raise StoreUnavailable(POSTGRESQL, reason)
         error = self._answer.exception()
         if isinstance(error, StoreUnavailable):
             raise StoreUnavailable(error.store, error.reason)  # one that many raise would collect all their stacks
         return self._answer.result()
 
     def _is_ours(self, deadline: float) -> bool:
-        """Whether the deadline has passed because of us: we woke up late, or the question waited for its turn."""
+        """Whether the deadline has passed because of us: we woke up late, or sent the question late.
+
+        What was sent is bounded by the time limit of a query.
+        """
         now = monotonic()
-        turn = min(self._sent_at, now) - self._queued_at
-        return now - deadline > OUR_LATENESS or turn > OUR_LATENESS
+        return now - deadline > OUR_LATENESS or min(self._sent_at, now) - self._asked_at > OUR_LATENESS
 
 
 def _retrieved(answer: "asyncio.Future[Told]") -> None:

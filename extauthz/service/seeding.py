@@ -9,7 +9,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import LimitStore, Store, UsageStore
 from extauthz.core.spend import Spend, spans
 from extauthz.core.usage import Seed, Span
-from extauthz.service.guard import Guard, end
+from extauthz.service.guard import Guard, end, wait_in_slices
 
 TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
 QUERIES_AT_ONCE = 2
@@ -56,11 +56,11 @@ class Seeding:
         if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
             wanted = () if asked.windows is None else spans(asked.windows)
             known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
-            await asyncio.wait({known}, timeout=self._patience)
+            await wait_in_slices(known, self._patience)
             if known.done() and not _failed_by(known, self._postgresql.store):
                 return _outcome(known, redis)
         begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
-        await asyncio.wait({begun}, timeout=self._patience)
+        await wait_in_slices(begun, self._patience)
         return _outcome(begun, redis)
 
     async def complete(self, wanted: Mapping[str, Sequence[Span]]) -> None:

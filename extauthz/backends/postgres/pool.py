@@ -18,6 +18,7 @@ from extauthz.backends.postgres.statements import STATEMENTS
 
 LOOKUPS_AT_ONCE = 10  # look-ups under way in one process
 CLOSE_PATIENCE = 0.2  # seconds; a server that hangs would have us wait for ever
+SLICES = 8  # in which the wait for a connection is counted
 OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we were busy, not the server
 
 T = TypeVar("T")
@@ -137,7 +138,8 @@ class Pool:
                 if now >= until:
                     raise NoConnection(self._trouble)
                 self._attempt_where_due()
-                seconds = min(until - now, self._limits.hasty)
+                # In slices: where we are busy, one turn of the loop may take longer than all of it.
+                seconds = min(until - now, self._limits.hasty, self._wait / SLICES)
                 await asyncio.wait({place}, timeout=seconds)
                 late = monotonic() - now - seconds
                 if late > OUR_LATENESS:  # we were busy, and what has arrived was not looked at
