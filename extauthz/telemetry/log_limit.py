@@ -35,6 +35,8 @@ STATES = {
     "messages of changes do not arrive": "feed",
     "Redis says whose memory it is": "epoch",
     "Redis does not say whose memory it is": "epoch",
+    "redis_evicts": "eviction",
+    "redis_no_longer_evicts": "eviction",
 }
 OTHERS = ("others",)  # one kind for all that come while too many are kept
 _PARTS = ("store", "what", "work", "logger", "error", "signal")

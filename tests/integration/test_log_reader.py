@@ -52,7 +52,7 @@ class Unread:
     async def end(self) -> int:
         """Ends it within the bound that a stuck reader is given; the exit status."""
         self.process.terminate()
-        async with asyncio.timeout(FLUSH_SECONDS + 5):
+        async with asyncio.timeout(FLUSH_SECONDS + PATIENCE):
             return await self.process.wait()
 
 
@@ -122,6 +122,31 @@ async def test_without_standard_error(database: str, redis_url: str) -> None:
             assert standard_error(member) == "/dev/null"
         assert (await ask(service.envoy, question("envoy"))).decision == "no_credentials"
         assert await service.end() == 0
+
+
+def shown(terminal: int) -> list[str]:
+    """What has been written on a terminal, line by line."""
+    os.set_blocking(terminal, False)
+    text = b""
+    with suppress(OSError):
+        while more := os.read(terminal, 65_536):
+            text += more
+    return [line for line in text.decode().splitlines() if line]
+
+
+@pytest.mark.parametrize("wanted", ["console", "json"])
+async def test_on_a_terminal_it_is_for_people(database: str, redis_url: str, wanted: str) -> None:
+    """The supervisor and its workers write lines for eyes where a terminal shows them, unless JSON is asked for."""
+    ours, theirs = os.openpty()
+    environ = settings(database, redis_url) | ({"EXTAUTHZ_LOG_FORMAT": "json"} if wanted == "json" else {})
+    async with unread(environ, "--workers", "2", stderr=theirs) as service:
+        await service.until(b'"workers": "ok"')
+        assert await service.end() == 0
+    lines = shown(ours)
+    os.close(theirs)
+    os.close(ours)
+    assert len([line for line in lines if "serving" in line]) == 2
+    assert {line.startswith("{") for line in lines} == {wanted == "json"}
 
 
 async def once_a_second(service: Service) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
@@ -207,6 +208,23 @@ async def test_what_is_passed_must_fit(database: str, redis_url: str, kind: str)
             "stranger": f"extauthz: LISTEN_FDS passes a socket on {where}, which is the address of no listener\n",
         }[kind]
     )
+
+
+async def test_a_passed_unix_socket(database: str, redis_url: str, tmp_path: Path) -> None:
+    """It is used as it is, whatever its mode should be, and its file is left for the one that passed it."""
+    path = tmp_path / "envoy"
+    with socket.socket(socket.AF_UNIX) as passed:
+        passed.bind(str(path))
+        passed.listen()
+        environ = settings(database, redis_url) | listens(free_doors())
+        environ |= {"EXTAUTHZ_ENVOY_LISTEN": f"unix:{path}", "EXTAUTHZ_SOCKET_MODE": "0600"}
+        argv = (sys.executable, "-c", PASSING, str(passed.fileno()))
+        before = path.stat().st_mode
+        async with started(environ, argv=argv, pass_fds=[passed.fileno()]) as service:
+            await is_ready(service)
+            assert (await service.check()).decision == "no_credentials"
+            assert await service.end() == 0
+        assert path.stat().st_mode == before
 
 
 async def test_sockets_for_another_process_are_left_alone(database: str, redis_url: str) -> None:
