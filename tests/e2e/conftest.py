@@ -9,7 +9,9 @@ from extauthz import management
 from extauthz.core.records import KeyTerms
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.stack import Proxy, Stack
+from tests.e2e import edges
 from tests.e2e.site import PATIENT, ROUTES, Customer, Site, issue
+from tests.servers.raw_upstream import raw_upstream
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +70,10 @@ def bad_keys(site: Site) -> dict[str, str]:
         "wrong check characters": good[:-1] + ("0" if good[-1] != "0" else "1"),
         "of another system": "sk-0123456789abcdef0123",
     }
+
+
+@pytest.fixture(scope="session", params=edges.NAMES)
+def edge(site: Site, request: pytest.FixtureRequest) -> Iterator[edges.Front]:
+    """Each proxy of `edges`, with its shipped files."""
+    with raw_upstream() as upstream, edges.front(request.param, site.stack.ports, upstream) as front:
+        yield front

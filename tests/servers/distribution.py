@@ -2,12 +2,18 @@
 
 import os
 import shutil
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-# Debian keeps servers where an ordinary user's PATH does not look.
-_FOLDERS = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
+# Debian keeps servers where an ordinary user's PATH does not look; those of wheels, in an activated environment, are
+# not the distribution's.
+_FOLDERS = os.pathsep.join(
+    folder
+    for folder in (*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/sbin", "/usr/local/sbin")
+    if folder != sysconfig.get_path("scripts")
+)
 
 
 def distribution_server(name: str) -> Path:

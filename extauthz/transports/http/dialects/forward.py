@@ -1,4 +1,4 @@
-"""Forward auth: Caddy, Traefik, HAProxy, APISIX. 2xx allows, everything else goes to the client as it is."""
+"""Forward auth, as Caddy and HAProxy ask: 200 allows, everything else goes to the client as it is."""
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
