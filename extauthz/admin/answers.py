@@ -49,7 +49,9 @@ class Organization(_Answer):
     until: Time | None = Field(description="When its own limits end, and its plan's count.")
     limits: LimitsMode
     timezone: str = Field(description="Where its days begin.")
+    timezone_from: Time | None = Field(description="From when its days begin there; null: since it was made.")
     anchor: int = Field(description="The day on which its months begin; in a shorter month the last one.")
+    anchor_from: Time | None = Field(description="From when its months begin on it; null: since it was made.")
     created_at: Time
     updated_at: Time
     version: int = Field(description="Goes up with every change; the ETag.")

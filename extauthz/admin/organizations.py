@@ -23,7 +23,10 @@ async def list_organizations(call: Call[Nothing, PageQuery]) -> Answer:
 
 async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
     """Make an organization."""
-    organization = await call.rooms.tenants.create_organization(call.body.name, call.body.plan)
+    body = call.body
+    organization = await call.rooms.tenants.create_organization(
+        body.name, body.plan, timezone=body.timezone, anchor=body.anchor
+    )
     limits = await _limits(call, organization)
     return _organization(organization, location=f"{_ALL}/{organization.id}", limits=limits)
 

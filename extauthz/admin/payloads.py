@@ -106,10 +106,12 @@ class PlanChanges(_Changes, _Limits):
 
 
 class NewOrganization(Strict):
-    """A new tenant; without a plan it gets the one called `default`."""
+    """A new tenant; without a plan it gets the one called `default`. Its calendar holds from its start."""
 
     name: OrganizationName
     plan: PlanName = "default"
+    timezone: TimeZone = "UTC"
+    anchor: Anchor = 1
 
 
 class OrganizationChanges(_Changes, _Limits):

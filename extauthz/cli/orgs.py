@@ -9,6 +9,7 @@ import typer
 from extauthz.cli import options, output, parse
 from extauthz.cli.plans import as_options, limit_texts
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
+from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import InvalidInput
 from extauthz.core.records import Organization, Plan
 from extauthz.core.tenants import ENFORCE
@@ -22,19 +23,24 @@ app = typer.Typer(help="Organizations: who has keys, on which plan.")
 
 _DEFAULTS = {"limits": ENFORCE, "timezone": "UTC", "anchor": 1}
 _PLAN = typer.Option("--plan", metavar="P", help="The name of its plan.")
+_TIMEZONE = typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin.")
+_ANCHOR = typer.Option("--anchor", metavar="DAY", help="The day on which its months begin, 1 to 31.")
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.", callback=parse.name)],
     plan: Annotated[str, _PLAN] = DEFAULT_PLAN,
+    timezone: Annotated[str, _TIMEZONE] = UTC_CALENDAR.timezone,
+    anchor: Annotated[str, _ANCHOR] = str(UTC_CALENDAR.anchor),
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Create an organization."""
+    """Create an organization. Its time zone and anchor hold from its start."""
+    first_day = parse.anchor(anchor)
 
     async def work(office: "Management") -> tuple[Organization, Plan]:
-        organization = await office.tenants.create_organization(name, plan)
+        organization = await office.tenants.create_organization(name, plan, timezone=timezone, anchor=first_day)
         return organization, await office.tenants.show_plan(organization.plan)
 
     settings = read_settings(config)
@@ -82,12 +88,8 @@ def update(
         str | None,
         typer.Option("--until", metavar="TIME", help="When limits of its own end: 30d, 2030-01-31T12:00:00Z; or none."),
     ] = None,
-    timezone: Annotated[
-        str | None, typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin.")
-    ] = None,
-    anchor: Annotated[
-        str | None, typer.Option("--anchor", metavar="DAY", help="The day on which its months begin, 1 to 31.")
-    ] = None,
+    timezone: Annotated[str | None, _TIMEZONE] = None,
+    anchor: Annotated[str | None, _ANCHOR] = None,
     limits: Annotated[
         Literal["enforce", "shadow"] | None,
         typer.Option("--limits", help="Shadow: what they would refuse is counted and allowed."),
@@ -100,7 +102,8 @@ def update(
 ) -> None:
     """Change an organization and its own limits; `none` goes back to the limit of the plan.
 
-    Another time zone or anchor counts from the end of the day or month that is under way.
+    Another time zone or anchor counts from the end of the day or month that is under way, and at once where nothing was
+    charged yet.
     """
     changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
     texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits": limits}
@@ -178,4 +181,7 @@ def _print(organization: Organization, plan: Plan, as_json: bool) -> None:
         over = " (over)" if _is_over(organization.until) else ""
         details["own until"] = output.time_text(organization.until) + over
     details |= {name: str(getattr(organization, name)) for name in _DEFAULTS}
+    for name, since in (("timezone", organization.timezone_from), ("anchor", organization.anchor_from)):
+        if since is not None:
+            details[name] += f" (from {output.time_text(since)} on)"
     output.print_details({**details, "created": output.time_text(organization.created_at)})

@@ -95,6 +95,15 @@ class Calendar:
         first, after = _month(day, self.anchor)
         return max(first, cut), after
 
+    def in_force_from(self) -> dict[str, datetime | None]:
+        """From when days are counted in `timezone` and months begin on `anchor`; None: from the start."""
+        zone = None if self.last_day is None else self.starts(self.last_day + _DAY)
+        months = None if self.next_month is None else self.starts(self.next_month)
+        return {
+            name: None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+            for name, seconds in (("timezone_from", zone), ("anchor_from", months))
+        }
+
     def to_record(self) -> dict[str, object]:
         """The fields of a JSON record."""
         return {

@@ -51,7 +51,8 @@ class Plan:
 class Organization:
     """A tenant. `overrides` are its own limits where they differ from the plan's; None for `until`: they have no end.
 
-    `limits` is `enforce` or `shadow`. Days are those of `timezone`, months begin on the day `anchor` (1 to 31).
+    `limits` is `enforce` or `shadow`. Days are those of `timezone` from `timezone_from` on, months begin on the day
+    `anchor` (1 to 31) from `anchor_from` on; None: since it was made.
     """
 
     id: str
@@ -66,6 +67,8 @@ class Organization:
     created_at: datetime
     updated_at: datetime
     row_version: int
+    timezone_from: datetime | None = None
+    anchor_from: datetime | None = None
 
     def limits_now(self, plan: Plan, now: datetime) -> Limits:
         """What it may spend on a plan at `now`, when its own limits may be over."""
@@ -87,7 +90,9 @@ class Organization:
             "until": _iso(self.until),
             "limits": self.limits,
             "timezone": self.timezone,
+            "timezone_from": _iso(self.timezone_from),
             "anchor": self.anchor,
+            "anchor_from": _iso(self.anchor_from),
             "created_at": self.created_at.isoformat(),
             "updated_at": self.updated_at.isoformat(),
             "version": self.row_version,

@@ -124,8 +124,8 @@ class TenantStore(ChangeLog, Protocol):
         """Removes a plan that no organization has."""
         ...
 
-    async def create_organization(self, name: str, plan: str) -> Organization:
-        """Stores an organization."""
+    async def create_organization(self, name: str, plan: str, *, timezone: str, anchor: int) -> Organization:
+        """Stores an organization that counts so from its start."""
         ...
 
     async def list_organizations(self) -> list[Organization]:

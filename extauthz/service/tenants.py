@@ -6,8 +6,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.changes import Thing
-from extauthz.core.errors import Conflict
+from extauthz.core.errors import Conflict, InvalidInput
 from extauthz.core.limits import Limits
 from extauthz.core.ports import SharedFences
 from extauthz.core.preconditions import Wanted
@@ -16,17 +17,21 @@ from extauthz.core.stores import TenantStore
 from extauthz.core.tenants import LIMITS_MODES, STATUSES
 from extauthz.service import terms
 from extauthz.service.herald import Herald
-from extauthz.service.terms import anchor, end, known_fields, limits, one_of, text, timezone, utc_now
+from extauthz.service.terms import end, known_fields, limits, one_of, text, utc_now
 
 DEFAULT_PLAN = "default"
+NOTHING_TO_END = (
+    "until is the end of an organization's own limits, and it has none: give rate and burst, daily_quota or"
+    " monthly_quota with it"
+)
 
 _CHECKED: Mapping[str, Callable[[object], object]] = {
     "name": terms.name,
     "plan": partial(text, "plan"),
     "status": partial(one_of, "status", words=STATUSES),
     "limits": partial(one_of, "limits", words=LIMITS_MODES),
-    "timezone": timezone,
-    "anchor": anchor,
+    "timezone": terms.timezone,
+    "anchor": terms.anchor,
 }
 
 
@@ -81,9 +86,13 @@ class TenantService:
         await self._tenants.delete_plan(plan.id)
         return await self._herald.tell(Thing("plan", plan.id))
 
-    async def create_organization(self, name: str, plan: str = DEFAULT_PLAN) -> Organization:
-        """A new organization. Raises NotFound (the plan), Conflict, InvalidInput."""
-        return await self._tenants.create_organization(terms.name(name), plan)
+    async def create_organization(
+        self, name: str, plan: str = DEFAULT_PLAN, *, timezone: str = UTC_CALENDAR.timezone, anchor: int = 1
+    ) -> Organization:
+        """A new organization, which counts so from its start. Raises NotFound (the plan), Conflict, InvalidInput."""
+        return await self._tenants.create_organization(
+            terms.name(name), plan, timezone=terms.timezone(timezone), anchor=terms.anchor(anchor)
+        )
 
     async def list_organizations(self) -> list[Organization]:
         """All organizations by name."""
@@ -122,7 +131,10 @@ class TenantService:
             _check_each(overrides)
             if own and not any(limit is not None for limit in overrides.values()):
                 before = replace(before, until=None)  # it was the end of what has been taken back
-            return replace(before, overrides=overrides, **checked)
+            after = replace(before, overrides=overrides, **checked)
+            if after.until is not None and not any(limit is not None for limit in overrides.values()):
+                raise InvalidInput(NOTHING_TO_END)
+            return after
 
         after = await self._tenants.update_organization(ref, edit, version=version)
         return after, await self._herald.tell(Thing("organization", after.id))

@@ -73,6 +73,19 @@ async def test_calendar_and_end_of_own_limits(ops: Caller) -> None:
     assert datetime.fromisoformat(changed["until"]) == datetime.fromisoformat(SOON)
     assert value(await ops("GET", "/v1/organizations"))["items"] == [changed]
     assert value(await ops("PATCH", "/v1/organizations/acme", {"until": None}))["until"] is None
+    assert (changed["timezone_from"], changed["anchor_from"]) == (None, None)  # nothing was charged yet
+    first = {"timezone": "Asia/Tokyo", "anchor": 15}
+    other = await made(await ops("POST", "/v1/organizations", {"name": "other", **first}))
+    assert {name: other[name] for name in (*first, "timezone_from", "anchor_from")} == {
+        **first,
+        "timezone_from": None,
+        "anchor_from": None,
+    }
+    nothing_to_end = await ops("PATCH", "/v1/organizations/other", {"until": SOON})
+    assert (nothing_to_end.status, fields(nothing_to_end)) == (422, ["until"])
+    for field, wrong in (("timezone", "Europe/Berlln"), ("anchor", 32)):
+        refused = await ops("POST", "/v1/organizations", {"name": "third", field: wrong})
+        assert (refused.status, fields(refused)) == (422, [field])
     for field, wrong in (
         ("timezone", "Europe/Berlln"),
         ("until", "2001-01-01T00:00:00Z"),

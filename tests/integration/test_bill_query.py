@@ -45,11 +45,17 @@ async def _organization(pool: Pool, name: str, *, before: int, anchor: int) -> t
         before,
     )
     async with pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed)"
+            " SELECT id, id, '2026-01-01', 1 FROM organizations WHERE name = %s",
+            (name,),
+        )
         cursor = await connection.execute(
             "UPDATE organizations SET anchor = %s WHERE name = %s RETURNING id, anchor_before, next_month",
             (anchor, name),
         )
         (row,) = await cursor.fetchall()
+        await connection.execute("DELETE FROM usage_daily WHERE organization_id = api_key_id")
     return row["id"], Calendar(anchor=anchor, anchor_before=row["anchor_before"], next_month=row["next_month"])
 
 

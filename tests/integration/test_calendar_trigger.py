@@ -26,11 +26,24 @@ class Clocked:
         self.connection = connection
 
     def begin(self, timezone: str = "UTC", anchor: int = 1) -> None:
-        """The organization has always counted like that."""
+        """The organization has always counted like that, and was charged."""
+        self.create(timezone, anchor)
+        self.charge()
+
+    def create(self, timezone: str = "UTC", anchor: int = 1) -> None:
+        """The organization was never charged."""
         self.connection.execute("DELETE FROM organizations")
         self.connection.execute(
             "INSERT INTO organizations (name, plan_id, timezone, anchor) SELECT 'acme', id, %s, %s FROM plans",
             [timezone, anchor],
+        )
+
+    def charge(self, *, allowed: int = 1, over_quota: int = 0) -> None:
+        """A key of it was charged, or only refused."""
+        self.connection.execute(
+            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost, over_quota, revision)"
+            " SELECT id, gen_random_uuid(), '2026-01-01', %s, %s, %s, 1 FROM organizations",
+            [allowed, allowed, over_quota],
         )
 
     def change(self, at: datetime, *, timezone: str | None = None, anchor: int | None = None) -> Calendar:
@@ -96,6 +109,28 @@ def test_the_day_under_way_ends_where_both_zones_are_past_it(
     assert clocked.kept() == ("UTC", "2026-11-22", None, None)
     shown = [begins(calendar, f"2026-11-{day}") for day in (22, 23, 24)]
     assert shown == ["2026-11-22 00:00", next_day, day_after]
+
+
+def test_nothing_was_charged_yet(clocked: Clocked) -> None:
+    """The first calendar holds at once, as often as it is changed; from the first charge on a change comes later."""
+    clocked.create()
+    calendar = clocked.change(at("2026-11-22 10:00"), timezone="Asia/Tokyo", anchor=15)
+    assert clocked.kept() == (None, None, None, None)
+    assert calendar.month_of(date(2026, 11, 22)) == (date(2026, 11, 15), date(2026, 12, 15))
+    clocked.charge(allowed=0, over_quota=3)  # refused, and not charged
+    clocked.change(at("2026-11-22 11:00"), timezone="America/New_York", anchor=31)
+    assert clocked.kept() == (None, None, None, None)
+    clocked.charge()
+    clocked.change(at("2026-11-22 12:00"), timezone="UTC", anchor=1)
+    assert clocked.kept() == ("America/New_York", "2026-11-22", 31, "2026-11-30")
+    assert calendar.in_force_from() == {"timezone_from": None, "anchor_from": None}
+
+
+def test_from_when_a_calendar_holds(clocked: Clocked) -> None:
+    """Told as the first moment that is counted by the new zone, and of the first month by the new anchor."""
+    clocked.begin()
+    calendar = clocked.change(at("2026-11-22 10:00"), timezone="America/New_York", anchor=15)
+    assert calendar.in_force_from() == {"timezone_from": at("2026-11-23 05:00"), "anchor_from": at("2026-12-01 05:00")}
 
 
 @pytest.mark.parametrize(
@@ -233,7 +268,9 @@ def test_a_time_zone_that_is_none_is_refused(clocked: Clocked) -> None:
         with pytest.raises(pg.CheckViolation) as refused:
             clocked.change(at("2026-11-22 10:00"), timezone=name)
         assert refused.value.diag.constraint_name == "organizations_timezone_valid"
-    clocked.connection.execute("UPDATE organizations SET limits = 'shadow', overrides_until = '2030-01-01Z'")
+    clocked.connection.execute(
+        "UPDATE organizations SET limits = 'shadow', daily_quota = 5, overrides_until = '2030-01-01Z'"
+    )
     assert (clocked.row()["timezone"], clocked.kept()) == ("Asia/Tokyo", (None, None, None, None))
 
 

@@ -82,6 +82,45 @@ def test_calendar_and_end_of_own_limits(here: Here) -> None:
     assert "own until" not in here.run("orgs", "show", "acme").stdout
 
 
+def test_the_first_calendar(here: Here) -> None:
+    """Given at creation it holds from the start; a later one is shown with the moment from which it holds."""
+    made = here.json("orgs", "create", "other", "--timezone", "Asia/Tokyo", "--anchor", "15")
+    assert {name: made[name] for name in ("timezone", "anchor", "timezone_from", "anchor_from")} == {
+        "timezone": "Asia/Tokyo",
+        "anchor": 15,
+        "timezone_from": None,
+        "anchor_from": None,
+    }
+    assert "--anchor" in here.refused(2, "orgs", "create", "third", "--anchor", "32")
+    assert "did you mean Asia/Tokyo?" in here.refused(2, "orgs", "create", "third", "--timezone", "asia/tokyo")
+    with sql(here) as connection:
+        connection.execute(
+            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost)"
+            " VALUES (%s, %s, '2026-01-31', 1, 1)",
+            [made["id"], made["id"]],
+        )
+    changed = here.json("orgs", "update", "other", "--timezone", "UTC", "--anchor", "1")
+    shown = here.run("orgs", "show", "other").stdout
+    for name, text in (("timezone", "UTC"), ("anchor", "1")):
+        since = f"{datetime.fromisoformat(changed[f'{name}_from']):%Y-%m-%dT%H:%M:%SZ}"
+        assert re.search(rf"^{name} +{text} \(from {since} on\)$", shown, re.MULTILINE)
+
+
+def test_an_end_of_no_limits(here: Here) -> None:
+    """Without limits of its own an organization has nothing that could end."""
+    said = here.refused(2, "orgs", "update", "acme", "--until", LATER_TEXT)
+    assert "until is the end of an organization's own limits, and it has none" in said
+
+
+def test_a_half_in_a_plans_way(here: Here) -> None:
+    """The organization whose own half does not fit the plan's change is named."""
+    here.json("plans", "create", "gold", "--rate", "1", "--burst", "5")
+    here.json("orgs", "create", "umbrella", "--plan", "gold")
+    here.json("orgs", "update", "umbrella", "--burst", "7")
+    said = here.refused(1, "plans", "update", "gold", "--rate", "none", "--burst", "none")
+    assert said.endswith("organizations override half of this plan's bucket; clear that first: umbrella")
+
+
 def test_own_limits_that_are_over(here: Here) -> None:
     """From their end on an organization is shown with what its plan gives it."""
     here.json("orgs", "update", "acme", "--burst", "200", "--until", LATER_TEXT)

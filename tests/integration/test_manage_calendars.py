@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from psycopg import errors
 
 from extauthz.core.errors import InvalidInput
 from tests.servers.office import NO_LIMITS, Office
@@ -109,7 +110,7 @@ async def test_overrides_that_are_over_are_in_nobodys_way(office: Office, change
     await office.tenants.create_plan("gold", NO_LIMITS)
     await office.tenants.create_organization("acme")
     await office.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
-    with pytest.raises(InvalidInput, match="rate and burst go together"):
+    with pytest.raises(InvalidInput, match="organization 'acme' on plan 'gold': rate and burst go together"):
         await office.tenants.update_organization("acme", {"plan": "gold"})
     await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
     changed, _ = await office.tenants.update_organization("acme", changes)
@@ -137,5 +138,48 @@ async def test_the_end_goes_with_the_last_override(office: Office) -> None:
     assert changed.until == FAR
     changed, _ = await office.tenants.update_organization("acme", {"daily_quota": None})
     assert (changed.overrides, changed.until) == (NO_LIMITS, None)
-    changed, _ = await office.tenants.update_organization("acme", {"daily_quota": None, "until": FAR})
-    assert changed.until == FAR
+
+
+async def test_an_end_of_no_limits_is_refused(office: Office) -> None:
+    """An end without limits of its own would end those of the future; told by command and in SQL."""
+    acme = await office.tenants.create_organization("acme")
+    for changes in ({"until": FAR}, {"until": FAR, "daily_quota": None}, {"until": FAR, "timezone": "Asia/Tokyo"}):
+        with pytest.raises(InvalidInput, match="until is the end of an organization's own limits, and it has none"):
+            await office.tenants.update_organization("acme", changes)
+    for statement in (
+        "UPDATE organizations SET overrides_until = '2100-01-01Z'",
+        "INSERT INTO organizations (name, plan_id, overrides_until) SELECT 'b', id, '2100-01-01Z' FROM plans",
+    ):
+        with pytest.raises(errors.CheckViolation) as refused:
+            await office.sql(statement)
+        assert refused.value.diag.constraint_name == "organizations_until_ends_own_limits"
+    assert await office.tenants.show_organization("acme") == acme
+    await office.tenants.update_organization("acme", {"daily_quota": 7, "until": FAR})
+    with pytest.raises(InvalidInput, match="it has none"):
+        await office.tenants.update_organization("acme", {"daily_quota": None, "until": FAR})
+    await office.sql("UPDATE organizations SET daily_quota = NULL")
+    assert (await office.tenants.show_organization("acme")).until is None
+
+
+async def test_the_first_calendar(office: Office) -> None:
+    """Given at creation, by command or in SQL, or before the first charge, it holds from the start."""
+    acme = await office.tenants.create_organization("acme", timezone="Asia/Tokyo", anchor=15)
+    assert (acme.timezone, acme.anchor, acme.timezone_from, acme.anchor_from) == ("Asia/Tokyo", 15, None, None)
+    await office.sql(
+        "INSERT INTO organizations (name, plan_id, timezone, anchor) SELECT 'b', id, 'Asia/Tokyo', 15 FROM plans"
+    )
+    other = await office.tenants.show_organization("b")
+    assert (other.timezone, other.anchor, other.timezone_from, other.anchor_from) == ("Asia/Tokyo", 15, None, None)
+    moved, _ = await office.tenants.update_organization("acme", {"timezone": "Europe/Berlin", "anchor": 31})
+    assert (moved.timezone_from, moved.anchor_from) == (None, None)
+    await office.sql(
+        "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost)"
+        " SELECT id, gen_random_uuid(), now()::date, 1, 1 FROM organizations"
+    )
+    moved, _ = await office.tenants.update_organization("acme", {"timezone": "UTC", "anchor": 1})
+    assert moved.timezone_from is not None
+    assert moved.anchor_from is not None
+    assert moved.timezone_from > datetime.now(UTC)
+    for wrong in ({"timezone": "Europe/Berln"}, {"anchor": 0}, {"anchor": 32}):
+        with pytest.raises(InvalidInput):
+            await office.tenants.create_organization("c", **wrong)

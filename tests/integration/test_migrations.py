@@ -150,6 +150,21 @@ async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str)
     assert value(empty_database, last) == '{"name": ["ci", "new"]}'
 
 
+async def test_an_upgrade_ends_ends_of_nothing(empty_database: str) -> None:
+    """An end of own limits stays where there are some, and goes where it would end those of the future."""
+    old_version(empty_database, "0003")
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(
+            "INSERT INTO organizations (name, plan_id, daily_quota, overrides_until)"
+            " SELECT o.name, id, quota, '2100-01-01Z'"
+            " FROM plans, (VALUES ('with', 7), ('without', NULL)) AS o (name, quota)"
+        )
+    assert (await schema.upgrade(empty_database)).current
+    with psycopg.connect(empty_database) as connection:
+        found = connection.execute("SELECT name, overrides_until IS NULL FROM organizations ORDER BY name").fetchall()
+    assert found == [("with", False), ("without", True)]
+
+
 async def test_an_upgrade_numbers_what_was_written_down(empty_database: str) -> None:
     """Changes of before get a number that keeps out who does not know of them, and nobody who reads afterwards."""
     old_version(empty_database, "0002")

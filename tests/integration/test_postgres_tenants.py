@@ -60,6 +60,7 @@ async def test_a_check_reads_the_calendar(office: Office) -> None:
     found = await find(office, acme.id)
     assert isinstance(found, Tenant)
     assert found.calendar == Calendar()
+    await office.charge(acme.id)
     await office.sql("UPDATE organizations SET timezone = 'Asia/Tokyo', anchor = 31")
     found = await find(office, acme.id)
     assert isinstance(found, Tenant)

@@ -1,12 +1,16 @@
 """A rate has a burst, whoever gives either: an organization's own and its plan's together are a bucket or none."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
+from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput
+from extauthz.core.limits import Limits
 from extauthz.core.records import Organization, Plan
+from extauthz.core.tenants import Tenant
 from tests.servers.office import NO_LIMITS, Office
 
 BUCKET = NO_LIMITS | {"rate": "5/s", "burst": 50}
@@ -38,12 +42,41 @@ async def test_two_halves_at_once(office: Office, acme: Organization, database: 
                 assert not second.done()
         await elsewhere.commit()
     kind, words = (
-        (Conflict, "organizations override half of this plan's bucket; clear that first")
+        (Conflict, "organizations override half of this plan's bucket; clear that first: acme")
         if first == OWN_RATE
         else (InvalidInput, "rate and burst go together")
     )
     with pytest.raises(kind, match=words):
         await second
+
+
+async def test_a_half_that_is_over_is_in_no_plans_way(office: Office, acme: Organization) -> None:
+    """Own limits of the past veto no change of the plan, deny no key, and come back only where they fit."""
+    await office.sql(OWN_RATE)
+    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z' WHERE name = 'acme'")
+    await office.tenants.update_plan("gold", {"rate": None, "burst": None})
+    (tenant,) = await PostgresTenantSource(office.pool).find([acme.id], 1_800_000_000.0)
+    assert isinstance(tenant, Tenant)
+    assert tenant.limits_at(1_800_000_000.0) == Limits()
+    with pytest.raises(InvalidInput, match="'acme' on plan 'gold': rate and burst go together"):
+        await office.tenants.update_organization("acme", {"until": datetime(2100, 1, 1, tzinfo=UTC)})
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await office.sql("UPDATE organizations SET overrides_until = NULL WHERE name = 'acme'")
+    await office.sql(
+        "UPDATE organizations SET plan_id = (SELECT id FROM plans WHERE name = 'free') WHERE name = 'acme'"
+    )
+
+
+async def test_the_halves_in_the_way_are_named(office: Office, acme: Organization) -> None:
+    """The first five by name, and how many more there are; to SQL as well."""
+    for number in range(6):
+        await office.tenants.create_organization(f"org {number}", "gold")
+    await office.sql("UPDATE organizations SET rate = '3/s'")
+    with pytest.raises(Conflict) as refused:
+        await office.tenants.update_plan("gold", {"rate": None, "burst": None})
+    assert str(refused.value).endswith("clear that first: acme, org 0, org 1, org 2, org 3 and 2 more")
+    with pytest.raises(psycopg.errors.RestrictViolation, match=r"of plan gold .*: acme, org 0, org 1"):
+        await office.sql(NO_BUCKET)
 
 
 async def test_many_halves_at_once(office: Office, acme: Organization) -> None:

@@ -78,6 +78,14 @@ class Office:
         async with self.pool.connection() as connection:
             return await (await connection.execute(query.encode(), arguments)).fetchall()
 
+    async def charge(self, organization_id: str) -> None:
+        """From now on the organization was charged, so that another calendar does not hold at once."""
+        await self.sql(
+            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost)"
+            " VALUES (%s, gen_random_uuid(), '2026-01-01', 1, 1)",
+            organization_id,
+        )
+
     async def fence(self, kind: str, id_: str) -> int | None:
         """The fence in Redis round a thing; None where there is none."""
         stored: Mapping[str, str] = await self.redis_dump()

@@ -8,6 +8,7 @@ from psycopg import errors as pg
 
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.shown import shown
 
 
 class NoConnection(Exception):
@@ -99,6 +100,7 @@ _RULES = {
     "organizations_timezone_valid": "PostgreSQL knows no time zone of that name; one is Europe/Berlin",
     "organizations_overrides_until_valid": "until is a time from 1970 to 9998, in UTC",
     "plans_bucket_is_overridden": "organizations override half of this plan's bucket; clear that first",
+    "organizations_until_ends_own_limits": "until is the end of an organization's own limits, and it has none",
     "api_keys_metadata_valid": "metadata is at most 50 texts of up to 500 characters, under names of 1 to 64",
     "api_keys_hash_taken": "the key is there already",
     "api_keys_hash_retired": "the key was revoked and deleted; a revoked key never comes back",
@@ -118,7 +120,8 @@ def refused() -> Iterator[None]:
         if isinstance(cause, pg.UniqueViolation):
             raise Conflict(_RULES.get(constraint, f"it is there already ({constraint})")) from cause
         if isinstance(cause, pg.ForeignKeyViolation | pg.RestrictViolation):
-            raise Conflict(_RULES.get(constraint, "it is still in use, or what it refers to is gone")) from cause
+            rule = _RULES.get(constraint, "it is still in use, or what it refers to is gone")
+            raise Conflict(rule + _named(cause, constraint)) from cause
         if error.reason == "conflict":
             raise Conflict("others changed the same at this moment; nothing was changed, try it again") from cause
         if isinstance(cause, pg.InvalidParameterValue):
@@ -128,3 +131,9 @@ def refused() -> Iterator[None]:
                 _RULES.get(constraint, f"the database refuses it ({constraint or type(cause).__name__})")
             ) from cause
         raise
+
+
+def _named(cause: psycopg.Error, constraint: str) -> str:
+    """Which organizations are in the way, where our trigger says so."""
+    names = cause.diag.message_detail if constraint == "plans_bucket_is_overridden" else None
+    return f": {shown(names)}" if names else ""

@@ -176,20 +176,26 @@ DELETE FROM plans WHERE id = %(id)s RETURNING id::text;
 SELECT count(*) AS organizations FROM organizations WHERE plan_id = %(id)s;
 
 -- name: create_organization
--- in: name, plan_id; out: its id
-INSERT INTO organizations (name, plan_id) VALUES (%(name)s, %(plan_id)s) RETURNING id::text;
+-- in: name, plan_id, timezone, anchor; out: its id
+INSERT INTO organizations (name, plan_id, timezone, anchor)
+VALUES (%(name)s, %(plan_id)s, %(timezone)s, %(anchor)s)
+RETURNING id::text;
 
 -- name: list_organizations
 -- out: all organizations by name, with their own limits where they override the plan's
 SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
+       o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 ORDER BY o.name;
 
 -- name: page_of_organizations
 -- in: at, id (null: from the newest), at_most; out: organizations older than that, newest first
 SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
+       o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 WHERE %(at)s::timestamptz IS NULL OR (o.created_at, o.id) < (%(at)s, %(id)s)
 ORDER BY o.created_at DESC, o.id DESC
@@ -198,7 +204,9 @@ LIMIT %(at_most)s;
 -- name: show_organization
 -- in: id (or null), ref (a name, where it is none); out: the organization. The id wins, as with plans.
 SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version
+       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
+       o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 WHERE o.id = %(id)s OR o.name IN (%(ref)s, %(normal)s)
 ORDER BY o.id = %(id)s DESC, o.name = %(ref)s DESC LIMIT 1;

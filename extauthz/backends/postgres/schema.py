@@ -13,7 +13,7 @@ from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
-KNOWN = "0003"
+KNOWN = "0004"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _PATIENCE = 2  # seconds that we wait for a table: whoever wants to read it waits behind us, checks too
 _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"

@@ -1,6 +1,8 @@
 """Organizations and plans in PostgreSQL, as a person manages them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 
 from psycopg.rows import DictRow
 
@@ -10,6 +12,7 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
 from extauthz.backends.postgres.statements import as_id
 from extauthz.backends.postgres.writing import Change, changing, expect
+from extauthz.core.calendar import Calendar
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
@@ -18,6 +21,7 @@ from extauthz.core.records import LIMITS, Listing, Organization, Plan
 from extauthz.core.shown import shown
 from extauthz.core.typed import normal_name
 
+_KEPT = ("timezone_before", "last_day", "anchor_before", "next_month")  # by a trigger
 _STORED = ("name", "status", "until", "limits", "timezone", "anchor")
 
 
@@ -69,10 +73,11 @@ class PostgresTenants:
                 raise Conflict(f"organizations still have the plan {plan.name!r} ({users}); give them another first")
             await change.fetch("delete_plan", {"id": as_id(plan_id)})
 
-    async def create_organization(self, name: str, plan: str) -> Organization:
+    async def create_organization(self, name: str, plan: str, *, timezone: str, anchor: int) -> Organization:
         """Stores an organization. Raises NotFound (the plan), Conflict, InvalidInput, StoreUnavailable."""
         async with changing(self._pool, self._actor) as change:
-            values = {"name": name, "plan_id": as_id((await _hold_plan(change, plan)).id)}
+            plan_id = as_id((await _hold_plan(change, plan)).id)
+            values = {"name": name, "plan_id": plan_id, "timezone": timezone, "anchor": anchor}
             (row,) = await change.fetch("create_organization", values)
             return _only_organization(await change.fetch("show_organization", _named(row["id"])), name)
 
@@ -102,8 +107,7 @@ class PostgresTenants:
             expect(version, before.row_version)
             after = edit(before)
             plan = await _hold_plan(change, after.plan)
-            if (after.plan, after.overrides) != (before.plan, before.overrides):
-                _check_limits(after, plan)
+            _check_limits(before, after, plan)
             values = {name: getattr(after, name) for name in _STORED} | dict(after.overrides)
             await change.fetch("update_organization", values | {"id": as_id(before.id), "plan_id": as_id(plan.id)})
             return _only_organization(await change.fetch("show_organization", _named(before.id)), ref)
@@ -130,11 +134,17 @@ async def _lock_organization(change: Change, ref: str) -> Organization:
     return _only_organization(await change.fetch("show_organization", _named(ref)), ref)
 
 
-def _check_limits(organization: Organization, plan: Plan) -> None:
+def _check_limits(before: Organization, after: Organization, plan: Plan) -> None:
+    """Raises InvalidInput where its own limits, unless they are over, do not fit its plan after a change of either."""
+    if (after.plan, after.overrides, after.until) == (before.plan, before.overrides, before.until):
+        return
     try:
-        organization.limits_on(plan)
+        after.limits_now(plan, datetime.now(UTC))
     except ValueError as error:
-        raise InvalidInput(str(error)) from None
+        raise InvalidInput(
+            f"organization {shown(after.name)!r} on plan {plan.name!r}: {error}; give what is missing, or clear its own"
+            " half with none"
+        ) from None
 
 
 def _named(ref: str) -> dict[str, object]:
@@ -163,4 +173,7 @@ def _plan(row: DictRow) -> Plan:
 
 def _organization(row: DictRow) -> Organization:
     overrides = {name: row[name] for name in LIMITS}
-    return Organization(overrides=overrides, **{name: row[name] for name in row if name not in LIMITS})
+    others = {name: row[name] for name in row if name not in (*LIMITS, *_KEPT)}
+    with suppress(ValueError):  # a time zone that is no longer known can still be changed
+        others |= Calendar.from_record(row).in_force_from()
+    return Organization(overrides=overrides, **others)
