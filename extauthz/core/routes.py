@@ -10,6 +10,7 @@ from extauthz.core.errors import ConfigError
 from extauthz.core.hosts import configured_host
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.paths import is_ambiguous
+from extauthz.core.resources import Resources
 from extauthz.core.route_rules import Route, is_resource_name, mistakes_in, place
 
 __all__ = ["DEFAULT_ROUTES", "Bucket", "Match", "Mode", "Route", "RouteTable", "is_ambiguous", "is_resource_name"]
@@ -88,6 +89,9 @@ def _bucket(route: Route) -> Bucket | None:
     return Bucket(name, Limits(rate=Rate.parse(route.rate), burst=route.burst))
 
 
+_ANY_SEGMENT = "any-segment"  # stands for what a pattern leaves open, where a path is made of it
+
+
 @dataclass(slots=True)
 class _Node:
     """A place in the tree of segments. `routes` end here; those of `tail` take whatever follows."""
@@ -112,7 +116,7 @@ class _Node:
 
 
 class RouteTable:
-    """All routes, compiled. `resources` holds every name that a route can ask for; None when a path can name any.
+    """All routes, compiled. `resources` has every name that a route can ask for.
 
     `names_hosts`: a route names a host, so that the host of a request must be one that all readers understand alike.
     """
@@ -122,7 +126,10 @@ class RouteTable:
         self.routes = tuple(routes)
         self.charged = tuple(route for route in routes if not route.public and route.limits == "enforce")
         from_path = any("{resource}" in route.path for route in routes)
-        self.resources = None if from_path else frozenset(route.resource for route in routes if route.resource)
+        fixed = {route.resource for route in routes if route.resource}
+        self.resources = Resources(
+            fixed | {name for name in names.values() if from_path}, names, self._asks if from_path else None
+        )
         self.names_hosts = any(route.host is not None for route in routes)
         self._depth = max((route.path.count("/") for route in routes), default=0)
         self._root = _Node()
@@ -136,6 +143,21 @@ class RouteTable:
             if methods is not None and "GET" in methods and place(route) not in taken:
                 methods |= {"HEAD"}
             self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names, methods))
+
+    def _asks(self, name: str) -> bool:
+        """Whether a request exists for which a route takes this resource from its path."""
+        for route in self.routes:
+            if "{resource}" not in route.path:
+                continue
+            stem = route.path.replace("{resource}", name).replace("*", _ANY_SEGMENT)
+            host = None if route.host is None else configured_host(route.host)
+            for end in ("", "/", f"/{_ANY_SEGMENT}"):
+                path = stem.removesuffix(f"/{_ANY_SEGMENT}{_ANY_SEGMENT}") + end
+                for method in route.methods or ("GET", "POST"):
+                    match = self.match(method, host, path)
+                    if match is not None and not match.public and match.resource == name:
+                        return True
+        return False
 
     @classmethod
     def compile(

@@ -1,6 +1,6 @@
 """What may be said of a key or an organization: checked where it is written, in words that name what is wrong."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -11,6 +11,7 @@ from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import Permissions, mistakes, unknown_resources
 from extauthz.core.records import LIMITS, KeyTerms, parse_metadata
+from extauthz.core.resources import Resources
 from extauthz.core.shown import shown
 from extauthz.core.typed import normal_name, unfit
 
@@ -36,12 +37,20 @@ def check_permissions(permissions: Permissions, resources: Collection[str] | Non
     """Raises InvalidInput that names the resources and modes that are none, or that no route knows."""
     if wrong := mistakes(permissions):
         raise InvalidInput(f"permissions: {'; '.join(wrong)}")
-    if unknown := unknown_resources(permissions, resources):
-        known = ", ".join(sorted(resources or ())) or "none"
+    if resources is not None and (unknown := unknown_resources(permissions, resources)):
+        known = ", ".join(sorted(resources)) or "none"
         raise InvalidInput(
             f"permissions: no route knows the resource {', '.join(map(shown, unknown))}; those of the configuration"
-            f" (without a file: api) know: {known}"
+            f" (without a file: api) know: {known}{_meant(unknown, resources)}"
         )
+
+
+def _meant(unknown: Sequence[str], resources: Collection[str]) -> str:
+    if not isinstance(resources, Resources):
+        return ""
+    meant = {name: resources.meant(name) for name in unknown}
+    words = [f"{name} for {shown(wrong)}" if len(unknown) > 1 else name for wrong, name in meant.items() if name]
+    return f"; did you mean {', '.join(words)}?" if words else ""
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:

@@ -117,6 +117,9 @@ def test_refused_keys(here: Here) -> None:
     (here.folder / "routes.toml").write_text('[[routes]]\npath = "/{resource}/**"\n')
     with_routes = ("--config", "routes.toml", "--permission", "customer:read")
     assert here.json("keys", "create", "acme", *with_routes)["permissions"] == {"customer": ["read"]}
+    (here.folder / "routes.toml").write_text('[[routes]]\npath = "/{resource}/**"\n[resources]\norders = "order"\n')
+    mapped = ("--config", "routes.toml", "--permission", "orders:read")
+    assert "did you mean order?" in here.refused(2, "keys", "create", "acme", *mapped)
     assert "'nobody'" in here.refused(1, "keys", "create", "nobody")
     assert len(here.json("keys", "list", "acme")) == 1
 

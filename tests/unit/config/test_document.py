@@ -162,7 +162,7 @@ def test_routes_of_the_file(toml: Path) -> None:
     assert routes.match("GET", "h", "/v1/customers/1") == ("customer", "write", 3, False, False, False, None)
     assert routes.match("GET", None, "/other") is None
     toml.write_text("[settings]\n")
-    assert load(GIVEN, toml).routes.resources == frozenset({"api"})
+    assert set(load(GIVEN, toml).routes.resources) == {"api"}
     toml.write_text("routes = []\n")
     assert load(GIVEN, toml).routes.match("GET", None, "/") is None
 

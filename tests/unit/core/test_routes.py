@@ -170,9 +170,9 @@ def test_another_encoding_of_a_literal(path: str) -> None:
 
 def test_known_resources() -> None:
     """The table knows its resources, unless a path can name any."""
-    assert named("/a", "/b").resources == frozenset({"r0", "r1"})
-    assert table(Route("/a", resource="a"), Route("/b", public=True)).resources == frozenset({"a"})
-    assert table(*CONTRACT).resources is None
+    assert set(named("/a", "/b").resources) == {"r0", "r1"}
+    assert set(table(Route("/a", resource="a"), Route("/b", public=True)).resources) == {"a"}
+    assert "anything" in table(*CONTRACT).resources
 
 
 GET = frozenset({"GET"})
