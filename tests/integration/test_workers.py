@@ -18,7 +18,7 @@ from extauthz.workers import RESTART_AFTER
 from tests.servers.office import Office
 from tests.servers.process import Report, Service, listening, settings
 from tests.servers.raw_http import Wire, wire
-from tests.servers.serving import LISTENERS, question
+from tests.servers.serving import LISTENERS, PATIENT, question
 
 CONNECTIONS = 20  # to each worker
 ALLOWED = 'extauthz_decisions_total{decision="allow",dialect="envoy"}'
@@ -43,7 +43,7 @@ async def key(office: Office) -> str:
 @pytest.fixture
 async def service(database: str, redis_url: str) -> AsyncIterator[Service]:
     """Two workers, both there."""
-    async with listening(settings(database, redis_url), "--workers", "2") as service:
+    async with listening(settings(database, redis_url) | PATIENT, "--workers", "2") as service:
         await service.until(both)
         yield service
 
