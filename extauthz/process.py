@@ -4,6 +4,7 @@ import asyncio
 import gc
 import resource
 from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from socket import socket
 from typing import Any
 
@@ -17,6 +18,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.management import PATIENCE
 from extauthz.signals import StopSignals
 
+SCHEMA_PATIENCE = 1.0  # seconds for which a start waits for PostgreSQL
 GC_THRESHOLDS = (20_000, 20, 50)  # objects, and generations of them; 700, 10, 10 by default
 
 
@@ -50,16 +52,15 @@ def allow_connections() -> None:
 async def check_schema(settings: Settings) -> None:
     """Raises SchemaUnknown, or LookupUnfit, where PostgreSQL answers and has not what this code asks for."""
     dsn = settings.database_url.get_secret_value()
-    try:
-        found = await schema.status(dsn)  # says at once whether anybody answers
-        if settings.lookup_sql:
-            async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
-                await own_tables.check(pool, settings.lookup_sql)
-            return
-    except StoreUnavailable:
-        return  # it may come later; until then the service is not ready
-    if not found.current:
-        raise schema.SchemaUnknown(found.found)
+    # Where it does not answer, or not soon, it may come later; until then the service is not ready.
+    with suppress(StoreUnavailable, TimeoutError):
+        async with asyncio.timeout(SCHEMA_PATIENCE):
+            found = await schema.status(dsn)
+            if settings.lookup_sql:
+                async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
+                    await own_tables.check(pool, settings.lookup_sql)
+            elif not found.current:
+                raise schema.SchemaUnknown(found.found)
 
 
 async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0) -> None:

@@ -115,21 +115,12 @@ def patiently(done: str = "") -> Iterator[None]:
 
 
 def _explain(error: StoreUnavailable, settings: "Settings") -> str:
+    """The words of the server or the network where there are some; of a client's own mistake only its kind."""
     setting, store = ("DATABASE_URL", "PostgreSQL") if error.store == POSTGRESQL else ("REDIS_URL", "Redis")
     masked = {name: value for name, value, _ in settings.effective()}[setting]
-    return f"{store} at {masked} cannot be used ({_reason(error)}): see that it runs and that {setting} is right"
-
-
-def _reason(error: StoreUnavailable) -> str:
-    """The words of the server or the network where they say more than ours; of a client's own mistake only its kind.
-
-    Those words never hold a password: libpq names host, port, user and database.
-    """
-    cause = error.__cause__
-    words = str(cause or "").strip().splitlines()[:1]
-    if error.reason == "connection" and words:
-        return words[0].rpartition("failed: ")[2].removeprefix("FATAL:").strip()
-    return f"client: {type(cause).__name__}" if error.reason == "client" else error.reason
+    reason = f"client: {type(error.__cause__).__name__}" if error.reason == "client" else error.reason
+    remedy = error.remedy or f"see that it runs and that {setting} is right"
+    return f"{store} at {masked} cannot be used ({error.said or reason}): {remedy}"
 
 
 def warn_if_late(told: bool, settings: "Settings", *, cache: str) -> None:

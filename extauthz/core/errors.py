@@ -47,13 +47,21 @@ class AlreadyImported(Conflict):
 class StoreUnavailable(ExtauthzError):
     """A store did not answer, or not in time. `reason` is a short word for metrics: `timeout`, `connection`, `busy`.
 
-    The outcome of what was asked is unknown, so it is never sent a second time.
+    `said` is what the store or the network says of it, in one line without a secret, and `remedy` what helps; both may
+    be empty. The outcome of what was asked is unknown, so it is never sent a second time.
     """
 
-    def __init__(self, store: str, reason: str) -> None:
-        super().__init__(f"{store} is away ({reason})")
+    def __init__(self, store: str, reason: str, *, said: str = "", remedy: str = "") -> None:
         self.store = store
         self.reason = reason
+        self.said = said
+        self.remedy = remedy
+        super().__init__(f"{store} is away ({self.detail})")
+
+    @property
+    def detail(self) -> str:
+        """The reason, and the words where there are some."""
+        return f"{self.reason}: {self.said}; {self.remedy}" if self.said else self.reason
 
 
 class StoreCorrupt(ExtauthzError):

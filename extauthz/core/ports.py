@@ -191,3 +191,7 @@ class Observer(Protocol):
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         """A store went away (and why), or came back."""
         ...
+
+    def store_unfit(self, error: StoreUnavailable) -> None:
+        """What a store that is away says of itself; once in an outage."""
+        ...

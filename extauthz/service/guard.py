@@ -19,6 +19,8 @@ OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we w
 SLICES = 8  # in which the time of one call is counted
 LAST_LOOKS = 3  # passes of the loop in which an answer that has already arrived is read and understood
 
+TOLD_MAX = 5  # different things that a store says in one outage
+
 CANCEL_AGAIN = 0.1  # seconds
 
 NOT_SEEN = "not seen yet"
@@ -54,6 +56,8 @@ class Guard:
         self.up = False
         self.seen = False
         self.trouble = NOT_SEEN
+        self.detail = NOT_SEEN  # the same with the store's own words
+        self._told: set[str] = set()  # of the outage under way
         self._terms = terms
         self._places = asyncio.Semaphore(terms.places)
         self._probe = probe
@@ -70,7 +74,7 @@ class Guard:
         try:
             await self._attempt()
         except StoreUnavailable as error:
-            self._gone(error.reason)
+            self._gone(error)
         self._watch = asyncio.create_task(self._keep_watch(), name=f"watch {self.store}")
 
     async def close(self) -> None:
@@ -102,7 +106,7 @@ class Guard:
         except StoreUnavailable as error:
             self._observer.store_failed(self.store, error.reason)
             if error.reason not in OURS:
-                self._gone(error.reason)
+                self._gone(error)
             raise
 
     def doubt(self) -> None:
@@ -144,11 +148,13 @@ class Guard:
             self._settling = asyncio.get_running_loop().call_later(self._terms.hold, self._settled)
 
     def _settled(self) -> None:
-        self.trouble, self._told_up = "", True
+        self.trouble, self.detail, self._told_up = "", "", True
+        self._told.clear()
         self._observer.store_changed(self.store, up=True, reason="")
 
-    def _gone(self, reason: str) -> None:
-        self.up, self.trouble = False, reason
+    def _gone(self, error: StoreUnavailable) -> None:
+        reason = error.reason
+        self.up, self.trouble, self.detail = False, reason, error.detail
         if self._settling is not None:
             self._settling.cancel()
         if self._told_up:
@@ -156,6 +162,13 @@ class Guard:
             self._observer.store_changed(self.store, up=False, reason=reason)
         if self._recovery is None or self._recovery.done():
             self._recovery = asyncio.create_task(self._recover(), name=f"recover {self.store}")
+
+    def _tell(self, error: StoreUnavailable) -> None:
+        """Says once in an outage what the store says of itself, or that it was never seen."""
+        new = error.detail not in self._told and len(self._told) < TOLD_MAX
+        if new and (error.said or not self.seen):
+            self._told.add(error.detail)
+            self._observer.store_unfit(error)
 
     async def _keep_watch(self) -> None:
         while True:
@@ -168,14 +181,15 @@ class Guard:
             await self._look()
         except StoreUnavailable as error:
             if error.reason not in OURS:
-                self._gone(error.reason)
+                self._gone(error)
 
     async def _recover(self) -> None:
         while not self.up:
             try:
                 await self._attempt()
             except StoreUnavailable as error:
-                self.trouble = error.reason
+                self.trouble, self.detail = error.reason, error.detail
+                self._tell(error)
                 await asyncio.sleep(PROBE_EVERY)
 
     async def _within(self, task: asyncio.Task[T], seconds: float, reason: str) -> T:

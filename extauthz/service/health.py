@@ -57,7 +57,7 @@ class Health:
         ready = all(guard.seen for guard in self._guards) and not self.draining
         if self._needs_redis and self._redis.trouble:
             ready = False
-        stores = {str(guard.store): guard.trouble or OK for guard in self._guards}
+        stores = {str(guard.store): guard.detail or OK for guard in self._guards}
         if evicting := self._redis_evicting():
             stores["redis_maxmemory_policy"] = evicting
         return Readiness(ready, self.draining, stores)

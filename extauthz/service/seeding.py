@@ -170,7 +170,7 @@ async def patiently(call: Coroutine[Any, Any, T], seconds: float, store: str) ->
 def another(error: BaseException) -> BaseException:
     """The same failure for one more who waits: an exception that many raise collects all their stacks."""
     if isinstance(error, StoreUnavailable):
-        return StoreUnavailable(error.store, error.reason)
+        return StoreUnavailable(error.store, error.reason, said=error.said, remedy=error.remedy)
     return error
 
 

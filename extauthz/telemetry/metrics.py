@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from extauthz.core.balance import REFUSED_BY
 from extauthz.core.decision import Decision
-from extauthz.core.errors import StoreCorrupt
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QUOTAS, THRESHOLDS, QuotaEvent
@@ -163,6 +163,11 @@ class Metrics:
         self._log.warning("store is away", store=store, reason=reason)
         if store == REDIS:
             self._redis_down.inc()
+
+    def store_unfit(self, error: StoreUnavailable) -> None:
+        """Says what is wrong with a store that is away, in its own words where there are some."""
+        words = {"said": error.said, "remedy": error.remedy} if error.said else {}
+        self._log.warning("store cannot be used", store=error.store, reason=error.reason, **words)
 
     def samples(self) -> list[Sample]:
         """All values now, for another process to add up."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from extauthz.core.decision import Decision
-from extauthz.core.errors import StoreCorrupt
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QuotaEvent
@@ -17,6 +17,7 @@ class Witness:
     def __init__(self) -> None:
         self.failures: list[tuple[Store, str]] = []
         self.changes: list[tuple[Store, bool, str]] = []
+        self.unfit: list[str] = []
         self.corrupt: list[StoreCorrupt] = []
         self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
         self.thresholds: list[QuotaEvent] = []
@@ -69,4 +70,8 @@ class Witness:
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
+        self._told.set()
+
+    def store_unfit(self, error: StoreUnavailable) -> None:
+        self.unfit.append(error.detail)
         self._told.set()

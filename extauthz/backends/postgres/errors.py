@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
+from extauthz.backends.postgres import words
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.shown import shown
@@ -41,9 +42,12 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (pg.UndefinedColumn, "schema"),
     (pg.InsufficientPrivilege, "authentication"),
     (pg.InvalidAuthorizationSpecification, "authentication"),
+    (pg.ReadOnlySqlTransaction, "read_only"),
+    (pg.DiskFull, "disk_full"),
     (psycopg.OperationalError, "connection"),
     (OSError, "connection"),
 )
+_TOLD = frozenset({"connection", "authentication", "read_only", "disk_full"})  # with the words of the server
 
 _ENDED = (pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout, pg.ProtocolViolation)
 
@@ -77,7 +81,10 @@ def _unavailable(error: Exception) -> StoreUnavailable:
         return StoreUnavailable(POSTGRESQL, "busy")
     cause = _cause(error)
     reason = next((reason for kind, reason in _REASONS if isinstance(cause, kind)), "client")
-    return StoreUnavailable(POSTGRESQL, reason)
+    said = words.said(cause) if reason in _TOLD else ""
+    if reason == "connection" and words.is_authentication(said):
+        reason = "authentication"
+    return StoreUnavailable(POSTGRESQL, reason, said=said, remedy=words.remedy(said) if said else "")
 
 
 _PLAN_NAME = (

@@ -31,6 +31,7 @@ from extauthz.core.records import LIMITS
 from extauthz.core.tenants import ACTIVE, ENFORCE, header_safe
 
 PLACEHOLDER = "%(sha256)s"
+MEND = "mend the statement or its tables"
 NOBODY = "0" * 64  # the digest of no key, to try the statement with
 
 REQUIRED = ("id", "organization_id", "permissions", "expires_at")
@@ -134,9 +135,9 @@ async def probe(pool: Pool, sql: str) -> None:
     try:
         names = {name for name, _ in await _columns(pool, sql)}
     except LookupUnfit as error:
-        raise StoreUnavailable(POSTGRESQL, "schema") from error
+        raise StoreUnavailable(POSTGRESQL, "schema", said=str(error), remedy=MEND) from error
     if not names.issuperset(REQUIRED):
-        raise StoreUnavailable(POSTGRESQL, "schema")
+        raise StoreUnavailable(POSTGRESQL, "schema", said="[keys] lookup_sql has lost a column", remedy=MEND)
 
 
 async def _columns(pool: Pool, sql: str) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 from psycopg import errors as pg
 
+from extauthz.backends.postgres.connection import connect
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
@@ -15,6 +16,7 @@ from extauthz.core.ports import POSTGRESQL
 
 KNOWN = "0004"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_ANSWER = 5.0  # seconds for each of our own statements
 _PATIENCE = 2  # seconds that we wait for a table: whoever wants to read it waits behind us, checks too
 _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"
 
@@ -77,7 +79,8 @@ async def probe(pool: Pool) -> None:
     """
     found = await _found(pool)
     if found is None or found < KNOWN:
-        raise StoreUnavailable(POSTGRESQL, "schema")
+        words, _, remedy = str(SchemaUnknown(found)).partition("; ")
+        raise StoreUnavailable(POSTGRESQL, "schema", said=words, remedy=remedy)
 
 
 async def _found(pool: Pool) -> str | None:
@@ -93,13 +96,13 @@ async def _found(pool: Pool) -> str | None:
 async def status(dsn: str) -> SchemaStatus:
     """What the database has. Raises StoreUnavailable."""
     with translated():
-        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True, connect_timeout=5) as connection:
-            cursor = await connection.execute("SELECT to_regclass('alembic_version')")
+        async with await connect(dsn, statement_timeout=_ANSWER) as connection:
+            cursor = await connection.execute("SELECT to_regclass('alembic_version')::text AS found")
             row = await cursor.fetchone()
-            if row is None or row[0] is None:
+            if row is None or row["found"] is None:
                 return SchemaStatus(None, KNOWN)
             version = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
-            return SchemaStatus(version[0] if version else None, KNOWN)
+            return SchemaStatus(version["version_num"] if version else None, KNOWN)
 
 
 async def upgrade(dsn: str) -> SchemaStatus:
@@ -115,15 +118,18 @@ async def upgrade(dsn: str) -> SchemaStatus:
     return await status(dsn)
 
 
+def _connected(dsn: str) -> "psycopg.Connection[tuple[object, ...]]":
+    # No prepared statements: a pooler gives the next transaction to another process, which has none of them.
+    return psycopg.connect(dsn, connect_timeout=5, prepare_threshold=None)
+
+
 def _upgrade(dsn: str) -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import NullPool, create_engine
     from sqlalchemy.exc import DBAPIError
 
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(dsn, connect_timeout=5), poolclass=NullPool
-    )
+    engine = create_engine("postgresql+psycopg://", creator=lambda: _connected(dsn), poolclass=NullPool)
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")

@@ -175,6 +175,7 @@ class Watch:
         self.flows = False
         self.back = asyncio.Event()
         self.changes: list[tuple[Store, bool, str]] = []
+        self.unfit: list[str] = []
 
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
         assert seconds >= 0
@@ -204,6 +205,9 @@ class Watch:
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
         (self.back.set if up else self.back.clear)()
+
+    def store_unfit(self, error: StoreUnavailable) -> None:
+        self.unfit.append(error.detail)
 
 
 class Notes:
