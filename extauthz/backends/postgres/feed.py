@@ -9,6 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
+from extauthz.backends.postgres import words
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.statements import STATEMENTS
 from extauthz.core.changes import CHANNEL, EVERYTHING, Change, Thing, parse_change
@@ -43,6 +44,7 @@ class PostgresFeed:
         self._dsn = dsn
         self._lately = lately
         self._warned = False
+        self._said = ""
         self._told: dict[Change, None] = {}  # oldest first; what is forgotten is told again
 
     async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
@@ -56,6 +58,7 @@ class PostgresFeed:
             except StoreUnavailable as error:
                 if error.reason == "client":  # nothing that a server or a network does
                     _log.error("bug", exc_info=error)
+                self._tell_once(error.said)
             flowing(False)
             await asyncio.sleep(pause)
 
@@ -69,6 +72,7 @@ class PostgresFeed:
             if not await _in_time(self._begin(connection, hear), BEGIN):
                 return False
             flowing(True)
+            self._said = ""
             while True:
                 async for message in connection.notifies(timeout=BEAT):
                     change = parse_change(message.payload)
@@ -127,6 +131,13 @@ class PostgresFeed:
                 " seconds; give EXTAUTHZ_NOTIFY_DATABASE_URL a direct connection"
             )
         return direct
+
+    def _tell_once(self, said: str) -> None:
+        """Says once what keeps messages away, in the words of the server."""
+        if said and said != self._said:
+            self._said = said
+            remedy = words.remedy(said, "EXTAUTHZ_NOTIFY_DATABASE_URL or DATABASE_URL")
+            _log.warning("messages of changes do not arrive: %s; %s", said, remedy)
 
     def _options(self) -> dict[str, Any]:
         theirs = conninfo_to_dict(self._dsn)

@@ -1,0 +1,127 @@
+"""The commonest first mistakes with PostgreSQL: the server's own words and what helps, in log, /readyz and command."""
+
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from extauthz.backends.postgres.errors import translated
+from extauthz.backends.postgres.words import remedy
+from extauthz.core.errors import StoreUnavailable
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.ports import free_port
+from extauthz.demo.postgres import Postgres
+from tests.integration.test_cli import PEPPER
+from tests.servers.process import listening, settings
+from tests.servers.shell import Here
+
+WRONG = "sesame-that-is-wrong"
+HERE = 'connection to server at "10.0.0.1", port 5432 failed: '
+# What libpq says, the reason, what is told of it, and a word of what helps.
+SAID = (
+    (
+        f'{HERE}FATAL:  password authentication failed for user "app"\n',
+        "authentication",
+        'password authentication failed for user "app"',
+        "password",
+    ),
+    (f"{HERE}fe_sendauth: no password supplied", "authentication", "fe_sendauth: no password supplied", "password"),
+    (f'{HERE}FATAL:  role "app" does not exist', "authentication", 'role "app" does not exist', "user"),
+    (f'{HERE}FATAL:  database "app" does not exist', "connection", 'database "app" does not exist', "create"),
+    (
+        f'{HERE}FATAL:  no pg_hba.conf entry for host "1.2.3.4", user "app", database "app", no encryption',
+        "authentication",
+        'no pg_hba.conf entry for host "1.2.3.4", user "app", database "app", no encryption',
+        "pg_hba.conf",
+    ),
+    (f"{HERE}Connection refused\n\tIs the server running?", "connection", "Connection refused", "see that it runs"),
+    (
+        "failed to resolve host 'nowhere': [Errno -2] Name or service not known",
+        "connection",
+        "failed to resolve host 'nowhere': [Errno -2] Name or service not known",
+        "host in DATABASE_URL",
+    ),
+    (
+        f"{HERE}FATAL:  unsupported startup parameter: options",
+        "connection",
+        "unsupported startup parameter: options",
+        "ignore_startup_parameters",
+    ),
+    (f"{HERE}FATAL:  sorry, too many clients already", "connection", "sorry, too many clients already", "workers"),
+    (
+        f"{HERE}server does not support SSL, but SSL was required",
+        "connection",
+        "server does not support SSL",
+        "sslmode",
+    ),
+    (f"{HERE}FATAL:  the database system is starting up", "connection", "the database system is starting up", "wait"),
+)
+
+
+@pytest.mark.parametrize(("text", "reason", "said", "helps"), SAID, ids=[said for _, _, said, _ in SAID])
+def test_words_of_the_server(text: str, reason: str, said: str, helps: str) -> None:
+    """The words come through in one line without what stands before them, and with a remedy that fits."""
+    with pytest.raises(StoreUnavailable) as away, translated():
+        raise psycopg.OperationalError(f"connection failed: {text}")
+    assert (away.value.reason, away.value.said.startswith(said)) == (reason, True)
+    assert helps in away.value.remedy
+    assert "\n" not in str(away.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(pg.ReadOnlySqlTransaction, "read_only"), (pg.DiskFull, "disk_full")], ids=str
+)
+def test_a_server_that_only_reads(error: type[psycopg.Error], reason: str) -> None:
+    """A server that takes no writes is told apart from one that is away, with its words."""
+    with pytest.raises(StoreUnavailable) as away, translated():
+        raise error("cannot execute INSERT in a read-only transaction")
+    assert away.value.reason == reason
+    assert away.value.said == "cannot execute INSERT in a read-only transaction"
+
+
+def test_what_the_driver_says_of_its_arguments_is_not_repeated() -> None:
+    """The driver may repeat the address that it was given, password and all."""
+    with pytest.raises(StoreUnavailable) as away, translated():
+        raise psycopg.ProgrammingError(f'missing "=" after "{WRONG}" in connection info string')
+    assert WRONG not in away.value.detail
+    assert remedy("", "X").endswith("X is right")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    peppers = {"REDIS_URL": "redis://127.0.0.1:1/0", "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"}
+    return Here(tmp_path, peppers)
+
+
+async def test_a_first_mistake_is_told(here: Here, redis_url: str) -> None:
+    """`serve` and commands say why PostgreSQL does not let us in, once in the log, and never a password."""
+    with temporary_folder("extauthz test ") as folder, Postgres(folder / "pg", durable=True) as server:
+        name, host = "extauthz", f"127.0.0.1:{server.port}"
+        password = server.dsn.split(":")[2].partition("@")[0]
+        mistakes = {
+            f"postgresql://{name}:{WRONG}@{host}/postgres": f'password authentication failed for user "{name}"',
+            f"postgresql://{name}:{password}@{host}/app": 'database "app" does not exist',
+            f"postgresql://{name}:{password}@127.0.0.1:{free_port()}/app": "Connection refused",
+            f"postgresql://{name}:{password}@nowhere.invalid/app": "failed to resolve host 'nowhere.invalid'",
+        }
+        for dsn, words in mistakes.items():
+            for command in (("migrate",), ("migrate", "--status"), ("orgs", "create", "Acme"), ("plans", "list")):
+                told = here.refused(1, *command, DATABASE_URL=dsn)
+                assert words in told
+                assert WRONG not in told
+                assert password not in told
+        dsn, words = next(iter(mistakes.items()))
+        async with listening(settings(dsn, redis_url)) as service:
+            record = await service.logged("store cannot be used", store="postgresql")
+            assert (record["reason"], record["said"]) == ("authentication", words)
+            assert "DATABASE_URL" in record["remedy"]
+            _, report = await service.readyz()
+            assert report["postgresql"] == f"authentication: {words}; {record['remedy']}"
+            with psycopg.connect(server.dsn, autocommit=True) as owner:
+                owner.execute(f"ALTER ROLE {name} PASSWORD '{WRONG}'".encode())
+            await service.until(lambda report: report["postgresql"].startswith("schema: the database has no"))
+            assert WRONG not in service.text
+            events = [json.dumps(record) for record in service.log if record["event"] == "store cannot be used"]
+            assert len([event for event in events if "password authentication failed" in event]) == 1
