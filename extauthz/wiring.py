@@ -111,6 +111,7 @@ async def running(
             redis=stores.redis,
             on_redis_down=on_redis_down,
             redis_evicting=lambda: metrics.redis_evicting,
+            usage_trouble=lambda: metrics.usage_trouble,
         )
         await health.until_ready(patience)
         handlers = {

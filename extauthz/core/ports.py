@@ -195,3 +195,7 @@ class Observer(Protocol):
     def store_unfit(self, error: StoreUnavailable) -> None:
         """What a store that is away says of itself; once in an outage."""
         ...
+
+    def usage_kept(self, error: StoreUnavailable | None) -> None:
+        """Usage cannot be written down, and waits where it was counted; None: it is written down again."""
+        ...

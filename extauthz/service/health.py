@@ -28,7 +28,7 @@ class Readiness:
 class Health:
     """Ready once PostgreSQL's schema and Redis were seen; a later loss is named but keeps traffic, because identity is
     cached and limits degrade. Where limits must not degrade, a loss of Redis ends it. `redis_evicting` is Redis's
-    maxmemory-policy where that drops keys of ours, which is named.
+    maxmemory-policy where that drops keys of ours, which is named; `usage_trouble` is why usage cannot be written down.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class Health:
         redis: Guard,
         on_redis_down: OnRedisDown,
         redis_evicting: Callable[[], str] = lambda: "",
+        usage_trouble: Callable[[], str] = lambda: "",
     ) -> None:
         self._guards = (postgresql, redis)
         self._needs_redis = on_redis_down is OnRedisDown.CLOSED
         self._redis = redis
         self._redis_evicting = redis_evicting
+        self._usage_trouble = usage_trouble
         self.draining = False
 
     async def until_ready(self, seconds: float) -> None:
@@ -60,4 +62,6 @@ class Health:
         stores = {str(guard.store): guard.detail or OK for guard in self._guards}
         if evicting := self._redis_evicting():
             stores["redis_maxmemory_policy"] = evicting
+        if trouble := self._usage_trouble():
+            stores["usage"] = trouble
         return Readiness(ready, self.draining, stores)

@@ -19,6 +19,8 @@ ADD_EVERY = 1.0  # seconds; refusals that a killed process loses
 SAVE_EVERY = 10.0  # seconds; charges that are forgiven when Redis loses its memory
 AT_ONCE = 2000  # marks in one transaction
 PATIENCE, SAVE_PATIENCE = 5.0, 30.0  # seconds for one call; for one transaction with many rows
+# Why a store that is there takes nothing. While it is away, that is told already.
+REFUSED = frozenset({"read_only", "disk_full", "authentication", "refused", "client", "memory"})
 LAST_PATIENCE, AGAIN_AFTER = 1.0, 0.25  # seconds at the end, after which nothing is tried again; seconds between
 
 
@@ -44,6 +46,8 @@ class Metering:
         self._observer = observer
         self._refusals = Refusals()
         self._thresholds = Thresholds()
+        self._late = False  # something could not be saved, and is tried again soon
+        self._told = ""
 
     def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
         """A spend was answered; `reason` is what was decided by it."""
@@ -60,7 +64,7 @@ class Metering:
         while True:
             await asyncio.sleep(ADD_EVERY)
             await self.add()
-            if monotonic() - saved_at >= SAVE_EVERY:
+            if self._late or monotonic() - saved_at >= SAVE_EVERY:
                 saved_at = monotonic()
                 await self.save()
 
@@ -100,6 +104,7 @@ class Metering:
         try:
             while True:
                 due = await patiently(_save_some(self._log, self._usage), SAVE_PATIENCE, POSTGRESQL)
+                self._worked()
                 if due is None:
                     return complete
                 complete = await self._completed() and complete
@@ -107,7 +112,17 @@ class Metering:
                     self._observer.usage_saved(monotonic() - began)
                     return complete
         except StoreUnavailable as error:
+            self._late = True
+            if error.reason in REFUSED and error.reason != self._told:
+                self._told = error.reason
+                self._observer.usage_kept(error)
             return self._failed(error)
+
+    def _worked(self) -> None:
+        self._late = False
+        if self._told:
+            self._told = ""
+            self._observer.usage_kept(None)
 
     async def _completed(self) -> bool:
         try:

@@ -79,6 +79,10 @@ class Metrics:
         self._usage_saved = Histogram(
             "extauthz_usage_save_seconds", "Writing down what was counted.", buckets=SAVE_BUCKETS, registry=registry
         )
+        self._unsaved = Gauge(
+            "extauthz_usage_unsaved", "1 while a store refuses to take usage, which waits.", registry=registry
+        )
+        self.usage_trouble = ""
         for store in (POSTGRESQL, REDIS):
             self._degraded.labels(store).set(1)  # until it was seen
 
@@ -168,6 +172,16 @@ class Metrics:
         """Says what is wrong with a store that is away, in its own words where there are some."""
         words = {"said": error.said, "remedy": error.remedy} if error.said else {}
         self._log.warning("store cannot be used", store=error.store, reason=error.reason, **words)
+
+    def usage_kept(self, error: StoreUnavailable | None) -> None:
+        """Says once that usage cannot be written down, and once that it is again."""
+        self.usage_trouble = "" if error is None else error.detail
+        self._unsaved.set(0 if error is None else 1)
+        if error is None:
+            self._log.warning("usage is saved again")
+        else:
+            words = {"said": error.said, "remedy": error.remedy} if error.said else {}
+            self._log.warning("usage is not saved", store=error.store, reason=error.reason, **words)
 
     def samples(self) -> list[Sample]:
         """All values now, for another process to add up."""

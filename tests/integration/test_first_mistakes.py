@@ -1,6 +1,6 @@
 """The commonest first mistakes with PostgreSQL: the server's own words and what helps, in log, /readyz and command."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -95,33 +95,48 @@ def here(tmp_path: Path) -> Here:
     return Here(tmp_path, peppers)
 
 
-async def test_a_first_mistake_is_told(here: Here, redis_url: str) -> None:
-    """`serve` and commands say why PostgreSQL does not let us in, once in the log, and never a password."""
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Postgres]:
+    """A server that asks for a password."""
     with temporary_folder("extauthz test ") as folder, Postgres(folder / "pg", durable=True) as server:
-        name, host = "extauthz", f"127.0.0.1:{server.port}"
-        password = server.dsn.split(":")[2].partition("@")[0]
-        mistakes = {
-            f"postgresql://{name}:{WRONG}@{host}/postgres": f'password authentication failed for user "{name}"',
-            f"postgresql://{name}:{password}@{host}/app": 'database "app" does not exist',
-            f"postgresql://{name}:{password}@127.0.0.1:{free_port()}/app": "Connection refused",
-            f"postgresql://{name}:{password}@nowhere.invalid/app": "failed to resolve host 'nowhere.invalid'",
-        }
-        for dsn, words in mistakes.items():
-            for command in (("migrate",), ("migrate", "--status"), ("orgs", "create", "Acme"), ("plans", "list")):
-                told = here.refused(1, *command, DATABASE_URL=dsn)
-                assert words in told
-                assert WRONG not in told
-                assert password not in told
-        dsn, words = next(iter(mistakes.items()))
-        async with listening(settings(dsn, redis_url)) as service:
-            record = await service.logged("store cannot be used", store="postgresql")
-            assert (record["reason"], record["said"]) == ("authentication", words)
-            assert "DATABASE_URL" in record["remedy"]
-            _, report = await service.readyz()
-            assert report["postgresql"] == f"authentication: {words}; {record['remedy']}"
-            with psycopg.connect(server.dsn, autocommit=True) as owner:
-                owner.execute(f"ALTER ROLE {name} PASSWORD '{WRONG}'".encode())
-            await service.until(lambda report: report["postgresql"].startswith("schema: the database has no"))
-            assert WRONG not in service.text
-            events = [json.dumps(record) for record in service.log if record["event"] == "store cannot be used"]
-            assert len([event for event in events if "password authentication failed" in event]) == 1
+        yield server
+
+
+def mistakes(server: Postgres) -> dict[str, str]:
+    """Addresses that are wrong, and what is said of each."""
+    password = server.dsn.split(":")[2].partition("@")[0]
+    who, host = f"postgresql://extauthz:{password}@", f"127.0.0.1:{server.port}"
+    return {
+        f"postgresql://extauthz:{WRONG}@{host}/postgres": 'password authentication failed for user "extauthz"',
+        f"{who}{host}/app": 'database "app" does not exist',
+        f"{who}127.0.0.1:{free_port()}/app": "Connection refused",
+        f"{who}nowhere.invalid/app": "failed to resolve host 'nowhere.invalid'",
+    }
+
+
+def test_a_command_tells_a_first_mistake(here: Here, guarded: Postgres) -> None:
+    """Commands say why PostgreSQL does not let us in and what helps, and never a password."""
+    password = guarded.dsn.split(":")[2].partition("@")[0]
+    for dsn, words in mistakes(guarded).items():
+        for command in (("migrate",), ("orgs", "create", "Acme")):
+            told = here.refused(1, *command, DATABASE_URL=dsn)
+            assert words in told
+            assert "DATABASE_URL" in told
+            assert WRONG not in told
+            assert password not in told
+
+
+async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str) -> None:
+    """`serve` says it once in the log, and in /readyz as long as it lasts; mended, it is used at once."""
+    dsn, words = next(iter(mistakes(guarded).items()))
+    async with listening(settings(dsn, redis_url)) as service:
+        record = await service.logged("store cannot be used", store="postgresql")
+        assert (record["reason"], record["said"]) == ("authentication", words)
+        _, report = await service.readyz()
+        assert report["postgresql"] == f"authentication: {words}; {record['remedy']}"
+        with psycopg.connect(guarded.dsn, autocommit=True) as owner:
+            owner.execute(f"ALTER ROLE extauthz PASSWORD '{WRONG}'".encode())
+        await service.until(lambda report: report["postgresql"].startswith("schema: the database has no"))
+        assert WRONG not in service.text
+        told = [record for record in service.log if record["event"] == "store cannot be used"]
+        assert len([record for record in told if record.get("said") == words]) == 1

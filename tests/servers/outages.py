@@ -32,6 +32,11 @@ class Victim:
         """The database's name."""
         return urlsplit(self.database).path[1:].replace("%20", " ")
 
+    @property
+    def role(self) -> str:
+        """The role's name."""
+        return CLERK
+
     async def sql(self, statement: str, *names: str) -> None:
         """Runs a statement of the server's owner in another database."""
         async with await psycopg.AsyncConnection.connect(self.server.dsn, autocommit=True) as connection:

@@ -18,6 +18,7 @@ class Witness:
         self.failures: list[tuple[Store, str]] = []
         self.changes: list[tuple[Store, bool, str]] = []
         self.unfit: list[str] = []
+        self.kept: list[str] = []
         self.corrupt: list[StoreCorrupt] = []
         self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
         self.thresholds: list[QuotaEvent] = []
@@ -70,6 +71,10 @@ class Witness:
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
+        self._told.set()
+
+    def usage_kept(self, error: StoreUnavailable | None) -> None:
+        self.kept.append("" if error is None else error.reason)
         self._told.set()
 
     def store_unfit(self, error: StoreUnavailable) -> None:

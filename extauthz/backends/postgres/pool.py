@@ -77,6 +77,11 @@ class Pool:
             else:
                 async with connection.rest_of_transaction():
                     yield connection
+        except pg.ReadOnlySqlTransaction:
+            # A server that was demoted keeps its connections; the address may lead to another by now.
+            self._end_idle()
+            connection.end()
+            raise
         finally:
             self._give_back(connection)
 

@@ -176,6 +176,7 @@ class Watch:
         self.back = asyncio.Event()
         self.changes: list[tuple[Store, bool, str]] = []
         self.unfit: list[str] = []
+        self.kept: list[str] = []
 
     def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
         assert seconds >= 0
@@ -205,6 +206,9 @@ class Watch:
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))
         (self.back.set if up else self.back.clear)()
+
+    def usage_kept(self, error: StoreUnavailable | None) -> None:
+        self.kept.append("" if error is None else error.reason)
 
     def store_unfit(self, error: StoreUnavailable) -> None:
         self.unfit.append(error.detail)

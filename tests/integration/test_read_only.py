@@ -1,0 +1,60 @@
+"""A PostgreSQL that only reads: usage waits until it can be saved, and that is told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+
+from extauthz.demo.postgres import Postgres
+from extauthz.service import metering
+from tests.servers.office import Office
+from tests.servers.outages import victim
+from tests.servers.raw_http import ask
+from tests.servers.serving import Serving, question, serving
+
+READ_ONLY = "ALTER ROLE {} SET default_transaction_read_only = on"
+WRITABLE = "ALTER ROLE {} RESET default_transaction_read_only"
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    while not await holds():  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.02)
+
+
+async def unsaved(service: Serving, value: float) -> bool:
+    return service.value("extauthz_usage_unsaved") == value
+
+
+async def saved(office: Office, key_id: str) -> bool:
+    query = "SELECT sum(allowed)::int AS allowed FROM usage_daily WHERE api_key_id::text = %s"
+    return bool((await office.rows(query, key_id))[0]["allowed"] == 3)
+
+
+async def test_usage_waits_while_postgresql_only_reads(
+    postgres_server: Postgres,
+    database: str,
+    redis_url: str,
+    office: Office,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It is told once, in /readyz and as a metric; checks go on; when writes are taken again all of it is saved."""
+    monkeypatch.setattr(metering, "ADD_EVERY", 0.05)
+    monkeypatch.setattr(metering, "SAVE_EVERY", 0.05)
+    details, key = await office.new_key("acme")
+    async with victim(postgres_server, database) as hurt:
+        await hurt.sql(READ_ONLY, hurt.role)
+        async with serving(hurt.dsn, redis_url) as service, asyncio.timeout(20):
+            for _ in range(3):
+                assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
+            await until(partial(unsaved, service, 1))
+            assert service.health.readiness().stores["usage"].startswith("read_only: cannot execute")
+            assert service.health.readiness().ready
+            await asyncio.sleep(0.3)  # more attempts, which are not told
+            await hurt.sql(WRITABLE, hurt.role)
+            await until(partial(saved, office, details.id))
+            await until(partial(unsaved, service, 0))
+            assert "usage" not in service.health.readiness().stores
+    told = "".join(capfd.readouterr())
+    assert (told.count("usage is not saved"), told.count("usage is saved again")) == (1, 1)
