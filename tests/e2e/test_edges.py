@@ -204,6 +204,16 @@ def test_a_plain_path_arrives_byte_for_byte(edge: Front, customer: Customer) -> 
         assert ask(edge.proxy, path, bearer(customer.key)).json["path"] == path
 
 
+def test_long_headers(edge: Front, customer: Customer) -> None:
+    """What extauthz takes passes, 14 KB in HAProxy; more is refused by the proxy."""
+    fits, more = (14_000, 17_000) if edge.name == "haproxy" else (50_000, 70_000)
+    answer = ask(edge.proxy, PATH, bearer(customer.key) | {"X-Long": "h" * fits})
+    assert dict(seen(answer))["x-long"] == "h" * fits
+    with Client(edge.proxy.port) as client:
+        client.write(request(PATH, bearer(customer.key) | {"X-Long": "h" * more}))
+        assert client.read().status == (400 if edge.name == "haproxy" else 431)
+
+
 def test_usage(edge: Front, reader: Customer) -> None:
     """`/usage` is answered by extauthz, uncharged, and by nothing else."""
     before = edge.upstream.requests

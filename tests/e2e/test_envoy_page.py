@@ -106,9 +106,8 @@ def test_an_empty_second_credential(as_shipped: Front, customer: Customer) -> No
     check_identity(answer, customer)
 
 
-def test_the_address_of_a_client_on_envoys_host(as_shipped: Front, customer: Customer) -> None:
-    """It is one address, Envoy's own host's or loopback's."""
+def test_one_address_of_a_client(as_shipped: Front, customer: Customer) -> None:
+    """`x-forwarded-for` has one address; of a client on Envoy's own host it may be the host's."""
     answer = ask(as_shipped.proxy, PATH, bearer(customer.key))
     addresses = dict(seen(answer))["x-forwarded-for"].split(",")
     assert len(addresses) == 1
-    assert addresses != ["127.0.0.1"]

@@ -169,6 +169,6 @@ def test_without_extauthz(site: Site, reader: Customer, harm: str) -> None:
             check_unavailable(ask(proxy, "/usage?x", bearer(reader.key)))
     finally:
         extauthz.resume() if harm == "paused" else extauthz.start()
-        eventually(lambda: healthy(site))
+        extauthz.wait_ready(lambda: healthy(site))  # a start may take longer than `eventually` waits
     for proxy in site.stack.proxies:
         assert "burst" in usage(proxy, reader)["limits"]
