@@ -190,20 +190,15 @@ class ReadThrough(Generic[Asked, Record]):
                 self._below.ask(question, partial(self._take, name, question))
             return
         question.tell(_Reading(record, None, read_at, epoch))
-        now = self._clock()
         if record is None:
             self.local.held.drop(name)
-            self.local.refuse(name, read_at=read_at, epoch=epoch)
-        elif record.ends_at <= now:
-            self.local.refuse(name, read_at=read_at, epoch=epoch)
-            if self.local.ended(name, now) is None:  # else it was shared before
-                self._share(record)
-            self.local.keep(question.asked, record, read_at)
         else:
             self.local.keep(question.asked, record, read_at)
-            if self.beside is not None:
-                self.beside(record, read_at)
-            self._share(record)
+            self._share(record)  # one that has ended, too: Redis may have an older one
+        if record is None or record.ends_at <= self._clock():
+            self.local.refuse(name, read_at=read_at, epoch=epoch)
+        elif self.beside is not None:
+            self.beside(record, read_at)
 
     def _share(self, record: Record) -> None:
         if not self._unshared:

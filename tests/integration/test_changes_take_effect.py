@@ -113,14 +113,14 @@ async def test_what_is_taken_back_takes_effect_too(service: Serving, office: Off
 
 
 async def test_expiry_is_to_the_second(service: Serving, office: Office, key: str) -> None:
-    """A held key whose time ends passes until then and no longer, without a message or a query."""
+    """A held key whose time ends passes until then and no longer, without a message; then it costs what others do."""
     await office.sql("UPDATE api_keys SET expires_at = now() + interval '1.5 seconds'")
     await held(service, key)
     misses = service.value("extauthz_api_key_cache_misses_total")
     await decides(service, key, decision="invalid_credentials")
     (row,) = await office.rows("SELECT now() - expires_at AS late FROM api_keys")
     assert 0 <= row["late"].total_seconds() < 1
-    assert service.value("extauthz_api_key_cache_misses_total") == misses
+    assert service.value("extauthz_api_key_cache_misses_total") >= misses + 1
 
 
 async def test_two_services(service: Serving, database: str, redis_url: str, office: Office, key: str) -> None:
