@@ -49,13 +49,23 @@ def test_daily_quota(site: Site, proxy: Proxy) -> None:
     assert str(reset) == refused["x-ratelimit-reset"]
 
 
+def test_a_quota_of_nothing(site: Site, proxy: Proxy) -> None:
+    """No new day or month helps: 403 `cost_exceeds_limit`, with no time after which to come back."""
+    for owner in (site.customer(daily_quota=0), site.customer(monthly_quota=0)):
+        refused = get(proxy, owner)
+        assert (refused.status, refused.decision) == (403, "cost_exceeds_limit")
+        assert "retry-after" not in refused.names
+
+
 def test_monthly_quota(site: Site, proxy: Proxy) -> None:
-    """A monthly quota of 0 lets nothing through: 429 `monthly_quota_exceeded` until the month ends."""
-    refused = get(proxy, site.customer(monthly_quota=0))
+    """One that is used up lets nothing through: 429 `monthly_quota_exceeded` until the month ends."""
+    owner = site.customer(monthly_quota=1)
+    assert get(proxy, owner).status == 200
+    refused = get(proxy, owner)
     check_refused(refused, "monthly_quota_exceeded", "monthly")
     now = datetime.now(UTC)
     days = calendar.monthrange(now.year, now.month)[1]
-    assert refused["ratelimit-policy"] == f'"monthly";q=0;w={days * DAY}'
+    assert refused["ratelimit-policy"] == f'"monthly";q=1;w={days * DAY}'
     assert (days - now.day) * DAY <= int(refused["x-ratelimit-reset"]) <= (days - now.day + 1) * DAY
 
 

@@ -67,7 +67,8 @@ def test_any_method(proxy: Proxy, reader: Customer, method: str) -> None:
 
 def test_one_connection_many_outcomes(site: Site, proxy: Proxy, customer: Customer, reader: Customer) -> None:
     """Fifty requests of all outcomes on one connection get each its own answer."""
-    spent = site.customer(daily_quota=0)
+    spent = site.customer(daily_quota=1)
+    assert ask(proxy, PATH, bearer(spent.key)).status == 200
     asks = [
         (PATH, bearer(customer.key), "GET", None, 200),
         (PATH, {}, "GET", None, 401),
