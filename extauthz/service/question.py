@@ -60,7 +60,7 @@ class Question(Generic[Asked, Told]):
         """The answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
 
         Where our own loop or queue is what is late, and the store is `up`, the request waits some seconds more: a crowd
-        of requests must not look like an outage. Raises StoreUnavailable, `busy` where that did not suffice.
+        of requests must not look like an outage. Raises StoreUnavailable, `busy` where there was no turn by then.
         """
         self._waiting += 1
         reason = "deadline"
@@ -68,7 +68,7 @@ class Question(Generic[Asked, Told]):
             await asyncio.wait({self._answer}, timeout=max(0.0, deadline - monotonic()))
             if not self._answer.done() and up() and self._is_ours(deadline):
                 await wait_in_slices(self._answer, TURN_TIMEOUT_SECONDS)
-                reason = "busy" if up() else "down"
+                reason = "busy" if up() and self._sent_at == inf else "deadline"
         finally:
             self._waiting -= 1
         if not self._answer.done() or self._answer.cancelled():

@@ -9,7 +9,7 @@ import pytest
 from extauthz.core.changes import Change
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.reason import Reason
-from extauthz.service import fences, held, layers, local
+from extauthz.service import fences, held, layers, local, question
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
@@ -113,6 +113,7 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
         await house.ask()
         house.key_cache.held.clear()
         await asked_at(house, "find")
+        monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
         if ours == "busy":
             monkeypatch.setattr(layers, "MAX_QUEUED_QUESTIONS", 0)
         house.belief.flowing(True)

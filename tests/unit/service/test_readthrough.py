@@ -31,8 +31,9 @@ async def test_many_first_uses_are_one_query() -> None:
         assert (house.keys.calls, house.tenants.calls) == (1, 0)
 
 
-async def test_who_leaves_takes_nobody_along() -> None:
+async def test_who_leaves_takes_nobody_along(monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that is cancelled, even the first, and one whose time runs out leave the others their answer."""
+    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
     async with open_house() as house:
         gate = await asked_at(house, "find")
         first = asyncio.create_task(house.ask())
@@ -143,8 +144,9 @@ async def test_a_key_that_was_made_meanwhile_is_found() -> None:
         assert isinstance(await after, Allow)
 
 
-async def test_nothing_is_left_running() -> None:
+async def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readings that nobody waits for any more end with the service."""
+    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
     others = asyncio.all_tasks()
     async with open_house() as house:
         await asked_at(house, "find")
