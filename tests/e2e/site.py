@@ -31,7 +31,7 @@ ROUTES = Path(__file__).with_name("routes.toml")
 # Longer than in production, so that a busy machine is not taken for an outage; the proxies give up after 200 ms.
 PATIENT = {"EXTAUTHZ_DEADLINE_MS": "180", "EXTAUTHZ_REDIS_TIMEOUT_MS": "80", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "150"}
 WHOLE_KEY = re.compile(rb"xa_(?:live|test)_[0-9A-Za-z]{8}")  # more of one than any list or log may show
-PATIENCE = 10.0  # seconds in which what happens by itself must have happened
+PATIENCE = 30.0  # seconds in which what happens by itself must have happened
 
 
 @dataclass(frozen=True, slots=True)
