@@ -148,7 +148,8 @@ def _seeding(settings: Settings, opened: Opened) -> Seeding:
         None if books is None else books.usage,
         redis=stores.redis,
         postgresql=stores.postgresql,
-        patience=settings.database_timeout_ms / 1000,
+        # The call that found no counters, and the one that charges after it, take their time from the deadline, too.
+        patience=max(min(settings.database_timeout_ms, settings.deadline_ms - 2 * settings.redis_timeout_ms), 1) / 1000,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from extauthz.core.errors import StoreUnavailable
@@ -15,7 +16,8 @@ TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
 QUERIES_AT_ONCE = 2
 SEEDS_AT_ONCE, BEGINS_AT_ONCE = 2, 30  # tenants whose counters are written, so that checks find Redis free
 TENANTS_MAX = 10_000  # under way; those beyond begin without PostgreSQL, and are completed later
-PATIENCE = 0.1  # seconds that a check waits
+PATIENCE = 0.1  # seconds that a check waits, whatever becomes of the query
+SHARE_FOR_QUERY = 0.75  # of them; the rest is for Redis, where counters then begin without it
 QUERY_PATIENCE, SEED_PATIENCE = 5.0, 30.0  # seconds for one query; for all that is written of one tenant
 
 T = TypeVar("T")
@@ -24,10 +26,10 @@ T = TypeVar("T")
 class Seeding:
     """Seeds tenants' counters: one at a time for each tenant, many tenants in one query.
 
-    A check waits `patience` seconds for PostgreSQL. Where it is away, or takes longer, counters begin with what is
-    there, marked as provisional; the answer completes them when it comes, or else whoever saves usage does. Neither
-    guard hears of it: what takes long for a large tenant does not for checks. `usage` None: nobody keeps usage, so
-    there is nothing to begin with.
+    A check waits `patience` seconds in all, most of them for PostgreSQL. Where it is away, or takes longer, counters
+    begin with what is there, marked as provisional; the answer completes them when it comes, or else whoever saves
+    usage does. Neither guard hears of it: what takes long for a large tenant does not for checks. `usage` None: nobody
+    keeps usage, so there is nothing to begin with.
     """
 
     def __init__(
@@ -51,16 +53,17 @@ class Seeding:
     async def seed(self, asked: Spend) -> None:
         """Returns when the counters of a tenant are there. Raises StoreUnavailable, by Redis."""
         tenant_id, redis = asked.owner.id, self._redis.store
+        until = monotonic() + self._patience
         if not self._redis.up:
             raise StoreUnavailable(redis, "down")
         if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
             wanted = () if asked.windows is None else spans(asked.windows)
             known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
-            await wait_in_slices(known, self._patience)
+            await wait_in_slices(known, SHARE_FOR_QUERY * self._patience)
             if known.done() and not _failed_by(known, self._postgresql.store):
                 return _outcome(known, redis)
         begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
-        await wait_in_slices(begun, self._patience)
+        await wait_in_slices(begun, max(until - monotonic(), 0.0))
         return _outcome(begun, redis)
 
     async def complete(self, wanted: Mapping[str, Sequence[Span]]) -> None:

@@ -42,11 +42,13 @@ class Victim:
         async with await psycopg.AsyncConnection.connect(self.server.dsn, autocommit=True) as connection:
             await connection.execute(SQL(statement).format(*map(Identifier, names)))
 
-    async def end_connections(self) -> None:
-        """Ends every connection to the database, as its administrator would."""
+    async def end_connections(self, role: str | None = None) -> None:
+        """Ends every connection to the database (of a role), as its administrator would."""
         async with await psycopg.AsyncConnection.connect(self.server.dsn, autocommit=True) as connection:
             await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [self.name]
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = %s AND usename = coalesce(%s, usename)",
+                [self.name, role],
             )
 
 

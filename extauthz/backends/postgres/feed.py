@@ -44,7 +44,7 @@ class PostgresFeed:
         self._dsn = dsn
         self._lately = lately
         self._warned = False
-        self._said = ""
+        self._said, self._flowed = "", False
         self._told: dict[Change, None] = {}  # oldest first; what is forgotten is told again
 
     async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
@@ -58,7 +58,9 @@ class PostgresFeed:
             except StoreUnavailable as error:
                 if error.reason == "client":  # nothing that a server or a network does
                     _log.error("bug", exc_info=error)
-                self._tell_once(error.said)
+                if not self._flowed:
+                    self._tell_once(error.said)
+            self._flowed = False
             flowing(False)
             await asyncio.sleep(pause)
 
@@ -72,7 +74,7 @@ class PostgresFeed:
             if not await _in_time(self._begin(connection, hear), BEGIN):
                 return False
             flowing(True)
-            self._said = ""
+            self._said, self._flowed = "", True
             while True:
                 async for message in connection.notifies(timeout=BEAT):
                     change = parse_change(message.payload)
