@@ -40,7 +40,7 @@ def audit(
             (output.time_text(entry.at), entry.actor, entry.action, entry.subject_id, _changes(entry))
             for entry in entries
         ]
-        output.print_table(("at", "by", "action", "id", "changes"), rows, folds=4)
+        output.print_table(("at", "by", "action", "id", "changes"), rows)
 
 
 async def _newest(office: "Management", organization: str | None, limit: int) -> "list[AuditEntry]":

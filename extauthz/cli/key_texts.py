@@ -46,10 +46,11 @@ def print_list(keys: list[KeyDetails]) -> None:
             _permissions_text(key.permissions),
             key.status(now),
             output.time_text(key.expires_at),
+            output.time_text(key.last_used_at),
         )
         for key in keys
     ]
-    output.print_table(("id", "name", "key", "permissions", "status", "expires"), rows)
+    output.print_table(("id", "name", "key", "permissions", "status", "expires", "last used"), rows)
 
 
 def _texts(key: KeyDetails) -> dict[str, str]:
