@@ -53,14 +53,14 @@ def test_plans(here: Here) -> None:
     gold = here.json("plans", "create", "gold", "--rate", "100/min", "--burst", "50", "--daily-quota", "1000")
     assert UUID.fullmatch(gold["id"])
     assert (gold["rate"], gold["burst"], gold["daily_quota"], gold["monthly_quota"]) == ("100/min", 50, 1000, None)
-    changed = here.json("plans", "update", "gold", "--daily-quota", "none", "--monthly-quota", "0")
-    assert since(changed, gold) == {**gold, "daily_quota": None, "monthly_quota": 0}
+    changed = here.json("plans", "update", "gold", "--daily-quota", "none", "--monthly-quota", "1")
+    assert since(changed, gold) == {**gold, "daily_quota": None, "monthly_quota": 1}
     listed = here.json("plans", "list")
     assert [plan["name"] for plan in listed] == ["default", "gold"]
     assert listed[1] == changed
     table = here.run("plans", "list").stdout.splitlines()
     assert table[0].split() == ["NAME", "RATE", "BURST", "DAILY", "QUOTA", "MONTHLY", "QUOTA"]
-    assert table[2].split() == ["gold", "100/min", "50", "none", "0"]
+    assert table[2].split() == ["gold", "100/min", "50", "none", "1"]
     assert (
         here.refused(1, "plans", "create", "gold", "--rate", "1", "--burst", "1")
         == "a plan of that name is there already"

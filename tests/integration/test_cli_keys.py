@@ -50,9 +50,9 @@ def test_terms(here: Here) -> None:
     created = here.json("keys", "create", "acme", "--metadata", "team=billing", "--metadata", "owner=Zoë")
     assert created["metadata"] == {"team": "billing", "owner": "Zoë"}
     assert (created["rate"], created["burst"], created["daily_quota"], created["monthly_quota"]) == (None,) * 4
-    limited = here.run("keys", "create", "acme", "--rate", "5", "--burst", "7", "--monthly-quota", "0")
+    limited = here.run("keys", "create", "acme", "--rate", "5", "--burst", "7", "--monthly-quota", "1")
     assert (limited.returncode, limited.stderr) == (0, "")
-    assert re.search(r"^own limits +--rate 5/s --burst 7 --monthly-quota 0$", limited.stdout, re.MULTILINE)
+    assert re.search(r"^own limits +--rate 5/s --burst 7 --monthly-quota 1$", limited.stdout, re.MULTILINE)
     shown = here.run("keys", "show", created["id"]).stdout
     assert re.search(r"^metadata +owner=Zoë, team=billing$", shown, re.MULTILINE)
     assert "own limits" not in shown
