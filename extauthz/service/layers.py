@@ -16,7 +16,7 @@ from extauthz.service.guard import Guard, end
 from extauthz.service.held import Asked, Record
 from extauthz.service.question import Question
 
-QUERY_TIMEOUT_SECONDS = 2.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
+QUERY_TIMEOUT_SECONDS = 5.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
 FEW = 20  # calls of Redis in one turn of the loop
 QUERIES_AT_ONCE = 8  # of one kind of record; the guard bounds those of all kinds
 MAX_QUEUED_QUESTIONS = 20_000  # of one kind of record: some 30 MB
