@@ -18,6 +18,7 @@ from tests.servers.process import listening, settings
 from tests.servers.shell import Here
 
 WRONG = "sesame-that-is-wrong"
+MENDED = "sesame-that-was-set-later"
 HERE = 'connection to server at "10.0.0.1", port 5432 failed: '
 # What libpq says, the reason, what is told of it, and a word of what helps.
 SAID = (
@@ -128,15 +129,26 @@ def test_a_command_tells_a_first_mistake(here: Here, guarded: Postgres) -> None:
 
 async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str) -> None:
     """`serve` says it once in the log, and in /readyz as long as it lasts; mended, it is used at once."""
-    dsn, words = next(iter(mistakes(guarded).items()))
+    wrong, words = next(iter(mistakes(guarded).items()))
+    dsn = wrong.replace(WRONG, MENDED)
     async with listening(settings(dsn, redis_url)) as service:
         record = await service.logged("store cannot be used", store="postgresql")
         assert (record["reason"], record["said"]) == ("authentication", words)
         _, report = await service.readyz()
         assert report["postgresql"] == f"authentication: {words}; {record['remedy']}"
         with psycopg.connect(guarded.dsn, autocommit=True) as owner:
-            owner.execute(f"ALTER ROLE extauthz PASSWORD '{WRONG}'".encode())
+            owner.execute(f"ALTER ROLE extauthz PASSWORD '{MENDED}'".encode())  # as if the setting had been mended
         await service.until(lambda report: report["postgresql"].startswith("schema: the database has no"))
-        assert WRONG not in service.text
+        assert MENDED not in service.text
         told = [record for record in service.log if record["event"] == "store cannot be used"]
         assert len([record for record in told if record.get("said") == words]) == 1
+
+
+async def test_a_mistake_in_the_address_for_messages_is_told(database: str, guarded: Postgres, redis_url: str) -> None:
+    """A wrong EXTAUTHZ_NOTIFY_DATABASE_URL is told with the server's words, though all else works."""
+    dsn, words = next(iter(mistakes(guarded).items()))
+    async with listening(settings(database, redis_url, EXTAUTHZ_NOTIFY_DATABASE_URL=dsn)) as service:
+        record = await service.logged("library", logger="extauthz.changes")
+        assert record["message"].startswith(f"messages of changes do not arrive: {words}; ")
+        assert "EXTAUTHZ_NOTIFY_DATABASE_URL" in record["message"]
+        assert WRONG not in service.text

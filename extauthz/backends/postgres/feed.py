@@ -139,7 +139,8 @@ class PostgresFeed:
         if said and said != self._said:
             self._said = said
             remedy = words.remedy(said, "EXTAUTHZ_NOTIFY_DATABASE_URL or DATABASE_URL")
-            _log.warning("messages of changes do not arrive: %s; %s", said, remedy)
+            # As one text, because the arguments of a library's line are left out of the log.
+            _log.warning(f"messages of changes do not arrive: {said}; {remedy}")
 
     def _options(self) -> dict[str, Any]:
         theirs = conninfo_to_dict(self._dsn)
