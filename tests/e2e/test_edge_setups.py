@@ -134,6 +134,43 @@ def test_other_upgrades(edge: Front, customer: Customer, upgrade: str) -> None:
         assert (edge.name, answer.status, answer.decision) in {("envoy", 403, None), ("haproxy", 400, None)}
 
 
+@pytest.mark.parametrize("pair", [("websocket", "h2c"), ("h2c", "websocket"), ("websocket", "websocket, h2c")])
+def test_two_upgrades(edge: Front, customer: Customer, pair: tuple[str, str]) -> None:
+    """Beside a WebSocket no other protocol reaches the upstream, which might choose that one."""
+    headers = [("Connection", "Upgrade, HTTP2-Settings"), *(("Upgrade", value) for value in pair)]
+    with Client(edge.proxy.port) as client:
+        client.write(request(PATH, [*headers, ("HTTP2-Settings", "AAMAAABkAAQAAP__"), *bearer(customer.key).items()]))
+        line = client._stream.readline()
+        told = client._stream.read1().decode()
+    assert b" 101 " in line or b" 200 " in line or b" 400 " in line or b" 403 " in line
+    assert "h2c" not in told
+    assert told.count('["upgrade"') <= 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("host", ["admin.example.org,x", "x,admin.example.org", "a.example.org, b.example.org", ",x"])
+def test_lists_of_hosts(site: Site, upstream: RawUpstream, name: str, host: str) -> None:
+    """A list in `Host` is judged as the text that the upstream gets, never as one of its parts."""
+    with raw_upstream({"x-organization-id": "o", "x-plan": "p"}) as door:
+        ports = {**site.stack.ports, FORWARD_DOOR: door.port, ENVOY_DOOR: door.port}
+        with front(name, ports, upstream) as edge, Client(edge.proxy.port) as client:
+            client.write(f"GET {PATH} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            answer = client.read()
+    if answer.status != 400:
+        assert door.last is not None
+        judged = door.last.value("host" if name == "envoy" else "x-forwarded-host")
+        assert ("host", judged) in seen(answer)
+
+
+@pytest.mark.parametrize("target", [PATH, "api.example.com:80", "api.example.com"])
+def test_connect(edge: Front, customer: Customer, target: str) -> None:
+    """A request for a tunnel does not reach the upstream: its target is no path, and Caddy would judge `/` instead."""
+    before = edge.upstream.requests
+    answer = ask(edge.proxy, target, bearer(customer.key), method="CONNECT")
+    assert answer.status in {400, 403, 404, 405, 501}
+    assert edge.upstream.requests == before
+
+
 def test_trailers(edge: Front, customer: Customer) -> None:
     """Fields behind a chunked body do not reach the upstream; HAProxy 2.6 passes them, and its page says so."""
     chunks = b"2\r\nhi\r\n0\r\nX-Organization-Id: " + LIE.encode() + b"\r\n\r\n"

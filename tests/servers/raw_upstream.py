@@ -47,12 +47,13 @@ class Arrived:
 class RawUpstream:
     """Serves on a port of loopback in a thread; `requests` counts what arrived, upgrades included.
 
-    `headers` stand on every answer.
+    `headers` stand on every answer; `last` is what arrived last.
     """
 
     def __init__(self, headers: Mapping[str, str] | None = None) -> None:
         self._more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self.requests = 0
+        self.last: Arrived | None = None
         self.port = 0
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,6 +61,7 @@ class RawUpstream:
             while True:
                 arrived = Arrived(await reader.readuntil(b"\r\n\r\n"))
                 self.requests += 1
+                self.last = arrived
                 if arrived.value("upgrade") and "upgrade" in arrived.value("connection").lower():
                     await self._echo(arrived, reader, writer)
                     return
