@@ -47,7 +47,7 @@ async def test_an_import_waits_for_another(office: Office) -> None:
         second = await waiting(office, office.keys.import_key("acme", FOREIGN, KeyTerms()))
         await connection.execute(
             """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)
-               SELECT id, %s, 'p2', 'h', '{}' FROM organizations""",
+               SELECT id, %s, 'p2', 'h', '{"*": ["read", "write"]}' FROM organizations""",
             [bytes.fromhex(KEY_FORMAT.digest(FOREIGN).digests[1])],
         )
     with pytest.raises(Conflict, match=r"there already as .*, under the pepper p2"):

@@ -41,8 +41,9 @@ def number_in(file: Path) -> int:
 
 
 def serving_child(service: Service) -> int:
-    """The process that has the listening sockets; the other may be the orphan."""
-    (child,) = [pid for pid in family(service.process.pid)[1:] if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    """The process that has the listening sockets; another child may be the orphan, whose program is SUBREAPER."""
+    programs = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family(service.process.pid)[1:]}
+    (child,) = [pid for pid, program in programs.items() if b"serve" in program and b"\0-c\0" not in program]
     return child
 
 

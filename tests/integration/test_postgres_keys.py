@@ -235,8 +235,8 @@ async def test_a_schema_that_is_not_ours_is_named(database: str, office: Office)
 
 
 async def test_a_server_that_lets_nobody_in_is_away(postgres_server: Postgres, database: str) -> None:
-    """A role that does not exist, a database that is gone and a server that is stopped: no connection."""
-    assert await reason_of(database.replace("extauthz@", "nobody@")) == "connection"
+    """A role that does not exist, a database that is gone and a server that is stopped: each by its reason."""
+    assert await reason_of(database.replace("extauthz@", "nobody@")) == "authentication"
     assert await reason_of(database + "%20gone") == "connection"
     with stopped(postgres_server):
         assert await reason_of(database) == "connection"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 
 import pytest
@@ -287,15 +287,20 @@ async def test_a_hung_postgresql(
     assert await saved(office) == today(one=(1, 1))
 
 
-async def test_days_go_by(office: Office, worker: Worker) -> None:
+async def test_days_go_by(office: Office, worker: Worker, pool: Pool) -> None:
     """Through the end of a month, with saves at any time: every day is in the table, and Redis keeps the last two."""
     days = [TODAY + timedelta(days=number) for number in range(-5, 6)]
+
+    async def save(today: date) -> None:
+        log = RedisUsage(worker.till.link, today=today)
+        assert await Metering(log, PostgresUsage(pool), complete=None, observer=worker.watch).save()
+
     for number, day in enumerate(days):
         await worker.till.charge(ONE, day=day, cost=number + 1)
         await worker.till.charge(id_of(number + 10), day=day)
         if number % 4 == 3:
-            assert await worker.metering.save()
-    assert await worker.metering.save()
+            await save(day)
+    await save(days[-1])
     assert await saved(office) == {(ONE, day.isoformat()): (1, number + 1) for number, day in enumerate(days)} | {
         (id_of(number + 10), day.isoformat()): (1, 1) for number, day in enumerate(days)
     }
