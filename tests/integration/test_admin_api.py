@@ -214,6 +214,21 @@ async def test_the_log_says_who(ops: Caller) -> None:
     assert first["items"][0]["id"] > second["items"][0]["id"]
 
 
+async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(ops: Caller) -> None:
+    """The detail of a 404 has the name that is there, of an organization and of a plan."""
+    await new_key(ops)
+    for path, name in (
+        ("/v1/organizations/ACME", "acme"),
+        ("/v1/plans/defualt", "default"),
+        ("/v1/usage?organization_id=acm", "acme"),
+        ("/v1/audit-log?organization_id=acmee", "acme"),
+        ("/v1/api-keys?organization_id=Acme", "acme"),
+    ):
+        answer = await ops("GET", path)
+        assert (answer.status, code(answer)) == (404, "not_found"), path
+        assert f"(did you mean '{name}'?)" in value(answer)["detail"]
+
+
 async def test_peppers_are_reported(ops: Caller) -> None:
     """The first pepper signs, and how many keys hang on each is told."""
     await new_key(ops)

@@ -162,6 +162,7 @@ def test_audit(here: Here) -> None:
     assert re.search(r" organization\.create +\S+ +anchor: 1, limits: enforce, name: other, plan", table)
     assert KEY_FORMAT.digest(made["key"]).digests[0] not in table
     assert "'nobody'" in here.refused(1, "audit", "--org", "nobody")
+    assert "(did you mean 'other'?)" in here.refused(1, "audit", "--org", "Other")
 
 
 def test_organization_gets_another_name(here: Here) -> None:

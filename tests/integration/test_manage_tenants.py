@@ -272,3 +272,39 @@ async def test_a_change_of_limits_raises_one_fence(office: Office, redis_server:
         assert (await office.tenants.update_organization("acme", {"status": "active"}))[1] is False
         assert (await office.tenants.update_plan("default", {"burst": 22}))[1] is False
         assert (await office.tenants.delete_organization("acme"))[1] is False
+
+
+async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(office: Office) -> None:
+    """Another case, or one edit, of a plan or an organization: the name that is there; anything further: nothing."""
+    await office.tenants.create_plan("Gold_50", NO_LIMITS)
+    for name in ("Acme", "Ärzte 1", "customer-000123", "customer-000124"):
+        await office.tenants.create_organization(name)
+    for typed, name in (
+        *(("acme", "Acme"), ("ACME", "Acme"), ("Acne", "Acme"), ("Acm", "Acme"), ("Accme", "Acme"), ("Acmee", "Acme")),
+        *(("xAcme", "Acme"), ("cAme", "Acme"), ("acem", "Acme"), ("Acme ", "Acme"), ("ärzte 1", "Ärzte 1")),
+        *(("costumer-000123", ""), ("customer-00123", "customer-000123"), ("customer-001023", "customer-000123")),
+        *(("Acmeee", ""), ("Ac", ""), ("ze", ""), ("A%e", ""), ("%", ""), ("____", ""), ("x" * 5000, "")),
+        (NOBODY, ""),
+    ):
+        with pytest.raises(NotFound) as refused:
+            await office.tenants.show_organization(typed)
+        assert str(refused.value).partition("(")[2] == (f"did you mean '{name}'?)" if name else ""), typed
+    plan = "did you mean 'Gold_50'"
+    for attempt in (
+        office.tenants.show_plan("gold_50"),
+        office.tenants.update_plan("Gold 50", {}),
+        office.tenants.delete_plan("Gold_500"),
+        office.tenants.create_organization("new", "GOLD_50"),
+        office.tenants.update_organization("Acme", {"plan": "Gold_5"}),
+    ):
+        with pytest.raises(NotFound, match=plan):
+            await attempt
+    for asked in (
+        office.tenants.update_organization("acme", {}),
+        office.tenants.delete_organization("acme"),
+        office.keys.list_of("acme"),
+        office.keys.create("acme", KeyTerms()),
+        office.audit.page("acme"),
+    ):
+        with pytest.raises(NotFound, match=r"did you mean 'Acme'\?"):
+            await asked

@@ -148,6 +148,15 @@ SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, upda
 FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
 ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1;
 
+-- name: plans_called_like
+-- in: normal (a name that nothing has), patterns (text[], of LIKE, lower case), shortest, longest (characters); out: name of
+-- at most 50 plans that differ from it by case, first, or are as long and like a pattern
+SELECT name FROM plans
+WHERE lower(name) = lower(%(normal)s)
+   OR (char_length(name) BETWEEN %(shortest)s AND %(longest)s AND lower(name) LIKE ANY (%(patterns)s::text[]))
+ORDER BY lower(name) = lower(%(normal)s) DESC, name
+LIMIT 50;
+
 -- name: hold_plan
 -- in: id (or null), ref; out: the plan as show_plan finds it, which nobody changes meanwhile
 SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
@@ -210,6 +219,15 @@ SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_qu
 FROM organizations o JOIN plans p ON p.id = o.plan_id
 WHERE o.id = %(id)s OR o.name IN (%(ref)s, %(normal)s)
 ORDER BY o.id = %(id)s DESC, o.name = %(ref)s DESC LIMIT 1;
+
+-- name: organizations_called_like
+-- in: normal (a name that nothing has), patterns (text[], of LIKE, lower case), shortest, longest (characters); out: name of
+-- at most 50 organizations that differ from it by case, first, or are as long and like a pattern
+SELECT name FROM organizations
+WHERE lower(name) = lower(%(normal)s)
+   OR (char_length(name) BETWEEN %(shortest)s AND %(longest)s AND lower(name) LIKE ANY (%(patterns)s::text[]))
+ORDER BY lower(name) = lower(%(normal)s) DESC, name
+LIMIT 50;
 
 -- name: lock_organization
 -- in: id (or null), ref (a name, where it is none); out: the id of the organization, which nobody else changes meanwhile,

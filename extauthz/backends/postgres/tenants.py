@@ -8,12 +8,13 @@ from psycopg.rows import DictRow
 
 from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
+from extauthz.backends.postgres.meant import NothingCalled, meant
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
 from extauthz.backends.postgres.statements import as_id
 from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.calendar import Calendar
-from extauthz.core.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
+from extauthz.core.errors import Conflict, InvalidInput, StoreCorrupt
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.preconditions import Wanted
@@ -54,11 +55,12 @@ class PostgresTenants:
 
     async def show_plan(self, ref: str) -> Plan:
         """One plan, by id or name. Raises NotFound, StoreUnavailable."""
-        return _only_plan(await fetch(self._pool, "show_plan", _named(ref)), ref)
+        async with meant(self._pool):
+            return _only_plan(await fetch(self._pool, "show_plan", _named(ref)), ref)
 
     async def update_plan(self, ref: str, edit: Callable[[Plan], Limits], *, version: Wanted) -> Plan:
         """Gives a plan other limits. Raises NotFound, InvalidInput, Conflict, VersionMismatch, StoreUnavailable."""
-        async with changing(self._pool, self._actor) as change:
+        async with meant(self._pool), changing(self._pool, self._actor) as change:
             found = as_id(_only_plan(await change.fetch("show_plan", _named(ref)), ref).id)
             before = _only_plan(await change.fetch("lock_plan", {"id": found}), ref)
             expect(version, before.row_version)
@@ -66,7 +68,7 @@ class PostgresTenants:
 
     async def delete_plan(self, plan_id: str) -> None:
         """Removes a plan that no organization has. Raises NotFound, Conflict, StoreUnavailable."""
-        async with changing(self._pool, self._actor) as change:
+        async with meant(self._pool), changing(self._pool, self._actor) as change:
             plan = _only_plan(await change.fetch("lock_plan", {"id": as_id(plan_id)}), plan_id)
             (count,) = await change.fetch("count_of_plan", {"id": as_id(plan_id)})
             if users := count["organizations"]:
@@ -75,7 +77,7 @@ class PostgresTenants:
 
     async def create_organization(self, name: str, plan: str, *, timezone: str, anchor: int) -> Organization:
         """Stores an organization. Raises NotFound (the plan), Conflict, InvalidInput, StoreUnavailable."""
-        async with changing(self._pool, self._actor) as change:
+        async with meant(self._pool), changing(self._pool, self._actor) as change:
             plan_id = as_id((await _hold_plan(change, plan)).id)
             values = {"name": name, "plan_id": plan_id, "timezone": timezone, "anchor": anchor}
             (row,) = await change.fetch("create_organization", values)
@@ -93,7 +95,8 @@ class PostgresTenants:
 
     async def show_organization(self, ref: str) -> Organization:
         """One organization, by id or name. Raises NotFound, StoreUnavailable."""
-        return _only_organization(await fetch(self._pool, "show_organization", _named(ref)), ref)
+        async with meant(self._pool):
+            return _only_organization(await fetch(self._pool, "show_organization", _named(ref)), ref)
 
     async def update_organization(
         self, ref: str, edit: Callable[[Organization], Organization], *, version: Wanted
@@ -102,7 +105,7 @@ class PostgresTenants:
 
         Raises NotFound (also the plan), Conflict, InvalidInput, VersionMismatch, StoreUnavailable.
         """
-        async with changing(self._pool, self._actor) as change:
+        async with meant(self._pool), changing(self._pool, self._actor) as change:
             before = await _lock_organization(change, ref)
             expect(version, before.row_version)
             after = edit(before)
@@ -114,7 +117,7 @@ class PostgresTenants:
 
     async def delete_organization(self, ref: str) -> Organization:
         """Removes an organization and its keys. Raises NotFound; Conflict while a key is usable; StoreUnavailable."""
-        async with changing(self._pool, self._actor) as change:
+        async with meant(self._pool), changing(self._pool, self._actor) as change:
             gone = await _lock_organization(change, ref)
             await change.take_a_minute()
             (count,) = await change.fetch("count_usable_keys", {"organization_id": as_id(gone.id)})
@@ -153,13 +156,13 @@ def _named(ref: str) -> dict[str, object]:
 
 def _only_plan(rows: Sequence[DictRow], ref: str) -> Plan:
     if not rows:
-        raise NotFound(f"no plan is called {shown(ref)!r}")
+        raise NothingCalled("plan", ref)
     return _plan(rows[0])
 
 
 def _only_organization(rows: Sequence[DictRow], ref: str) -> Organization:
     if not rows:
-        raise NotFound(f"no organization has the id or name {shown(ref)!r}")
+        raise NothingCalled("organization", ref)
     return _organization(rows[0])
 
 
