@@ -132,7 +132,7 @@ class Settings(BaseModel):
     admin_listen: Endpoint = setting("EXTAUTHZ_ADMIN_LISTEN", "127.0.0.1:9000", "health, metrics, private REST API")
 
     socket_mode: Annotated[
-        str, PlainValidator(values.matching(r"0?[0-7]{3}", "must be three octal digits, such as 0660"))
+        str, PlainValidator(values.matching(r"0?[0-7]{3}", "must be an octal mode, such as 0660"))
     ] = setting("EXTAUTHZ_SOCKET_MODE", "", "mode of the Unix sockets that are listened on; unset: by the umask")
     socket_group: Annotated[
         str, PlainValidator(values.matching(r"[A-Za-z0-9_.-]{1,64}", "must be the name or number of a group"))

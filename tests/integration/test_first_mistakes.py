@@ -127,6 +127,20 @@ def test_a_command_tells_a_first_mistake(here: Here, guarded: Postgres) -> None:
             assert password not in told
 
 
+def test_a_user_that_may_not_make_tables_is_told_what_helps(here: Here, guarded: Postgres) -> None:
+    """Since PostgreSQL 15 a user makes tables in a database of its own only: `migrate` says so, and then works."""
+    password = guarded.dsn.split(":")[2].partition("@")[0]
+    with psycopg.connect(guarded.dsn, autocommit=True) as owner:
+        owner.execute(f"CREATE ROLE newcomer LOGIN PASSWORD '{password}'".encode())
+        owner.execute(b"CREATE DATABASE of_another")
+        dsn = f"postgresql://newcomer:{password}@127.0.0.1:{guarded.port}/of_another"
+        told = here.refused(1, "migrate", DATABASE_URL=dsn)
+        assert "permission denied for schema public; " in told
+        assert "ALTER DATABASE … OWNER TO …" in told
+        owner.execute(b"ALTER DATABASE of_another OWNER TO newcomer")
+    here.run("migrate", DATABASE_URL=dsn)
+
+
 async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str) -> None:
     """`serve` says it once in the log, and in /readyz as long as it lasts; mended, it is used at once."""
     wrong, words = next(iter(mistakes(guarded).items()))

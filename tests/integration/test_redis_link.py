@@ -54,6 +54,12 @@ async def test_who_may_not_enter_is_told_so(locked: Server) -> None:
             assert "sesame" not in str(refusal.value)
 
 
+async def test_a_password_that_was_not_asked_for_is_named_so(redis_server: Server) -> None:
+    """A server without a password refuses one: that is a matter of credentials, and not some answer."""
+    async with linked(f"redis://:sesame@127.0.0.1:{redis_server.port}/0") as link:
+        assert await reason_of(link) == "authentication"
+
+
 async def test_each_gets_its_own_answer(redis_url: str) -> None:
     """A thousand commands of one turn go out together; answers and refusals come to those who asked."""
     async with linked(redis_url) as link:

@@ -18,6 +18,8 @@ KNOWN = "0004"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ANSWER = 5.0  # seconds for each of our own statements
 _PATIENCE = 2  # seconds that we wait for a table: whoever wants to read it waits behind us, checks too
+# Since PostgreSQL 15 a user may make tables in `public` only where the database is its own.
+_OWNER = "let the user in DATABASE_URL own the database and the tables in it: ALTER DATABASE … OWNER TO …"
 _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spelled "exta"
 
 
@@ -39,7 +41,8 @@ class MigrationFailed(ExtauthzError):
     """The database refused a migration, in its own words; everything is as it was."""
 
     def __init__(self, error: psycopg.Error) -> None:
-        super().__init__(f"the migration failed and changed nothing: {error.diag.message_primary or error}")
+        helps = f"; {_OWNER}" if isinstance(error, pg.InsufficientPrivilege) else ""
+        super().__init__(f"the migration failed and changed nothing: {error.diag.message_primary or error}{helps}")
 
 
 class TablesInUse(ExtauthzError):

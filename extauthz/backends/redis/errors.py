@@ -62,10 +62,14 @@ _BY_FIRST_WORD: dict[str, type[redis.RedisError]] = {
 
 # Inside a script a missing permission has no word of its own: Redis 7.0, then Redis 7.2 and Valkey.
 _NO_PERMISSION = re.compile(r"(ERR )?(The user executing the script can't |ACL failure in script)")
+# A password for a server that asks for none has no word of its own either.
+_NO_PASSWORD_WANTED = re.compile(r"ERR (AUTH <password> called without any password|Client sent AUTH, but no password)")
 
 
 def refusal(words: str) -> redis.RedisError:
     """What Redis said as an error, in its own words."""
+    if _NO_PASSWORD_WANTED.match(words):
+        return redis.AuthenticationError(words)
     if _NO_PERMISSION.match(words):
         return redis.NoPermissionError(words)
     return _BY_FIRST_WORD.get(words.partition(" ")[0], redis.ResponseError)(words)
