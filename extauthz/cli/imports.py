@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from extauthz.cli import bulk, key_texts, options, parse
-from extauthz.cli.session import manage, read_settings
+from extauthz.cli.session import read_settings
 from extauthz.core.errors import InvalidInput
 from extauthz.core.records import KeyTerms
 
@@ -47,8 +47,10 @@ def import_keys(
         )
         return
     key = _typed_key() if sys.stdin.isatty() else _piped_key(sys.stdin.fileno())
-    details = manage(settings, lambda office: office.keys.import_key(organization, key, terms))
-    key_texts.print_key(details, as_json=as_json)
+    details, its = key_texts.manage_key(
+        settings, lambda office: office.keys.import_key(organization, key, terms), lambda imported: imported
+    )
+    key_texts.print_key(details, its, as_json=as_json)
 
 
 def _typed_key() -> str:

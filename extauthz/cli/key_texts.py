@@ -1,15 +1,22 @@
 """A key as commands print it."""
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from extauthz.cli import output
 from extauthz.cli.plans import as_options
+from extauthz.cli.session import manage
+from extauthz.core.errors import ExtauthzError
 from extauthz.core.permissions import Permissions, storable
 from extauthz.core.records import KeyDetails
 
 if TYPE_CHECKING:
     from extauthz.config import Settings
+    from extauthz.management import Management
+
+T = TypeVar("T")
 
 
 def to_json(key: KeyDetails) -> dict[str, object]:
@@ -17,17 +24,33 @@ def to_json(key: KeyDetails) -> dict[str, object]:
     return key.to_json(datetime.now(UTC))
 
 
-def print_key(key: KeyDetails, *, as_json: bool) -> None:
-    """A key that was there before: its handle, never the key itself."""
+def manage_key(
+    settings: "Settings", work: "Callable[[Management], Awaitable[T]]", key_of: Callable[[T], KeyDetails]
+) -> tuple[T, str]:
+    """What `work` makes, of which `key_of` takes the key, and the key's organization for people: name and id."""
+
+    async def named(office: "Management") -> tuple[T, str]:
+        made = await work(office)
+        id_ = key_of(made).organization_id
+        name = ""
+        with suppress(ExtauthzError):  # the work is done, and a new key is shown only this once
+            name = (await office.tenants.show_organization(id_)).name
+        return made, f"{name} ({id_})" if name else id_
+
+    return manage(settings, named)
+
+
+def print_key(key: KeyDetails, organization: str, *, as_json: bool) -> None:
+    """A key that was there before: its handle, never the key itself. `organization` as `manage_key` has it."""
     if as_json:
         output.print_json(to_json(key))
     else:
-        output.print_details(_texts(key))
+        output.print_details(_texts(key, organization))
 
 
-def print_secret(details: KeyDetails, key: str, settings: "Settings") -> None:
+def print_secret(details: KeyDetails, key: str, organization: str, *, settings: "Settings") -> None:
     """A new key for people, this once with the key itself, and what to do with it."""
-    output.print_details({**_texts(details), "key": key})
+    output.print_details({**_texts(details, organization), "key": key})
     output.print_line("")
     output.print_line("Store the key now: it will not be shown again; only its digest is kept.")
     if output.on_terminal() and (address := _address(settings, details.permissions)):
@@ -53,7 +76,7 @@ def print_list(keys: list[KeyDetails]) -> None:
     output.print_table(("id", "name", "key", "permissions", "status", "expires", "last used"), rows)
 
 
-def _texts(key: KeyDetails) -> dict[str, str]:
+def _texts(key: KeyDetails, organization: str) -> dict[str, str]:
     """What never happened to it and what it does not have is left out."""
     notes = {
         "own limits": as_options(key.limits.to_record()),
@@ -63,7 +86,7 @@ def _texts(key: KeyDetails) -> dict[str, str]:
     events = {"revoked": key.revoked_at, "disabled": key.disabled_at, "last used": key.last_used_at}
     return {
         "id": key.id,
-        "organization": key.organization_id,
+        "organization": organization,
         "name": key.name or "-",
         "key": key.handle,
         "permissions": _permissions_text(key.permissions),

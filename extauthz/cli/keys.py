@@ -1,6 +1,7 @@
 """`extauthz keys`: a key is made, looked at and changed. How it ends or moves on is in `life.py`."""
 
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated
 
 import typer
@@ -39,11 +40,13 @@ def create(
         ),
     )
     settings = read_settings(config)
-    details, key = manage(settings, lambda office: office.keys.create(organization, terms))
+    (details, key), its = key_texts.manage_key(
+        settings, lambda office: office.keys.create(organization, terms), itemgetter(0)
+    )
     if as_json:
         output.print_json({**key_texts.to_json(details), "key": key})
     else:
-        key_texts.print_secret(details, key, settings)
+        key_texts.print_secret(details, key, its, settings=settings)
     warn_if_too_small(details.limits, settings)
 
 
@@ -62,7 +65,8 @@ def list_all(organization: options.Organization, config: options.Config = None, 
 @app.command()
 def show(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show a key: everything but the key itself, which is nowhere stored."""
-    key_texts.print_key(manage(read_settings(config), lambda office: office.keys.show(key_id)), as_json=as_json)
+    key, its = key_texts.manage_key(read_settings(config), lambda office: office.keys.show(key_id), lambda key: key)
+    key_texts.print_key(key, its, as_json=as_json)
 
 
 @app.command()
@@ -98,8 +102,8 @@ def update(
             " --daily-quota or --monthly-quota"
         )
     settings = read_settings(config)
-    key, told = manage(settings, lambda office: office.keys.update(key_id, changes))
-    key_texts.print_key(key, as_json=as_json)
+    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.update(key_id, changes), itemgetter(0))
+    key_texts.print_key(key, its, as_json=as_json)
     warn_if_too_small(key.limits, settings)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 

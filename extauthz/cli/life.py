@@ -1,6 +1,7 @@
 """`extauthz keys`, how a key rests, moves on and ends: disable, enable, rotate, revoke, and what hangs on a pepper."""
 
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated
 
 import typer
@@ -13,16 +14,16 @@ from extauthz.core.errors import Conflict, InvalidInput, LastUsableKey
 def disable(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Refuse a key until it is enabled again."""
     settings = read_settings(config)
-    key, told = manage(settings, lambda office: office.keys.disable(key_id))
-    key_texts.print_key(key, as_json=as_json)
+    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.disable(key_id), itemgetter(0))
+    key_texts.print_key(key, its, as_json=as_json)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 
 def enable(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Take a key again that was disabled."""
     settings = read_settings(config)
-    key, told = manage(settings, lambda office: office.keys.enable(key_id))
-    key_texts.print_key(key, as_json=as_json)
+    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.enable(key_id), itemgetter(0))
+    key_texts.print_key(key, its, as_json=as_json)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 
@@ -43,12 +44,14 @@ def rotate(
     until = parse.expiry(expires_in, expires_at, datetime.now(UTC))
     length = parse.grace(grace)
     settings = read_settings(config)
-    rotated = manage(settings, lambda office: office.keys.rotate(key_id, grace=length, expires_at=until))
+    rotated, its = key_texts.manage_key(
+        settings, lambda office: office.keys.rotate(key_id, grace=length, expires_at=until), lambda made: made.key
+    )
     if as_json:
         new = key_texts.to_json(rotated.key)
         output.print_json({**new, "key": rotated.secret, "old": key_texts.to_json(rotated.old)})
     else:
-        key_texts.print_secret(rotated.key, rotated.secret, settings)
+        key_texts.print_secret(rotated.key, rotated.secret, its, settings=settings)
         output.print_line(f"The old key {rotated.old.id} works until {output.time_text(rotated.old.expires_at)}.")
     warn_if_late(rotated.told, settings, cache="API_KEY_CACHE_TTL")
 
@@ -64,10 +67,12 @@ def revoke(
     """End a key for good."""
     settings = read_settings(config)
     try:
-        key, told = manage(settings, lambda office: office.keys.revoke(key_id, last=last))
+        (key, told), its = key_texts.manage_key(
+            settings, lambda office: office.keys.revoke(key_id, last=last), itemgetter(0)
+        )
     except LastUsableKey as error:
         raise Conflict(f"{error}; to revoke it all the same: --last") from error
-    key_texts.print_key(key, as_json=as_json)
+    key_texts.print_key(key, its, as_json=as_json)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 

@@ -23,24 +23,25 @@ def usage(
     """Show what an organization and its keys used on a day, and what its quotas leave it now."""
     asked = parse.day(day)
 
-    async def work(office: "Management") -> "tuple[DayUsage, dict[str, str]]":
+    async def work(office: "Management") -> "tuple[DayUsage, dict[str, str], str]":
         used = await office.usage.day(organization, asked, limit=None)
+        name = "" if as_json else (await office.tenants.show_organization(used.organization_id)).name
         keys = [] if as_json else await office.keys.list_of(used.organization_id)
-        return used, {key.id: key.name for key in keys}
+        return used, {key.id: key.name for key in keys}, name
 
-    used, names = manage(read_settings(config), work)
+    used, names, name = manage(read_settings(config), work)
     if as_json:
         output.print_json(used.to_json())
     else:
-        _print(used, names, left=asked is None)
+        _print(used, names, name, left=asked is None)
     if not used.complete:
         output.complain("warning: without what the last seconds have brought: Redis is away")
 
 
-def _print(used: "DayUsage", names: dict[str, str], *, left: bool) -> None:
+def _print(used: "DayUsage", names: dict[str, str], organization: str, *, left: bool) -> None:
     """The keys that used most come first. What is `left` now says nothing of a day that somebody looks up."""
     details = {
-        "organization": used.organization_id,
+        "organization": f"{organization} ({used.organization_id})",
         "day": used.day.isoformat(),
         **{name.replace("_", " "): str(count) for name, count in used.tally._asdict().items()},
     }

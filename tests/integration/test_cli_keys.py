@@ -138,6 +138,22 @@ def test_repepper(here: Here) -> None:
     ]
 
 
+def test_a_key_is_shown_with_the_name_of_its_organization(here: Here) -> None:
+    """What prints a key or usage for people has the name of the organization beside its id; JSON has the id."""
+    made = here.json("keys", "create", "acme")
+    here.json("keys", "create", "acme")
+    line = re.compile(rf"^organization +acme \({made['organization_id']}\)$", re.MULTILINE)
+    id_ = made["id"]
+    for words in (
+        ("keys", "create", made["organization_id"]),
+        *(("keys", verb, id_) for verb in ("show", "disable", "enable", "rotate", "revoke")),
+        ("usage", made["organization_id"]),
+    ):
+        assert line.search(here.run(*words).stdout), words
+    assert line.search(here.run("keys", "update", here.json("keys", "create", "acme")["id"], "--name", "x").stdout)
+    assert here.json("usage", "acme")["organization_id"] == made["organization_id"]
+
+
 def test_audit(here: Here) -> None:
     """Every change is there with who made it, newest first, of all organizations or of one, and no digest."""
     here.json("orgs", "create", "other")
