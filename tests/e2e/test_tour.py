@@ -130,18 +130,27 @@ def alive(pid: int) -> set[tuple[int, str, str]]:
 
 
 def test_once(folder: Path) -> None:
-    """`--once`: one row for each request and proxy, as expected, exit status 0, nothing left."""
-    with Demo(folder, "--once") as demo:
-        demo.read_until("touring")
-        members = demo.members()
-        demo.check_end(members)
-    assert len(members) > MEMBERS_MIN
-    rows = demo.output.splitlines()
-    for title in TITLES:
-        below = rows.index(title) + 1
-        assert [row.split()[0] for row in rows[below : below + 2]] == ["envoy", "nginx"], title
-    assert [row for row in rows[rows.index(TITLES[0]) :] if len(row) > TERMINAL] == []
-    assert f"{2 * len(TITLES)} answers, all as expected" in rows
+    """`--once`: one row for each request and proxy, as expected, exit status 0, nothing left.
+
+    Two that start at the same moment do not meet: each has ports of its own.
+    """
+    places = [folder / name for name in ("one place", "another")]
+    for place in places:
+        place.mkdir()
+    with Demo(places[0], "--once") as demo, Demo(places[1], "--once") as other:
+        for each in (demo, other):
+            each.read_until("touring")
+        members = [each.members() for each in (demo, other)]
+        for each, its_members in zip((demo, other), members, strict=True):
+            each.check_end(its_members)
+    for each, its_members in zip((demo, other), members, strict=True):
+        assert len(its_members) > MEMBERS_MIN
+        rows = each.output.splitlines()
+        for title in TITLES:
+            below = rows.index(title) + 1
+            assert [row.split()[0] for row in rows[below : below + 2]] == ["envoy", "nginx"], title
+        assert [row for row in rows[rows.index(TITLES[0]) :] if len(row) > TERMINAL] == []
+        assert f"{2 * len(TITLES)} answers, all as expected" in rows
 
 
 def test_until_interrupted(folder: Path) -> None:
@@ -200,10 +209,3 @@ def test_a_wrong_answer_is_noticed(site: Site, customer: Customer) -> None:
     ]
     seen = list(visits([right, *wrong], site.stack.proxies))
     assert [visit.as_expected for visit in seen] == [True] * 2 + [False] * 2 * len(wrong)
-
-
-def test_two_that_start_at_the_same_moment(folder: Path) -> None:
-    """Two demos do not meet: each has ports of its own and ends its tour as expected."""
-    with Demo(folder, "--once") as one, Demo(folder, "--once") as other:
-        for demo in (one, other):
-            demo.read_until("answers, all as expected")

@@ -131,13 +131,12 @@ async def test_without_the_extra(folder: Path, bare: dict[str, str]) -> None:
 
 async def test_a_first_start_that_fails_leaves_nothing(folder: Path) -> None:
     """Whatever stops it, the folder is gone with the folders made above it; one that was there before stays."""
-    mistakes = ({"EXTAUTHZ_DEADLINE_MS": "soon"}, {"EXTAUTHZ_ENVOY_LISTEN": "192.0.2.1:1"})
-    for mistake in mistakes:
-        async with started(FREE_PORTS | mistake, "--embedded", folder / "deeper") as service:
-            assert await service.ended() != 0
-        assert not exists(folder)
+    nowhere = {"EXTAUTHZ_ENVOY_LISTEN": "192.0.2.1:1"}
+    async with started(FREE_PORTS | nowhere, "--embedded", folder / "deeper") as service:
+        assert await service.ended() != 0
+    assert not exists(folder)
     theirs = make_folder(folder / "theirs").parent
-    async with started(FREE_PORTS | mistakes[0], "--embedded", theirs) as service:
+    async with started(FREE_PORTS | {"EXTAUTHZ_DEADLINE_MS": "soon"}, "--embedded", theirs) as service:
         assert await service.ended() != 0
     assert exists(theirs / "theirs")
 
