@@ -165,6 +165,7 @@ class AuditEntry(_Answer):
     action: str
     kind: str
     subject_id: str
+    subject_name: str | None = Field(description="What it is called; of what is gone, what this change says of that.")
     organization_id: str | None
     diff: Mapping[str, list[object]]
 

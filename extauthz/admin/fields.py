@@ -6,7 +6,7 @@ Nothing is turned into what it is not: true is not 1, "5" is not 5; 5.0 is. No r
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
 from extauthz.core.permissions import MODES
 from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_moment
+from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_moment, parse_since
 
 _UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -89,6 +89,7 @@ KeyName = Annotated[
     str, Shape(rf"[^{_UNFIT}]{{0,255}}", "is at most 255 characters, none of them a control or invisible one")
 ]
 Reference = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,255}}", "is an id or a name: 1 to 255 characters")]
+KeyId = Annotated[str, Shape(_UUID, "is no id of a key")]
 Cursor = Annotated[str, Shape(r"[A-Za-z0-9_=-]{1,512}", "is none that this API has given out as `next`")]
 
 
@@ -117,6 +118,19 @@ def _moment(value: object) -> datetime:
 
 
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+def _since(value: object) -> datetime:
+    return parse_since(value if isinstance(value, str) else "", datetime.now(UTC))
+
+
+Since = Annotated[
+    datetime,
+    BeforeValidator(_since),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"}]}
+    ),
+]
 
 
 def _day(value: object) -> date:

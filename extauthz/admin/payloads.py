@@ -12,6 +12,7 @@ from extauthz.admin.fields import (
     Cursor,
     Day,
     Grace,
+    KeyId,
     KeyName,
     LimitsMode,
     Metadata,
@@ -22,6 +23,7 @@ from extauthz.admin.fields import (
     Quota,
     RateText,
     Reference,
+    Since,
     Status,
     TimeZone,
     TruthInQuery,
@@ -29,7 +31,7 @@ from extauthz.admin.fields import (
 )
 from extauthz.core.limits import Limits
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
-from extauthz.core.records import LIMITS, KeyTerms
+from extauthz.core.records import LIMITS, AuditFilter, KeyTerms
 
 # Rate and burst are a pair: both or none.
 _PAIR: dict[str, Any] = {
@@ -214,6 +216,19 @@ class OrganizationPageQuery(PageQuery):
     """Which part of a list, perhaps of one organization alone."""
 
     organization_id: Reference | None = Field(None, description="The id or the name of an organization.")
+
+
+class AuditQuery(OrganizationPageQuery):
+    """Which changes: those of one organization, plan or key alone, by one actor, or from a moment on."""
+
+    plan: Reference | None = Field(None, description="The id or the name of a plan.")
+    api_key_id: KeyId | None = Field(None, description="The id of a key.")
+    by: Reference | None = Field(None, description="An actor, as `token:ops`, or what stands behind its colon.")
+    since: Since | None = Field(None, description="A time, or a duration ago such as 24h.")
+
+    def only(self) -> AuditFilter:
+        """The filter beside the organization."""
+        return AuditFilter(self.plan, self.api_key_id, self.by, self.since)
 
 
 class UsageQuery(PageQuery):

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extauthz.cli import options, output
+from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings
 
 if TYPE_CHECKING:
-    from extauthz.core.records import AuditEntry
+    from extauthz.core.records import AuditEntry, AuditFilter
     from extauthz.management import Management
 
 PAGE = 200  # entries that are read at once
@@ -21,38 +21,65 @@ def audit(
     organization: Annotated[
         str | None, typer.Option("--org", metavar="ORG", help="Only of an organization, by its id or its name.")
     ] = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", metavar="P", help="Only of a plan, by its id or its name.")
+    ] = None,
+    key_id: Annotated[
+        str | None, typer.Option("--key", metavar="ID", help="Only of a key, by its id.", callback=options.maybe_key_id)
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="WHO", help="Only by an actor: token:ops, or ops alone.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="T", help="Only from a time on: 2030-01-31T12:00:00Z, or 24h ago.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.", min=1, max=100_000)] = 50,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
     """List what was changed, by whom and when, newest first."""
+    from datetime import UTC, datetime
+
+    from extauthz.core.records import AuditFilter
+
+    only = AuditFilter(plan, key_id, by, parse.since(since, datetime.now(UTC)))
 
     async def work(office: "Management") -> "list[AuditEntry]":
-        return await _newest(office, organization, limit)
+        return await _newest(office, organization, only, limit)
 
     entries = manage(read_settings(config), work)
     if as_json:
         output.print_json([entry.to_json() for entry in entries])
     elif not entries:
-        output.hint("Nothing was changed yet.")
+        everything = organization is None and only == AuditFilter()
+        output.hint("Nothing was changed yet." if everything else "No change fits these filters.")
     else:
         rows = [
-            (output.time_text(entry.at), entry.actor, entry.action, entry.subject_id, _changes(entry))
+            (output.time_text(entry.at), entry.actor, entry.action, _subject(entry), _changes(entry))
             for entry in entries
         ]
-        output.print_table(("at", "by", "action", "id", "changes"), rows)
+        output.print_table(("at", "by", "action", "of", "changes"), rows)
 
 
-async def _newest(office: "Management", organization: str | None, limit: int) -> "list[AuditEntry]":
+async def _newest(
+    office: "Management", organization: str | None, only: "AuditFilter", limit: int
+) -> "list[AuditEntry]":
     entries: list[AuditEntry] = []
     cursor: str | None = None
     while len(entries) < limit:
-        page = await office.audit.page(organization, limit=min(PAGE, limit - len(entries)), cursor=cursor)
+        page = await office.audit.page(organization, only, limit=min(PAGE, limit - len(entries)), cursor=cursor)
         entries += page.items
         cursor = page.next
         if cursor is None:
             break
     return entries
+
+
+def _subject(entry: "AuditEntry") -> str:
+    """What was changed: a plan or an organization by its name, a key by its id and its name."""
+    if entry.kind == "api_key":
+        return f"{entry.subject_id} ({entry.subject_name})" if entry.subject_name else entry.subject_id
+    return entry.subject_name or entry.subject_id
 
 
 def _changes(entry: "AuditEntry") -> str:

@@ -19,6 +19,11 @@ def _key_id(text: str) -> str:
     return text
 
 
+def maybe_key_id(text: str | None) -> str | None:
+    """The same for an option that may be left out."""
+    return None if text is None else _key_id(text)
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Configuration file (TOML). Default: what EXTAUTHZ_CONFIG names."),

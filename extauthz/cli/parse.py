@@ -8,7 +8,7 @@ from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
 from extauthz.core.shown import shown
-from extauthz.core.typed import parse_day, parse_moment, unfit
+from extauthz.core.typed import parse_day, parse_moment, parse_since, unfit
 from extauthz.service.rotation import GRACE_MAX
 from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
 
@@ -79,6 +79,14 @@ def until(text: str, now: datetime) -> datetime | None:
     if _DURATION.fullmatch(text):
         return _after("--until", text, now)
     return None if text == NONE else _moment("--until", text)
+
+
+def since(text: str | None, now: datetime) -> datetime | None:
+    """From when on: a time, or a duration before `now`; None where none was typed."""
+    try:
+        return None if text is None else parse_since(text, now)
+    except ValueError as error:
+        raise InvalidInput(f"--since {shown(text or '')!r} {error}") from None
 
 
 def anchor(text: str) -> int:

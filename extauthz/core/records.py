@@ -184,8 +184,25 @@ class KeyDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """Which changes are asked for; None: any. `plan` is an id or a name, `actor` a whole one or what stands behind its
+    colon.
+    """
+
+    plan: str | None = None
+    key_id: str | None = None
+    actor: str | None = None
+    since: datetime | None = None
+
+
+EVERY_CHANGE = AuditFilter()
+
+
+@dataclass(frozen=True, slots=True)
 class AuditEntry:
     """One change of one thing. `diff` holds [before, after] of every field that changed, and no digest.
+
+    `subject_name` is what the thing is called now or, where it is gone, was called by this change where that says so.
 
     `actor` is `token:` and a token's name, `cli:` and a user's, or `sql:` and a database role. `role` is the one that
     was logged in to PostgreSQL: who changes things there by hand cannot choose it, as they can the actor.
@@ -198,6 +215,7 @@ class AuditEntry:
     action: str
     kind: str
     subject_id: str
+    subject_name: str | None
     organization_id: str | None
     diff: Mapping[str, list[object]]
 
@@ -211,6 +229,7 @@ class AuditEntry:
             "action": self.action,
             "kind": self.kind,
             "subject_id": self.subject_id,
+            "subject_name": self.subject_name,
             "organization_id": self.organization_id,
             "diff": dict(self.diff),
         }

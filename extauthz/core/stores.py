@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from extauthz.core.errors import ExtauthzError
 from extauthz.core.limits import Limits
 from extauthz.core.preconditions import Wanted
-from extauthz.core.records import AuditEntry, KeyDetails, Listing, NewKey, Organization, Plan
+from extauthz.core.records import AuditEntry, AuditFilter, KeyDetails, Listing, NewKey, Organization, Plan
 
 
 class Succession(NamedTuple):
@@ -154,8 +154,17 @@ class TenantStore(ChangeLog, Protocol):
 class AuditStore(Protocol):
     """Who changed what."""
 
-    async def page(self, organization_id: str | None, *, limit: int, cursor: str | None) -> Listing[AuditEntry]:
-        """Changes of everything, or of an organization and its keys, newest first. Raises InvalidInput."""
+    async def page(
+        self, organization_id: str | None, only: AuditFilter, *, limit: int, cursor: str | None
+    ) -> Listing[AuditEntry]:
+        """Changes of everything, or of an organization and its keys, newest first; `only.plan` is an id.
+
+        Raises InvalidInput.
+        """
+        ...
+
+    async def is_key(self, id_: str) -> bool:
+        """Whether a key has that id, or had it as far as the audit log goes."""
         ...
 
 

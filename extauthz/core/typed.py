@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 # Characters that no name holds, as ranges of a regular expression.
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # break a line, or steer a terminal
@@ -20,6 +20,8 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _UNFIT = re.compile(f"[{UNPRINTABLE}{INVISIBLE}]")
 _BLANK = re.compile(f"[{BLANKS}]")
 
@@ -32,6 +34,20 @@ def parse_moment(text: str) -> datetime:
         return datetime.fromisoformat(text.upper())
     except ValueError:
         raise ValueError("is a time that no calendar or clock has") from None
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """A time of ISO 8601 with its zone, or a duration before `now`, as 24h. ValueError says what is right."""
+    duration = _DURATION.fullmatch(text)
+    if duration is None:
+        try:
+            return parse_moment(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, nor a duration like 90s, 15m, 24h or 30d") from None
+    try:
+        return now - int(duration[1]) * _UNITS[duration[2]]
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
 
 
 def parse_day(text: str) -> date:

@@ -1,7 +1,11 @@
 """Who changed what, and when; also of what is gone."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
 from extauthz.core.errors import NotFound
-from extauthz.core.records import AuditEntry, Listing, looks_like_id
+from extauthz.core.records import EVERY_CHANGE, AuditEntry, AuditFilter, Listing, Organization, Plan, looks_like_id
+from extauthz.core.shown import shown
 from extauthz.core.stores import AuditStore, TenantStore
 
 
@@ -13,19 +17,28 @@ class AuditService:
         self._tenants = tenants
 
     async def page(
-        self, organization: str | None = None, *, limit: int = 50, cursor: str | None = None
+        self,
+        organization: str | None = None,
+        only: AuditFilter = EVERY_CHANGE,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Listing[AuditEntry]:
         """Changes of everything, or of an organization (id or name) and its keys, newest first.
 
-        One that was deleted is known by its id. Raises NotFound, InvalidInput, StoreUnavailable.
+        One that was deleted is found by its id, and so is a plan. Raises NotFound, InvalidInput, StoreUnavailable.
         """
-        id_ = None if organization is None else await self._id(organization)
-        return await self._audit.page(id_, limit=limit, cursor=cursor)
+        id_ = None if organization is None else await self._id("one", organization, self._tenants.show_organization)
+        if only.plan is not None:
+            only = replace(only, plan=await self._id("a plan", only.plan, self._tenants.show_plan))
+        if only.key_id is not None and not await self._audit.is_key(only.key_id):
+            raise NotFound(f"no key has the id {shown(only.key_id)!r}")
+        return await self._audit.page(id_, only, limit=limit, cursor=cursor)
 
-    async def _id(self, organization: str) -> str:
+    async def _id(self, kind: str, ref: str, show: Callable[[str], Awaitable[Organization | Plan]]) -> str:
         try:
-            return (await self._tenants.show_organization(organization)).id
+            return (await show(ref)).id
         except NotFound as error:
-            if looks_like_id(organization):
-                return organization.lower()
-            raise NotFound(f"{error}; one that was deleted is found by its id") from None
+            if looks_like_id(ref):
+                return ref.lower()
+            raise NotFound(f"{error}; {kind} that was deleted is found by its id") from None

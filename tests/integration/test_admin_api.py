@@ -209,6 +209,11 @@ async def test_the_log_says_who(ops: Caller) -> None:
     assert (renamed["actor"], renamed["subject_id"]) == ("token:ci", key["id"])
     assert renamed["diff"] == {"name": ["one", "two"]}
     assert "api_key.rotate" in {entry["action"] for entry in log}
+    filtered = value(await ops("GET", f"/v1/audit-log?api_key_id={key['id']}&by=ci&since=1h"))["items"]
+    assert filtered
+    assert {(entry["actor"], entry["subject_id"]) for entry in filtered} == {("token:ci", key["id"])}
+    assert (await ops("GET", "/v1/audit-log?plan=none")).status == 404
+    assert (await ops("GET", "/v1/audit-log?since=yesterday")).status == 400
     first = value(await ops("GET", "/v1/audit-log?limit=1"))
     second = value(await ops("GET", f"/v1/audit-log?limit=1&cursor={first['next']}"))
     assert first["items"][0]["id"] > second["items"][0]["id"]

@@ -10,7 +10,7 @@ import pytest
 
 from extauthz.core.changes import Change, Thing, parse_change
 from extauthz.core.errors import NotFound, StoreCorrupt
-from extauthz.core.records import KeyTerms
+from extauthz.core.records import AuditFilter, KeyTerms
 from tests.servers.office import ACTOR, KEY_FORMAT, NO_LIMITS, Office
 
 Heard = Callable[[], Awaitable[list[str]]]
@@ -99,6 +99,39 @@ async def test_pages_of_the_log(office: Office) -> None:
     assert (await office.audit.page(acme.id.upper(), limit=1)).items[0].action == "organization.delete"
     with pytest.raises(NotFound, match="the id or name 'acme'; one that was deleted is found by its id"):
         await office.audit.page("acme")
+
+
+async def test_filters_of_the_log(office: Office) -> None:
+    """A plan, a key, an actor and a time, alone and together; what is gone is found by its id and has its last name."""
+    acme = await office.tenants.create_organization("acme")
+    gold = await office.tenants.create_plan("gold", NO_LIMITS)
+    await office.tenants.update_plan("gold", {"daily_quota": 5})
+    key, _ = await office.keys.create("acme", KeyTerms("ci"))
+    await office.keys.revoke(key.id, last=True)
+
+    async def actions(only: AuditFilter, organization: str | None = None) -> list[str]:
+        return [entry.action for entry in (await office.audit.page(organization, only)).items]
+
+    begun = (await office.audit.page(limit=1)).items[0].at
+    assert await actions(AuditFilter(plan="gold")) == ["plan.update", "plan.create"]
+    assert await actions(AuditFilter(key_id=key.id.upper())) == ["api_key.revoke", "api_key.create"]
+    assert await actions(AuditFilter(since=begun)) == ["api_key.revoke"]
+    for actor in ("cli:tester", "tester"):
+        assert await actions(AuditFilter(key_id=key.id, actor=actor), "acme") == ["api_key.revoke", "api_key.create"]
+    for nothing in (AuditFilter(actor="ester"), AuditFilter(plan="gold", key_id=key.id)):
+        assert await actions(nothing) == []
+    await office.tenants.delete_plan("gold")
+    gone = (await office.audit.page(only=AuditFilter(plan=gold.id))).items
+    assert [(entry.action, entry.subject_name) for entry in gone][::2] == [
+        ("plan.delete", "gold"),
+        ("plan.create", "gold"),
+    ]
+    await office.tenants.delete_organization("acme")
+    assert await actions(AuditFilter(key_id=key.id), acme.id) == ["api_key.delete", "api_key.revoke", "api_key.create"]
+    with pytest.raises(NotFound, match="no key has the id"):
+        await actions(AuditFilter(key_id=acme.id))
+    with pytest.raises(NotFound, match="a plan that was deleted is found by its id"):
+        await actions(AuditFilter(plan="gold"))
 
 
 async def test_a_refused_change_leaves_no_row(office: Office, heard: Heard) -> None:

@@ -172,11 +172,21 @@ def test_audit(here: Here) -> None:
     assert [entry["id"] for entry in here.json("audit", "--limit", "2")] == [entry["id"] for entry in entries[:2]]
     assert "organization.create" in {entry["action"] for entry in here.json("audit", "--org", "other")}
     table = here.run("audit").stdout
-    assert table.splitlines()[0].split() == ["AT", "BY", "ACTION", "ID", "CHANGES"]
-    assert re.search(rf" api_key\.update +{made['id']} +name: ci -> deploy$", table, re.MULTILINE)
-    assert re.search(r" api_key\.revoke +\S+ +revoked_at: none -> 20\S+$", table, re.MULTILINE)
-    assert re.search(r" organization\.create +\S+ +anchor: 1, limits: enforce, name: other, plan", table)
+    assert table.splitlines()[0].split() == ["AT", "BY", "ACTION", "OF", "CHANGES"]
+    assert re.search(rf" api_key\.update +{made['id']} \(deploy\) +name: ci -> deploy$", table, re.MULTILINE)
+    assert re.search(r" api_key\.revoke +\S+ \(deploy\) +revoked_at: none -> 20\S+$", table, re.MULTILINE)
+    assert re.search(r" organization\.create +other +anchor: 1, limits: enforce, name: other, plan", table)
     assert KEY_FORMAT.digest(made["key"]).digests[0] not in table
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert here.json("audit", "--key", made["id"], "--by", user, "--since", "1h") == entries[:3]
+    assert here.json("audit", "--since", "2100-01-01T00:00:00Z") == []
+    assert "No change fits these filters." in here.run("audit", "--by", "nobody else").stderr
+    here.json("plans", "create", "gold", "--rate", "1", "--burst", "10")
+    assert [entry["subject_name"] for entry in here.json("audit", "--plan", "gold")] == ["gold"]
+    assert "(did you mean 'gold'?)" in here.refused(1, "audit", "--plan", "Gold")
+    assert "no key has the id" in here.refused(1, "audit", "--key", made["organization_id"])
+    for text in ("yesterday", "1w", "2026-01-31", "2026-01-31T12:00:00", "-1h", ""):
+        assert f"--since {text!r}" in here.refused(2, "audit", "--since", text)
     assert "'nobody'" in here.refused(1, "audit", "--org", "nobody")
     assert "(did you mean 'other'?)" in here.refused(1, "audit", "--org", "Other")
 

@@ -8,7 +8,7 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.records import AuditEntry, Listing
+from extauthz.core.records import AuditEntry, AuditFilter, Listing
 
 
 class PostgresAudit:
@@ -17,15 +17,28 @@ class PostgresAudit:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def page(self, organization_id: str | None, *, limit: int, cursor: str | None) -> Listing[AuditEntry]:
-        """Changes of everything, or of an organization and its keys, newest first.
+    async def page(
+        self, organization_id: str | None, only: AuditFilter, *, limit: int, cursor: str | None
+    ) -> Listing[AuditEntry]:
+        """Changes of everything, or of an organization and its keys, newest first; `only.plan` is an id.
 
         Raises InvalidInput, StoreCorrupt, StoreUnavailable.
         """
-        arguments = pages.asked_by_number(limit, cursor) | {"organization_id": organization_id}
+        arguments = pages.asked_by_number(limit, cursor) | {
+            "organization_id": organization_id,
+            "plan_id": only.plan,
+            "key_id": only.key_id and only.key_id.lower(),
+            "actor": only.actor,
+            "since": only.since,
+        }
         with refused():
             rows = await fetch(self._pool, "page_of_audit_log", arguments)
         return pages.listing(rows, limit, _entry)
+
+    async def is_key(self, id_: str) -> bool:
+        """Whether a key has that id, or had it as far as the audit log goes. Raises InvalidInput, StoreUnavailable."""
+        with refused():
+            return bool(await fetch(self._pool, "is_or_was_a_key", {"id": id_.lower()}))
 
 
 def _entry(row: DictRow) -> AuditEntry:

@@ -251,10 +251,26 @@ RETURNING id::text;
 DELETE FROM organizations WHERE id = %(id)s RETURNING id::text;
 
 -- name: page_of_audit_log
--- in: organization_id (null: everything), id (null: from the newest), at_most; out: entries older than that, newest first
-SELECT id, at, actor, role, action, kind, subject_id, organization_id, diff
-FROM audit_log
-WHERE (%(organization_id)s::text IS NULL OR organization_id = %(organization_id)s)
-  AND (%(id)s::bigint IS NULL OR id < %(id)s)
-ORDER BY id DESC
+-- in: organization_id, plan_id, key_id, actor (whole, or what stands behind its colon), since (null: any), id (null: from
+-- the newest), at_most; out: entries older than that, newest first. What is gone is called what the entry itself says.
+SELECT entry.id, at, actor, role, action, kind, subject_id, entry.organization_id, diff,
+       coalesce(plan.name, organization.name, key.name, diff -> 'name' ->> 1, diff -> 'name' ->> 0) AS subject_name
+FROM audit_log AS entry
+LEFT JOIN plans AS plan ON plan.id = CASE kind WHEN 'plan' THEN subject_id::uuid END
+LEFT JOIN organizations AS organization ON organization.id = CASE kind WHEN 'organization' THEN subject_id::uuid END
+LEFT JOIN api_keys AS key ON key.id = CASE kind WHEN 'api_key' THEN subject_id::uuid END
+WHERE (%(organization_id)s::text IS NULL OR entry.organization_id = %(organization_id)s)
+  AND (%(plan_id)s::text IS NULL OR (kind = 'plan' AND subject_id = %(plan_id)s))
+  AND (%(key_id)s::text IS NULL OR (kind = 'api_key' AND subject_id = %(key_id)s))
+  AND (%(actor)s::text IS NULL OR actor = %(actor)s OR substr(actor, strpos(actor, ':') + 1) = %(actor)s)
+  AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
+  AND (%(id)s::bigint IS NULL OR entry.id < %(id)s)
+ORDER BY entry.id DESC
 LIMIT %(at_most)s;
+
+-- name: is_or_was_a_key
+-- in: id (a text); out: a row where a key has that id, or had it as far as the audit log goes.
+SELECT 1 FROM api_keys WHERE id = %(id)s::uuid
+UNION ALL
+SELECT 1 FROM audit_log WHERE kind = 'api_key' AND subject_id = %(id)s::text
+LIMIT 1;

@@ -11,7 +11,7 @@ from extauthz.core.records import AuditEntry, KeyDetails
 
 ID = "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726"
 AT = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)
-ENTRY = AuditEntry(1, AT, "cli:root", "extauthz", "plan.update", "plan", ID, None, {"burst": [20, 1000]})
+ENTRY = AuditEntry(1, AT, "cli:root", "extauthz", "api_key.update", "api_key", ID, "ci", ID, {"burst": [20, 1000]})
 UNUSED = KeyDetails(ID, ID, "ci", "xa_live_…y7F7", {}, {}, UNLIMITED, "p", AT, AT, None, None, None, None, None, 1)
 USED = KeyDetails(ID, ID, "ci", "xa_live_…y7F7", {}, {}, UNLIMITED, "p", AT, AT, None, None, None, AT, None, 1)
 
@@ -28,7 +28,7 @@ def test_the_audit_log_keeps_its_point(monkeypatch: pytest.MonkeyPatch, capsys: 
     """Where a table does not fit, each change is a block of lines, and what changed stands in one of them."""
     monkeypatch.setattr(audit, "read_settings", lambda _: None)
     monkeypatch.setattr(audit, "manage", lambda _settings, _work: [ENTRY, ENTRY])
-    audit.audit(None, 50, None, as_json=False)
+    audit.audit(None, limit=50, config=None, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines.count("changes  burst: 20 -> 1000") == 2
     assert max(map(len, lines)) <= 80
