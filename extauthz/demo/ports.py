@@ -23,7 +23,10 @@ def free_port(preferred: int | None = None) -> int:
     if preferred is not None and _claim(preferred):
         return preferred
     for _ in range(1000):
-        if _claim(port := 20_000 + secrets.randbelow(12_000)):
+        port = 20_000 + secrets.randbelow(12_000)
+        if port not in _claims and _claim(
+            port
+        ):  # one that is claimed waits for its server, which may be about to start
             return port
     raise ServerFailed("no free port was found on 127.0.0.1")
 
