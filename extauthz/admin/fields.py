@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
 from extauthz.core.permissions import MODES
 from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_moment, parse_since
+from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_duration, parse_moment, parse_since
 
 _UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -140,20 +140,18 @@ def _day(value: object) -> date:
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
 
 GRACE_MAX = timedelta(days=365)
-_GRACE = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _grace(value: object) -> timedelta:
-    seconds: int | None = None
     value = _integer(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        seconds = value
-    elif isinstance(value, str) and (match := _GRACE.fullmatch(value)):
-        seconds = int(match[1]) * _UNITS[match[2]]
-    if seconds is None or not 0 <= seconds <= GRACE_MAX.total_seconds():
+    length: timedelta | None = None
+    if isinstance(value, str):
+        length = parse_duration(value)
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= GRACE_MAX.total_seconds():
+        length = timedelta(seconds=value)
+    if length is None or length > GRACE_MAX:
         raise ValueError("is no whole number of seconds or duration like 90s, 15m, 1h, 30d, up to 365 days")
-    return timedelta(seconds=seconds)
+    return length
 
 
 Grace = Annotated[

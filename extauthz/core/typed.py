@@ -20,7 +20,7 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,18})([smhd])", re.ASCII)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _UNFIT = re.compile(f"[{UNPRINTABLE}{INVISIBLE}]")
 _BLANK = re.compile(f"[{BLANKS}]")
@@ -36,16 +36,27 @@ def parse_moment(text: str) -> datetime:
         raise ValueError("is a time that no calendar or clock has") from None
 
 
+def parse_duration(text: str) -> timedelta | None:
+    """A duration such as 90s, 15m, 1h or 30d, at most the longest that Python has; None where it is none."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return int(found[1]) * _UNITS[found[2]]
+    except OverflowError:
+        return timedelta.max
+
+
 def parse_since(text: str, now: datetime) -> datetime:
     """A time of ISO 8601 with its zone, or a duration before `now`, as 24h. ValueError says what is right."""
-    duration = _DURATION.fullmatch(text)
-    if duration is None:
+    ago = parse_duration(text)
+    if ago is None:
         try:
             return parse_moment(text)
         except ValueError as error:
             raise ValueError(f"{error}, nor a duration like 90s, 15m, 24h or 30d") from None
     try:
-        return now - int(duration[1]) * _UNITS[duration[2]]
+        return now - ago
     except OverflowError:
         return datetime.min.replace(tzinfo=UTC)
 

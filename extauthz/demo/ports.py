@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 LISTENS = "0A"  # the state TCP_LISTEN in /proc/net/tcp
 
 # A port that was handed out stays claimed until this process ends, so that a server that is stopped finds it again.
-_claims: dict[int, socket.socket] = {}
+_claims: dict[int, int] = {}  # its descriptor, by port
 
 
 def free_port(preferred: int | None = None) -> int:
@@ -68,7 +68,7 @@ def _claim(port: int) -> bool:
     if not _is_free(port):
         claim.close()
         return False
-    _claims[port] = claim
+    _claims[port] = claim.detach()
     return True
 
 

@@ -201,16 +201,14 @@ class ReadThrough(Generic[Asked, Record]):
             self.beside(record, read_at)
 
     def _share(self, record: Record) -> None:
-        if not self._unshared:
-            self._spawn(self._share_all())
         self._unshared.append(record)
+        if len(self._unshared) == 1:
+            self._spawn(self._share_all())
 
     async def _share_all(self) -> None:
         await asyncio.sleep(0)  # what was read goes to those who wait first
-        while self._unshared:
-            some = self._unshared[:FEW]
-            await few_at_once([partial(self._below.share, record) for record in some])
-            del self._unshared[: len(some)]
+        records, self._unshared = self._unshared, []
+        await few_at_once([partial(self._below.share, record) for record in records])
 
     async def _renew(self, due: Sequence[tuple[Hashable, Entry[Asked, Record]]]) -> None:
         """Takes from Redis what another process has read anew, reads the rest in one query."""

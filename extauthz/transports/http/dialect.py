@@ -1,15 +1,13 @@
 """How each family of proxies asks, and what it can carry of the answer."""
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from extauthz.core.decision import Decision
+from extauthz.core.route_rules import METHOD
 
 Headers = list[tuple[str, str]]
-
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 class ReceivedHeaders(Protocol):
@@ -95,7 +93,7 @@ def only(headers: ReceivedHeaders, name: str) -> str:
 def asked_method(headers: ReceivedHeaders, name: str) -> str:
     """The method that a header names; empty where it is absent, repeated, or no method (RFC 9110 §9.1: a token)."""
     method = only(headers, name)
-    return method if _TOKEN.fullmatch(method) else ""
+    return method if METHOD.fullmatch(method) else ""
 
 
 def last_address(headers: ReceivedHeaders, name: str) -> str:
