@@ -1,7 +1,6 @@
 """Whatever is typed into psql holds for the next requests of every service, however it hears of it."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tests.servers.office import NO_LIMITS, Office
 from tests.servers.raw_http import Answer, ask
 from tests.servers.reader import through
 from tests.servers.serving import PATIENT, Serving, question, serving
+from tests.servers.waiting import until
 
 NOBODY = "postgresql://nobody@127.0.0.1:1/nowhere"  # where no message comes from
 DEAF = PATIENT | {"EXTAUTHZ_NOTIFY_DATABASE_URL": NOBODY}
@@ -43,15 +43,6 @@ async def service(key: str, database: str, redis_url: str) -> AsyncIterator[Serv
     async with serving(database, redis_url, **PATIENT) as running:
         await listens(running)
         yield running
-
-
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
-    """Asks until it holds."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def listens(service: Serving, *, no_longer: bool = False) -> None:

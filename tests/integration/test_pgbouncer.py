@@ -1,7 +1,8 @@
 """Behind PgBouncer as Debian has it, pooling transactions with its default settings, everything works."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from time import monotonic
 
 import psycopg
@@ -22,9 +23,19 @@ from tests.servers.pgbouncer import PgBouncer
 from tests.servers.raw_http import ask
 from tests.servers.serving import Serving, question, serving
 from tests.servers.shell import Here
+from tests.servers.waiting import until
 
 TOKEN = "a-token-of-operators-32-bytes-or-more"
 SESSION = ("statement_timeout", "timezone", "datestyle", "search_path", "default_transaction_read_only")
+
+
+def lost(pooler: PgBouncer) -> int:
+    """How many connections to PostgreSQL the pooler has found to have ended."""
+    return pooler.log.read_text().count("server conn crashed")
+
+
+async def noticed(pooler: PgBouncer, before: int) -> bool:
+    return lost(pooler) > before
 
 
 @pytest.fixture
@@ -105,19 +116,14 @@ async def test_connections_that_ended_are_made_anew(narrow: PgBouncer, postgres_
     for harm in (narrow.stop, None):
         await asyncio.gather(*(fetch(pooled, "schema_version") for _ in range(8)))
         if harm is None:
+            before = lost(narrow)
             with psycopg.connect(postgres_server.dsn, autocommit=True) as owner:
                 owner.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test %'")
-            await asyncio.sleep(0.2)  # the pooler has to notice
+            await until(partial(noticed, narrow, before))
         else:
             harm()
             narrow.start()
         await asyncio.gather(*(fetch(pooled, "schema_version") for _ in range(8)))
-
-
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110 - there is no event for it
-            await asyncio.sleep(0.05)
 
 
 async def test_the_whole_service(

@@ -1,7 +1,6 @@
 """A PostgreSQL that only reads: usage waits until it can be saved, and that is told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -12,18 +11,18 @@ from tests.servers.office import Office
 from tests.servers.outages import victim
 from tests.servers.raw_http import ask
 from tests.servers.serving import Serving, question, serving
+from tests.servers.waiting import until
 
 READ_ONLY = "ALTER ROLE {} SET default_transaction_read_only = on"
 WRITABLE = "ALTER ROLE {} RESET default_transaction_read_only"
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    while not await holds():  # noqa: ASYNC110 - there is no event for it
-        await asyncio.sleep(0.02)
-
-
 async def unsaved(service: Serving, value: float) -> bool:
     return service.value("extauthz_usage_unsaved") == value
+
+
+async def tried(service: Serving, times: int) -> bool:
+    return service.value("extauthz_store_errors_total", store="postgresql", reason="read_only") >= times
 
 
 async def saved(office: Office, key_id: str) -> bool:
@@ -51,7 +50,7 @@ async def test_usage_waits_while_postgresql_only_reads(
             await until(partial(unsaved, service, 1))
             assert service.health.readiness().stores["usage"].startswith("read_only: cannot execute")
             assert service.health.readiness().ready
-            await asyncio.sleep(0.3)  # more attempts, which are not told
+            await until(partial(tried, service, 5))  # more attempts, which are not told
             await hurt.sql(WRITABLE, hurt.role)
             await until(partial(saved, office, details.id))
             await until(partial(unsaved, service, 0))

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from extauthz.demo.proxies import Envoy, Nginx, fill, proxy_files
 from extauthz.demo.stack import ADMIN, ENVOY, ENVOY_ADMIN, ENVOY_DOOR, NGINX, NGINX_DOOR, UPSTREAM, USAGE
 from tests.servers.office import Office
 from tests.servers.process import Service, settings, started
+from tests.servers.waiting import until
 
 INTERVAL = 0.01  # seconds between two requests to the same proxy
 QUIET = 0.5  # seconds of load before and after each step
@@ -134,6 +136,14 @@ async def is_ready(service: Service) -> None:
     await service.until(lambda report: report["status"] == "ready")
 
 
+async def is_asked(service: Service) -> bool:
+    """Whether both proxies have found it again."""
+    metrics = await service.metrics()
+    return all(
+        metrics[f'extauthz_decisions_total{{decision="allow",dialect="{proxy}"}}'] for proxy in ("envoy", "nginx")
+    )
+
+
 async def test_one_of_two_after_the_other(database: str, redis_url: str, key: str) -> None:
     """Two endpoints are restarted one after the other, and each request is answered by the upstream."""
     ports = [free_doors(), free_doors()]
@@ -147,7 +157,7 @@ async def test_one_of_two_after_the_other(database: str, redis_url: str, key: st
                 assert await first.end() == 0
                 again = await stack.enter_async_context(started(environs[0]))
                 await is_ready(again)
-                await asyncio.sleep(2 * QUIET)  # two probes find it
+                await until(partial(is_asked, again))
                 assert await second.end() == 0
     load.check()
 
