@@ -26,6 +26,7 @@ from extauthz.signals import StopSignals
 from extauthz.telemetry import logs
 from extauthz.telemetry.metrics import Metrics, Sample
 from extauthz.transports.http.health import Reports
+from extauthz.transports.http.listen import AddressTaken
 
 REPORT_EVERY = 1.0  # seconds between reports kept for the day a worker dies; its last ones are lost
 REPORT_TIMEOUT = 1.0
@@ -33,6 +34,7 @@ REPORT_BYTES_MAX = 1 << 20
 RESTART_AFTER = (0.1, 0.5, 2.0, 5.0)  # seconds; the last for every further death in a row
 STEADY = 10.0  # seconds after which a worker's death is the first in a row again
 STOP_TIMEOUT = 5.0  # seconds after the drain in which workers have to end
+TAKEN = 98  # exit status of a worker whose address another process has begun to listen on
 
 
 class _Worker:
@@ -85,7 +87,13 @@ class Supervisor:
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
-        """Serves until a signal asks for the end; then every worker drains and stops."""
+        """Serves until a signal asks for the end; then every worker drains and stops. Raises AddressTaken."""
+        try:
+            await self._run()
+        except* AddressTaken as taken:
+            raise taken.exceptions[0] from None
+
+    async def _run(self) -> None:
         stop = StopSignals()
         async with asyncio.TaskGroup() as group:
             keepers = [group.create_task(self._keep(number)) for number in range(self._settings.workers)]
@@ -124,6 +132,8 @@ class Supervisor:
         while not self._stopping.is_set():
             started = clock()
             status = await self._live(number)
+            if status == TAKEN:
+                raise AddressTaken("another process listens on an address of ours")
             if not self._stopping.is_set():
                 deaths = deaths + 1 if clock() - started < STEADY else 1
                 self._log.warning("a worker died and is started again", worker=number, status=status)
@@ -248,7 +258,10 @@ def main() -> None:
     arguments = json.loads(sys.argv[1])
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
     control = socket.socket(fileno=arguments["control"])
-    run(_work(arguments["number"], sockets, control, patience=arguments["patience"]))
+    try:
+        run(_work(arguments["number"], sockets, control, patience=arguments["patience"]))
+    except AddressTaken:
+        sys.exit(TAKEN)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ class Load:
     """Requests to both proxies at a constant pace; `seen` counts what came back, by proxy."""
 
     def __init__(self, ports: tuple[int, int], key: str) -> None:
-        self.seen: Counter[tuple[str, int | str]] = Counter()
+        self.seen: Counter[tuple[str, str]] = Counter()
         self._urls = dict(zip(("envoy", "nginx"), (f"http://127.0.0.1:{port}/api" for port in ports), strict=True))
         self._headers = {"authorization": f"Bearer {key}"}
 
@@ -92,7 +93,8 @@ class Load:
         try:
             async with client.get(self._urls[proxy], headers=self._headers) as answer:
                 await answer.read()
-                self.seen[proxy, answer.status] += 1
+                told = answer.headers.get("x-extauthz-decision", "none") if answer.status != HTTPStatus.OK else ""
+                self.seen[proxy, f"{answer.status} {told}".strip()] += 1
         except ClientError as error:
             self.seen[proxy, type(error).__name__] += 1
 
@@ -118,7 +120,7 @@ class Load:
 
     def check(self) -> None:
         """Fails where a request was not answered by the upstream."""
-        assert set(self.seen) == {("envoy", 200), ("nginx", 200)}, self.seen
+        assert set(self.seen) == {("envoy", "200"), ("nginx", "200")}, self.seen
         assert min(self.seen.values()) > 2 * QUIET / INTERVAL / 2
 
 

@@ -1,5 +1,6 @@
 """`extauthz serve`: what it refuses, where it listens, and what it says of its stores."""
 
+import asyncio
 import signal
 import socket
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from extauthz.backends.postgres.schema import KNOWN
+from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
 from extauthz.transports.http.listen import AddressTaken, bind
@@ -60,6 +62,23 @@ async def test_an_address_that_is_taken(database: str, redis_url: str) -> None:
         async with started(settings(database, redis_url, EXTAUTHZ_ENVOY_LISTEN=at)) as service:
             assert await service.ended() == 1
     assert service.text == f"extauthz: cannot listen on {at}: Address already in use\n"
+
+
+async def test_two_that_begin_at_the_same_moment(database: str, redis_url: str, redis_server: Redis) -> None:
+    """Both are bound to the address while they wait for Redis; one of them listens, the other one says why it ends."""
+    off = {f"EXTAUTHZ_{name}_LISTEN": "off" for name in ("NGINX", "FORWARD", "USAGE", "ADMIN")}
+    at, two = f"127.0.0.1:{free_port()}", ("--workers", "2")
+    environ = settings(database, redis_url, EXTAUTHZ_ENVOY_LISTEN=at, RATE_LIMIT_ON_REDIS_DOWN="closed", **off)
+    with stopped(redis_server):
+        async with started(environ, *two) as one, started(environ, *two) as other:
+            ends = [asyncio.create_task(service.ended()) for service in (one, other)]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            assert [end.result() for end in ends if end.done()] == [1]
+            loser, winner = (one, other) if ends[0].done() else (other, one)
+            assert len(loser.lines) == 1
+            assert loser.lines[0].startswith("extauthz: ")
+            assert (await winner.check()).status == 401
+            ends[1 if ends[0].done() else 0].cancel()
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64, "two..dots", "192.0.2.1"])

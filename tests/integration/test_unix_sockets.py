@@ -57,7 +57,8 @@ async def test_a_start_that_fails_leaves_no_file(database: str, redis_url: str, 
     environ = settings(database, redis_url, EXTAUTHZ_ENVOY_LISTEN=f"unix:{path}")
     async with started(environ | {"EXTAUTHZ_SOCKET_GROUP": "no-such-group"}) as service:
         assert await service.ended() == 1
-    assert service.text == f"extauthz: cannot listen on unix:{path}: there is no group no-such-group\n"
+    why = "EXTAUTHZ_SOCKET_GROUP must be a group of this machine (got no-such-group)"
+    assert service.text == f"extauthz: cannot listen on unix:{path}: {why}\n"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         async with started(environ | {"EXTAUTHZ_NGINX_LISTEN": at}) as service:

@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import structlog
 
+from extauthz.transports.http.listen import listen
+
 LAST_CALL = 0.2  # seconds for the request of a connection that was made just before we stopped listening
 BACKLOG = 1024  # connections that wait in the kernel
 ACCEPTS_AT_ONCE = 64  # before other work of the loop has its turn
@@ -32,10 +34,10 @@ class Acceptor:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Begins to accept."""
+        """Begins to accept. Raises AddressTaken where another process has begun on the same address meanwhile."""
         self._sock.setblocking(False)
+        listen(self._sock, BACKLOG)
         if isinstance(self._loop, asyncio.BaseEventLoop):
-            self._sock.listen(BACKLOG)
             self._loop.add_reader(self._sock, self._accept)
         else:
             self._server = await self._loop.create_server(self._connection, sock=self._sock, backlog=BACKLOG)

@@ -19,7 +19,11 @@ class AddressTaken(ExtauthzError):
 
 
 def bind(host: str, port: int, path: str | None, *, mode: int | None = None, group: str = "") -> socket.socket:
-    """A socket that listens on `host`:`port`, or on the Unix socket `path`. Raises AddressTaken.
+    """A socket that is bound to `host`:`port`, or listens on the Unix socket `path`. Raises AddressTaken.
+
+    On TCP a connection is refused until an Acceptor listens: a proxy then takes another endpoint at once, while one
+    that waits for a process that still starts would run into its time limit. A Unix socket listens from the start,
+    because one that refuses counts as dead.
 
     A Unix socket gets `mode`, else what the umask leaves, and belongs to `group`, a name or number, where it is given.
     """
@@ -31,6 +35,16 @@ def bind(host: str, port: int, path: str | None, *, mode: int | None = None, gro
             error.strerror if isinstance(error, OSError) else error.args[0] if isinstance(error, LookupError) else None
         )
         raise AddressTaken(f"cannot listen on {where}: {why or error}") from error
+
+
+def listen(sock: socket.socket, backlog: int) -> None:
+    """Lets connections to a bound socket wait. Raises AddressTaken: two may bind one address, only one may listen."""
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        name = sock.getsockname()
+        where = f"unix:{name}" if isinstance(name, str) else f"{name[0]}:{name[1]}"
+        raise AddressTaken(f"cannot listen on {where}: {error.strerror}") from error
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -47,7 +61,6 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
-        sock.listen()  # two may bind one address; only one may listen
     except OSError:
         sock.close()
         raise
@@ -100,7 +113,7 @@ def _group_id(group: str) -> int:
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
-        raise LookupError(f"there is no group {group}") from None
+        raise LookupError(f"EXTAUTHZ_SOCKET_GROUP must be a group of this machine (got {group})") from None
 
 
 class SocketFiles:

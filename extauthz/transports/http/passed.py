@@ -10,7 +10,9 @@ from collections.abc import MutableMapping
 from extauthz.transports.http.listen import AddressTaken, resolve
 
 FIRST = 3  # descriptor
-PATIENCE = 5.0  # seconds that we wait for our stores while another instance may answer on the same sockets
+# Seconds that a start waits for its stores before it answers: briefly, because a proxy has no other endpoint perhaps;
+# longer where another instance may be answering on the same sockets.
+PATIENCE_ALONE, PATIENCE = 0.5, 5.0
 
 
 class PassedSockets:
@@ -27,7 +29,7 @@ class PassedSockets:
             environ.pop(name, None)
         self._sockets = [_listening(FIRST + number) for number in range(int(count) if count.isdigit() else 0)]
 
-        self.patience = PATIENCE if self._sockets else 0.0
+        self.patience = PATIENCE if self._sockets else PATIENCE_ALONE
 
     def take(self, host: str, port: int, path: str | None) -> socket.socket | None:
         """The socket with this address; None where none was passed."""
