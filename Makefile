@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips lock clean help
+.PHONY: demo test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -16,7 +16,10 @@ demo: .venv/demo ## everything embedded, Envoy and nginx in front: a tour (ARGS=
 	@$(PYTHON) -m extauthz demo $(ARGS)
 
 test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
-	@$(PYTHON) -m pytest -n 2 $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-deep: .venv/dev ## what takes long: all variants, and generated examples by the thousand
+	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "deep or fuzz" --hypothesis-profile=deep --timeout=600 $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, import rules
 	@$(PYTHON) -m ruff format --check .

@@ -70,13 +70,13 @@ async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: 
     """
     stop = StopSignals()
     log = structlog.get_logger()
-    async with wiring.running(settings, sockets, patience=patience) as service:
-        settle()
+    async with wiring.running(settings, sockets, patience=patience, settle=settle) as service:
+        drain = 0 if stop.asked.is_set() else settings.drain_seconds  # what has not answered yet need not drain
         log.info("listening", **addresses(sockets), **service.health.readiness().stores)
         await stop.asked.wait()
-        log.info("draining", seconds=settings.drain_seconds)
+        log.info("draining", seconds=drain)
         service.health.draining = True
-        await stop.pause(settings.drain_seconds)
+        await stop.pause(drain)
     log.info("stopped")
 
 

@@ -74,12 +74,17 @@ def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[d
 
 @asynccontextmanager
 async def running(
-    settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0
+    settings: Settings,
+    sockets: Mapping[str, socket],
+    *,
+    patience: float = 0.0,
+    settle: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Running]:
     """Checks on the sockets of `bind_all`, and the private listener on its own where it is among them.
 
     PostgreSQL and Redis may come later; until then the service is not ready. `patience` is the seconds that it waits
-    for them before it answers anything, because another instance may still be answering on the same sockets.
+    for them before it answers anything, because another instance may still be answering on the same sockets. `settle`
+    is called when everything is there but the listeners.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics(dialect_names())
@@ -119,6 +124,7 @@ async def running(
             for name, dialect in dialects(settings).items()
             if name in sockets
         }
+        settle()
         await stack.enter_async_context(serve_checks(handlers, short_way=settings.short_way))
         if USAGE in sockets:
             own_usage = OwnUsage(key_format(settings), lookup, limiter)

@@ -225,13 +225,13 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
     form = settings.log_form(terminal=sys.stderr.isatty())
     logs.configure(form=form, level=settings.log_level, worker=number)
     stop = StopSignals()
-    async with wiring.running(settings, sockets, patience=patience) as service:
-        settle()
+    async with wiring.running(settings, sockets, patience=patience, settle=settle) as service:
+        drain = 0 if stop.asked.is_set() else settings.drain_seconds
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(reader, writer, service, stop))
         await stop.asked.wait()
         service.health.draining = True
-        await stop.pause(settings.drain_seconds)
+        await stop.pause(drain)
         reporter.cancel()
     writer.close()
 

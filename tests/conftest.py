@@ -7,6 +7,7 @@ from hypothesis import settings
 
 # The same examples in every run: a failure on somebody's machine is a failure on everybody's.
 settings.register_profile("extauthz", derandomize=True, database=None, deadline=None)
+settings.register_profile("deep", settings.get_profile("extauthz"))
 settings.load_profile("extauthz")
 
 DAY = 86_400  # seconds

@@ -107,7 +107,7 @@ async def test_nonsense_in_a_counter(redis: RedisClient, link: Link, field: str,
     used["d:{}:" + KEY] = spent.key_by_day
     assert used.pop(field) == 1
     assert set(used.values()) == {2}
-    assert spent.level == MICRO
+    assert spent.level // MICRO == 1  # and what came in meanwhile
     assert (await hash_of(redis))[name] in ("1", "1 1 1")
 
 

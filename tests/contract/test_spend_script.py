@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -16,6 +17,7 @@ from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, RATE_P
 from extauthz.core.spend import MICRO, Operation, Owner, Spend
 from extauthz.core.twin import State, spend
 from extauthz.demo.redis import Redis
+from tests.generated import examples
 from tests.servers.limiting import HASH, SCRIPT, TENANT, as_hash, seed, set_clock, spend_of
 
 DAY = 86_400 * MICRO
@@ -191,10 +193,11 @@ def _hash_name(owner: Owner) -> str:
     return tenant_limits(owner.id) if owner.kind == "tenant" else address_limits(owner.id)
 
 
+@pytest.mark.fuzz
 def test_script_and_twin_agree(redis_server: Redis) -> None:
     """Whatever is asked, changed, forgotten, and whatever clocks do: replies and hashes are the twin's, to the byte."""
     machine = type("Machine", (Agreement,), {"url": redis_server.redis_url})
-    run_state_machine_as_test(machine, settings=settings(max_examples=120, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(examples(30, 2_000), stateful_step_count=40))
 
 
 @given(
@@ -205,7 +208,8 @@ def test_script_and_twin_agree(redis_server: Redis) -> None:
     rate=rates(),
     burst=bursts,
 )
-@settings(max_examples=250, deadline=None)
+@pytest.mark.fuzz
+@examples(60, 5_000)
 async def test_script_and_twin_agree_on_any_state(
     redis_server: Redis, level: int, carry: int, at: int, counters: tuple[int, int], rate: Rate, burst: int
 ) -> None:

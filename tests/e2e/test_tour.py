@@ -175,7 +175,7 @@ def test_until_interrupted(folder: Path) -> None:
         demo.check_end(members)
 
 
-@pytest.mark.parametrize("moment", ["starting PostgreSQL", "starting extauthz"])
+@pytest.mark.parametrize("moment", [pytest.param("starting PostgreSQL", marks=pytest.mark.deep), "starting extauthz"])
 def test_interrupted_while_it_starts(folder: Path, moment: str) -> None:
     """Ctrl-C before everything is up ends what is: exit status 0, nothing left."""
     with Demo(folder) as demo:

@@ -18,11 +18,11 @@ from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.redis.topology import connect
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
+from tests.generated import examples
 from tests.servers.admin_api import TOKENS, Caller, rooms, serving, value
 from tests.servers.fixtures import new_database
 
 KEY = "11111111-1111-4111-8111-111111111111"
-EXAMPLES = 8
 BEARER = {"Authorization": f"Bearer {TOKENS['ops'].decode()}"}
 # What no schema can say is refused all the same: a time in the past, half a pair whose other half is stored (422), a
 # version of yesterday (412, or 304 where it is asked for what is new), a cursor that was never given out (400).
@@ -61,7 +61,8 @@ real_things = document(
     },
     generation={"mode": "positive"},
 )
-few = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(examples(2, 60), suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.fuzz
 
 
 async def _at_once() -> None:

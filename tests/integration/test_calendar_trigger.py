@@ -6,13 +6,14 @@ from time import monotonic
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import errors as pg
 from psycopg.rows import dict_row
 
 from extauthz.core.calendar import Calendar
 from extauthz.demo.postgres import Postgres
+from tests.generated import examples
 from tests.servers.fixtures import new_database
 
 ROW = """SELECT timezone, anchor, timezone_before, last_day::text, anchor_before, next_month::text FROM organizations"""
@@ -230,7 +231,8 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.fuzz
+@examples(20, 1_000)
 @given(zone=st.sampled_from(ZONES), anchor=st.integers(1, 31), steps=STEPS, start=st.integers(0, 365 * 24))
 def test_no_change_touches_what_is_under_way(
     clocked: Clocked, zone: str, anchor: int, steps: list[tuple[int, str | None, int | None]], start: int

@@ -87,23 +87,23 @@ def test_organizations(here: Here) -> None:
     assert here.json("orgs", "list") == []
 
 
-def test_life_of_a_key(shell: Shell) -> None:
+def test_life_of_a_key(here: Here) -> None:
     """A key is shown once; what is stored is its digest; it is listed, shown and revoked by its id."""
-    shell.json("orgs", "create", "acme")
+    here.json("orgs", "create", "acme")
     options = ("--name", "ci", "--permission", "api:write", "--permission", "*:read", "--expires-in", "30d")
-    created = shell.json("keys", "create", "acme", *options)
+    created = here.json("keys", "create", "acme", *options)
     key = created.pop("key")
     assert KEY_FORMAT.plausible(key)
     assert created["permissions"] == {"api": ["write"], "*": ["read"]}
     left = datetime.fromisoformat(created["expires_at"]) - datetime.now(UTC)
     assert timedelta(days=29, hours=23) < left < timedelta(days=30)
-    assert shell.json("keys", "show", created["id"]) == created
-    assert shell.json("keys", "list", "acme") == [created]
-    assert "last usable key" in shell.refused(1, "keys", "revoke", created["id"])
-    revoked = shell.json("keys", "revoke", created["id"], "--last")
+    assert here.json("keys", "show", created["id"]) == created
+    assert here.json("keys", "list", "acme") == [created]
+    assert "last usable key" in here.refused(1, "keys", "revoke", created["id"])
+    revoked = here.json("keys", "revoke", created["id"], "--last")
     assert since(revoked, created) == {**created, "revoked_at": revoked["revoked_at"], "status": "revoked"}
     assert revoked["revoked_at"] is not None
-    with psycopg.connect(shell.environ["DATABASE_URL"]) as connection:
+    with psycopg.connect(here.environ["DATABASE_URL"]) as connection:
         stored = str(connection.execute("SELECT api_keys, encode(hash, 'escape') FROM api_keys").fetchall())
     assert key not in stored
     assert created["id"] in stored

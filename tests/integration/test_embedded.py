@@ -16,10 +16,7 @@ import pytest
 import extauthz
 from extauthz.demo.folders import SERVER_WHEELS, am_root, make_folder, temporary_folder
 from extauthz.demo.process import family
-from tests.servers.process import EXTAUTHZ, INHERITED, Service, listening, started
-from tests.servers.serving import LISTENERS
-
-FREE_PORTS = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "usage", "admin")}
+from tests.servers.process import EXTAUTHZ, FREE_PORTS, INHERITED, Service, listening, started
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def process_one() -> tuple[str, ...]:
     return become
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_orphans_are_buried(database: str, redis_url: str, tmp_path: Path, workers: str) -> None:
     """A process that lost its parent leaves nothing behind; the service ends as ever, with 0."""
     file = tmp_path / "orphan"

@@ -77,7 +77,7 @@ async def unread(environ: Mapping[str, str], *arguments: str, stderr: int | None
         await process.wait()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_a_reader_that_stops_stops_nothing(
     database: str, redis_url: str, office: Office, redis_server: Redis, workers: str
 ) -> None:
@@ -134,7 +134,7 @@ def shown(terminal: int) -> list[str]:
     return [line for line in text.decode().splitlines() if line]
 
 
-@pytest.mark.parametrize("wanted", ["console", "json"])
+@pytest.mark.parametrize("wanted", ["console", pytest.param("json", marks=pytest.mark.deep)])
 async def test_on_a_terminal_it_is_for_people(database: str, redis_url: str, wanted: str) -> None:
     """The supervisor and its workers write lines for eyes where a terminal shows them, unless JSON is asked for."""
     ours, theirs = os.openpty()
@@ -157,7 +157,7 @@ async def once_a_second(service: Service) -> None:
         assert all((after - before).total_seconds() > SECONDS / 2 for before, after in pairwise(moments))
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=pytest.mark.deep)])
 async def test_without_descriptors_it_is_a_line_a_second(
     database: str, redis_url: str, tmp_path: Path, loop: str
 ) -> None:

@@ -171,7 +171,7 @@ def bound(ports: Ports) -> Iterator[list[int]]:
         yield [stack.enter_context(socket.create_server(("127.0.0.1", port))).fileno() for port in ports.values()]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_the_only_one_is_taken_over(database: str, redis_url: str, key: str, workers: str) -> None:
     """A second instance on the same sockets takes over from the first, and each request is answered."""
     ports = free_doors()

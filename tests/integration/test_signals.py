@@ -8,13 +8,12 @@ import pytest
 
 from extauthz.demo.process import family
 from extauthz.signals import IGNORED
-from tests.servers.process import EXTAUTHZ, Service, listening, settings, started
+from tests.servers.process import EXTAUTHZ, FREE_PORTS, Service, listening, settings, started
 
 # Makes the terminal on its standard input its own, and becomes the command.
 ON_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
-FREE_PORTS = {f"EXTAUTHZ_{name}_LISTEN": "127.0.0.1:0" for name in ("ENVOY", "NGINX", "FORWARD", "USAGE", "ADMIN")}
 
 
 async def takes(service: Service, number: signal.Signals) -> None:
@@ -24,7 +23,7 @@ async def takes(service: Service, number: signal.Signals) -> None:
     assert (await service.check()).decision == "no_credentials"
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_signals_that_ask_for_nothing_kill_nothing(database: str, redis_url: str, workers: str) -> None:
     """SIGHUP, SIGUSR1 and SIGUSR2 are ignored with a line by each process, whichever gets them; it ends with 0."""
     async with listening(settings(database, redis_url), "--workers", workers) as service:

@@ -27,7 +27,7 @@ def ours() -> list[str]:
     return [grp.getgrgid(number).gr_name, str(number)]
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_mode_group_and_end(database: str, redis_url: str, tmp_path: Path, workers: str) -> None:
     """Sockets have the mode and group that are set, whatever the umask, and their files are removed at the end.
 

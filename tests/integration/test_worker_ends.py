@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.process import family
-from tests.servers.process import Service, listening, settings
+from tests.servers.process import FREE_PORTS, Service, listening, settings, started
 
 
 def left(members: list[int]) -> list[int]:
@@ -26,11 +26,11 @@ async def family_of(service: Service, size: int) -> list[int]:
     raise AssertionError(f"it has only {len(members)} processes")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.deep)])
 async def test_a_stop_during_the_start_of_workers(database: str, redis_url: str, number: signal.Signals) -> None:
     """Workers that were only just made end with the rest, and the service ends with 0 in less than the drain."""
     patient = settings(database, redis_url, EXTAUTHZ_DRAIN_SECONDS="60")
-    async with listening(patient, "--workers", "3") as service:
+    async with started(FREE_PORTS | patient, "--workers", "3") as service:
         members = await family_of(service, 2)
         assert await service.end(number) == 0
     assert left(members) == []
@@ -54,7 +54,7 @@ async def test_two_signals_at_once_to_all(database: str, redis_url: str) -> None
 
 async def test_workers_end_with_a_supervisor_that_is_killed_early(database: str, redis_url: str) -> None:
     """A supervisor that is killed before its workers serve leaves no worker and no trace of one."""
-    async with listening(settings(database, redis_url), "--workers", "2") as service:
+    async with started(FREE_PORTS | settings(database, redis_url), "--workers", "2") as service:
         members = await family_of(service, 3)
         service.process.kill()
         assert await service.ended() == -signal.SIGKILL

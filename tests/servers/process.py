@@ -27,6 +27,7 @@ EXTAUTHZ = (sys.executable, "-m", "extauthz")
 # What a process gets beside its settings; the second keeps compiled modules out of the sources.
 INHERITED = {name: os.environ[name] for name in ("PATH", "PYTHONPYCACHEPREFIX") if name in os.environ}
 QUICK = {"EXTAUTHZ_DRAIN_SECONDS": "0"}
+FREE_PORTS = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "usage", "admin")}
 
 Report = Mapping[str, str]
 Record = dict[str, Any]
@@ -163,8 +164,7 @@ async def started(
 @asynccontextmanager
 async def listening(environ: Mapping[str, str], *arguments: str | Path, **options: Any) -> AsyncIterator[Service]:
     """`started`, on free ports where `environ` does not say others. All it says is JSON lines."""
-    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, "usage", "admin")}
-    async with started(ports | dict(environ), *arguments, **options) as service:
+    async with started(FREE_PORTS | dict(environ), *arguments, **options) as service:
         await service.logged("listening")
         yield service
     assert service.lines == []

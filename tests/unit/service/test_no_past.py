@@ -114,6 +114,7 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
         house.key_cache.held.clear()
         await asked_at(house, "find")
         monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
+        monkeypatch.setattr(layers, "QUERY_TIMEOUT_SECONDS", 0.02)
         if ours == "busy":
             monkeypatch.setattr(layers, "MAX_QUEUED_QUESTIONS", 0)
         house.belief.flowing(True)

@@ -1,12 +1,20 @@
-"""Both event loops that the service runs on."""
+"""Both event loops that the service runs on, and listeners that close at once."""
 
 import asyncio
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 
+import pytest
 import uvloop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
     """What holds on one of them holds on the other."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test connects while a listener closes, so that none waits for it."""
+    for module in ("server", "usage"):
+        monkeypatch.setattr(f"extauthz.transports.http.{module}.LAST_CALL", 0)

@@ -20,9 +20,8 @@ Prepare = Callable[[House], Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for a new day are the same twice; nobody connects while a listener closes."""
+    """Waits for a new day are the same twice."""
     monkeypatch.setattr("extauthz.service.limiting.JITTER", 0)
-    monkeypatch.setattr("extauthz.transports.http.server.LAST_CALL", 0)
 
 
 async def as_it_is(house: House) -> None:

@@ -11,12 +11,6 @@ from tests.unit.service.fakes import KEY, TENANT, open_house
 from tests.unit.transports.check_listener import ALLOWED, AMBIGUOUS, LAST, REFUSED, WAITS, Door, decisions, with_line
 
 
-@pytest.fixture(autouse=True)
-def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody connects while a listener closes."""
-    monkeypatch.setattr("extauthz.transports.http.server.LAST_CALL", 0)
-
-
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     """A house whose key has been used, and its short way."""

@@ -85,12 +85,6 @@ async def seconds_until_the_end(connection: Wire, first: bytes, drip: bytes) -> 
     return time.monotonic() - began
 
 
-@pytest.fixture(autouse=True)
-def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody connects while a listener closes."""
-    monkeypatch.setattr("extauthz.transports.http.server.LAST_CALL", 0)
-
-
 def test_the_limit() -> None:
     """It is ten seconds, unless a test shortens it."""
     assert HEAD_SECONDS == 10
