@@ -92,7 +92,7 @@ async def test_a_reader_that_stops_stops_nothing(
     async with unread(settings(database, redis_url), "--workers", workers, stderr=writer) as service:
         os.close(writer)
         with stopped(redis_server):
-            await service.until(b'"redis": "connection"')
+            await service.until(b'"redis": "connection')
             for _ in range(20):
                 assert (await ask(service.envoy, question("envoy", key=key))).decision == "allow"
         await service.until(b'"redis": "ok"')

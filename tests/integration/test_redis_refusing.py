@@ -175,14 +175,15 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
                 for _ in range(10):
                     await asyncio.sleep(guard_module.PROBE_EVERY / 2)  # so that several probes are made meanwhile
                     assert await degraded(service, key), harm.name
-                    assert service.health.readiness().stores["redis"] == harm.reason, harm.name
+                    detail = service.health.readiness().stores["redis"]
+                    assert re.fullmatch(f"{harm.reason}: .+; .+", detail), (harm.name, detail)
                 assert service.value("redis_down_events_total") == losses + 1, harm.name
                 for command in harm.end:
                     await run(admin, command)
                 await until(partial(told_up, service, key))
             assert service.health.readiness().stores["redis"] == "ok"
             told = [line["event"] for line in logs if line.get("store") == "redis"]
-            assert told == ["store is away", "store is up"], harm.name
+            assert told == ["store is away", "store cannot be used", "store is up"], harm.name
 
 
 def test_the_probe_does_whatever_our_scripts_do() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from redis import exceptions as redis
 
+from extauthz.backends.redis import words
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import REDIS
 
@@ -66,13 +67,13 @@ _NO_PERMISSION = re.compile(r"(ERR )?(The user executing the script can't |ACL f
 _NO_PASSWORD_WANTED = re.compile(r"ERR (AUTH <password> called without any password|Client sent AUTH, but no password)")
 
 
-def refusal(words: str) -> redis.RedisError:
+def refusal(said: str) -> redis.RedisError:
     """What Redis said as an error, in its own words."""
-    if _NO_PASSWORD_WANTED.match(words):
-        return redis.AuthenticationError(words)
-    if _NO_PERMISSION.match(words):
-        return redis.NoPermissionError(words)
-    return _BY_FIRST_WORD.get(words.partition(" ")[0], redis.ResponseError)(words)
+    if _NO_PASSWORD_WANTED.match(said):
+        return redis.AuthenticationError(said)
+    if _NO_PERMISSION.match(said):
+        return redis.NoPermissionError(said)
+    return _BY_FIRST_WORD.get(said.partition(" ")[0], redis.ResponseError)(said)
 
 
 def reason_of(error: Exception) -> str:
@@ -80,6 +81,12 @@ def reason_of(error: Exception) -> str:
     if type(error) is redis.ResponseError:  # the client library has no class for some refusals
         error = refusal(str(error))
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "client")
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """A failure with its short word, and what Redis says of it."""
+    said = words.said(error)
+    return StoreUnavailable(REDIS, reason_of(error), said=said, remedy=words.remedy(said))
 
 
 @contextmanager
@@ -93,4 +100,4 @@ def translated() -> Iterator[None]:
     except ExtauthzError:
         raise
     except Exception as error:
-        raise StoreUnavailable(REDIS, reason_of(error)) from error
+        raise unavailable(error) from error

@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Literal
 
 from extauthz.backends.redis import keyspace, scripts
-from extauthz.backends.redis.errors import reason_of, refusal, translated
+from extauthz.backends.redis.errors import refusal, translated, unavailable
 from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.seeds import begin, complete
 from extauthz.core.calendar import DaysAndMonths
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
-from extauthz.core.ports import REDIS, UsageLog
+from extauthz.core.ports import UsageLog
 from extauthz.core.spend import NAMES, Owner, Spend, Spent, Untaken
 from extauthz.core.usage import ORGANIZATION, Seed
 
@@ -116,7 +116,7 @@ def _results(reply: Sequence[int | bytes], count: int) -> list[Spent | Untaken |
             repeated, provisional = bool(flags & 1), bool(flags & 2)
             results.append(Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional)))
         elif refused == _FAILED:
-            results.append(StoreUnavailable(REDIS, reason_of(refusal(_words(next(failures))))))
+            results.append(unavailable(refusal(_words(next(failures)))))
         else:
             results.append(Untaken(_WHY_NOTHING[refused], now))
     return results

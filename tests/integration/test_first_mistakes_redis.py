@@ -1,0 +1,66 @@
+"""The commonest first mistakes with Redis: the server's own words and what helps, and never a password."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis import exceptions as redis
+
+from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.link import linked
+from extauthz.core.errors import StoreUnavailable
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.ports import free_port
+from extauthz.demo.redis import Redis
+from tests.servers.process import listening, settings
+
+WRONG = "sesame-that-is-wrong"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Redis]:
+    """A server that asks for a password."""
+    with temporary_folder("extauthz test ") as folder, Redis(folder / "redis", durable=True) as server:
+        yield server
+
+
+async def test_the_servers_words_and_what_helps(guarded: Redis, redis_url: str) -> None:
+    """Each wrong address is told with its reason, with the words of the server or the network, and with a remedy."""
+    at = f"127.0.0.1:{guarded.port}/0"
+    mistakes = {
+        f"redis://:{WRONG}@{at}": ("authentication", "WRONGPASS", "password in REDIS_URL"),
+        f"redis://nobody:{WRONG}@{at}": ("authentication", "WRONGPASS", "user and password"),
+        f"redis://{at}": ("authentication", "NOAUTH", "give the password"),
+        redis_url.replace("://", f"://:{WRONG}@"): ("authentication", "ERR AUTH", "out of REDIS_URL"),
+        guarded.redis_url.replace("/0", "/99"): ("response", "ERR DB index is out of range", "number of the database"),
+        f"redis://127.0.0.1:{free_port()}/0": ("connection", "Connection refused", "see that it runs"),
+        "redis://nowhere.invalid:6379/0": ("connection", "", "host in REDIS_URL"),
+        "unix:///nowhere/redis.sock": ("connection", "No such file or directory", "see that it runs"),
+    }
+    for url, (reason, said, helps) in mistakes.items():
+        async with linked(url) as link:
+            with pytest.raises(StoreUnavailable) as away:
+                await link.probe()
+        assert away.value.reason == reason, url
+        assert away.value.said.startswith(said), url
+        assert helps in away.value.remedy, url
+        assert WRONG not in away.value.detail
+
+
+def test_what_a_script_was_given_is_not_repeated() -> None:
+    """The words of an error inside a script may hold anything; they are not told."""
+    with pytest.raises(StoreUnavailable) as away, translated():
+        raise redis.ResponseError(f"ERR user_script:1: {WRONG} script: on @user_script:1.")
+    assert (away.value.reason, away.value.detail) == ("response", "response")
+
+
+async def test_a_service_tells_a_first_mistake(database: str, guarded: Redis) -> None:
+    """`serve` says it once in the log, and in /readyz as long as it lasts."""
+    wrong = f"redis://:{WRONG}@127.0.0.1:{guarded.port}/0"
+    async with listening(settings(database, wrong)) as service:
+        record = await service.logged("store cannot be used", store="redis")
+        assert record["said"].startswith("WRONGPASS")
+        _, report = await service.readyz()
+        assert report["redis"] == f"authentication: {record['said']}; {record['remedy']}"
+        assert await service.end() == 0
+    assert WRONG not in service.text
+    assert len([line for line in service.log if line["event"] == "store cannot be used"]) == 1
