@@ -88,10 +88,13 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serves until a signal asks for the end; then every worker drains and stops. Raises AddressTaken."""
+        taken: list[BaseException] = []
         try:
             await self._run()
-        except* AddressTaken as taken:
-            raise taken.exceptions[0] from None
+        except* AddressTaken as group:
+            taken.extend(group.exceptions)
+        if taken:  # raised in there, it would be in a group again
+            raise taken[0]
 
     async def _run(self) -> None:
         stop = StopSignals()

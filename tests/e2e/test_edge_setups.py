@@ -51,7 +51,7 @@ def test_the_haproxy_file_is_valid(tmp_path: Path) -> None:
     script = tmp_path / "extauthz.lua"
     script.write_text((FILES / "haproxy/extauthz.lua").read_text("utf-8"))
     file = tmp_path / "haproxy.cfg"
-    file.write_text(text.replace(SCRIPT, str(script)))
+    file.write_text(text.replace(SCRIPT, f'"{script}"'))
     done = run(distribution_server("haproxy"), "-c", "-f", file)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stdout + done.stderr
