@@ -1,6 +1,7 @@
 """The whole product on loopback: PostgreSQL, Redis, extauthz, a sample upstream, and Envoy and nginx in front of it."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -20,6 +21,7 @@ from extauthz.demo.redis import Redis
 P = TypeVar("P", bound=Process)
 
 ROUTES = Path(__file__).with_name("routes.toml")
+CACHE = "PYTHONPYCACHEPREFIX"  # where compiled modules are kept, out of the way of the sources
 
 # The ports that stand in the shipped files.
 ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM = 10000, 9901, 8080, 8000
@@ -101,12 +103,17 @@ class Stack(AbstractContextManager["Stack"]):
     def _start_proxies(self) -> None:
         ports, files = self.ports, proxy_files()
         envoy = fill(
-            (files / "envoy/http.yaml").read_text("utf-8"),
+            self.adapted((files / "envoy/http.yaml").read_text("utf-8")),
             {name: ports[name] for name in (ENVOY, ENVOY_ADMIN, UPSTREAM, ADMIN, ENVOY_DOOR, USAGE)},
         )
         nginx = nginx_files({name: ports[name] for name in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)})
         self._run("Envoy", Envoy(self.folder / "envoy", envoy, port=ports[ENVOY]))
+        nginx = {name: self.adapted(text) for name, text in nginx.items()}
         self._run("nginx", Nginx(self.folder / "nginx", nginx, port=ports[NGINX]))
+
+    def adapted(self, text: str) -> str:
+        """A shipped file of a proxy as this stack uses it, but for its ports."""
+        return text
 
     @property
     def proxies(self) -> tuple[Proxy, Proxy]:
@@ -118,7 +125,8 @@ class Stack(AbstractContextManager["Stack"]):
         return b" 200 " in answer and self.extauthz.listens_on(self.ports[ADMIN])
 
     def _python(self, name: str, *arguments: str) -> Process:
-        environ = NEUTRAL_ENVIRONMENT | {"PYTHONDONTWRITEBYTECODE": "1"} | self.environ
+        kept = {CACHE: os.environ[CACHE]} if CACHE in os.environ else {"PYTHONDONTWRITEBYTECODE": "1"}
+        environ = NEUTRAL_ENVIRONMENT | kept | self.environ
         return Process([sys.executable, "-P", *arguments], self.folder / name / f"{name}.log", env=environ)
 
     def _run(self, name: str, process: P, ready: Callable[[], bool] | None = None) -> P:

@@ -8,9 +8,9 @@ import pytest
 from extauthz import management
 from extauthz.core.records import KeyTerms
 from extauthz.demo.folders import temporary_folder
-from extauthz.demo.stack import Proxy, Stack
+from extauthz.demo.stack import Proxy
 from tests.e2e import edges
-from tests.e2e.site import PATIENT, ROUTES, Customer, Site, issue
+from tests.e2e.site import PATIENT, ROUTES, Customer, PatientStack, Site, issue
 from tests.servers.raw_upstream import raw_upstream
 
 
@@ -21,7 +21,7 @@ def site() -> Iterator[Site]:
     environ = {"EXTAUTHZ_CONFIG": str(ROUTES), "EXTAUTHZ_SHORT_WAY": os.environ.get("E2E_SHORT_WAY", "true"), **PATIENT}
     with (
         temporary_folder("extauthz test ") as folder,
-        Stack(folder, usual_ports=False, environ=environ) as stack,
+        PatientStack(folder, usual_ports=False, environ=environ) as stack,
     ):
         site = Site(stack)
         yield site

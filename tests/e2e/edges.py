@@ -12,7 +12,7 @@ from extauthz.demo.proxies import Envoy, fill
 from extauthz.demo.stack import ADMIN, ENVOY, ENVOY_ADMIN, ENVOY_DOOR, FORWARD_DOOR, UPSTREAM, USAGE, Proxy
 from tests.e2e.client import Answer
 from tests.servers.distribution import distribution_server
-from tests.servers.edges import FILES, Caddy, Edge, HAProxy, caddy_from_its_wheel
+from tests.servers.edges import FILES, Caddy, Edge, HAProxy, caddy_from_its_wheel, patient
 from tests.servers.raw_upstream import RawUpstream
 
 NAMES = ("envoy", "caddy 2.6", "caddy", "haproxy")
@@ -43,7 +43,10 @@ def seen(answer: Answer) -> list[tuple[str, str]]:
 def front(name: str, ports: Mapping[int, int], upstream: RawUpstream, *, change: Change = str) -> Iterator[Front]:
     """The proxy of that name; `change` is made to its shipped configuration."""
     ports = {**ports, UPSTREAM: upstream.port}
-    with temporary_folder("extauthz edge ") as folder, made(name, folder, ports, change) as process:
+    with (
+        temporary_folder("extauthz edge ") as folder,
+        made(name, folder, ports, lambda text: change(patient(text))) as process,
+    ):
         yield Front(Proxy(name, process.port), upstream, process)
 
 

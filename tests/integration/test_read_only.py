@@ -10,7 +10,7 @@ from extauthz.service import metering
 from tests.servers.office import Office
 from tests.servers.outages import victim
 from tests.servers.raw_http import ask
-from tests.servers.serving import Serving, question, serving
+from tests.servers.serving import PATIENT, Serving, question, serving
 from tests.servers.waiting import until
 
 READ_ONLY = "ALTER ROLE {} SET default_transaction_read_only = on"
@@ -44,7 +44,7 @@ async def test_usage_waits_while_postgresql_only_reads(
     details, key = await office.new_key("acme")
     async with victim(postgres_server, database) as hurt:
         await hurt.sql(READ_ONLY, hurt.role)
-        async with serving(hurt.dsn, redis_url) as service, asyncio.timeout(20):
+        async with serving(hurt.dsn, redis_url, **PATIENT) as service, asyncio.timeout(20):
             for _ in range(3):
                 assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
             await until(partial(unsaved, service, 1))

@@ -20,6 +20,7 @@ from extauthz.demo.ports import free_port
 from extauthz.demo.process import NEUTRAL_ENVIRONMENT, Process
 from extauthz.demo.proxies import Envoy, Nginx, fill, proxy_files
 from extauthz.demo.stack import ADMIN, ENVOY, ENVOY_ADMIN, ENVOY_DOOR, NGINX, NGINX_DOOR, UPSTREAM, USAGE
+from tests.servers.edges import patient
 from tests.servers.office import Office
 from tests.servers.process import Service, settings, started
 from tests.servers.waiting import until
@@ -54,13 +55,13 @@ def listens(ports: Ports) -> dict[str, str]:
 
 @contextmanager
 def proxies(*instances: Ports) -> Iterator[tuple[int, int]]:
-    """Envoy and nginx with the shipped files in front of these instances and a sample upstream; their ports."""
+    """Envoy and nginx with the shipped files, patient, in front of these instances and an upstream; their ports."""
     own = {port: free_port() for port in (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM)}
     first, *others = instances
     files = proxy_files()
-    envoy = (files / "envoy/http.yaml").read_text("utf-8")
+    envoy = patient((files / "envoy/http.yaml").read_text("utf-8"))
     envoy = fill(envoy, {p: (own | dict(first))[p] for p in (ENVOY, ENVOY_ADMIN, UPSTREAM, ADMIN, ENVOY_DOOR, USAGE)})
-    nginx = {file.name: file.read_text("utf-8") for file in (files / "nginx").glob("*.conf")}
+    nginx = {file.name: patient(file.read_text("utf-8")) for file in (files / "nginx").glob("*.conf")}
     main = fill(nginx["nginx.conf"], {p: (own | dict(first))[p] for p in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)})
     for other in others:
         block = rf"(?m)^ +- endpoint:\n.*port_value: {first[ENVOY_DOOR]} .*\n.*port_value: {first[ADMIN]} .*\n"

@@ -26,6 +26,11 @@ def filled(text: str, ports: Mapping[int, int]) -> str:
     return numbers.sub(lambda match: str(ports[int(match[0])]), text)
 
 
+def patient(text: str) -> str:
+    """The file of a proxy with a second in place of the 200 ms after which a proxy gives extauthz up."""
+    return re.sub(r"\b(200ms|0\.2s)\b", "1s", text)
+
+
 class Edge(Process):
     """A proxy in front of the services on `ports` (numbers in the shipped file, and those to use).
 
