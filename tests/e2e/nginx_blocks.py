@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from extauthz.demo.folders import make_folder
 from extauthz.demo.ports import free_port
 from extauthz.demo.proxies import Nginx, nginx_files, proxy_files
 from extauthz.demo.stack import NGINX, NGINX_DOOR, USAGE, Proxy
@@ -149,7 +150,7 @@ def _with_servers(text: str, blocks: Sequence[str], ports: Sequence[int], named:
 def _write_pages(folder: Path) -> None:
     for name in ("index.html", "public.html", "api/v1/customers/index.php"):
         file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         file.write_text("a page\n")
     for each in (folder, *folder.rglob("*")):
         each.chmod(0o755 if each.is_dir() else 0o644)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from extauthz.demo.folders import temporary_folder
+from extauthz.demo.folders import make_folder, temporary_folder
 from extauthz.demo.office import Keys
 from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.process import family
@@ -138,7 +138,7 @@ def test_once(folder: Path) -> None:
     """
     places = [folder / name for name in ("one place", "another")]
     for place in places:
-        place.mkdir()
+        make_folder(place)
     with Demo(places[0], "--once") as demo, Demo(places[1], "--once") as other:
         members = []
         for each in (demo, other):
