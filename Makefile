@@ -18,7 +18,7 @@ demo: .venv/demo ## everything embedded, Envoy and nginx in front: a tour (ARGS=
 test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-deep: .venv/dev ## what takes long: all variants, and generated examples by the thousand
+test-deep: .venv/dev ## what takes long: all variants, and generated examples by the hundred
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "deep or fuzz" --hypothesis-profile=deep --timeout=600 $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, import rules

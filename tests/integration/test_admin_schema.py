@@ -61,7 +61,7 @@ real_things = document(
     },
     generation={"mode": "positive"},
 )
-few = settings(examples(2, 60), suppress_health_check=list(HealthCheck))
+few = settings(examples(2, 30), suppress_health_check=list(HealthCheck))
 pytestmark = pytest.mark.fuzz
 
 

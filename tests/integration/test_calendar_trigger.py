@@ -232,7 +232,7 @@ STEPS = st.lists(
 
 
 @pytest.mark.fuzz
-@examples(20, 1_000)
+@examples(20, 500)
 @given(zone=st.sampled_from(ZONES), anchor=st.integers(1, 31), steps=STEPS, start=st.integers(0, 365 * 24))
 def test_no_change_touches_what_is_under_way(
     clocked: Clocked, zone: str, anchor: int, steps: list[tuple[int, str | None, int | None]], start: int
