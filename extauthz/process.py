@@ -17,6 +17,7 @@ from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.management import PATIENCE
 from extauthz.signals import StopSignals
+from extauthz.transports.http.listen import address_of
 
 SCHEMA_PATIENCE = 1.0  # seconds for which a start waits for PostgreSQL
 GC_THRESHOLDS = (20_000, 20, 50)  # objects, and generations of them; 700, 10, 10 by default
@@ -82,11 +83,4 @@ async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: 
 
 def addresses(sockets: Mapping[str, socket]) -> dict[str, str]:
     """Where each listener is, as a person writes it."""
-    return {name: _address(sock.getsockname()) for name, sock in sockets.items()}
-
-
-def _address(name: str | tuple[str, int] | tuple[str, int, int, int]) -> str:
-    if isinstance(name, str):
-        return f"unix:{name}"
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{host}:{name[1]}"
+    return {name: address_of(sock) for name, sock in sockets.items()}

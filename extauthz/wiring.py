@@ -83,13 +83,12 @@ async def running(
     """Checks on the sockets of `bind_all`, and the private listener on its own where it is among them.
 
     PostgreSQL and Redis may come later; until then the service is not ready. `patience` is the seconds that it waits
-    for them before it answers anything, because another instance may still be answering on the same sockets. `settle`
-    is called when everything is there but the listeners.
+    for them before it answers anything: another instance may be answering meanwhile. `settle` is called when
+    everything is there but the listeners.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics(dialect_names())
         opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
-        stores = opened.stores
         seeding = _seeding(settings, opened)
         limiter = _limiter(stack, opened, seeding, metrics)
         last_used = LastUsed(None if opened.books is None else opened.books.use_log)
@@ -97,27 +96,21 @@ async def running(
         stack.push_async_callback(_together, last_used.write_all, metering.save_all)
         lookup = await _read_through(stack, settings, opened, last_used=last_used, metrics=metrics)
         await _keep_books(stack, settings, opened, metering=metering, metrics=metrics)
-        on_redis_down = OnRedisDown(settings.rate_limit_on_redis_down)
+        limiting = Limiting(
+            limiter,
+            metering,
+            on_redis_down=OnRedisDown(settings.rate_limit_on_redis_down),
+            charge_once=settings.charge_once,
+            observer=metrics,
+        )
         check = CheckService(
             routes=settings.routes,
             key_format=key_format(settings),
             lookup=lookup,
-            limiting=Limiting(
-                limiter,
-                metering,
-                on_redis_down=on_redis_down,
-                charge_once=settings.charge_once,
-                observer=metrics,
-            ),
+            limiting=limiting,
             observer=metrics,
         )
-        health = Health(
-            postgresql=stores.postgresql,
-            redis=stores.redis,
-            on_redis_down=on_redis_down,
-            redis_evicting=lambda: metrics.redis_evicting,
-            usage_trouble=lambda: metrics.usage_trouble,
-        )
+        health = _health(settings, opened, metrics)
         await health.until_ready(patience)
         handlers = {
             sockets[name]: CheckHandler(check, dialect, deadline=settings.deadline_ms / 1000, health=health)
@@ -216,6 +209,17 @@ async def _read_through(
         stack.push_async_callback(end, [asyncio.create_task(_forever(work))])
     stack.push_async_callback(lookup.close)
     return lookup
+
+
+def _health(settings: Settings, opened: Opened, metrics: Metrics) -> Health:
+    """What says whether traffic may come."""
+    return Health(
+        postgresql=opened.stores.postgresql,
+        redis=opened.stores.redis,
+        on_redis_down=OnRedisDown(settings.rate_limit_on_redis_down),
+        redis_evicting=lambda: metrics.redis_evicting,
+        usage_trouble=lambda: metrics.usage_trouble,
+    )
 
 
 async def _forever(work: Callable[[], Awaitable[None]]) -> None:

@@ -136,7 +136,8 @@ class Supervisor:
             started = clock()
             status = await self._live(number)
             if status == TAKEN:
-                raise AddressTaken("another process listens on an address of ours")
+                ours = ", ".join(self._addresses.values())
+                raise AddressTaken(f"another process listens on an address of ours: one of {ours}")
             if not self._stopping.is_set():
                 deaths = deaths + 1 if clock() - started < STEADY else 1
                 self._log.warning("a worker died and is started again", worker=number, status=status)

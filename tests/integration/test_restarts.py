@@ -6,7 +6,7 @@ import re
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from http import HTTPStatus
@@ -53,15 +53,20 @@ def listens(ports: Ports) -> dict[str, str]:
     return {**ours, "EXTAUTHZ_FORWARD_LISTEN": "off"}
 
 
+as_patient_and_as_shipped = pytest.mark.parametrize(
+    "adapted", [patient, pytest.param(str, marks=pytest.mark.deep)], ids=["patient", "as shipped"]
+)
+
+
 @contextmanager
-def proxies(*instances: Ports) -> Iterator[tuple[int, int]]:
-    """Envoy and nginx with the shipped files, patient, in front of these instances and an upstream; their ports."""
+def proxies(*instances: Ports, adapted: Callable[[str], str]) -> Iterator[tuple[int, int]]:
+    """Envoy and nginx with the shipped files, `adapted`, in front of instances and a sample upstream; their ports."""
     own = {port: free_port() for port in (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM)}
     first, *others = instances
     files = proxy_files()
-    envoy = patient((files / "envoy/http.yaml").read_text("utf-8"))
+    envoy = adapted((files / "envoy/http.yaml").read_text("utf-8"))
     envoy = fill(envoy, {p: (own | dict(first))[p] for p in (ENVOY, ENVOY_ADMIN, UPSTREAM, ADMIN, ENVOY_DOOR, USAGE)})
-    nginx = {file.name: patient(file.read_text("utf-8")) for file in (files / "nginx").glob("*.conf")}
+    nginx = {file.name: adapted(file.read_text("utf-8")) for file in (files / "nginx").glob("*.conf")}
     main = fill(nginx["nginx.conf"], {p: (own | dict(first))[p] for p in (NGINX, UPSTREAM, NGINX_DOOR, USAGE)})
     for other in others:
         block = rf"(?m)^ +- endpoint:\n.*port_value: {first[ENVOY_DOOR]} .*\n.*port_value: {first[ADMIN]} .*\n"
@@ -147,14 +152,17 @@ async def is_asked(service: Service) -> bool:
     )
 
 
-async def test_one_of_two_after_the_other(database: str, redis_url: str, key: str) -> None:
+@as_patient_and_as_shipped
+async def test_one_of_two_after_the_other(
+    database: str, redis_url: str, key: str, adapted: Callable[[str], str]
+) -> None:
     """Two endpoints are restarted one after the other, and each request is answered by the upstream."""
     ports = [free_doors(), free_doors()]
     environs = [settings(database, redis_url) | DRAINS | listens(each) for each in ports]
     async with started(environs[0]) as first, started(environs[1]) as second:
         await is_ready(first)
         await is_ready(second)
-        with proxies(*ports) as at:
+        with proxies(*ports, adapted=adapted) as at:
             load = Load(at, key)
             async with AsyncExitStack() as stack, load.running():
                 assert await first.end() == 0
@@ -173,11 +181,14 @@ def bound(ports: Ports) -> Iterator[list[int]]:
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
-async def test_the_only_one_is_taken_over(database: str, redis_url: str, key: str, workers: str) -> None:
+@as_patient_and_as_shipped
+async def test_the_only_one_is_taken_over(
+    database: str, redis_url: str, key: str, workers: str, adapted: Callable[[str], str]
+) -> None:
     """A second instance on the same sockets takes over from the first, and each request is answered."""
     ports = free_doors()
     environ = settings(database, redis_url) | DRAINS | listens(ports)
-    with bound(ports) as descriptors, proxies(ports) as at:
+    with bound(ports) as descriptors, proxies(ports, adapted=adapted) as at:
         argv = (sys.executable, "-c", PASSING, ",".join(map(str, descriptors)))
 
         def instance() -> AbstractAsyncContextManager[Service]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from redis import exceptions as redis
 
-from extauthz.backends.redis import words
+from extauthz.backends.redis.words import said_and_remedy
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import REDIS
 
@@ -67,13 +67,13 @@ _NO_PERMISSION = re.compile(r"(ERR )?(The user executing the script can't |ACL f
 _NO_PASSWORD_WANTED = re.compile(r"ERR (AUTH <password> called without any password|Client sent AUTH, but no password)")
 
 
-def refusal(said: str) -> redis.RedisError:
+def refusal(words: str) -> redis.RedisError:
     """What Redis said as an error, in its own words."""
-    if _NO_PASSWORD_WANTED.match(said):
-        return redis.AuthenticationError(said)
-    if _NO_PERMISSION.match(said):
-        return redis.NoPermissionError(said)
-    return _BY_FIRST_WORD.get(said.partition(" ")[0], redis.ResponseError)(said)
+    if _NO_PASSWORD_WANTED.match(words):
+        return redis.AuthenticationError(words)
+    if _NO_PERMISSION.match(words):
+        return redis.NoPermissionError(words)
+    return _BY_FIRST_WORD.get(words.partition(" ")[0], redis.ResponseError)(words)
 
 
 def reason_of(error: Exception) -> str:
@@ -85,8 +85,8 @@ def reason_of(error: Exception) -> str:
 
 def unavailable(error: Exception) -> StoreUnavailable:
     """A failure with its short word, and what Redis says of it."""
-    said = words.said(error)
-    return StoreUnavailable(REDIS, reason_of(error), said=said, remedy=words.remedy(said))
+    said, remedy = said_and_remedy(error)
+    return StoreUnavailable(REDIS, reason_of(error), said=said, remedy=remedy)
 
 
 @contextmanager

@@ -34,15 +34,11 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
 )
 
 
-def said(error: BaseException) -> str:
-    """The words in one line; empty where there are none that are known to repeat nothing secret."""
+def said_and_remedy(error: BaseException) -> tuple[str, str]:
+    """The words in one line and what helps; both empty where no words are known to repeat nothing secret."""
     words = _text(error).rstrip(".")
-    return words if remedy(words) else ""
-
-
-def remedy(words: str) -> str:
-    """What helps against what was said; empty where that is not known."""
-    return next((text for pattern, text in _REMEDIES if re.search(pattern, words)), "")
+    remedy = next((text for pattern, text in _REMEDIES if re.search(pattern, words)), "")
+    return (words, remedy) if remedy else ("", "")
 
 
 def _text(error: BaseException) -> str:
@@ -51,7 +47,7 @@ def _text(error: BaseException) -> str:
     if isinstance(error, OSError):
         return os.strerror(error.errno) if error.errno and error.errno > 0 else _line(error)
     if type(error) is redis.ConnectionError:  # the client library's words for an OSError
-        return _line(error).rpartition("connecting to ")[2].partition(". ")[2].rstrip(".")
+        return _line(error).rpartition("connecting to ")[2].partition(". ")[2]
     return _line(error) if isinstance(error, redis.RedisError) else ""
 
 

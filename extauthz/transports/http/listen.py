@@ -42,9 +42,16 @@ def listen(sock: socket.socket, backlog: int) -> None:
     try:
         sock.listen(backlog)
     except OSError as error:
-        name = sock.getsockname()
-        where = f"unix:{name}" if isinstance(name, str) else f"{name[0]}:{name[1]}"
-        raise AddressTaken(f"cannot listen on {where}: {error.strerror}") from error
+        raise AddressTaken(f"cannot listen on {address_of(sock)}: {error.strerror}") from error
+
+
+def address_of(sock: socket.socket) -> str:
+    """Where a bound socket is, as a person writes it."""
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{host}:{name[1]}"
 
 
 def resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

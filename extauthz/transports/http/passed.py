@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-from extauthz.transports.http.listen import AddressTaken, resolve
+from extauthz.transports.http.listen import AddressTaken, address_of, resolve
 
 FIRST = 3  # descriptor
 # Seconds that a start waits for its stores before it answers: briefly, because a proxy has no other endpoint perhaps;
@@ -48,8 +48,7 @@ class PassedSockets:
     def check_all_taken(self) -> None:
         """Raises AddressTaken where a socket was passed that no listener has the address of."""
         if self._sockets:
-            name = self._sockets[0].getsockname()
-            where = f"unix:{name}" if isinstance(name, str) else f"{name[0]}:{name[1]}"
+            where = address_of(self._sockets[0])
             raise AddressTaken(f"LISTEN_FDS passes a socket on {where}, which is the address of no listener")
 
 
