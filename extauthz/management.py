@@ -9,6 +9,7 @@ from extauthz.backends.postgres.audit import PostgresAudit
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.postgres.records import PostgresTenantSource
+from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import topology
@@ -20,6 +21,7 @@ from extauthz.core.ports import SharedFences
 from extauthz.core.usage_report import LiveUsage
 from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
+from extauthz.service.rejection_log import RejectionLog
 from extauthz.service.tenants import TenantService
 from extauthz.service.usage import UsageService
 
@@ -36,6 +38,7 @@ class Management:
     tenants: TenantService
     audit: AuditService
     usage: UsageService
+    rejections: RejectionLog
 
 
 class ManagementRooms:
@@ -84,6 +87,7 @@ class ManagementRooms:
                 usage=PostgresUsage(self._pool),
                 live=self._live,
             ),
+            RejectionLog(rejections=PostgresRejections(self._pool), tenants=tenants),
         )
 
 

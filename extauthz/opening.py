@@ -10,6 +10,7 @@ from extauthz.backends.postgres import own_tables, schema
 from extauthz.backends.postgres.events import PostgresQuotaEvents
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
+from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import probe
 from extauthz.backends.redis.fences import RedisFences
@@ -24,6 +25,7 @@ from extauthz.core.ports import (
     REDIS,
     LimitStore,
     Observer,
+    RejectionStore,
     SharedFences,
     Source,
     UsageLog,
@@ -50,6 +52,7 @@ class Books:
     usage: UsageStore
     tenants: Source[str, Tenant]
     events: QuotaEvents
+    rejections: RejectionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +148,5 @@ async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
         PostgresUsage(pool),
         PostgresTenantSource(pool),
         PostgresQuotaEvents(pool),
+        PostgresRejections(pool),
     )

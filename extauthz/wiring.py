@@ -1,7 +1,7 @@
 """The composition root: settings in, built rooms out, opened and closed by one exit stack. It alone knows all rooms."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from socket import socket
@@ -29,6 +29,7 @@ from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
 from extauthz.service.metering import Metering
 from extauthz.service.own_usage import OwnUsage
+from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
 from extauthz.service.webhook import Webhook
 from extauthz.telemetry.metrics import Metrics
@@ -93,9 +94,11 @@ async def running(
         limiter = _limiter(stack, opened, seeding, metrics)
         last_used = LastUsed(None if opened.books is None else opened.books.use_log)
         metering = _metering(opened, seeding, metrics)
-        stack.push_async_callback(_together, last_used.write_all, metering.save_all)
+        rejections = _rejections(settings, opened, metrics)
+        stack.push_async_callback(_together, last_used.write_all, metering.save_all, rejections.write_all)
         lookup = await _read_through(stack, settings, opened, last_used=last_used, metrics=metrics)
-        await _keep_books(stack, settings, opened, metering=metering, metrics=metrics)
+        kept = (metering.keep_saving, rejections.keep_writing)
+        await _keep_books(stack, settings, opened, works=kept, metrics=metrics)
         limiting = Limiting(
             limiter,
             metering,
@@ -108,6 +111,7 @@ async def running(
             key_format=key_format(settings),
             lookup=lookup,
             limiting=limiting,
+            rejections=rejections,
             observer=metrics,
         )
         health = _health(settings, opened, metrics)
@@ -169,13 +173,28 @@ def _metering(opened: Opened, seeding: Seeding, metrics: Metrics) -> Metering:
     return Metering(books.usage_log, books.usage, complete=complete, observer=metrics)
 
 
+def _rejections(settings: Settings, opened: Opened, metrics: Metrics) -> Rejections:
+    """What counts refusals, so that they can be asked for."""
+    return Rejections(
+        None if opened.books is None else opened.books.rejections,
+        kept_days=settings.rejections_kept_days,
+        hide=key_format(settings).hide,
+        observer=metrics,
+    )
+
+
 async def _keep_books(
-    stack: AsyncExitStack, settings: Settings, opened: Opened, *, metering: Metering, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    opened: Opened,
+    *,
+    works: Sequence[Callable[[], Awaitable[None]]],
+    metrics: Metrics,
 ) -> None:
-    """Writes down what was spent, and tells of quotas, until the stack is left."""
+    """Does `works`, which write down what was spent and refused, and tells of quotas, until the stack is left."""
     if opened.books is None:
         return
-    works = [metering.keep_saving]
+    works = list(works)
     if settings.webhook_url:
         receiver = await stack.enter_async_context(webhook_receiver(settings.webhook_url.get_secret_value()))
         secret = settings.webhook_secret.get_secret_value()

@@ -177,6 +177,37 @@ class AuditLog(_Answer):
     next: str | None
 
 
+class RejectedSample(_Answer):
+    """One refused request; `path` is without query, `request_id` empty where the proxy gave none."""
+
+    at: Time
+    method: str
+    path: str
+    request_id: str
+
+
+class Rejection(_Answer):
+    """Refusals of one kind in five minutes; `samples` are the last of them, newest first."""
+
+    from_: Time = Field(alias="from", description="When the five minutes begin.")
+    decision: str
+    reason: str = Field(description="More than the decision where there is more, as `revoked`.")
+    route: str | None = Field(description="The path of the route; null: none matched; `other`: of several.")
+    organization_id: str | None
+    api_key_id: str | None
+    api_key_name: str | None
+    address: str | None = Field(description="The group of client addresses where no organization is known.")
+    count: int
+    samples: list[RejectedSample]
+
+
+class Rejections(_Answer):
+    """One page."""
+
+    items: list[Rejection]
+    next: str | None
+
+
 class Document(BaseModel):
     """An OpenAPI 3.1 document."""
 

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading, usage
+from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading, rejections, usage
 from extauthz.admin.gate import Crowded, Gate, one_second
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
 from extauthz.admin.payloads import Nothing
@@ -32,6 +32,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *keys.OPERATIONS,
     *usage.OPERATIONS,
     *audit.OPERATIONS,
+    *rejections.OPERATIONS,
     Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False),
 )
 

@@ -89,6 +89,7 @@ KeyName = Annotated[
     str, Shape(rf"[^{_UNFIT}]{{0,255}}", "is at most 255 characters, none of them a control or invisible one")
 ]
 Reference = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,255}}", "is an id or a name: 1 to 255 characters")]
+RoutePattern = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,1024}}", "is the path of a route: 1 to 1,024 characters")]
 KeyId = Annotated[str, Shape(_UUID, "is no id of a key")]
 Cursor = Annotated[str, Shape(r"[A-Za-z0-9_=-]{1,512}", "is none that this API has given out as `next`")]
 

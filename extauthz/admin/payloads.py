@@ -23,6 +23,7 @@ from extauthz.admin.fields import (
     Quota,
     RateText,
     Reference,
+    RoutePattern,
     Since,
     Status,
     TimeZone,
@@ -32,6 +33,7 @@ from extauthz.admin.fields import (
 from extauthz.core.limits import Limits
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
 from extauthz.core.records import LIMITS, AuditFilter, KeyTerms
+from extauthz.core.rejections import RejectionFilter
 
 # Rate and burst are a pair: both or none.
 _PAIR: dict[str, Any] = {
@@ -229,6 +231,22 @@ class AuditQuery(OrganizationPageQuery):
     def only(self) -> AuditFilter:
         """The filter beside the organization."""
         return AuditFilter(self.plan, self.api_key_id, self.by, self.since)
+
+
+class RejectionsQuery(OrganizationPageQuery):
+    """Which refusals: of an organization, or of clients that none is known of, in a time, of one kind."""
+
+    api_key_id: KeyId | None = Field(None, description="The id of a key.")
+    decision: Reference | None = Field(None, description="A refusal, as `permission_denied`.")
+    route: RoutePattern | None = Field(
+        None, description="The path of a route, as the configuration has it; or `other`."
+    )
+    since: Since | None = Field(None, description="A time, or a duration ago such as 24h.")
+    until: Since | None = Field(None, description="The same; what began before it.")
+
+    def only(self) -> RejectionFilter:
+        """The filter beside the organization."""
+        return RejectionFilter(self.since, self.until, self.api_key_id, self.decision, self.route)
 
 
 class UsageQuery(PageQuery):

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
+from extauthz.service.rejection_log import RejectionLog
 from extauthz.service.tenants import TenantService
 from extauthz.service.usage import UsageService
 
@@ -29,6 +30,11 @@ class Rooms(Protocol):
     @property
     def usage(self) -> UsageService:
         """What organizations have used."""
+        ...
+
+    @property
+    def rejections(self) -> RejectionLog:
+        """Why requests were refused."""
         ...
 
 

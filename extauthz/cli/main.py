@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extauthz.cli import audit, config, demo, keys, orgs, output, plans, schema, serve, usage
+from extauthz.cli import audit, config, demo, keys, orgs, output, plans, rejections, schema, serve, usage
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
 from extauthz.core.shown import masked
 
@@ -26,6 +26,7 @@ app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)
 app.command("audit")(audit.audit)
+app.command("rejections")(rejections.rejections)
 
 
 def _print_version(wanted: bool) -> None:

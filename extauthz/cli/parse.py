@@ -79,12 +79,12 @@ def until(text: str, now: datetime) -> datetime | None:
     return None if text == NONE else _moment("--until", text)
 
 
-def since(text: str | None, now: datetime) -> datetime | None:
-    """From when on: a time, or a duration before `now`; None where none was typed."""
+def since(text: str | None, now: datetime, *, option: str = "--since") -> datetime | None:
+    """A time, or a duration before `now`, as it was typed for an option; None where none was."""
     try:
         return None if text is None else parse_since(text, now)
     except ValueError as error:
-        raise InvalidInput(f"--since {shown(text or '')!r} {error}") from None
+        raise InvalidInput(f"{option} {shown(text or '')!r} {error}") from None
 
 
 def anchor(text: str) -> int:

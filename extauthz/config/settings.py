@@ -100,6 +100,9 @@ class Settings(BaseModel):
     )
     strip_credential: Boolean = setting("EXTAUTHZ_STRIP_CREDENTIAL", "true", "keep the credential from the upstream")
     charge_once: Boolean = setting("EXTAUTHZ_CHARGE_ONCE", "false", "charge a proxy's request id once")
+    rejections_kept_days: Annotated[int, PlainValidator(values.whole(0, 3650))] = setting(
+        "EXTAUTHZ_REJECTIONS_KEPT_DAYS", "30", "days for which refusals can be asked for; 0: they are not kept"
+    )
     webhook_url: Annotated[SecretStr, PlainValidator(urls.web_url("https://host/path or http://…"))] = setting(
         "EXTAUTHZ_WEBHOOK_URL", SecretStr(""), "where passed thresholds of quotas are told; unset: nowhere", secret=True
     )

@@ -63,6 +63,7 @@ class KeyFormat:
     ) -> None:
         self._own = f"{prefix}_"
         self._head = f"{prefix}_{env}_"
+        self._looks_own = re.compile(rf"{re.escape(self._own)}[0-9A-Za-z_]+")
         self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
         self._sha256 = sha256
@@ -84,6 +85,10 @@ class KeyFormat:
         if not self.plausible(key):
             return Reason.INVALID_CREDENTIALS
         return self.digest(key)
+
+    def hide(self, text: str) -> str:
+        """A text in which whatever looks like one of our keys is cut off after its prefix."""
+        return self._looks_own.sub(rf"{self._own}…", text) if self._own in text else text
 
     def plausible(self, key: str) -> bool:
         """Whether a look-up could find `key`: our own with right check characters, or an imported one."""

@@ -8,6 +8,7 @@ from extauthz.core.changes import Change
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.reason import Reason
+from extauthz.core.rejections import Rejected
 from extauthz.core.spend import Spend, Spent, Untaken
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 
@@ -153,6 +154,18 @@ class UsageStore(Protocol):
         ...
 
 
+class RejectionStore(Protocol):
+    """Where refusals are written down."""
+
+    async def add(self, batch_id: UUID, rejected: Sequence[Rejected]) -> None:
+        """Adds refusals, once for each batch id."""
+        ...
+
+    async def forget(self, days: int) -> None:
+        """Forgets what is older than so many days."""
+        ...
+
+
 class Observer(Protocol):
     """What telemetry is told. None of it waits, and none of it sees a credential."""
 
@@ -182,6 +195,10 @@ class Observer(Protocol):
 
     def quota_threshold(self, event: QuotaEvent) -> None:
         """An organization has used so much of a quota; said once for each window."""
+        ...
+
+    def rejections_written(self, rows: int) -> None:
+        """So many rows of refusals were written down."""
         ...
 
     def usage_saved(self, seconds: float) -> None:

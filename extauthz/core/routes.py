@@ -36,7 +36,8 @@ class Bucket(NamedTuple):
 class Match(NamedTuple):
     """What a request asks for. `resource` is empty on a public route and only there; `cost` is in tokens.
 
-    `shadow`: whatever limits would refuse is allowed. `bucket` is only on a public route, where it has one.
+    `shadow`: whatever limits would refuse is allowed. `bucket` is only on a public route, where it has one. `path` is
+    the route's pattern.
     """
 
     resource: str
@@ -46,6 +47,7 @@ class Match(NamedTuple):
     cache: bool
     shadow: bool = False
     bucket: Bucket | None = None
+    path: str = ""
 
 
 class _Compiled:
@@ -60,7 +62,7 @@ class _Compiled:
         self.names = names
         self.position = segments.index("{resource}") if "{resource}" in segments else None
         shadow, bucket = route.limits == "shadow", _bucket(route)
-        said = (route.cost, route.public, route.cache, shadow, bucket)
+        said = (route.cost, route.public, route.cache, shadow, bucket, route.path)
         self.reading = Match(route.resource or "", "write" if route.mode == "write" else "read", *said)
         self.writing = Match(route.resource or "", "read" if route.mode == "read" else "write", *said)
 

@@ -13,6 +13,7 @@ from extauthz.core.errors import ExtauthzError
 from extauthz.core.limits import Limits
 from extauthz.core.preconditions import Wanted
 from extauthz.core.records import AuditEntry, AuditFilter, KeyDetails, Listing, NewKey, Organization, Plan
+from extauthz.core.rejections import Rejection, RejectionFilter
 
 
 class Succession(NamedTuple):
@@ -165,6 +166,16 @@ class AuditStore(Protocol):
 
     async def is_key(self, id_: str) -> bool:
         """Whether a key has that id, or had it as far as the audit log goes."""
+        ...
+
+
+class RejectionLogStore(Protocol):
+    """Why requests were refused."""
+
+    async def page(
+        self, organization_id: str | None, only: RejectionFilter, *, limit: int, cursor: str | None
+    ) -> Listing[Rejection]:
+        """Refusals of an organization, newest first; None: where none is known. Raises InvalidInput."""
         ...
 
 

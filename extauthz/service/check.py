@@ -9,6 +9,7 @@ from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.hosts import normal_host
+from extauthz.core.keys import ApiKey
 from extauthz.core.ports import Observer
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
@@ -17,6 +18,7 @@ from extauthz.core.spend import Owner, Spend, once_name
 from extauthz.service.grants import Grants
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
+from extauthz.service.rejections import Rejections, ended_by
 
 
 class CheckService:
@@ -29,6 +31,7 @@ class CheckService:
         key_format: KeyFormat,
         lookup: Lookup,
         limiting: Limiting,
+        rejections: Rejections,
         observer: Observer,
     ) -> None:
         self._routes = routes
@@ -36,6 +39,7 @@ class CheckService:
         self._lookup = lookup
         self._grants = Grants()
         self._limiting = limiting
+        self._rejections = rejections
         self._observer = observer
 
     async def check(self, request: CheckRequest) -> Decision:
@@ -53,54 +57,71 @@ class CheckService:
     async def _decide(self, request: CheckRequest) -> Decision:
         # path
         if is_ambiguous(request.path):
-            return deny(Reason.PATH_AMBIGUOUS)
+            return self._refused(deny(Reason.PATH_AMBIGUOUS), request)
 
         # host, where it matters
         host = normal_host(request.host) if self._routes.names_hosts else None
         if host is None and self._routes.names_hosts:
-            return deny(Reason.HOST_AMBIGUOUS)
+            return self._refused(deny(Reason.HOST_AMBIGUOUS), request)
 
         # route
         route = self._routes.match(request.method, host, request.path)
         if route is None:
-            return deny(Reason.ROUTE_NOT_ALLOWED)
+            return self._refused(deny(Reason.ROUTE_NOT_ALLOWED), request)
         if route.public:
             return await self._decide_public(route, request)
 
         # credential; the raw key stays inside this one call
         credential = self._key_format.extract(request.authorization)
         if isinstance(credential, Reason):
-            return deny(credential)
+            return self._refused(deny(credential), request, route)
         return await self._decide_for(credential, route, request)
 
     async def _decide_for(self, credential: Credential, route: Match, request: CheckRequest) -> Decision:
         # key, then its organization
         try:
             key = await self._lookup.key(credential, request, cached=route.cache)
-            if key is None or not key.admits(request.now):
-                return deny(Reason.INVALID_CREDENTIALS)
+            if key is None:
+                return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route)
+            if not key.admits(request.now):
+                return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route, key, why=ended_by(key))
             self._lookup.note_use(key, request)
             tenant = await self._lookup.tenant(key, request, cached=route.cache)
         except StoreUnavailable as error:
-            return failure.without_identity(error)
+            return self._refused(failure.without_identity(error), request, route)
         if tenant is None:
-            return deny(Reason.INVALID_CREDENTIALS)
+            return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route, key, why="organization_gone")
         if tenant.suspended:
-            return deny(Reason.ORGANIZATION_SUSPENDED)
+            return self._refused(deny(Reason.ORGANIZATION_SUSPENDED), request, route, key)
 
         # permission
         grant = self._grants.of(key, tenant, route, request.now)
         if isinstance(grant.identity, Deny):
-            return grant.identity
+            return self._refused(grant.identity, request, route, key)
 
         # limits
         asked = grant.asked
         if self._limiting.charge_once and isinstance(asked, Spend):
             asked = replace(asked, once=once_name(request, key, route))
-        return await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
+        decision = await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
+        return decision if isinstance(decision, Allow) else self._refused(decision, request, route, key)
 
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
         if route.bucket is None:
             return Allow()
         owner = Owner("address", f"{route.bucket.name} {address_group(request.client_address)}")
-        return await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)
+        decision = await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)
+        return decision if isinstance(decision, Allow) else self._refused(decision, request, route)
+
+    def _refused(
+        self,
+        refusal: Deny,
+        request: CheckRequest,
+        route: Match | None = None,
+        key: ApiKey | None = None,
+        *,
+        why: str = "",
+    ) -> Deny:
+        """The refusal, once it is counted."""
+        self._rejections.note(request, refusal, route="" if route is None else route.path, key=key, reason=why)
+        return refusal

@@ -79,6 +79,9 @@ class Metrics:
         self._usage_saved = Histogram(
             "extauthz_usage_save_seconds", "Writing down what was counted.", buckets=SAVE_BUCKETS, registry=registry
         )
+        self._rejections = Counter(
+            "extauthz_rejections_written", "Rows of refusals that were written down.", registry=registry
+        )
         self._unsaved = Gauge(
             "extauthz_usage_unsaved", "1 while a store refuses to take usage, which waits.", registry=registry
         )
@@ -150,6 +153,10 @@ class Metrics:
             used=event.used,
             limit=event.limit,
         )
+
+    def rejections_written(self, rows: int) -> None:
+        """Counts rows of refusals that were written down."""
+        self._rejections.inc(rows)
 
     def usage_saved(self, seconds: float) -> None:
         """Measures how long it took to write down what was counted."""

@@ -65,6 +65,9 @@ class Witness:
         self.thresholds.append(event)
         self._told.set()
 
+    def rejections_written(self, rows: int) -> None:
+        """Rows were written."""
+
     def usage_saved(self, seconds: float) -> None:
         self.saved.append(seconds)
         self._told.set()

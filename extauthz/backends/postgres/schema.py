@@ -14,7 +14,7 @@ from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
-KNOWN = "0004"
+KNOWN = "0005"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _ANSWER = 5.0  # seconds for each of our own statements
 _PATIENCE = 2  # seconds that we wait for a table: whoever wants to read it waits behind us, checks too

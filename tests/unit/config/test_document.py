@@ -159,7 +159,10 @@ def test_routes_of_the_file(toml: Path) -> None:
         "mode = 'write'\n[[routes]]\npath = '/p'\npublic = true\n[resources]\ncustomers = 'customer'\n"
     )
     routes = load(GIVEN, toml).routes
-    assert routes.match("GET", "h", "/v1/customers/1") == ("customer", "write", 3, False, False, False, None)
+    assert routes.match("GET", "h", "/v1/customers/1") == (
+        *("customer", "write", 3, False, False, False, None),
+        "/v1/{resource}/**",
+    )
     assert routes.match("GET", None, "/other") is None
     toml.write_text("[settings]\n")
     assert set(load(GIVEN, toml).routes.resources) == {"api"}

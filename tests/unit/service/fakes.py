@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Generic, TypeVar
+from uuid import UUID
 
 from extauthz.core.changes import Change, Thing
 from extauthz.core.credentials import Credential, KeyFormat, Pepper
@@ -18,6 +19,7 @@ from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import POSTGRESQL, REDIS, Layer, Store
 from extauthz.core.ports import Cache as Kind
 from extauthz.core.reason import Reason
+from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
@@ -32,6 +34,7 @@ from extauthz.service.layers import Surroundings, Times
 from extauthz.service.limiter import Limiter
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup, Stores
+from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
@@ -200,6 +203,9 @@ class Watch:
     def quota_threshold(self, event: QuotaEvent) -> None:
         self.thresholds.append(event)
 
+    def rejections_written(self, rows: int) -> None:
+        """Rows were written."""
+
     def usage_saved(self, seconds: float) -> None:
         assert seconds >= 0
 
@@ -212,6 +218,23 @@ class Watch:
 
     def store_unfit(self, error: StoreUnavailable) -> None:
         self.unfit.append(error.detail)
+
+
+class RejectedRows:
+    """A RejectionStore in memory. `away`: it fails."""
+
+    def __init__(self) -> None:
+        self.batches: dict[UUID, Sequence[Rejected]] = {}
+        self.away = False
+        self.forgotten: list[int] = []
+
+    async def add(self, batch_id: UUID, rejected: Sequence[Rejected]) -> None:
+        self.batches[batch_id] = rejected
+        if self.away:
+            raise StoreUnavailable(POSTGRESQL, "connection")
+
+    async def forget(self, days: int) -> None:
+        self.forgotten.append(days)
 
 
 class Notes:
@@ -252,6 +275,7 @@ class House:
             redis=self.redis,
         )
         self.meter = Notes()
+        self.rejected = RejectedRows()
         seeding = Seeding(self.limits, None, redis=self.redis, postgresql=self.postgresql)
         self.limiter = Limiter(self.limits, None, seeding=seeding, redis=self.redis, observer=self.watch)
         self.now = NOW
@@ -277,6 +301,7 @@ class House:
                 charge_once=charge_once,
                 observer=self.watch,
             ),
+            rejections=Rejections(self.rejected, kept_days=30, hide=KEY_FORMAT.hide, observer=self.watch),
             observer=self.watch,
         )
         self.store(KEY)

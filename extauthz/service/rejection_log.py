@@ -1,0 +1,33 @@
+"""Why requests were refused, for whoever asks later."""
+
+from extauthz.core.errors import InvalidInput
+from extauthz.core.reason import Reason
+from extauthz.core.records import Listing
+from extauthz.core.rejections import EVERY_REJECTION, Rejection, RejectionFilter
+from extauthz.core.shown import shown
+from extauthz.core.stores import RejectionLogStore, TenantStore
+
+
+class RejectionLog:
+    """Reads what every process has written down of refusals."""
+
+    def __init__(self, *, rejections: RejectionLogStore, tenants: TenantStore) -> None:
+        self._rejections = rejections
+        self._tenants = tenants
+
+    async def page(
+        self,
+        organization: str | None = None,
+        only: RejectionFilter = EVERY_REJECTION,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Listing[Rejection]:
+        """Refusals of an organization (id or name), newest first; None: of clients that no organization is known of.
+
+        Raises NotFound, InvalidInput, StoreUnavailable.
+        """
+        if only.decision is not None and only.decision not in set(Reason) - {Reason.ALLOW}:
+            raise InvalidInput(f"decision must be a refusal such as permission_denied (got {shown(only.decision)})")
+        id_ = None if organization is None else (await self._tenants.show_organization(organization)).id
+        return await self._rejections.page(id_, only, limit=limit, cursor=cursor)

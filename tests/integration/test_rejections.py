@@ -1,0 +1,98 @@
+"""Why was a request refused: the whole way from a check to the command and the API that tell it."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from extauthz.backends.postgres.pool import Pool
+from extauthz.backends.postgres.rejections import PostgresRejections
+from extauthz.core.rejections import EVERY_REJECTION, SAMPLES, Group, Rejected, Sample
+from extauthz.service import rejections
+from tests.integration.test_cli import PEPPER
+from tests.servers.office import NO_LIMITS, Office
+from tests.servers.raw_http import ask
+from tests.servers.serving import PATIENT, question, serving
+from tests.servers.shell import Here
+from tests.servers.waiting import until
+
+REFUSED = Group(1_800_000_000, str(uuid4()), str(uuid4()), "", "/api/**", "permission_denied", "")
+
+
+@pytest.fixture
+def store(pool: Pool) -> PostgresRejections:
+    return PostgresRejections(pool)
+
+
+def sample(number: int) -> Sample:
+    return Sample(1_800_000_000 + number, "GET", f"/api/\udcff{number}", f"request {number}")
+
+
+async def test_a_batch_counts_once(store: PostgresRejections) -> None:
+    """A batch that is sent again adds nothing; another adds to the same row, which keeps the latest samples."""
+    first, second = uuid4(), uuid4()
+    for id_ in (first, first, second):
+        numbers = range(15) if id_ == first else range(15, 30)
+        await store.add(id_, [Rejected(REFUSED, 15, [sample(number) for number in numbers])])
+    (row,) = (await store.page(REFUSED.tenant_id, EVERY_REJECTION, limit=10, cursor=None)).items
+    assert row.count == 30
+    assert [each["request_id"] for each in row.samples] == [f"request {n}" for n in range(29, 29 - SAMPLES, -1)]
+    assert row.samples[0]["path"] == "/api/%FF29"
+
+
+async def test_what_is_old_is_forgotten(store: PostgresRejections) -> None:
+    """What began before so many days is gone, the rest stays."""
+    now = datetime.now(UTC)
+    for days in (1, 40):
+        group = REFUSED._replace(since=int((now - timedelta(days=days)).timestamp()))
+        await store.add(uuid4(), [Rejected(group, 1, [])])
+    await store.forget(30)
+    assert len((await store.page(REFUSED.tenant_id, EVERY_REJECTION, limit=10, cursor=None)).items) == 1
+
+
+async def test_why_was_it_refused(
+    database: str,
+    redis_url: str,
+    office: Office,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Permission, revoked, suspended and rate: each is told with key, route and request id; no key stands in a path."""
+    monkeypatch.setattr(rejections, "WRITE_EVERY", 0.05)
+    await office.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 1})
+    await office.tenants.create_organization("initech", "small")
+    details, key = await office.new_key("initech")
+    _, revoked = await office.new_key("initech")
+    await office.sql("UPDATE api_keys SET revoked_at = now() WHERE id::text <> %s", details.id)
+
+    async def rows(decision: str) -> list[dict[str, object]]:
+        query = "SELECT route, count, reason, samples FROM rejections WHERE decision = %s"
+        return [dict(row) for row in await office.rows(query, decision)]
+
+    async def written(decision: str) -> bool:
+        return bool(await rows(decision))
+
+    async with serving(database, redis_url, **PATIENT) as service:
+
+        async def send(key: str, path: str = "/") -> None:
+            more = b"X-Request-Id: seen in the log\r\n"
+            await ask(service.ports["envoy"], question("envoy", path, key=key, more=more))
+
+        for _ in range(3):
+            await send(key, f"/orders/{key}?{key}")
+        await send(revoked)
+        await until(partial(written, "rate_limited"))
+        await until(partial(written, "invalid_credentials"))
+    (limited,), (ended,) = await rows("rate_limited"), await rows("invalid_credentials")
+    assert (limited["count"], limited["route"], ended["reason"]) == (2, "/**", "revoked")
+    assert key not in str(limited)
+    assert "seen in the log" in str(limited["samples"])
+    environ = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"}
+    here = Here(tmp_path_factory.mktemp("here"), environ)
+    import asyncio
+
+    told = await asyncio.to_thread(here.json, "rejections", "initech", "--decision", "rate_limited", "--since", "1h")
+    assert [(row["decision"], row["count"], row["api_key_id"]) for row in told] == [("rate_limited", 2, details.id)]
+    shown = (await asyncio.to_thread(here.run, "rejections", "initech")).stdout
+    assert "invalid_credentials (revoked)" in shown
