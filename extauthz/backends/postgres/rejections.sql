@@ -32,7 +32,8 @@ SELECT r.id, r.since AS created_at, r.organization_id::text, r.api_key_id::text,
        r.route, r.decision, r.reason, r.count, r.samples
 FROM rejections r
 LEFT JOIN api_keys key ON key.id = r.api_key_id
-WHERE r.organization_id IS NOT DISTINCT FROM %(organization_id)s::uuid
+WHERE (r.organization_id = %(organization_id)s::uuid
+       OR (%(organization_id)s::uuid IS NULL AND r.organization_id IS NULL)) -- the index serves both
   AND (%(since)s::timestamptz IS NULL OR r.since >= %(since)s)
   AND (%(until)s::timestamptz IS NULL OR r.since < %(until)s)
   AND (%(key_id)s::uuid IS NULL OR r.api_key_id = %(key_id)s)
