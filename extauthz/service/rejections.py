@@ -21,6 +21,7 @@ from extauthz.service.seeding import patiently
 
 TENANT_GROUPS, UNKNOWN_GROUPS = 100, 1000  # of one organization, and of all addresses, in five minutes
 GROUPS_MAX, SAMPLES_MAX = 20_000, 20_000  # that wait to be written down
+SEEN_MAX = 50_000  # groups that have room of their own in this and the last five minutes
 AT_ONCE = 2000  # groups of a batch
 WRITE_EVERY, FORGET_EVERY = 5.0, 600.0  # seconds
 PATIENCE, LAST_PATIENCE, AGAIN_AFTER = 5.0, 1.0, 0.25  # seconds: a call, all of it at the end, and between two tries
@@ -46,6 +47,7 @@ class Rejections:
         self._samples: dict[Group, deque[Sample]] = {}
         self._sampled = 0
         self._seen: dict[tuple[int, str], set[Group]] = {}
+        self._rooms = 0
         self._batch: tuple[UUID, list[Rejected]] | None = None
         self._lost = 0
         self._forgot_at: float | None = None
@@ -116,15 +118,17 @@ class Rejections:
             seen = self._seen[owner] = set()
         if group in seen:
             return group
-        if len(seen) >= (TENANT_GROUPS if group.tenant_id else UNKNOWN_GROUPS):
+        most = TENANT_GROUPS if group.tenant_id else UNKNOWN_GROUPS
+        if len(seen) >= most or self._rooms >= SEEN_MAX:
             return group.shared
         seen.add(group)
+        self._rooms += 1
         return group
 
     def _forget_spans(self, now: int) -> None:
         """Forgets which groups earlier spans had; the clock does not go back further than one."""
         for owner in [owner for owner in self._seen if owner[0] < now - SPAN]:
-            del self._seen[owner]
+            self._rooms -= len(self._seen.pop(owner))
 
     def _sample(self, group: Group, request: CheckRequest) -> None:
         samples = self._samples.get(group)

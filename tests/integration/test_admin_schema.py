@@ -141,7 +141,8 @@ def aim(case: schemathesis.Case[Any]) -> None:
     case.headers.pop("If-None-Match", None)
     if case.query:
         case.query.pop("cursor", None)
-        case.query.pop("day", None)
+        for name in ("day", "decision"):
+            case.query.pop(name, None)
     body: Any = case.body
     if isinstance(body, dict):
         body.pop("expires_at", None)
