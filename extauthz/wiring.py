@@ -111,8 +111,7 @@ async def running(
             key_format=key_format(settings),
             lookup=lookup,
             limiting=limiting,
-            rejections=rejections,
-            observer=metrics,
+            observers=(metrics, rejections),
         )
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)

@@ -86,6 +86,22 @@ class KeyFormat:
             return Reason.INVALID_CREDENTIALS
         return self.digest(key)
 
+    def flaw(self, authorization: Sequence[str]) -> str:
+        """Why the form of a key alone refuses it: `wrong_environment`, `wrong_check_characters` or `wrong_form`.
+
+        Empty where the key's form is right, or where `authorization` holds no key.
+        """
+        match = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
+        if match is None or self.plausible(match[1]):
+            return ""
+        key = match[1]
+        environment, _, secret = key.removeprefix(self._own).partition("_")
+        if not key.startswith(self._own) or len(secret) != SECRET_LENGTH + CHECK_LENGTH:
+            return "wrong_form"
+        if check_characters(key[:-CHECK_LENGTH]) != key[-CHECK_LENGTH:]:
+            return "wrong_check_characters"
+        return "wrong_form" if self._head == f"{self._own}{environment}_" else "wrong_environment"
+
     def hide(self, text: str) -> str:
         """A text in which whatever looks like one of our keys is cut off after its prefix."""
         return self._looks_own.sub(rf"{self._own}…", text) if self._own in text else text

@@ -20,6 +20,9 @@ CODE = "x-extauthz-code"
 STATUS = "x-extauthz-status"
 DEGRADED = "x-extauthz-degraded"
 VIOLATED = "x-extauthz-violated"
+# For the proxy's own access log; the client is not to see them.
+LOG_ORGANIZATION = "x-extauthz-organization"
+LOG_KEY = "x-extauthz-key"
 
 ORGANIZATION_ID = "x-organization-id"
 API_KEY_ID = "x-api-key-id"

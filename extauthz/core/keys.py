@@ -102,6 +102,13 @@ class ApiKey:
         )
 
 
+def ended_by(key: ApiKey) -> str:
+    """Why a key admits nothing: `revoked`, `disabled` or `expired`."""
+    if key.revoked_at is not None:
+        return "revoked"
+    return "expired" if key.disabled_at is None else "disabled"
+
+
 def _time_or_never(record: Mapping[str, object], name: str) -> float | None:
     """A time that may be null, but not missing: a record that forgot `revoked_at` must not pass for a key in force."""
     if name not in record:

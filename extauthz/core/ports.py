@@ -5,7 +5,7 @@ from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
 from extauthz.core.changes import Change
-from extauthz.core.decision import Decision
+from extauthz.core.check_result import CheckResult
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
@@ -166,12 +166,16 @@ class RejectionStore(Protocol):
         ...
 
 
+class CheckObserver(Protocol):
+    """What is told of every check. It never waits and never raises, and it sees no credential but in a request."""
+
+    def decided(self, result: CheckResult) -> None:
+        """A check was answered."""
+        ...
+
+
 class Observer(Protocol):
     """What telemetry is told. None of it waits, and none of it sees a credential."""
-
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
-        """A check was answered, `seconds` after it arrived."""
-        ...
 
     def cache_read(self, cache: Cache, layer: Layer | None) -> None:
         """A record was found in a layer; None: in none, so that PostgreSQL was read."""

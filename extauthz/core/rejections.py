@@ -9,6 +9,7 @@ SPAN = 300  # seconds
 SAMPLES = 20  # of one group, the last ones
 PATH_LONGEST, WORD_LONGEST = 256, 128  # characters
 OTHER = "other"  # the route and the address of what has no room of its own
+UNKNOWN = "unknown"  # the address of what a proxy asked in a way that says none
 
 
 class Group(NamedTuple):

@@ -1,16 +1,18 @@
 """The page to read first: every step of a request, in order. The first step that refuses answers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from time import monotonic
+from time import monotonic, time
 
 from extauthz.core import failure
 from extauthz.core.addresses import address_group
+from extauthz.core.check_result import CheckResult
 from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.hosts import normal_host
-from extauthz.core.keys import ApiKey
-from extauthz.core.ports import Observer
+from extauthz.core.keys import ended_by
+from extauthz.core.ports import CheckObserver
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match, RouteTable, is_ambiguous
@@ -18,7 +20,6 @@ from extauthz.core.spend import Owner, Spend, once_name
 from extauthz.service.grants import Grants
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
-from extauthz.service.rejections import Rejections, ended_by
 
 
 class CheckService:
@@ -31,97 +32,91 @@ class CheckService:
         key_format: KeyFormat,
         lookup: Lookup,
         limiting: Limiting,
-        rejections: Rejections,
-        observer: Observer,
+        observers: Sequence[CheckObserver],
     ) -> None:
+        """`observers` are told of every check, in this order."""
         self._routes = routes
         self._key_format = key_format
         self._lookup = lookup
         self._grants = Grants()
         self._limiting = limiting
-        self._rejections = rejections
-        self._observer = observer
+        self._observers = tuple(observers)
 
-    async def check(self, request: CheckRequest) -> Decision:
-        """The one answer to `request`. Never raises for what a client sent, nor for a store that is away."""
-        decision = await self._decide(request)
-        self._observer.decided(request.dialect, decision, monotonic() - request.started)
-        return decision
+    async def check(self, request: CheckRequest) -> CheckResult:
+        """The result of checking `request`. Never raises for what a client sent, nor for a store that is away."""
+        result = CheckResult(request.dialect, request, request.now)
+        result.decision = await self._decide(request, result)
+        return self._told(result, request.started)
 
-    def refuse_proxy_request(self, dialect: str, started: float) -> Decision:
-        """The answer to a request that is no question: the proxy's headers do not say what is asked."""
-        decision = deny(Reason.BAD_PROXY_REQUEST)
-        self._observer.decided(dialect, decision, monotonic() - started)
-        return decision
+    def refuse_proxy_request(self, dialect: str, started: float) -> CheckResult:
+        """The result for a request that asks nothing: the proxy's headers do not say what is asked."""
+        return self._told(CheckResult(dialect, None, time(), deny(Reason.BAD_PROXY_REQUEST)), started)
 
-    async def _decide(self, request: CheckRequest) -> Decision:
+    def _told(self, result: CheckResult, started: float) -> CheckResult:
+        """The result, once every observer has it."""
+        result.seconds = monotonic() - started
+        for observer in self._observers:
+            observer.decided(result)
+        return result
+
+    async def _decide(self, request: CheckRequest, result: CheckResult) -> Decision:
         # path
         if is_ambiguous(request.path):
-            return self._refused(deny(Reason.PATH_AMBIGUOUS), request)
+            return deny(Reason.PATH_AMBIGUOUS)
 
         # host, where it matters
         host = normal_host(request.host) if self._routes.names_hosts else None
         if host is None and self._routes.names_hosts:
-            return self._refused(deny(Reason.HOST_AMBIGUOUS), request)
+            return deny(Reason.HOST_AMBIGUOUS)
 
         # route
-        route = self._routes.match(request.method, host, request.path)
+        route = result.route = self._routes.match(request.method, host, request.path)
         if route is None:
-            return self._refused(deny(Reason.ROUTE_NOT_ALLOWED), request)
+            return deny(Reason.ROUTE_NOT_ALLOWED)
         if route.public:
             return await self._decide_public(route, request)
 
         # credential; the raw key stays inside this one call
         credential = self._key_format.extract(request.authorization)
         if isinstance(credential, Reason):
-            return self._refused(deny(credential), request, route)
-        return await self._decide_for(credential, route, request)
+            result.why = self._key_format.flaw(request.authorization)
+            return deny(credential)
+        return await self._decide_for(credential, route, request, result)
 
-    async def _decide_for(self, credential: Credential, route: Match, request: CheckRequest) -> Decision:
+    async def _decide_for(
+        self, credential: Credential, route: Match, request: CheckRequest, result: CheckResult
+    ) -> Decision:
         # key, then its organization
         try:
-            key = await self._lookup.key(credential, request, cached=route.cache)
+            key = result.key = await self._lookup.key(credential, request, cached=route.cache)
             if key is None:
-                return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route)
+                return deny(Reason.INVALID_CREDENTIALS)
             if not key.admits(request.now):
-                return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route, key, why=ended_by(key))
+                result.why = ended_by(key)
+                return deny(Reason.INVALID_CREDENTIALS)
             self._lookup.note_use(key, request)
             tenant = await self._lookup.tenant(key, request, cached=route.cache)
         except StoreUnavailable as error:
-            return self._refused(failure.without_identity(error), request, route)
+            return failure.without_identity(error)
         if tenant is None:
-            return self._refused(deny(Reason.INVALID_CREDENTIALS), request, route, key, why="organization_gone")
+            result.why = "organization_gone"
+            return deny(Reason.INVALID_CREDENTIALS)
         if tenant.suspended:
-            return self._refused(deny(Reason.ORGANIZATION_SUSPENDED), request, route, key)
+            return deny(Reason.ORGANIZATION_SUSPENDED)
 
         # permission
         grant = self._grants.of(key, tenant, route, request.now)
         if isinstance(grant.identity, Deny):
-            return self._refused(grant.identity, request, route, key)
+            return grant.identity
 
         # limits
         asked = grant.asked
         if self._limiting.charge_once and isinstance(asked, Spend):
             asked = replace(asked, once=once_name(request, key, route))
-        decision = await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
-        return decision if isinstance(decision, Allow) else self._refused(decision, request, route, key)
+        return await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
 
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
         if route.bucket is None:
             return Allow()
         owner = Owner("address", f"{route.bucket.name} {address_group(request.client_address)}")
-        decision = await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)
-        return decision if isinstance(decision, Allow) else self._refused(decision, request, route)
-
-    def _refused(
-        self,
-        refusal: Deny,
-        request: CheckRequest,
-        route: Match | None = None,
-        key: ApiKey | None = None,
-        *,
-        why: str = "",
-    ) -> Deny:
-        """The refusal, once it is counted."""
-        self._rejections.note(request, refusal, route="" if route is None else route.path, key=key, reason=why)
-        return refusal
+        return await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)

@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import structlog
 
 from extauthz.core.addresses import address_group
-from extauthz.core.decision import Deny
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import Allow
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.keys import ApiKey
 from extauthz.core.ports import POSTGRESQL, Observer, RejectionStore
-from extauthz.core.rejections import PATH_LONGEST, SAMPLES, SPAN, WORD_LONGEST, Group, Rejected, Sample
+from extauthz.core.rejections import PATH_LONGEST, SAMPLES, SPAN, UNKNOWN, WORD_LONGEST, Group, Rejected, Sample
 from extauthz.core.request import CheckRequest
 from extauthz.service.seeding import patiently
 
@@ -52,29 +52,29 @@ class Rejections:
         self._lost = 0
         self._forgot_at: float | None = None
 
-    def note(
-        self, request: CheckRequest, refusal: Deny, *, route: str = "", key: ApiKey | None = None, reason: str = ""
-    ) -> None:
-        """A request was refused; `key` None: whose it is was not known."""
-        if self._store is None:
+    def decided(self, result: CheckResult) -> None:
+        """Counts a refusal; an allowed check is none."""
+        if self._store is None or isinstance(result.decision, Allow):
             return
-        since = int(request.now) // SPAN * SPAN
+        key, request = result.key, result.request
+        address = UNKNOWN if request is None else address_group(request.client_address)
         group = self._room_for(
             Group(
-                since,
+                int(result.at) // SPAN * SPAN,
                 tenant_id="" if key is None else key.organization_id,
                 key_id="" if key is None else key.id,
-                address=address_group(request.client_address) if key is None else "",
-                route=route,
-                decision=refusal.reason.value,
-                reason=reason,
+                address=address if key is None else "",
+                route="" if result.route is None else result.route.path,
+                decision=result.decision.reason.value,
+                reason=result.why,
             )
         )
         if group not in self._counts and len(self._counts) >= GROUPS_MAX:
             self._lost += 1
             return
         self._counts[group] += 1
-        self._sample(group, request)
+        if request is not None:
+            self._sample(group, request)
 
     async def keep_writing(self) -> None:
         """Writes what was counted again and again, until cancelled."""
@@ -153,10 +153,3 @@ class Rejections:
                 rows.append(Rejected(group, self._counts.pop(group), tuple(samples)))
             self._batch = uuid4(), rows
         return self._batch
-
-
-def ended_by(key: ApiKey) -> str:
-    """Why a key admits nothing: `revoked`, `disabled` or `expired`."""
-    if key.revoked_at is not None:
-        return "revoked"
-    return "expired" if key.disabled_at is None else "disabled"

@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from extauthz.core.balance import REFUSED_BY
-from extauthz.core.decision import Decision
+from extauthz.core.check_result import CheckResult
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
 from extauthz.core.reason import Reason
@@ -38,7 +38,9 @@ class Sample(NamedTuple):
 
 
 class Metrics:
-    """Counts what it is told, and says what must be said once in the log. An `Observer`."""
+    """Counts what it is told, and says what must be said once in the log. An `Observer` and a
+    `CheckObserver`.
+    """
 
     def __init__(self, dialects: Sequence[str]) -> None:
         """`dialects` are the names of those that checks may come in."""
@@ -89,9 +91,9 @@ class Metrics:
         for store in (POSTGRESQL, REDIS):
             self._degraded.labels(store).set(1)  # until it was seen
 
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
+    def decided(self, result: CheckResult) -> None:
         """Counts an answered check."""
-        self.checks.decided(dialect, decision, seconds)
+        self.checks.decided(result.dialect, result.decision, result.seconds)
 
     def cache_read(self, cache: Cache, layer: Layer | None) -> None:
         """Counts where a record was found."""

@@ -9,6 +9,7 @@ from extauthz import listeners, wiring
 from extauthz.config import Listen, Settings, load
 from extauthz.config.settings import Endpoint, setting
 from extauthz.core import headers
+from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision
 from extauthz.core.reason import Reason
 from extauthz.listeners import DialectRow
@@ -86,6 +87,6 @@ def test_workers_count_it_together(settings: WithExample) -> None:
     """The supervisor adds up the samples of workers that know it."""
     assert settings.example_listen is not None
     one, other = Metrics(listeners.dialect_names()), Metrics(listeners.dialect_names())
-    one.decided("example", Allow(), 0.001)
+    one.decided(CheckResult("example", None, 0.0, Allow()))
     total = other.sum([one.samples(), one.samples()])
     assert b'extauthz_decisions_total{decision="allow",dialect="example"} 2.0' in total

@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import Cache, Layer, Store
 from extauthz.core.reason import Reason
@@ -38,9 +37,6 @@ class Witness:
         self.failures.clear()
         self.changes.clear()
         self.corrupt.clear()
-
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:  # noqa: ARG002 - only told
-        self._told.set()
 
     def cache_read(self, cache: Cache, layer: Layer | None) -> None:
         self.reads[cache, layer] += 1

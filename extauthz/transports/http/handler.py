@@ -9,10 +9,14 @@ from time import monotonic, time
 from aiohttp import hdrs, web
 
 from extauthz.core import headers
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import Allow
+from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.service.check import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines
+from extauthz.transports.http.render import OF_NOBODY, to_log
 
 # To a request that has met a bug of ours; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
@@ -47,11 +51,11 @@ class CheckHandler:
         started = monotonic()
         question = self._dialect.read(method, target, received)
         if question is None:
-            return self._dialect.render(self._service.refuse_proxy_request(self._dialect.name, started))
+            return self._rendered(self._service.refuse_proxy_request(self._dialect.name, started))
         patience = self._deadline
         if question.time_left is not None:
             patience = min(patience, question.time_left)
-        decision = await self._service.check(
+        result = await self._service.check(
             CheckRequest(
                 dialect=self._dialect.name,
                 method=question.method,
@@ -65,7 +69,7 @@ class CheckHandler:
                 deadline=started + patience,
             )
         )
-        return self._dialect.render(decision)
+        return self._rendered(result)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The same for a request of aiohttp's."""
@@ -74,10 +78,22 @@ class CheckHandler:
 
     def refuse(self) -> web.Response:
         """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
-        decision = self._service.refuse_proxy_request(self._dialect.name, monotonic())
-        answer = self._dialect.render(decision)
+        answer = self._rendered(self._service.refuse_proxy_request(self._dialect.name, monotonic()))
         bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
         return as_response(bare, last=True)
+
+    def _rendered(self, result: CheckResult) -> Answer:
+        """The answer of the dialect; a refusal also tells the proxy, for its log, whose request it was.
+
+        Not where the credential is invalid: a revoked key and an unknown one are answered with the same bytes.
+        """
+        decision, key = result.decision, result.key
+        answer = self._dialect.render(decision)
+        if isinstance(decision, Allow):
+            return answer
+        if key is None or decision.reason is Reason.INVALID_CREDENTIALS:
+            return answer._replace(varying=[*answer.varying, *OF_NOBODY])
+        return answer._replace(varying=[*answer.varying, *to_log(key.organization_id, key.id)])
 
 
 def as_bytes(answer: Answer, method: str, *, last: bool) -> bytes:

@@ -51,6 +51,13 @@ def emptied(names: Sequence[str]) -> Headers:
     return [(name, "") for name in names]
 
 
+def to_log(organization_id: str, key: str) -> Headers:
+    """Whose request it was, for the access log of the proxy; empty values where that is not known."""
+    return [(headers.LOG_ORGANIZATION, organization_id), (headers.LOG_KEY, key)]
+
+
+OF_NOBODY = to_log("", "")
+
 _WITH_BODY = ((headers.CONTENT_TYPE, PROBLEM_JSON),)
 
 
@@ -75,6 +82,7 @@ def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixe
             (headers.PLAN, who.plan),
         ]
     told = {name for name, _ in said}
+    said += to_log(who.organization_id, who.api_key_id) if who is not None else OF_NOBODY
     names = [name for name in headers.IDENTITY if name not in told]
     if strip_credential:
         names.insert(0, headers.AUTHORIZATION)

@@ -68,6 +68,30 @@ def test_swapped_and_missing_characters_are_noticed() -> None:
         assert not any(map(FORMAT.plausible, {swapped, shorter, longer} - {KEY}))
 
 
+OTHER_ENV = KeyFormat(prefix="xa", env="test", peppers=[NEW]).issue(b"x" * 20)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "flaw"),
+    [
+        ([f"Bearer {KEY}"], ""),
+        ([f"Bearer {KEY[:-1]}{'0' if KEY[-1] != '0' else '1'}"], "wrong_check_characters"),
+        ([f"Bearer {OTHER_ENV}"], "wrong_environment"),
+        ([f"Bearer {OTHER_ENV[:-1]}{'0' if OTHER_ENV[-1] != '0' else '1'}"], "wrong_check_characters"),
+        (["Bearer xa_live_"], "wrong_form"),
+        (["Bearer xa_" + "k" * 40], "wrong_form"),
+        (["Bearer " + "k" * 15], "wrong_form"),
+        (["Bearer " + "k" * 16], ""),
+        ([], ""),
+        (["Basic eA=="], ""),
+        ([f"Bearer {OTHER_ENV}"] * 2, ""),
+    ],
+)
+def test_a_flaw_has_a_name(authorization: list[str], flaw: str) -> None:
+    """Where the form of a key alone refuses it, operators can be told what is wrong with it."""
+    assert FORMAT.flaw(authorization) == flaw
+
+
 @pytest.mark.parametrize(
     ("key", "plausible"),
     [

@@ -118,6 +118,8 @@ def test_allow_says_who_passed() -> None:
         "x-api-key-id": "key-1",
         "x-permissions": "customer:read",
         "x-plan": "pro",
+        "x-extauthz-organization": "org-1",
+        "x-extauthz-key": "key-1",
         "ratelimit-policy": '"burst";q=100;w=2, "daily";q=1000;w=86400',
         "ratelimit": '"burst";r=37;t=1, "daily";r=0;t=41532',
         "x-ratelimit-limit": "1000",

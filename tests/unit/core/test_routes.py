@@ -42,10 +42,16 @@ def found(routes: RouteTable, path: str, *, method: str = "GET", host: str | Non
 def test_example_of_the_contract() -> None:
     """The routes of the documentation answer as it says."""
     routes = table(*CONTRACT, customers="customer")
-    assert routes.match("GET", "x", "/api/v1/customers/7?a=/public/") == Match("customer", "read", 1, False, True)
-    assert routes.match("POST", "api.example.com", "/api/v1/reports/1") == Match("report", "read", 10, False, True)
-    assert routes.match("POST", "other", "/api/v1/reports/1") == Match("reports", "write", 1, False, True)
-    assert routes.match("GET", None, "/public/a/b") == Match("", "read", 1, True, True)
+    assert routes.match("GET", "x", "/api/v1/customers/7?a=/public/") == Match(
+        "customer", "read", 1, False, True, path="/api/v1/{resource}/**"
+    )
+    assert routes.match("POST", "api.example.com", "/api/v1/reports/1") == Match(
+        "report", "read", 10, False, True, path="/api/v1/reports/**"
+    )
+    assert routes.match("POST", "other", "/api/v1/reports/1") == Match(
+        "reports", "write", 1, False, True, path="/api/v1/{resource}/**"
+    )
+    assert routes.match("GET", None, "/public/a/b") == Match("", "read", 1, True, True, path="/public/**")
     assert routes.match("GET", None, "/other") is None
 
 
@@ -187,11 +193,11 @@ def test_a_route_for_get_holds_for_head() -> None:
         assert (
             routes.match("HEAD", None, "/a")
             == routes.match("GET", None, "/a")
-            == Match("dear", "write", 10, False, False)
+            == Match("dear", "write", 10, False, False, path="/a")
         )
         assert found(routes, "/a", method="POST") == "other"
     public = table(Route("/a", methods=GET, public=True), Route("/**", resource="api"))
-    assert public.match("HEAD", None, "/a") == Match("", "read", 1, True, True)
+    assert public.match("HEAD", None, "/a") == Match("", "read", 1, True, True, path="/a")
 
 
 def test_a_route_that_names_head() -> None:

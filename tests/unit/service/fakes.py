@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 from extauthz.core.changes import Change, Thing
+from extauthz.core.check_result import CheckResult
 from extauthz.core.credentials import Credential, KeyFormat, Pepper
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
@@ -181,9 +182,9 @@ class Watch:
         self.unfit: list[str] = []
         self.kept: list[str] = []
 
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
-        assert seconds >= 0
-        self.decisions.append((dialect, decision))
+    def decided(self, result: CheckResult) -> None:
+        assert result.seconds >= 0
+        self.decisions.append((result.dialect, result.decision))
 
     def cache_read(self, cache: Kind, layer: Layer | None) -> None:
         self.reads[cache, layer] += 1
@@ -276,6 +277,7 @@ class House:
         )
         self.meter = Notes()
         self.rejected = RejectedRows()
+        self.rejections = Rejections(self.rejected, kept_days=30, hide=KEY_FORMAT.hide, observer=self.watch)
         seeding = Seeding(self.limits, None, redis=self.redis, postgresql=self.postgresql)
         self.limiter = Limiter(self.limits, None, seeding=seeding, redis=self.redis, observer=self.watch)
         self.now = NOW
@@ -301,8 +303,7 @@ class House:
                 charge_once=charge_once,
                 observer=self.watch,
             ),
-            rejections=Rejections(self.rejected, kept_days=30, hide=KEY_FORMAT.hide, observer=self.watch),
-            observer=self.watch,
+            observers=(self.watch, self.rejections),
         )
         self.store(KEY)
 
@@ -366,7 +367,7 @@ class House:
             started=started,
             deadline=started + patience,
         )
-        return await self.service.check(request)
+        return (await self.service.check(request)).decision
 
 
 @asynccontextmanager

@@ -129,9 +129,9 @@ async def test_a_cached_key_still_expires() -> None:
 async def test_a_proxy_that_asks_nothing() -> None:
     """The refusal of a request without method or path is observed like any other."""
     async with open_house() as house:
-        decision = house.service.refuse_proxy_request("nginx", 0.0)
-        assert decision.reason is Reason.BAD_PROXY_REQUEST
-        assert house.watch.decisions == [("nginx", decision)]
+        result = house.service.refuse_proxy_request("nginx", 0.0)
+        assert result.decision.reason is Reason.BAD_PROXY_REQUEST
+        assert house.watch.decisions == [("nginx", result.decision)]
 
 
 async def test_a_burst_ends_in_429() -> None:

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import deny
+from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import OTHER, SAMPLES, SPAN, Rejected
 from extauthz.core.request import CheckRequest
+from extauthz.core.routes import Match
 from extauthz.service import rejections
 from extauthz.service.rejections import Rejections
 from tests.unit.service.fakes import KEY, NOW, RejectedRows, Watch, open_house
@@ -15,8 +18,18 @@ from tests.unit.service.fakes import KEY, NOW, RejectedRows, Watch, open_house
 DENIED = deny(Reason.PERMISSION_DENIED)
 
 
-def request(number: int = 0, *, path: str = "/api/x", address: str = "192.0.2.1", now: float = NOW) -> CheckRequest:
-    return CheckRequest("envoy", "GET", path, "h", (), f"request {number}", address, now, 0.0, 0.0)
+def refused(
+    number: int = 0,
+    *,
+    path: str = "/api/x",
+    address: str = "192.0.2.1",
+    now: float = NOW,
+    route: str = "",
+    key: ApiKey | None = None,
+) -> CheckResult:
+    request = CheckRequest("envoy", "GET", path, "h", (), f"request {number}", address, now, 0.0, 0.0)
+    match = Match("x", "read", 1, public=False, cache=True, path=route) if route else None
+    return CheckResult("envoy", request, now, DENIED, match, key)
 
 
 @pytest.fixture
@@ -39,7 +52,7 @@ async def test_every_refusal_has_its_reason() -> None:
         house.store(replace(KEY, revoked_at=NOW))
         await house.ask()
         await house.ask("/api/customers/7", "", client_address="192.0.2.7")
-        await house.service._rejections.write()
+        await house.rejections.write()
         found = {
             (row.group.tenant_id, row.group.address, row.group.decision, row.group.reason)
             for row in rows(house.rejected)
@@ -53,7 +66,7 @@ async def test_every_refusal_has_its_reason() -> None:
 async def test_samples_are_the_last_ones(kept: Rejections, store: RejectedRows) -> None:
     """A group counts all of its refusals, and keeps the last of them, without their queries."""
     for number in range(SAMPLES + 5):
-        kept.note(request(number, path=f"/api/{number}?secret=1"), DENIED, route="/api/**", key=KEY)
+        kept.decided(refused(number, path=f"/api/{number}?secret=1", route="/api/**", key=KEY))
     await kept.write()
     (row,) = rows(store)
     assert row.times == SAMPLES + 5
@@ -64,8 +77,8 @@ async def test_samples_are_the_last_ones(kept: Rejections, store: RejectedRows) 
 async def test_an_organization_has_so_many_groups(kept: Rejections, store: RejectedRows) -> None:
     """What goes beyond is counted under `other`, by decision; other organizations have their own room."""
     for number in range(rejections.TENANT_GROUPS + 50):
-        kept.note(request(), DENIED, route=f"/{number}", key=KEY)
-    kept.note(request(), DENIED, route="/of another", key=replace(KEY, organization_id="another"))
+        kept.decided(refused(route=f"/{number}", key=KEY))
+    kept.decided(refused(route="/of another", key=replace(KEY, organization_id="another")))
     await kept.write()
     routes = {row.group.route: row.times for row in rows(store)}
     assert len(routes) == rejections.TENANT_GROUPS + 2
@@ -76,8 +89,8 @@ async def test_an_organization_has_so_many_groups(kept: Rejections, store: Rejec
 async def test_addresses_have_so_many_groups(kept: Rejections, store: RejectedRows) -> None:
     """A thousand of them in five minutes, the rest under `other`; the next five minutes begin anew."""
     for number in range(rejections.UNKNOWN_GROUPS + 10):
-        kept.note(request(address=f"10.0.{number // 256}.{number % 256}"), DENIED)
-    kept.note(request(address="192.0.2.9", now=NOW + SPAN), DENIED)
+        kept.decided(refused(address=f"10.0.{number // 256}.{number % 256}"))
+    kept.decided(refused(address="192.0.2.9", now=NOW + SPAN))
     await kept.write()
     found = rows(store)
     assert len(found) == rejections.UNKNOWN_GROUPS + 2
@@ -88,9 +101,9 @@ async def test_addresses_have_so_many_groups(kept: Rejections, store: RejectedRo
 async def test_what_could_not_be_written_is_sent_again_as_it_was(kept: Rejections, store: RejectedRows) -> None:
     """The same batch under the same id, so that it counts once; what came meanwhile follows in another."""
     store.away = True
-    kept.note(request(), DENIED, key=KEY)
+    kept.decided(refused(key=KEY))
     assert not await kept.write()
-    kept.note(request(), DENIED, key=KEY)
+    kept.decided(refused(key=KEY))
     store.away = False
     assert await kept.write()
     assert [row.times for row in rows(store)] == [1, 1]
@@ -105,7 +118,7 @@ async def test_memory_is_bounded(
     monkeypatch.setattr(rejections, "SAMPLES_MAX", 5)
     kept = Rejections(store, kept_days=30, hide=str, observer=Watch())
     for number in range(15):
-        kept.note(request(), DENIED, key=replace(KEY, id=str(number)))
+        kept.decided(refused(key=replace(KEY, id=str(number))))
     await kept.write()
     assert len(rows(store)) == 10
     assert sum(len(row.samples) for row in rows(store)) == 5
@@ -115,6 +128,6 @@ async def test_memory_is_bounded(
 async def test_nothing_is_kept_for_no_days(store: RejectedRows) -> None:
     """With 0 days, refusals are neither counted nor written."""
     kept = Rejections(store, kept_days=0, hide=str, observer=Watch())
-    kept.note(request(), DENIED, key=KEY)
+    kept.decided(refused(key=KEY))
     assert await kept.write()
     assert not store.batches

@@ -1,0 +1,96 @@
+"""What answers tell the proxy, for its access log: whose request it was."""
+
+from dataclasses import replace
+
+import pytest
+from multidict import CIMultiDict
+
+from extauthz.core.changes import Thing
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.routes import Route
+from extauthz.service.health import Health
+from extauthz.transports.http.dialect import Answer, Dialect, Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+from extauthz.transports.http.handler import CheckHandler
+from tests.unit.service.fakes import KEY, NOW, SECRET, House, open_house
+
+PUBLIC = Route("/public/**", public=True)
+ANY = Route("/api/{resource}/**")
+DIALECTS = (Envoy(Wording()), Nginx(Wording()), Forward(Wording()))
+TENANT = Thing("organization", KEY.organization_id)
+WHOSE = (KEY.organization_id, KEY.id)
+
+
+async def judged(house: House, dialect: Dialect, path: str, *, method: str = "GET", key: str = SECRET) -> Answer:
+    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+    handler = CheckHandler(house.service, dialect, deadline=5, health=health)
+    received = CIMultiDict(
+        {
+            "host": "api.example.com",
+            "x-original-method": method,
+            "x-original-uri": path,
+            "x-original-host": "api.example.com",
+            "x-forwarded-method": method,
+            "x-forwarded-uri": path,
+        }
+    )
+    if key:
+        received["authorization"] = f"Bearer {key}"
+    return await handler.judge(method, path, received)
+
+
+def told(answer: Answer) -> tuple[str, str]:
+    """Organization and key; each stands once on every answer."""
+    (organization,) = [value for name, value in answer.headers if name == "x-extauthz-organization"]
+    (key,) = [value for name, value in answer.headers if name == "x-extauthz-key"]
+    return organization, key
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+async def test_every_answer_tells_whose_request_it_was(dialect: Dialect) -> None:
+    """Allowed, refused by permission, suspension or limits; nothing where the caller is not known."""
+    async with open_house(routes=[PUBLIC, ANY]) as house:
+        seen = {}
+        for name, path, method, key in (
+            ("allowed", "/api/customers/7", "GET", SECRET),
+            ("not permitted", "/api/nothing/7", "POST", SECRET),
+            ("public", "/public/x", "GET", SECRET),
+            ("no route", "/elsewhere", "GET", SECRET),
+            ("no key", "/api/customers/7", "GET", ""),
+        ):
+            seen[name] = told(await judged(house, dialect, path, method=method, key=key))
+        for _ in range(25):
+            limited = await judged(house, dialect, "/api/customers/7")
+        seen["limited"] = told(limited)
+        house.change(replace(KEY, tenant=replace(KEY.tenant, status="suspended")), *KEY.made_of, TENANT)
+        seen["suspended"] = told(await judged(house, dialect, "/api/customers/7"))
+    of_nobody = ("", "")
+    assert seen == {
+        "allowed": WHOSE,
+        "not permitted": WHOSE,
+        "public": of_nobody,
+        "no route": of_nobody,
+        "no key": of_nobody,
+        "limited": WHOSE,
+        "suspended": WHOSE,
+    }
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+async def test_a_revoked_key_looks_like_an_unknown_one(dialect: Dialect) -> None:
+    """A proxy that passes all headers on must not tell the two apart to the client."""
+    async with open_house(routes=[ANY]) as house:
+        unknown = await judged(house, dialect, "/api/x", key="k" * 30)
+        house.store(replace(KEY, revoked_at=NOW))
+        assert await judged(house, dialect, "/api/x") == unknown
+
+
+def test_a_question_that_is_none_tells_nothing() -> None:
+    """Empty values where a proxy does not say what is asked, too."""
+    for dialect in DIALECTS:
+        house = House()
+        health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+        response = CheckHandler(house.service, dialect, deadline=5, health=health).refuse()
+        assert (response.headers["x-extauthz-organization"], response.headers["x-extauthz-key"]) == ("", "")
