@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, SecretBytes, SecretStr, ValidationInfo
+from pydantic import ConfigDict, Field, InstanceOf, PlainValidator, SecretBytes, SecretStr, ValidationInfo
 from pydantic import field_validator as check
 
 from extauthz.config import unavailable, urls, values
+from extauthz.config.fields import Boolean, setting
+from extauthz.config.otel import OtelSettings
 from extauthz.config.values import Listen, NamedSecret
 from extauthz.core.routes import RouteTable
 
@@ -15,16 +17,7 @@ LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 NginxQuestion = Literal["uri", "url"]
 OnRedisDown = Literal["local", "open", "closed"]
-Sampler = Literal[
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
-]
 
-Boolean = Annotated[bool, PlainValidator(values.boolean)]
 DatabaseUrl = Annotated[SecretStr, PlainValidator(urls.database_url)]
 Endpoint = Annotated[Listen | None, PlainValidator(values.listen)]
 Milliseconds = Annotated[int, PlainValidator(values.whole(1, 10_000))]
@@ -38,13 +31,7 @@ def _serves(info: ValidationInfo) -> bool:
     return info.context is None or bool(info.context["serves"])
 
 
-def setting(name: str, default: Any, about: str, *, secret: bool = False) -> Any:
-    """A field that is called `name` in the environment; a default that is text is parsed like any other value."""
-    parsed = isinstance(default, str) and default != ""
-    return Field(default=default, alias=name, description=about, exclude=secret, validate_default=parsed)
-
-
-class Settings(BaseModel):
+class Settings(OtelSettings):
     """All that can be set, checked. Frozen; no repr and no dump holds a secret.
 
     A secret that was not needed and not given is empty. Durations without a unit in their name are seconds.
@@ -147,15 +134,6 @@ class Settings(BaseModel):
     log_level: Annotated[LogLevel, PlainValidator(values.one_of(*get_args(LogLevel)))] = setting(
         "EXTAUTHZ_LOG_LEVEL", "info", "the least level that is written"
     )
-    otel_exporter_otlp_endpoint: Annotated[SecretStr, PlainValidator(urls.web_url("http://host:4318 or https://…"))] = (
-        setting("OTEL_EXPORTER_OTLP_ENDPOINT", SecretStr(""), "where spans are sent; unset: no tracing", secret=True)
-    )
-    otel_traces_sampler: Annotated[Sampler, PlainValidator(values.one_of(*get_args(Sampler)))] = setting(
-        "OTEL_TRACES_SAMPLER", "parentbased_always_on", "which traces are kept"
-    )
-    otel_traces_sampler_arg: Annotated[float, PlainValidator(values.share)] = setting(
-        "OTEL_TRACES_SAMPLER_ARG", "1.0", "share of the traces that are kept"
-    )
 
     routes: InstanceOf[RouteTable]
     lookup_sql: str = ""  # [keys] lookup_sql: finds a key in tables of one's own; empty: keys are in ours
@@ -197,7 +175,7 @@ class Settings(BaseModel):
         """
         rows = [
             (field.alias, show(getattr(self, name)), self.sources.get(field.alias, "default"))
-            for name, field in type(self).model_fields.items()
+            for name, field in sorted(type(self).model_fields.items(), key=lambda item: item[0].startswith("otel_"))
             if field.alias
         ]
         first_line = self.lookup_sql.strip().partition("\n")[0].rstrip()

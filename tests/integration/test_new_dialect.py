@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from extauthz import listeners, wiring
 from extauthz.config import Listen, Settings, load
-from extauthz.config.settings import Endpoint, setting
+from extauthz.config.fields import setting
+from extauthz.config.settings import Endpoint
 from extauthz.core import headers
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision

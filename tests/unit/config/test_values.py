@@ -22,7 +22,8 @@ GIVEN = {
 }
 WEBHOOK = {"EXTAUTHZ_WEBHOOK_URL": "https://h/", "EXTAUTHZ_WEBHOOK_SECRET": "webhook of these tests: 91d0c3f8"}
 IN_BASE64 = base64.b64encode(bytes(range(255, 223, -1))).decode()  # with `/` and `=`
-SECRETS = [*GIVEN, *WEBHOOK, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+SECRETS = [*GIVEN, *WEBHOOK, "EXTAUTHZ_NOTIFY_DATABASE_URL", "EXTAUTHZ_ADMIN_TOKEN"]
+SECRETS += [f"OTEL_EXPORTER_OTLP_{name}" for name in ("ENDPOINT", "TRACES_ENDPOINT", "METRICS_ENDPOINT", "HEADERS")]
 
 
 def settings(**environ: str) -> Settings:
@@ -67,6 +68,14 @@ def mistake(**environ: str) -> str:
         ("API_KEY_STALE_IF_ERROR", "0", "api_key_stale_if_error", 0),
         ("EXTAUTHZ_KEY_ENV", "test", "key_env", "test"),
         ("EXTAUTHZ_LOG_FORMAT", "console", "log_format", "console"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            "Authorization=Basic%20Zm9vOg==, api-key=a%2Cb",
+            "otel_exporter_otlp_headers",
+            (NamedSecret("authorization", b"Basic Zm9vOg=="), NamedSecret("api-key", b"a,b")),
+        ),
+        ("OTEL_SERVICE_NAME", "gate de l'été", "otel_service_name", "gate de l'été"),
+        ("OTEL_SDK_DISABLED", "true", "otel_sdk_disabled", True),
         ("OTEL_TRACES_SAMPLER", "traceidratio", "otel_traces_sampler", "traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.25", "otel_traces_sampler_arg", 0.25),
         ("OTEL_TRACES_SAMPLER_ARG", "1e-05", "otel_traces_sampler_arg", 0.00001),
@@ -112,6 +121,12 @@ def test_values(name: str, text: str, key: str, value: object) -> None:
         ("EXTAUTHZ_LOG_LEVEL", ["INFO", "trace"], "must be debug, info, warning or error"),
         ("RATE_LIMIT_REDIS_SENTINEL_MASTER", ["a b"], "must be 1 to 64 of"),
         ("OTEL_TRACES_SAMPLER", ["sometimes"], "must be always_on, always_off, traceidratio"),
+        ("OTEL_TRACES_EXPORTER", ["console", "zipkin"], "must be otlp or none"),
+        ("OTEL_METRICS_EXPORTER", ["prometheus"], "must be otlp or none"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", ["0", "99", "1m"], "must be a whole number from 100 to 3600000"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", ["grpc", "http/json"], "must be http/protobuf"),
+        ("OTEL_SERVICE_NAME", ["a\tb"], "must be 1 to 255 visible characters"),
+        ("OTEL_RESOURCE_ATTRIBUTES", ["team", "a=b,", "a=b,c", "=b", "a b=c"], "must be name=value[,name=value]"),
         ("OTEL_TRACES_SAMPLER_ARG", ["1.01", "-0.1", "nan", "half"], "must be a number from 0 to 1"),
     ],
 )
@@ -156,6 +171,11 @@ def test_long_values_are_shortened() -> None:
             "REDIS_URL",
             ["http://r:6379", "redis://", "redis://:6379", "redis://a,b", "redis://r/db", "redis://r:65536", "rediss"],
             "must be redis",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            ["s3cret", "a=s3cret,", "=s3cret", "a b=s3cret", "a=s3cret%0a", "a=s3cr\u00e9t", "a=b,s3cret"],
+            "must be name=value[,name=value]",
         ),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", ["otel:4317", "ftp://x", "http://", "http://a,b"], "must be http://host:4318"),
         (
@@ -261,6 +281,7 @@ def test_one_redis() -> None:
         ("REDIS_URL", "redis://s3cret@h/1", "redis://***@h/1"),
         ("REDIS_URL", "rediss://u:s3cret@h:1?db=2&password=s3cret", "rediss://u:***@h:1?db=2&password=***"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://h:4318/s3cret?s3cret", "https://h:4318/***?***"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "host=s3cret,b=s3cret", "host:***,b:***"),
         ("EXTAUTHZ_KEY_PEPPER", f"b:{SECRET},{PEPPER}", "b:***,2026:***"),
         ("EXTAUTHZ_ADMIN_TOKEN", SECRET, "admin:***"),
         ("EXTAUTHZ_WEBHOOK_URL", "https://u:s3cret@h:1/s3cret?s3cret", "https://u:***@h:1/***?***"),
