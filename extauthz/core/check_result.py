@@ -7,6 +7,7 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
+from extauthz.core.trace import parse_traceparent
 
 # Until a step of the check says otherwise.
 _UNDECIDED = deny(Reason.BAD_PROXY_REQUEST)
@@ -29,3 +30,9 @@ class CheckResult:
     key: ApiKey | None = None
     why: str = ""
     seconds: float = 0.0
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that the check is part of, 32 hex digits; empty where there is none, or where it was not read."""
+        parent = None if self.request is None else parse_traceparent(self.request.traceparent)
+        return "" if parent is None else parent.trace_id

@@ -43,6 +43,7 @@ ORIGINAL_URI = "x-original-uri"
 ORIGINAL_URL = "x-original-url"
 REAL_IP = "x-real-ip"
 REQUEST_ID = "x-request-id"
+TRACEPARENT = "traceparent"
 
 IETF, X = "ietf", "x"
 

@@ -10,7 +10,8 @@ class CheckRequest:
     `path` is the raw target with its query; bytes above 0x7F stand in it as lone surrogates. `host` is as it was sent,
     empty where it is missing or repeated. `authorization` holds every `Authorization` header in order. `now` is the
     wall clock in Unix seconds and `started` the monotonic clock in seconds, both read once, when the request arrived;
-    `deadline` is the monotonic second at which the answer is due.
+    `deadline` is the monotonic second at which the answer is due. `traceparent` is as it was sent, empty where it is
+    missing, repeated, or of no use to this process.
     """
 
     dialect: str
@@ -23,3 +24,4 @@ class CheckRequest:
     now: float
     started: float
     deadline: float
+    traceparent: str = ""

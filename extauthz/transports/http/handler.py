@@ -15,7 +15,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.service.check import CheckService
 from extauthz.service.health import Health
-from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines
+from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
 from extauthz.transports.http.render import OF_NOBODY, to_log
 
 # To a request that has met a bug of ours; its connection ends.
@@ -34,12 +34,24 @@ def _date(now: int) -> str:
 class CheckHandler:
     """Bytes to CheckRequest, Decision to bytes, for one dialect."""
 
-    def __init__(self, service: CheckService, dialect: Dialect, *, deadline: float, health: Health) -> None:
-        """`deadline` is the seconds that one check may take. While `health` drains, answers end their connection."""
+    def __init__(
+        self,
+        service: CheckService,
+        dialect: Dialect,
+        *,
+        deadline: float,
+        health: Health,
+        reads_traceparent: bool = False,
+    ) -> None:
+        """`deadline` is the seconds that one check may take. While `health` drains, answers end their connection.
+
+        `reads_traceparent`: whether anything asks for the trace that a check is part of.
+        """
         self._service = service
         self._dialect = dialect
         self._deadline = deadline
         self._health = health
+        self._reads_traceparent = reads_traceparent
 
     @property
     def draining(self) -> bool:
@@ -67,6 +79,7 @@ class CheckHandler:
                 now=time(),
                 started=started,
                 deadline=started + patience,
+                traceparent=only(received, headers.TRACEPARENT) if self._reads_traceparent else "",
             )
         )
         return self._rendered(result)
