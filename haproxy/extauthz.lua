@@ -16,7 +16,15 @@ local TO_CLIENT = {
     "ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
     "x-extauthz-decision", "x-extauthz-degraded",
 }
-local OF_THE_CONNECTION = { connection = true, ["keep-alive"] = true, ["transfer-encoding"] = true }
+-- For the log, as variables txn.<name>; the client does not see the first two.
+local TO_LOG = {
+    ["x-extauthz-organization"] = "extauthz_organization", ["x-extauthz-key"] = "extauthz_key",
+    ["x-extauthz-decision"] = "extauthz_decision", ["x-extauthz-code"] = "extauthz_code",
+}
+local NOT_TO_CLIENT = {
+    connection = true, ["keep-alive"] = true, ["transfer-encoding"] = true,
+    ["x-extauthz-organization"] = true, ["x-extauthz-key"] = true,
+}
 local turn = 0
 
 -- The question, or nil where a value could end its line.
@@ -108,7 +116,7 @@ end
 local function deny(txn, status, headers, body)
     local reply = txn:reply({ status = status, body = body })
     for _, header in ipairs(headers) do
-        if not OF_THE_CONNECTION[header[1]] then reply:add_header(header[1], header[2]) end
+        if not NOT_TO_CLIENT[header[1]] then reply:add_header(header[1], header[2]) end
     end
     txn:done(reply)
 end
@@ -120,6 +128,9 @@ core.register_action("extauthz", { "http-req" }, function(txn)
     if not socket then return end
     local status, headers, body = answer(socket, asked)
     socket:close()
+    for name, variable in pairs(TO_LOG) do
+        if status and headers[name] then txn:set_var("txn." .. variable, headers[name]) end
+    end
     if status == 200 then
         allow(txn, headers)
     elseif status and status >= 400 then

@@ -184,6 +184,7 @@ def test_what_a_refused_client_gets(site: Site, edge: Front, reader: Customer) -
         assert (answer.status, answer["x-extauthz-code"], answer["www-authenticate"]) == (status, code, challenge)
         assert (answer.json["status"], answer.json["code"]) == (status, code)
         assert (answer["content-type"], answer["cache-control"]) == ("application/problem+json", "no-store")
+        assert not answer.names & {"x-extauthz-organization", "x-extauthz-key"}
 
 
 @pytest.mark.parametrize("who", ["customer", "nobody"])
