@@ -1,5 +1,6 @@
 """`extauthz rejections`: why requests were refused."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,8 @@ from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from extauthz.core.rejections import Rejection, RejectionFilter
     from extauthz.management import Management
 
@@ -36,12 +39,13 @@ def rejections(
         str | None, typer.Option("--route", metavar="PATH", help="Only of a route, by its path in the configuration.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many rows.", min=1, max=100_000)] = 50,
+    requests: Annotated[
+        bool, typer.Option("--requests", help="Show the last requests of each, by which the proxy's log finds them.")
+    ] = False,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List refusals in spans of five minutes, newest first. `--json` has the last requests of each."""
-    from datetime import UTC, datetime
-
+    """List refusals in spans of five minutes, newest first; `--requests` and `--json` have the last requests."""
     from extauthz.core.rejections import RejectionFilter
 
     now = datetime.now(UTC)
@@ -55,9 +59,12 @@ def rejections(
         output.print_json([row.to_json() for row in rows])
     elif not rows:
         output.hint("Nothing was refused, or nothing that fits; refusals are there within 10 seconds.")
+    elif requests:
+        headers = ("at", "decision", "method", "path", "request id")
+        output.print_table(headers, [cells for row in rows for cells in _requests(row)], folds=headers.index("path"))
     else:
-        headers = ("from", "decision", "route", "key" if organization else "address", "count", "last request")
-        output.print_table(headers, [_cells(row) for row in rows])
+        headers = ("from", "count", "decision", "route", "key" if organization else "address")
+        output.print_table(headers, [_cells(row) for row in rows], folds=headers.index("route"))
 
 
 async def _newest(
@@ -77,5 +84,10 @@ async def _newest(
 def _cells(row: "Rejection") -> tuple[str, ...]:
     decision = f"{row.decision} ({row.reason})" if row.reason else row.decision
     owner = row.api_key_name or row.api_key_id or row.address or ""
-    last = row.samples[0]["request_id"] if row.samples else ""
-    return output.time_text(row.since), decision, row.route or "none", owner, str(row.count), last
+    return f"{row.since.astimezone(UTC):%Y-%m-%dT%H:%MZ}", str(row.count), decision, row.route or "none", owner
+
+
+def _requests(row: "Rejection") -> "Iterator[tuple[str, ...]]":
+    for sample in row.samples:
+        at = output.time_text(datetime.fromisoformat(sample["at"]))
+        yield at, row.decision, sample["method"], sample["path"], sample["request_id"]

@@ -1,5 +1,6 @@
 """Why was a request refused: the whole way from a check to the command and the API that tell it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -90,8 +91,6 @@ async def test_why_was_it_refused(
     assert "seen in the log" in str(limited["samples"])
     environ = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"}
     here = Here(tmp_path_factory.mktemp("here"), environ)
-    import asyncio
-
     told = await asyncio.to_thread(here.json, "rejections", "initech", "--decision", "rate_limited", "--since", "1h")
     assert [(row["decision"], row["count"], row["api_key_id"]) for row in told] == [("rate_limited", 2, details.id)]
     shown = (await asyncio.to_thread(here.run, "rejections", "initech")).stdout
