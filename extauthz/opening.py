@@ -8,14 +8,14 @@ from functools import partial
 
 from extauthz.backends.postgres import own_tables, schema
 from extauthz.backends.postgres.events import PostgresQuotaEvents
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
+from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import probe
 from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
+from extauthz.backends.redis.link import CALLS_AT_ONCE, Link, linked
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
 from extauthz.backends.redis.server_info import NO_EPOCH, ServerInfo
 from extauthz.backends.redis.usage import RedisUsage
@@ -53,13 +53,16 @@ class Books:
     tenants: Source[str, Tenant]
     events: QuotaEvents
     rejections: RejectionStore
+    pool: Pool
+    link: Link
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
     """What checks ask for, and what only the background does. `books` None: keys are in tables of somebody else.
 
-    `marks` takes down who is about to be charged, on the connection that charges.
+    `marks` takes down who is about to be charged, on the connection that charges. `links` and `pools` are all
+    connections, `pool` those that checks share.
     """
 
     stores: Stores
@@ -67,6 +70,9 @@ class Opened:
     marks: UsageLog
     fences: SharedFences
     books: Books | None
+    pool: Pool
+    links: tuple[Link, ...]
+    pools: tuple[Pool, ...]
 
 
 async def open_stores(
@@ -113,12 +119,16 @@ async def open_stores(
         postgresql=postgresql,
         redis=redis,
     )
+    books = None if own else await _open_books(stack, settings)
     return Opened(
         stores,
         RedisLimits(link, None if own else marks),
         marks,
         RedisFences(link, seconds=fence_seconds(settings)),
-        None if own else await _open_books(stack, settings),
+        books,
+        pool,
+        links=(link,) if books is None else (link, books.link),
+        pools=(pool,) if books is None else (pool, books.pool),
     )
 
 
@@ -149,4 +159,6 @@ async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
         PostgresTenantSource(pool),
         PostgresQuotaEvents(pool),
         PostgresRejections(pool),
+        pool,
+        link,
     )

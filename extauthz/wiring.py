@@ -13,6 +13,7 @@ from extauthz.backends.postgres.feed import PostgresFeed
 from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Listen, Settings
 from extauthz.core.failure import OnRedisDown
+from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.listeners import dialect_names, dialects
 from extauthz.management import LATE, key_format, open_rooms
 from extauthz.opening import Opened, open_stores
@@ -32,7 +33,10 @@ from extauthz.service.own_usage import OwnUsage
 from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
 from extauthz.service.webhook import Webhook
+from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
+from extauthz.telemetry.samples import take
+from extauthz.telemetry.service import ServiceMetrics
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
@@ -88,8 +92,15 @@ async def running(
     everything is there but the listeners.
     """
     async with AsyncExitStack() as stack:
-        metrics = Metrics(dialect_names())
+        metrics = Metrics(dialect_names(), tenants=settings.tenant_metrics or 0)
+        stack.callback(metrics.lag.stop)
+        metrics.lag.start()
         opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
+        metrics.stores.watch(
+            {POSTGRESQL: opened.pools, REDIS: opened.links},
+            pools=(opened.pool,),
+            breakers=(opened.stores.postgresql, opened.stores.redis),
+        )
         seeding = _seeding(settings, opened)
         limiter = _limiter(stack, opened, seeding, metrics)
         last_used = LastUsed(None if opened.books is None else opened.books.use_log)
@@ -111,7 +122,7 @@ async def running(
             key_format=key_format(settings),
             lookup=lookup,
             limiting=limiting,
-            observers=(metrics, rejections),
+            observers=(metrics, rejections, *([metrics.tenants] if settings.tenant_metrics else [])),
         )
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)
@@ -127,7 +138,8 @@ async def running(
             deadline = settings.deadline_ms / 1000
             await stack.enter_async_context(serve_usage(own_usage, sockets[USAGE], deadline=deadline))
         if ADMIN in sockets:
-            reports = _own_reports(health, metrics)
+            service = service_metrics(settings)
+            reports = _own_reports(health, metrics, service)
             await stack.enter_async_context(private_listener(settings, reports, sockets[ADMIN]))
         yield Running(health, metrics)
 
@@ -254,11 +266,19 @@ async def _together(*works: Callable[[], Awaitable[None]]) -> None:
     await asyncio.gather(*(work() for work in works))
 
 
-def _own_reports(health: Health, metrics: Metrics) -> Reports:
+def service_metrics(settings: Settings, *, supervises: bool = False) -> ServiceMetrics:
+    """The metrics of a service as a whole; `supervises`: this process has workers."""
+    peppers = [pepper.name for pepper in settings.key_pepper]
+    return ServiceMetrics(commit=settings.commit, peppers=peppers, supervises=supervises)
+
+
+def _own_reports(health: Health, metrics: Metrics, service: ServiceMetrics) -> Reports:
+    exposition = Exposition(metrics.registry, service.registry)
+
     async def readiness() -> Readiness:
         return health.readiness()
 
-    async def exposition() -> bytes:
-        return metrics.exposition()
+    async def rendered(accept: str) -> tuple[bytes, str]:
+        return exposition.render([metrics.samples(), take(service.registry)], accept)
 
-    return Reports(readiness, exposition)
+    return Reports(readiness, rendered)

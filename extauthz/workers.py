@@ -1,36 +1,37 @@
 """Several processes on the same sockets: started, watched, started again, and spoken for on one private listener.
 
 A worker has one control connection to its supervisor. First it gets its settings there, so that it never differs from
-the others, whatever became of files since. Then every line is a question for its report; the end of the connection is
-the end of the supervisor, and the worker stops.
+the others, whatever became of files since. Then it is asked for its report again and again; the end of the connection
+is the end of the supervisor, and the worker stops.
 """
 
 import asyncio
 import json
-import pickle
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
 
 import structlog
 
 from extauthz import signals, wiring
 from extauthz.config import Settings
+from extauthz.control import Control, Question, Report
 from extauthz.listeners import dialect_names
 from extauthz.process import addresses, run, settle
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
 from extauthz.signals import StopSignals
 from extauthz.telemetry import logs
-from extauthz.telemetry.metrics import Metrics, Sample
+from extauthz.telemetry.exposition import Exposition
+from extauthz.telemetry.metrics import Metrics
+from extauthz.telemetry.samples import Sample, counted, take
+from extauthz.telemetry.tenants import TenantPlaces
 from extauthz.transports.http.health import Reports
 from extauthz.transports.http.listen import AddressTaken
 
 REPORT_EVERY = 1.0  # seconds between reports kept for the day a worker dies; its last ones are lost
 REPORT_TIMEOUT = 1.0
-REPORT_BYTES_MAX = 1 << 20
 RESTART_AFTER = (0.1, 0.5, 2.0, 5.0)  # seconds; the last for every further death in a row
 STEADY = 10.0  # seconds after which a worker's death is the first in a row again
 STOP_TIMEOUT = 5.0  # seconds after the drain in which workers have to end
@@ -40,34 +41,30 @@ TAKEN = 98  # exit status of a worker whose address another process has begun to
 class _Worker:
     """The supervisor's side of one worker process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+    def __init__(self, process: asyncio.subprocess.Process, control: Control) -> None:
         self.process = process
         self.samples: list[Sample] = []
         self._questions = 0
-        self._reader = reader
-        self._writer = writer
+        self._control = control
         self._turn = asyncio.Lock()
 
-    async def report(self) -> Readiness | None:
-        """Its readiness, with its samples kept; None where it does not answer in time."""
+    async def report(self, placed: Collection[str] = ()) -> Readiness | None:
+        """Its readiness, with its samples kept; None where it does not answer in time. `placed` as for Question."""
         async with self._turn:
             self._questions += 1
             try:
                 async with asyncio.timeout(REPORT_TIMEOUT):
-                    self._writer.write(b"%d\n" % self._questions)
-                    await self._writer.drain()
-                    report = json.loads(await self._reader.readline())
-                    while report["question"] != self._questions:  # an earlier one, answered too late
-                        report = json.loads(await self._reader.readline())
-            except (TimeoutError, OSError, ValueError):
+                    await self._control.send(Question(self._questions, placed))
+                    report: Report = await self._control.receive()
+                    while report.question != self._questions:  # an earlier one, answered too late
+                        report = await self._control.receive()
+            except (TimeoutError, OSError, EOFError):
                 return None
-        self.samples = [
-            Sample(f, n, tuple((k, v) for k, v in labels), value) for f, n, labels, value in report["samples"]
-        ]
-        return Readiness(**report["readiness"])
+        self.samples = report.samples
+        return report.readiness
 
     def close(self) -> None:
-        self._writer.close()
+        self._control.close()
 
 
 class Supervisor:
@@ -81,8 +78,12 @@ class Supervisor:
         self._shared = {name: sock for name, sock in sockets.items() if name != wiring.ADMIN}
         self._admin = sockets.get(wiring.ADMIN)
         self._workers: dict[int, _Worker] = {}
-        self._metrics = Metrics(dialect_names())
-        self._of_the_dead: list[Sample] = []
+        metrics = Metrics(dialect_names())
+        self._service = wiring.service_metrics(settings, supervises=True)
+        self._exposition = Exposition(metrics.registry, self._service.registry)
+        self._places = TenantPlaces(settings.tenant_metrics or 0)
+        # What is counted is there from the start, and what a dead worker has counted stays counted.
+        self._of_the_dead: list[Sample] = counted(metrics.samples())
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             keepers = [group.create_task(self._keep(number)) for number in range(self._settings.workers)]
             helpers = [group.create_task(self._refresh()), group.create_task(self._relay(stop))]
-            reports = Reports(self._readiness, self._exposition)
+            reports = Reports(self._readiness, self._metrics)
             await self._until_ready(self._patience)
             async with wiring.private_listener(self._settings, reports, self._admin) if self._admin else nullcontext():
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
@@ -141,6 +142,7 @@ class Supervisor:
             if not self._stopping.is_set():
                 deaths = deaths + 1 if clock() - started < STEADY else 1
                 self._log.warning("a worker died and is started again", worker=number, status=status)
+                self._service.restarts += 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_AFTER[min(deaths, len(RESTART_AFTER)) - 1]):
                         await self._stopping.wait()
@@ -178,24 +180,32 @@ class Supervisor:
             except OSError:
                 ours.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours, limit=REPORT_BYTES_MAX)
-        settings = pickle.dumps(self._settings)
-        writer.write(b"%d\n%b" % (len(settings), settings))
-        return _Worker(process, reader, writer)
+        control = Control(*await asyncio.open_connection(sock=ours))
+        with suppress(ConnectionError):  # its end is seen soon enough
+            await control.send(self._settings)
+        return _Worker(process, control)
 
     def _bury(self, worker: _Worker) -> None:
         """A counter never goes back: what a dead worker counted stays counted."""
         worker.close()
-        self._of_the_dead = self._metrics.counted([self._of_the_dead, worker.samples])
+        self._of_the_dead = counted(self._places.assign([self._of_the_dead, worker.samples]))
 
     async def _refresh(self) -> None:
         while True:
-            await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
+            await self._reports()
             await asyncio.sleep(REPORT_EVERY)
 
+    async def _reports(self) -> list[Readiness]:
+        """What those workers say that answer; what they have counted is kept."""
+        placed, workers = tuple(self._places.placed), list(self._workers.values())
+        reports = await asyncio.gather(*(worker.report(placed) for worker in workers))
+        there = [report for report in reports if report is not None]
+        silent, down = len(workers) - len(there), self._settings.workers - len(workers)
+        self._service.workers(alive=len(there), silent=silent, down=down)
+        return there
+
     async def _readiness(self) -> Readiness:
-        workers = list(self._workers.values())
-        reports = [report for report in await asyncio.gather(*(w.report() for w in workers)) if report is not None]
+        reports = await self._reports()
         stores: dict[str, str] = {}
         for report in reports:
             for store, state in report.stores.items():
@@ -212,19 +222,19 @@ class Supervisor:
                 return
             await asyncio.sleep(LOOK_EVERY)
 
-    async def _exposition(self) -> bytes:
-        await asyncio.gather(*(worker.report() for worker in list(self._workers.values())))
-        ours = self._metrics.counted([self._metrics.samples()])
+    async def _metrics(self, accept: str) -> tuple[bytes, str]:
+        await self._reports()
         # Who died meanwhile is among the dead by now, and must not be counted twice.
-        return self._metrics.sum([ours, self._of_the_dead, *(worker.samples for worker in self._workers.values())])
+        parts = [self._of_the_dead, *(worker.samples for worker in self._workers.values())]
+        return self._exposition.render([self._places.assign(parts), take(self._service.registry)], accept)
 
 
 async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket, *, patience: float) -> None:
     """The worker's side."""
-    reader, writer = await asyncio.open_connection(sock=control)
+    supervisor = Control(*await asyncio.open_connection(sock=control))
     try:
-        settings: Settings = pickle.loads(await reader.readexactly(int(await reader.readline())))  # noqa: S301 - ours
-    except (ValueError, EOFError, ConnectionError):  # the supervisor ended before it could send them
+        settings: Settings = await supervisor.receive()
+    except (EOFError, ConnectionError):  # it ended before it could send them
         return
     form = settings.log_form(terminal=sys.stderr.isatty())
     logs.configure(form=form, level=settings.log_level, worker=number)
@@ -232,27 +242,21 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
     async with wiring.running(settings, sockets, patience=patience, settle=settle) as service:
         drain = 0 if stop.asked.is_set() else settings.drain_seconds
         structlog.get_logger().info("serving", **service.health.readiness().stores)
-        reporter = asyncio.create_task(_answer(reader, writer, service, stop))
+        reporter = asyncio.create_task(_answer(supervisor, service, stop))
         await stop.asked.wait()
         service.health.draining = True
         await stop.pause(drain)
         reporter.cancel()
-    writer.close()
+    supervisor.close()
 
 
-async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, service: wiring.Running, stop: StopSignals
-) -> None:
+async def _answer(supervisor: Control, service: wiring.Running, stop: StopSignals) -> None:
     """Reports as often as the supervisor asks; asks for a quick end when it is gone."""
-    with suppress(ConnectionError):
-        while question := await reader.readline():
-            report = {
-                "question": int(question),
-                "readiness": asdict(service.health.readiness()),
-                "samples": service.metrics.samples(),
-            }
-            writer.write(json.dumps(report).encode() + b"\n")
-            await writer.drain()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            question: Question = await supervisor.receive()
+            service.metrics.tenants.keep(question.placed)
+            await supervisor.send(Report(question.number, service.health.readiness(), service.metrics.samples()))
     stop.hurry()  # what replaces the supervisor needs the addresses
 
 

@@ -90,6 +90,9 @@ class Settings(OtelSettings):
     rejections_kept_days: Annotated[int, PlainValidator(values.whole(0, 3650))] = setting(
         "EXTAUTHZ_REJECTIONS_KEPT_DAYS", "30", "days for which refusals can be asked for; 0: they are not kept"
     )
+    tenant_metrics: Annotated[int | None, PlainValidator(values.whole_or_off(1, 1000))] = setting(
+        "EXTAUTHZ_TENANT_METRICS", "off", "organizations that have metrics of their own; the rest is `other`"
+    )
     webhook_url: Annotated[SecretStr, PlainValidator(urls.web_url("https://host/path or http://…"))] = setting(
         "EXTAUTHZ_WEBHOOK_URL", SecretStr(""), "where passed thresholds of quotas are told; unset: nowhere", secret=True
     )
@@ -106,6 +109,9 @@ class Settings(OtelSettings):
     drain_seconds: Annotated[int, PlainValidator(values.whole(0, 3600))] = setting(
         "EXTAUTHZ_DRAIN_SECONDS", "10", "seconds after SIGTERM in which answers still come"
     )
+    commit: Annotated[
+        str, PlainValidator(values.matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -"))
+    ] = setting("EXTAUTHZ_COMMIT", "", "the commit that this was built from, for the metric extauthz_build_info")
     short_way: Boolean = setting("EXTAUTHZ_SHORT_WAY", "true", "answer plain requests without aiohttp's own objects")
 
     envoy_listen: Endpoint = setting("EXTAUTHZ_ENVOY_LISTEN", "127.0.0.1:9001", "for Envoy's ext_authz over HTTP")

@@ -89,6 +89,20 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def whole_or_off(low: int, high: int) -> Callable[[str], int | None]:
+    """A parser of whole numbers from `low` to `high`, and of `off`, which is None."""
+
+    def parse(text: str) -> int | None:
+        if text == "off":
+            return None
+        try:
+            return whole(low, high)(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or off") from None
+
+    return parse
+
+
 def share(text: str) -> float:
     """A number from 0 to 1."""
     if not re.fullmatch(r"[0-9]*\.?[0-9]+(?:e-[0-9]{1,3})?", text) or float(text) > 1:

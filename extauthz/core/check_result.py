@@ -20,6 +20,9 @@ class CheckResult:
     `request` is None where the proxy's headers do not say what is asked. `at` is the arrival in Unix seconds, `seconds`
     the time from then to the decision. `route` is the route that matched, `key` the key that was found, also where it
     is refused. `why` says more than the decision does where there is more (`revoked`, `expired`, `disabled`, ...).
+    `identified_after` is the seconds from the arrival until limits were asked, 0 where they were not.
+    `recorded_trace` is the trace (32 hex digits) that a span of this check is recorded in, empty where none is; it is
+    set before observers are told.
     """
 
     dialect: str
@@ -30,6 +33,8 @@ class CheckResult:
     key: ApiKey | None = None
     why: str = ""
     seconds: float = 0.0
+    identified_after: float = 0.0
+    recorded_trace: str = ""
 
     @property
     def trace_id(self) -> str:

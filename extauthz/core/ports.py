@@ -177,8 +177,10 @@ class CheckObserver(Protocol):
 class Observer(Protocol):
     """What telemetry is told. None of it waits, and none of it sees a credential."""
 
-    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
-        """A record was found in a layer; None: in none, so that PostgreSQL was read."""
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+        """A record was found in a layer; None: in none, so that PostgreSQL was read. It was read there `age` seconds
+        ago; None: there is no such record.
+        """
         ...
 
     def store_failed(self, store: Store, reason: str) -> None:
@@ -205,8 +207,20 @@ class Observer(Protocol):
         """So many rows of refusals were written down."""
         ...
 
-    def usage_saved(self, seconds: float) -> None:
-        """Everything that was counted is written down; it took so long."""
+    def rejections_lost(self, refusals: int) -> None:
+        """For so many refusals there was no room."""
+        ...
+
+    def limit_batch(self, checks: int) -> None:
+        """The limits of so many checks are asked in one call."""
+        ...
+
+    def change_arrived(self, seconds: float) -> None:
+        """A change arrived, so long after it was made."""
+        ...
+
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:
+        """Charges are written down; it took so long. `complete`: all that were made before that."""
         ...
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:

@@ -110,6 +110,7 @@ class CheckService:
             return grant.identity
 
         # limits
+        result.identified_after = monotonic() - request.started
         asked = grant.asked
         if self._limiting.charge_once and isinstance(asked, Spend):
             asked = replace(asked, once=once_name(request, key, route))

@@ -86,6 +86,7 @@ class Limiter:
         if not batch:
             return
         asked = [one for one, _ in batch]
+        self._observer.limit_batch(len(asked))
         failure: Exception = StoreUnavailable(REDIS, "deadline")  # where we are closed meanwhile
         try:
             results = await self._redis.run(lambda: self._marked_and_spent(asked))

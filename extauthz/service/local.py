@@ -39,7 +39,7 @@ class Local(Generic[Asked, Record]):
         if entry.taken_at < self._belief.since:
             return None
         entry.used_at = now
-        self._observer.cache_read(self._kind, "process")
+        self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
         return entry.record
 
     def refuses(self, name: Hashable) -> bool:
@@ -62,7 +62,7 @@ class Local(Generic[Asked, Record]):
         if entry is None or not _lasts(entry, now, beyond=beyond) or not self._believed(entry):
             return None
         entry.used_at = now
-        self._observer.cache_read(self._kind, "process")
+        self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
         return entry.record
 
     def tolerable(self, record: Record, now: float, reason: str) -> bool:

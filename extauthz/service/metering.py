@@ -109,7 +109,7 @@ class Metering:
                     return complete
                 complete = await self._completed() and complete
                 if len(due.marks) < AT_ONCE:
-                    self._observer.usage_saved(monotonic() - began)
+                    self._observer.usage_saved(monotonic() - began, complete=complete)
                     return complete
         except StoreUnavailable as error:
             self._late = True

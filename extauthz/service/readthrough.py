@@ -81,16 +81,16 @@ class ReadThrough(Generic[Asked, Record]):
         if self.local.refuses(name):
             record = self.local.ended(name, now)
             if record is not None:
-                self._observer.cache_read(self._kind, "process")
+                self._observer.cache_read(self._kind, "process", now - record.loaded_at)
             return record
         try:
             record, layer = await self._awaited(name, asked, deadline)
         except StoreUnavailable as error:
-            record = self.local.stale(name, now, error.reason) or await self._ended(asked, error.reason)
+            record = self.local.stale(name, now, error.reason) or await self._ended(asked, now, error.reason)
             if record is None:
                 raise
             return record
-        self._observer.cache_read(self._kind, layer)
+        self._observer.cache_read(self._kind, layer, None if record is None else now - record.loaded_at)
         self.local.use(name, now)
         return record
 
@@ -100,7 +100,7 @@ class ReadThrough(Generic[Asked, Record]):
 
     def offer(self, asked: Asked, record: Record, read_at: float) -> None:
         """Holds and shares a record that was just read from PostgreSQL, where it came with another one."""
-        self._observer.cache_read(self._kind, None)
+        self._observer.cache_read(self._kind, None, self._clock() - record.loaded_at)
         if self.local.admits(record, read_at):
             self.local.keep(asked, record, read_at)
             self._share(record)
@@ -129,13 +129,13 @@ class ReadThrough(Generic[Asked, Record]):
         for question in list(self._readings.values()):
             question.leave()
 
-    async def _ended(self, asked: Asked, reason: str) -> Record | None:
+    async def _ended(self, asked: Asked, now: float, reason: str) -> Record | None:
         """What Redis has of a record that admits nothing: while PostgreSQL is away, it is refused all the same."""
         if reason in OURS and self._below.up:
             return None
         (record,) = await self._below.shared([asked], ended=True)
         if record is not None:
-            self._observer.cache_read(self._kind, "redis")
+            self._observer.cache_read(self._kind, "redis", now - record.loaded_at)
         return record
 
     async def _awaited(self, name: Hashable, asked: Asked, deadline: float) -> tuple[Record | None, Layer | None]:

@@ -71,6 +71,7 @@ class Rejections:
         )
         if group not in self._counts and len(self._counts) >= GROUPS_MAX:
             self._lost += 1
+            self._observer.rejections_lost(1)
             return
         self._counts[group] += 1
         if request is not None:

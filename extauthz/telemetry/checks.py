@@ -1,52 +1,72 @@
-"""What is counted at every check: plain numbers, which become metrics when somebody reads them.
+"""What is counted at every check: plain numbers, which become metrics when they are read.
 
 A counter of the client library locks and looks up at each step, which is several times the price of counting.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
 from typing import get_args
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from extauthz.core.balance import BUCKETS, REFUSED_BY
-from extauthz.core.decision import Allow, Decision
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import Allow
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
+from extauthz.telemetry.distribution import Distribution, Seen, histograms
 
 DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+AGE_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+STAGES = IDENTIFY, LIMITS = ("identify", "limits")
 
 _TOO_MANY = frozenset(REFUSED_BY.values())
 _LAYERS: tuple[Layer, ...] = get_args(Layer)
+_CACHES: tuple[Cache, ...] = get_args(Cache)
 
 
 class CheckCounts(Collector):
-    """Decisions, how long they took, tokens taken, and where records were found (`reads`, by cache and layer)."""
+    """Decisions, how long they and their stages took, tokens taken, and the records that were served."""
 
     def __init__(self, dialects: Sequence[str]) -> None:
         """`dialects` are the names of those that checks may come in: what may be counted is there from the start."""
         self._dialects = tuple(dialects)
-        self.reads: dict[tuple[Cache, Layer | None], int] = {
-            (cache, layer): 0 for cache in get_args(Cache) for layer in (*_LAYERS, None)
+        self._reads: dict[tuple[Cache, Layer | None], int] = {
+            (cache, layer): 0 for cache in _CACHES for layer in (*_LAYERS, None)
         }
+        self._ages = {cache: Distribution(AGE_BUCKETS) for cache in _CACHES}
         self._decisions = {(dialect, reason): 0 for dialect in dialects for reason in Reason}
-        self._durations = {dialect: [0] * (len(DURATION_BUCKETS) + 1) for dialect in dialects}
-        self._seconds = dict.fromkeys(self._dialects, 0.0)
+        self._durations = {dialect: Distribution(DURATION_BUCKETS) for dialect in dialects}
+        self._stages = {stage: Distribution(DURATION_BUCKETS) for stage in STAGES}
+        self._identify, self._limits = self._stages[IDENTIFY].observe, self._stages[LIMITS].observe
         self._tokens = 0
+        self._uncharged = 0
 
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
+    def decided(self, result: CheckResult) -> None:
         """Counts an answered check."""
-        self._decisions[dialect, decision.reason] += 1
-        self._durations[dialect][bisect_left(DURATION_BUCKETS, seconds)] += 1
-        self._seconds[dialect] += seconds
-        if isinstance(decision, Allow) and decision.cost:
-            for standing in decision.balance.standings if decision.balance is not None else ():
-                if standing.name in BUCKETS:
-                    self._tokens += decision.cost
-                    break
+        decision, seconds, duration = result.decision, result.seconds, self._durations[result.dialect]
+        self._decisions[result.dialect, decision.reason] += 1
+        duration.observe(seconds)
+        if result.recorded_trace:
+            duration.trace(Seen(result.recorded_trace, seconds, result.at + seconds))
+        if result.identified_after:
+            self._identify(result.identified_after)
+            self._limits(seconds - result.identified_after)
+        if isinstance(decision, Allow):
+            if decision.degraded:
+                self._uncharged += 1
+            if decision.cost:
+                for standing in decision.balance.standings if decision.balance is not None else ():
+                    if standing.name in BUCKETS:
+                        self._tokens += decision.cost
+                        break
+
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+        """Counts where a record was found, and its age; clocks of other machines may be ahead of ours."""
+        self._reads[cache, layer] += 1
+        if age is not None:
+            self._ages[cache].observe(age if age > 0 else 0.0)
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now."""
@@ -55,35 +75,44 @@ class CheckCounts(Collector):
         for (dialect, reason), count in self._decisions.items():
             decisions.add_metric([dialect, reason.value], count)
         yield decisions
-        durations = HistogramMetricFamily(
-            "extauthz_decision_duration_seconds", "From the arrival of a check to its answer.", labels=["dialect"]
+        yield histograms(
+            "extauthz_decision_duration_seconds",
+            "From the arrival of a check to its answer.",
+            "dialect",
+            self._durations.items(),
         )
-        for dialect, counts in self._durations.items():
-            bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
-            buckets = list(zip(bounds, map(float, accumulate(counts)), strict=True))
-            durations.add_metric([dialect], buckets, self._seconds[dialect])
-        yield durations
+        yield histograms(
+            "extauthz_stage_duration_seconds",
+            "Parts of a check that came to its limits: until it is known who asks and may, and the limits.",
+            "stage",
+            self._stages.items(),
+        )
+        yield counter("extauthz_limits_uncharged", "Allowed checks that were not charged in Redis.", self._uncharged)
         hits = CounterMetricFamily("extauthz_api_key_cache_hits", "Keys found, by layer.", labels=["layer"])
         for layer in _LAYERS:
-            hits.add_metric([layer], self.reads["api_key", layer])
+            hits.add_metric([layer], self._reads["api_key", layer])
         yield hits
-        yield _counter("extauthz_api_key_cache_misses", "Keys not found in any layer.", self.reads["api_key", None])
+        yield counter("extauthz_api_key_cache_misses", "Keys not found in any layer.", self._reads["api_key", None])
+        yield histograms(
+            "extauthz_record_age_seconds", "Age of the records that were served.", "cache", self._ages.items()
+        )
 
     def _known_to_dashboards(self) -> Iterator[Metric]:
         """Five of the six that other limiters have, too."""
         of_limits = {reason: self._count(reason) for reason in _TOO_MANY}
-        found = sum(self.reads["tenant_quota", layer] for layer in _LAYERS)
-        yield _counter("rate_limiter_rejections", "Requests refused with 429.", sum(of_limits.values()))
-        yield _counter(
+        found = sum(self._reads["tenant_quota", layer] for layer in _LAYERS)
+        yield counter("rate_limiter_rejections", "Requests refused with 429.", sum(of_limits.values()))
+        yield counter(
             "daily_quota_hits", "Requests refused by the daily quota.", of_limits[Reason.DAILY_QUOTA_EXCEEDED]
         )
-        yield _counter("token_bucket_consumed", "Tokens taken from buckets.", self._tokens)
-        yield _counter("tenant_quota_cache_hits", "Limits found in a cache.", found)
-        yield _counter("tenant_quota_cache_misses", "Limits found in no cache.", self.reads["tenant_quota", None])
+        yield counter("token_bucket_consumed", "Tokens taken from buckets.", self._tokens)
+        yield counter("tenant_quota_cache_hits", "Limits found in a cache.", found)
+        yield counter("tenant_quota_cache_misses", "Limits found in no cache.", self._reads["tenant_quota", None])
 
     def _count(self, reason: Reason) -> int:
         return sum(self._decisions[dialect, reason] for dialect in self._dialects)
 
 
-def _counter(name: str, documentation: str, value: float) -> CounterMetricFamily:
+def counter(name: str, documentation: str, value: float) -> CounterMetricFamily:
+    """A counter without labels."""
     return CounterMetricFamily(name, documentation, value=value)

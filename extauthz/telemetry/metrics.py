@@ -1,60 +1,67 @@
-"""The metrics of the contract, and the observer that counts them."""
+"""The metrics of one process, and the observer that counts them."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, disable_created_metrics
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from extauthz.core.balance import REFUSED_BY
-from extauthz.core.check_result import CheckResult
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Layer, Store
+from extauthz.core.ports import REDIS, Store
 from extauthz.core.reason import Reason
-from extauthz.core.usage import QUOTAS, THRESHOLDS, QuotaEvent
+from extauthz.core.usage import QuotaEvent
 from extauthz.telemetry.checks import CheckCounts
+from extauthz.telemetry.distribution import Distribution, histogram
+from extauthz.telemetry.drops import Drops
 from extauthz.telemetry.logs import LogDrops
+from extauthz.telemetry.loop_lag import LoopLag
+from extauthz.telemetry.samples import Sample, take
+from extauthz.telemetry.stores import STORES, StoreMetrics
+from extauthz.telemetry.tenants import TenantCounts
+from extauthz.telemetry.usage import UsageMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no hint there
 
 
-SAVE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
+ARRIVAL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+ERRORS = (
+    "timeout",
+    "connection",
+    "busy",
+    "deadline",
+    "corrupt",
+)  # that are there from the start; others come with time
+NO_EVICTION = "CONFIG SET maxmemory-policy noeviction; else usage and fences are dropped while memory is short"
 
 _BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(set(REFUSED_BY.values())))
 
 
-NO_EVICTION = "CONFIG SET maxmemory-policy noeviction; else usage and fences are dropped while memory is short"
+class Metrics(Collector):
+    """Counts what it is told, and says what must be said once in the log. An `Observer` and a `CheckObserver`."""
 
-
-class Sample(NamedTuple):
-    """One line of an exposition, as a worker hands it over."""
-
-    family: str
-    name: str
-    labels: tuple[tuple[str, str], ...]
-    value: float
-
-
-class Metrics:
-    """Counts what it is told, and says what must be said once in the log. An `Observer` and a
-    `CheckObserver`.
-    """
-
-    def __init__(self, dialects: Sequence[str]) -> None:
-        """`dialects` are the names of those that checks may come in."""
+    def __init__(self, dialects: Sequence[str], *, tenants: int = 0) -> None:
+        """`dialects` are the names of those that checks may come in; so many organizations have series of their own."""
         self.registry = registry = CollectorRegistry(auto_describe=False)
+        self.checks = CheckCounts(dialects)
+        self.stores, self.usage, self.drops, self.lag = StoreMetrics(), UsageMetrics(), Drops(), LoopLag()
+        self.tenants = TenantCounts(tenants)
+        self.decided, self.cache_read = self.checks.decided, self.checks.cache_read
+        self._batches, self._arrivals = Distribution(BATCH_BUCKETS), Distribution(ARRIVAL_BUCKETS)
+        for collector in (self.checks, self.stores, self.usage, self.drops, self.lag, self.tenants, LogDrops(), self):
+            registry.register(collector)
+        ProcessCollector(registry=registry)
         self._log = structlog.get_logger()
         self._away: set[Store] = set()
-        self.checks = CheckCounts(dialects)
-        registry.register(self.checks)
-        registry.register(LogDrops())
         self._redis_down = Counter("redis_down_events", "Changes of Redis from up to down.", registry=registry)
         self._errors = Counter(
             "extauthz_store_errors", "Calls to a store that failed.", ["store", "reason"], registry=registry
         )
-        self._degraded = Gauge("extauthz_degraded", "1 while a store is away.", ["store"], registry=registry)
+        for store in STORES:
+            for reason in ERRORS:
+                self._errors.labels(store, reason)
         self._feed_down = Gauge(
             "extauthz_change_feed_down", "1 while PostgreSQL's messages of changes do not arrive.", registry=registry
         )
@@ -69,35 +76,16 @@ class Metrics:
             "extauthz_shadow_decisions", "What limits in shadow would have decided.", ["decision"], registry=registry
         )
         self._shadow = {reason: shadow.labels(reason.value) for reason in _BY_LIMITS}
-        thresholds = Counter(
-            "extauthz_quota_thresholds",
-            "Organizations that have used so many percent of a quota.",
-            ["quota", "threshold"],
-            registry=registry,
-        )
-        self._thresholds = {
-            (quota, percent): thresholds.labels(quota, str(percent)) for quota in QUOTAS for percent in THRESHOLDS
-        }
-        self._usage_saved = Histogram(
-            "extauthz_usage_save_seconds", "Writing down what was counted.", buckets=SAVE_BUCKETS, registry=registry
-        )
-        self._rejections = Counter(
-            "extauthz_rejections_written", "Rows of refusals that were written down.", registry=registry
-        )
-        self._unsaved = Gauge(
-            "extauthz_usage_unsaved", "1 while a store refuses to take usage, which waits.", registry=registry
-        )
         self.usage_trouble = ""
-        for store in (POSTGRESQL, REDIS):
-            self._degraded.labels(store).set(1)  # until it was seen
 
-    def decided(self, result: CheckResult) -> None:
-        """Counts an answered check."""
-        self.checks.decided(result.dialect, result.decision, result.seconds)
-
-    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
-        """Counts where a record was found."""
-        self.checks.reads[cache, layer] += 1
+    def collect(self) -> Iterable[Metric]:
+        """The histograms that are kept here."""
+        yield histogram(
+            "extauthz_limit_batch_size", "Checks whose limits were asked in one call of Redis.", self._batches
+        )
+        yield histogram(
+            "extauthz_revocation_lag_seconds", "From a change in PostgreSQL to its arrival here.", self._arrivals
+        )
 
     def messages_flow(self, flows: bool) -> None:
         """Says once when messages of changes begin to arrive, and when they no longer do."""
@@ -146,7 +134,7 @@ class Metrics:
 
     def quota_threshold(self, event: QuotaEvent) -> None:
         """Counts and names an organization that has used so much of a quota."""
-        self._thresholds[event.quota, event.threshold].inc()
+        self.usage.thresholds[event.quota, event.threshold] += 1
         self._log.info(
             "quota threshold passed",
             organization_id=event.tenant_id,
@@ -158,15 +146,27 @@ class Metrics:
 
     def rejections_written(self, rows: int) -> None:
         """Counts rows of refusals that were written down."""
-        self._rejections.inc(rows)
+        self.usage.rejections_written += rows
 
-    def usage_saved(self, seconds: float) -> None:
+    def rejections_lost(self, refusals: int) -> None:
+        """Counts refusals that there was no room for."""
+        self.usage.rejections_lost += refusals
+
+    def limit_batch(self, checks: int) -> None:
+        """Counts checks whose limits are asked in one call."""
+        self._batches.observe(checks)
+
+    def change_arrived(self, seconds: float) -> None:
+        """Measures how long a change took to arrive."""
+        self._arrivals.observe(max(seconds, 0.0))
+
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:
         """Measures how long it took to write down what was counted."""
-        self._usage_saved.observe(seconds)
+        self.usage.saved(seconds, complete=complete)
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         """Says once that a store went away or came back."""
-        self._degraded.labels(store).set(0 if up else 1)
+        self.stores.changed(store, up=up)
         if up:
             say = self._log.warning if store in self._away else self._log.info
             say("store is up", store=store)
@@ -185,7 +185,7 @@ class Metrics:
     def usage_kept(self, error: StoreUnavailable | None) -> None:
         """Says once that usage cannot be written down, and once that it is again."""
         self.usage_trouble = "" if error is None else error.detail
-        self._unsaved.set(0 if error is None else 1)
+        self.usage.unsaved = error is not None
         if error is None:
             self._log.warning("usage is saved again")
         else:
@@ -194,47 +194,4 @@ class Metrics:
 
     def samples(self) -> list[Sample]:
         """All values now, for another process to add up."""
-        return [
-            Sample(metric.name, sample.name, tuple(sorted(sample.labels.items())), sample.value)
-            for metric in self.registry.collect()
-            for sample in metric.samples
-        ]
-
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return self.sum([self.samples()])
-
-    def sum(self, parts: Iterable[Sequence[Sample]]) -> bytes:
-        """The Prometheus text format of several processes' samples, added up."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Sum(self.registry.collect(), added(parts, self._gauges())))
-        return generate_latest(registry)
-
-    def counted(self, parts: Iterable[Sequence[Sample]]) -> list[Sample]:
-        """What processes that are no more have counted, added up; their gauges ended with them."""
-        gauges = self._gauges()
-        return [sample for sample in added(parts, gauges) if sample.family not in gauges]
-
-    def _gauges(self) -> frozenset[str]:
-        return frozenset(metric.name for metric in self.registry.collect() if metric.type == "gauge")
-
-
-def added(parts: Iterable[Sequence[Sample]], gauges: Collection[str]) -> list[Sample]:
-    """The samples of several processes as one: counters are added up, of a gauge the worst is taken."""
-    values: dict[tuple[str, str, tuple[tuple[str, str], ...]], float] = {}
-    for family, name, labels, value in (sample for part in parts for sample in part):
-        before = values.get((family, name, labels), 0.0)
-        values[family, name, labels] = max(before, value) if family in gauges else before + value
-    return [Sample(*key, value) for key, value in values.items()]
-
-
-class _Sum(Collector):
-    """Samples under the names, types and documentation of our own metrics."""
-
-    def __init__(self, described: Iterable[Metric], samples: Iterable[Sample]) -> None:
-        self._metrics = {metric.name: Metric(metric.name, metric.documentation, metric.type) for metric in described}
-        for family, name, labels, value in samples:
-            self._metrics[family].add_sample(name, dict(labels), value)
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.values()
+        return take(self.registry)

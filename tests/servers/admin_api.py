@@ -37,8 +37,8 @@ async def _readiness() -> Readiness:
     return Readiness(ready=True, draining=False, stores={})
 
 
-async def _metrics() -> bytes:
-    return b""
+async def _metrics(_: str) -> tuple[bytes, str]:
+    return b"", "text/plain"
 
 
 @asynccontextmanager

@@ -22,6 +22,9 @@ class Witness:
         self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
         self.thresholds: list[QuotaEvent] = []
         self.saved: list[float] = []
+        self.lost = 0
+        self.batches: list[int] = []
+        self.arrivals: list[float] = []
         self.flows = False
         self._told = asyncio.Event()
 
@@ -38,7 +41,7 @@ class Witness:
         self.changes.clear()
         self.corrupt.clear()
 
-    def cache_read(self, cache: Cache, layer: Layer | None) -> None:
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:  # noqa: ARG002 - only told
         self.reads[cache, layer] += 1
         self._told.set()
 
@@ -64,7 +67,17 @@ class Witness:
     def rejections_written(self, rows: int) -> None:
         """Rows were written."""
 
-    def usage_saved(self, seconds: float) -> None:
+    def rejections_lost(self, refusals: int) -> None:
+        self.lost += refusals
+
+    def limit_batch(self, checks: int) -> None:
+        self.batches.append(checks)
+
+    def change_arrived(self, seconds: float) -> None:
+        self.arrivals.append(seconds)
+        self._told.set()
+
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:  # noqa: ARG002 - only told
         self.saved.append(seconds)
         self._told.set()
 

@@ -2,8 +2,8 @@
 -- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
 
 -- name: schema_version
--- out: version_num
-SELECT version_num FROM alembic_version;
+-- out: version_num, and the server's clock in Unix seconds
+SELECT version_num, extract(epoch FROM clock_timestamp())::float8 AS clock FROM alembic_version;
 
 -- name: find_keys
 -- in: hashes (bytea[]); out: one row for each that is stored: the key with its own limits, and its organization as below

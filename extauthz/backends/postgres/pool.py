@@ -63,6 +63,23 @@ class Pool:
         self._proven = False  # the last attempt succeeded
         self._closed = False
         self._given_back = asyncio.Event()
+        self.operations = 0  # times that a connection was asked for
+        self.clock_skew: float | None = None  # see core/clock.py
+
+    @property
+    def idle(self) -> int:
+        """Connections that nothing uses."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Connections in use."""
+        return len(self._leased)
+
+    @property
+    def waiting(self) -> int:
+        """Callers without a connection."""
+        return len(self._waiting)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
@@ -70,6 +87,7 @@ class Pool:
 
         Through a pooler all of it is one transaction, since nothing of a session stays ours between two.
         """
+        self.operations += 1
         connection = await self._lease()
         try:
             if connection.direct:

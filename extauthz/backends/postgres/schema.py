@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 import psycopg
 from psycopg import errors as pg
@@ -11,6 +12,7 @@ from extauthz.backends.postgres.connection import connect
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
+from extauthz.core.clock import certain_skew
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
@@ -87,13 +89,17 @@ async def probe(pool: Pool) -> None:
 
 
 async def _found(pool: Pool) -> str | None:
+    asked_at = time()
     try:
         rows = await fetch(pool, "schema_version")
     except StoreUnavailable as error:
         if error.reason != "schema":
             raise
         return None
-    return rows[0]["version_num"] if rows else None
+    if not rows:
+        return None
+    pool.clock_skew = certain_skew(asked_at, rows[0]["clock"], time())
+    return str(rows[0]["version_num"])
 
 
 async def status(dsn: str) -> SchemaStatus:

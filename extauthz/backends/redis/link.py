@@ -39,15 +39,19 @@ class Link:
         self._address = ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # it has no hint
         self._trials = trials
         self._looked = looked
+        self.operations = 0  # commands that were asked for
+        self.clock_skew: float | None = None  # see core/clock.py
         self._wire: Wire | None = None
         self._opening: asyncio.Task[Wire] | None = None
 
     async def execute_command(self, *args: Any) -> Any:
         """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
+        self.operations += 1
         return await (await self._connected()).execute_command(*args)
 
     async def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The answers of many commands that leave together, never sent twice; a refusal is an answer, too."""
+        self.operations += len(commands)
         return await (await self._connected()).execute_many(commands)
 
     async def epoch(self) -> str:
@@ -126,6 +130,7 @@ class Link:
 
     def _note(self, wire: Wire, info: ServerInfo) -> None:
         wire.info = info
+        self.clock_skew = info.clock_skew
         self._looked(info)
 
     async def _dial(self) -> Wire:

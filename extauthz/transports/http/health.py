@@ -14,7 +14,6 @@ from extauthz.service.health import Readiness
 from extauthz.transports.http.accept import Acceptor
 from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 
-EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 BODY_MAX = 65_536  # bytes
 KEEPALIVE = 75  # seconds
 LINGER = 0.2  # seconds in which the rest of a refused body is thrown away before its connection closes
@@ -25,10 +24,13 @@ _ALWAYS = {hdrs.CACHE_CONTROL: "no-store", "x-content-type-options": "nosniff", 
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Where the private listener gets what it says: from this process, or from several workers together."""
+    """Where the private listener gets what it says: from this process, or from several workers together.
+
+    `metrics` takes what the client accepts, and returns a body and its content type.
+    """
 
     readiness: Callable[[], Awaitable[Readiness]]
-    metrics: Callable[[], Awaitable[bytes]]
+    metrics: Callable[[str], Awaitable[tuple[bytes, str]]]
 
 
 _REPORTS = web.AppKey("reports", Reports)
@@ -125,5 +127,6 @@ async def _readyz(request: web.Request) -> web.Response:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    body = await request.app[_REPORTS].metrics()
-    return web.Response(body=body, headers={"content-type": EXPOSITION})
+    accept = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+    body, content_type = await request.app[_REPORTS].metrics(accept)
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})

@@ -181,13 +181,19 @@ class Watch:
         self.changes: list[tuple[Store, bool, str]] = []
         self.unfit: list[str] = []
         self.kept: list[str] = []
+        self.ages: dict[Kind, list[float | None]] = {"api_key": [], "tenant_quota": []}
+        self.lost = 0
+        self.batches: list[int] = []
+        self.arrivals: list[float] = []
+        self.saves: list[bool] = []
 
     def decided(self, result: CheckResult) -> None:
         assert result.seconds >= 0
         self.decisions.append((result.dialect, result.decision))
 
-    def cache_read(self, cache: Kind, layer: Layer | None) -> None:
+    def cache_read(self, cache: Kind, layer: Layer | None, age: float | None) -> None:
         self.reads[cache, layer] += 1
+        self.ages[cache].append(age)
 
     def messages_flow(self, flows: bool) -> None:
         self.flows = flows
@@ -207,8 +213,18 @@ class Watch:
     def rejections_written(self, rows: int) -> None:
         """Rows were written."""
 
-    def usage_saved(self, seconds: float) -> None:
+    def rejections_lost(self, refusals: int) -> None:
+        self.lost += refusals
+
+    def limit_batch(self, checks: int) -> None:
+        self.batches.append(checks)
+
+    def change_arrived(self, seconds: float) -> None:
+        self.arrivals.append(seconds)
+
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:
         assert seconds >= 0
+        self.saves.append(complete)
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
         self.changes.append((store, up, reason))

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
 from extauthz.core.balance import REFUSED_BY, Balance, Standing
+from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_MONTHLY
 from extauthz.listeners import dialect_names
-from extauthz.telemetry.checks import DURATION_BUCKETS, CheckCounts
+from extauthz.telemetry.checks import AGE_BUCKETS, DURATION_BUCKETS, STAGES, CheckCounts
 
 DIALECTS = dialect_names()
 
@@ -38,8 +39,29 @@ class Library:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        self.stages = Histogram(
+            "extauthz_stage_duration_seconds",
+            "Parts of a check that came to its limits: until it is known who asks and may, and the limits.",
+            ["stage"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.uncharged = Counter(
+            "extauthz_limits_uncharged", "Allowed checks that were not charged in Redis.", registry=registry
+        )
         self.key_hits = Counter("extauthz_api_key_cache_hits", "Keys found, by layer.", ["layer"], registry=registry)
         self.key_misses = Counter("extauthz_api_key_cache_misses", "Keys not found in any layer.", registry=registry)
+        self.ages = Histogram(
+            "extauthz_record_age_seconds",
+            "Age of the records that were served.",
+            ["cache"],
+            buckets=AGE_BUCKETS,
+            registry=registry,
+        )
+        for stage in STAGES:
+            self.stages.labels(stage)
+        for cache in get_args(Cache):
+            self.ages.labels(cache)
         for dialect in DIALECTS:  # all that may come is there from the start
             self.durations.labels(dialect)
             for reason in Reason:
@@ -47,11 +69,16 @@ class Library:
         for layer in get_args(Layer):
             self.key_hits.labels(layer)
 
-    def decided(self, dialect: str, decision: Decision, seconds: float) -> None:
-        self.decisions.labels(dialect, decision.reason.value).inc()
-        self.durations.labels(dialect).observe(seconds)
+    def decided(self, result: CheckResult) -> None:
+        decision = result.decision
+        self.decisions.labels(result.dialect, decision.reason.value).inc()
+        self.durations.labels(result.dialect).observe(result.seconds)
+        if result.identified_after:
+            self.stages.labels("identify").observe(result.identified_after)
+            self.stages.labels("limits").observe(result.seconds - result.identified_after)
         balance = decision.balance
         if isinstance(decision, Allow):
+            self.uncharged.inc(int(decision.degraded))
             if balance is not None and any(each.name in (BURST, KEY_BURST) for each in balance.standings):
                 self.tokens.inc(decision.cost)
             return
@@ -60,7 +87,9 @@ class Library:
         if decision.reason is Reason.DAILY_QUOTA_EXCEEDED:
             self.daily.inc()
 
-    def read(self, cache: Cache, layer: Layer | None) -> None:
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+        if age is not None:
+            self.ages.labels(cache).observe(max(age, 0.0))
         if cache == "tenant_quota":
             (self.tenant_misses if layer is None else self.tenant_hits).inc()
         elif layer is None:
@@ -90,23 +119,32 @@ DECISIONS: list[Decision] = [
     *(Deny(reason, reason.value, balance=left(BURST)) for reason in set(REFUSED_BY.values())),
     *(deny(reason) for reason in Reason if reason is not Reason.ALLOW),
 ]
+
+
+def checked(dialect: str, decision: Decision, seconds: float, identified_after: float = 0.0) -> CheckResult:
+    return CheckResult(dialect, None, 0.0, decision, seconds=seconds, identified_after=identified_after)
+
+
 moments = st.one_of(st.sampled_from((0.0, *DURATION_BUCKETS)), st.floats(0, 100))
-events = st.lists(st.tuples(st.sampled_from(DIALECTS), st.sampled_from(DECISIONS), moments), max_size=30)
-reads = st.lists(st.tuples(st.sampled_from(get_args(Cache)), st.sampled_from((*get_args(Layer), None))), max_size=20)
+events = st.lists(
+    st.builds(checked, st.sampled_from(DIALECTS), st.sampled_from(DECISIONS), moments, moments), max_size=30
+)
+layers, ages = st.sampled_from((*get_args(Layer), None)), st.one_of(st.none(), st.floats(-10, 5000))
+reads = st.lists(st.tuples(st.sampled_from(get_args(Cache)), layers, ages), max_size=20)
 
 
 @given(events, reads)
 def test_it_reads_as_if_the_library_had_counted(
-    asked: list[tuple[str, Decision, float]], read: list[tuple[Cache, Layer | None]]
+    asked: list[CheckResult], read: list[tuple[Cache, Layer | None, float | None]]
 ) -> None:
     """After the same events the exposition is the same, byte for byte: names, help, order, labels, values."""
     counts, library = CheckCounts(DIALECTS), Library()
     for event in asked:
-        counts.decided(*event)
-        library.decided(*event)
-    for cache, layer in read:
-        counts.reads[cache, layer] += 1
-        library.read(cache, layer)
+        counts.decided(event)
+        library.decided(event)
+    for each in read:
+        counts.cache_read(*each)
+        library.cache_read(*each)
     assert exposition(counts) == generate_latest(library.registry)
 
 
@@ -115,7 +153,7 @@ def test_a_bound_belongs_to_its_bucket(bound: float) -> None:
     """A check that took exactly so long is counted there, a longer one is not."""
     for seconds, inside in ((bound, 1), (bound + 1e-9, 0)):
         counts = CheckCounts(DIALECTS)
-        counts.decided("envoy", Allow(), seconds)
+        counts.decided(checked("envoy", Allow(), seconds))
         line = f'extauthz_decision_duration_seconds_bucket{{dialect="envoy",le="{bound}"}} {inside:.1f}\n'
         assert line.encode() in exposition(counts)
 

@@ -33,8 +33,8 @@ async def ready() -> Readiness:
     return Readiness(ready=True, draining=False, stores={})
 
 
-async def no_metrics() -> bytes:
-    return b""
+async def no_metrics(_: str) -> tuple[bytes, str]:
+    return b"", "text/plain"
 
 
 @asynccontextmanager
