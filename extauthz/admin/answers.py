@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from extauthz.admin.fields import LimitsMode, Status
+from extauthz.core.usage_range import By
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
@@ -131,10 +132,21 @@ class _Tally(_Answer):
     over_quota: int = Field(description="Requests refused by a quota.")
 
 
-class KeyUsage(_Tally):
-    """What one key used on the day."""
+Date = Annotated[str, WithJsonSchema({"type": "string", "format": "date"})]
+
+
+class PeriodUsage(_Tally):
+    """What all keys used on a day or in a month."""
+
+    from_: Date = Field(alias="from", description="The first day.")
+    to: Date = Field(description="The last day; of a month under way today, at most the last one that was asked for.")
+
+
+class KeyUsage(PeriodUsage):
+    """What one key used."""
 
     api_key_id: str
+    api_key_name: str | None = Field(description="Null: the key is gone.")
 
 
 class Remaining(_Answer):
@@ -144,14 +156,18 @@ class Remaining(_Answer):
     monthly: int | None
 
 
-class Usage(_Tally):
-    """What an organization used on a day of its calendar, and a page of its keys in the order of their ids."""
+class Usage(PeriodUsage):
+    """What an organization used on days of its calendar, and a page of rows.
+
+    They are its keys in the order of their ids, or days or months, the oldest first.
+    """
 
     organization_id: str
-    day: Annotated[str, WithJsonSchema({"type": "string", "format": "date"})]
+    day: Date | None = Field(description="The day, where it is one alone.")
     remaining: Remaining = Field(description="Of today's and this month's quota, whichever day was asked for.")
     complete: bool = Field(description="False while Redis is away: what it counted in the last seconds is missing.")
-    items: list[KeyUsage]
+    by: By
+    items: list[KeyUsage] | list[PeriodUsage]
     next: str | None
 
 

@@ -16,7 +16,16 @@ from pydantic_core import CoreSchema, core_schema
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
 from extauthz.core.permissions import MODES
 from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import BLANKS, INVISIBLE, UNPRINTABLE, parse_day, parse_duration, parse_moment, parse_since
+from extauthz.core.typed import (
+    BLANKS,
+    INVISIBLE,
+    UNPRINTABLE,
+    parse_day,
+    parse_duration,
+    parse_moment,
+    parse_month,
+    parse_since,
+)
 
 _UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -139,6 +148,17 @@ def _day(value: object) -> date:
 
 
 Day = Annotated[date, BeforeValidator(_day), WithJsonSchema({"type": "string", "format": "date"})]
+
+
+def _month(value: object) -> date:
+    return parse_month(value if isinstance(value, str) else "")
+
+
+Month = Annotated[
+    date,
+    BeforeValidator(_month),
+    WithJsonSchema({"type": "string", "pattern": "^(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])$", "examples": ["2030-01"]}),
+]
 
 GRACE_MAX = timedelta(days=365)
 

@@ -17,6 +17,7 @@ from extauthz.admin.fields import (
     LimitsMode,
     Metadata,
     Moment,
+    Month,
     OrganizationName,
     PermissionMap,
     PlanName,
@@ -34,6 +35,7 @@ from extauthz.core.limits import Limits
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
 from extauthz.core.records import LIMITS, AuditFilter, KeyTerms
 from extauthz.core.rejections import RejectionFilter
+from extauthz.core.usage_range import By, UsageRange
 
 # Rate and burst are a pair: both or none.
 _PAIR: dict[str, Any] = {
@@ -250,7 +252,15 @@ class RejectionsQuery(OrganizationPageQuery):
 
 
 class UsageQuery(PageQuery):
-    """Whose usage, and of which day."""
+    """Whose usage, and of which days: one day, a month, or from one day to another."""
 
     organization_id: Reference = Field(description="The id or the name of the organization.")
     day: Day | None = Field(None, description="A day of its calendar, which has begun; by default today.")
+    month: Month | None = Field(None, description="Its month that begins in a month of the year, as 2030-01.")
+    from_: Day | None = Field(None, alias="from", description="The first of several days.")
+    to: Day | None = Field(None, description="The last of them; by default today.")
+    by: By = Field("key", description="Whether there is a row for each day, month or key.")
+
+    def days(self) -> UsageRange:
+        """The days, which may contradict each other."""
+        return UsageRange(self.day, self.month, self.from_, self.to)

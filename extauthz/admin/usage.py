@@ -6,12 +6,17 @@ from extauthz.admin.payloads import Nothing, UsageQuery
 
 
 async def show_usage(call: Call[Nothing, UsageQuery]) -> Answer:
-    """What an organization used on a day, with a page of its keys in the order of their ids.
+    """What an organization used on a day, in a month or from one day to another, with a page of rows.
 
+    A row is what a key used, in the order of ids, or what was used on a day or in a month, the oldest first. Days and
+    months are those of the organization's calendar; a month is the one that begins in a month of the year. A range has
+    at most 1096 days and none that has not begun.
     Live: what checks have counted is there before it is saved. Refusals follow within 10 seconds.
     """
     query = call.query
-    usage = await call.rooms.usage.day(query.organization_id, query.day, limit=query.limit, cursor=query.cursor)
+    usage = await call.rooms.usage.report(
+        query.organization_id, query.days(), by=query.by, limit=query.limit, cursor=query.cursor
+    )
     return Answer(usage.to_json())
 
 

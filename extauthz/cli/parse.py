@@ -8,7 +8,7 @@ from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
 from extauthz.core.shown import shown
-from extauthz.core.typed import parse_day, parse_duration, parse_moment, parse_since, unfit
+from extauthz.core.typed import parse_day, parse_duration, parse_moment, parse_month, parse_since, unfit
 from extauthz.service.rotation import GRACE_MAX
 from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
 
@@ -94,12 +94,20 @@ def anchor(text: str) -> int:
     return int(text)
 
 
-def day(text: str | None) -> date | None:
-    """A day as it was typed; None where none was."""
+def day(text: str | None, *, option: str = "--day") -> date | None:
+    """A day as it was typed for an option; None where none was."""
     try:
         return None if text is None else parse_day(text)
     except ValueError as error:
-        raise InvalidInput(f"--day {shown(text or '')!r} {error}") from None
+        raise InvalidInput(f"{option} {shown(text or '')!r} {error}") from None
+
+
+def month(text: str | None) -> date | None:
+    """The first date of a month as it was typed; None where none was."""
+    try:
+        return None if text is None else parse_month(text)
+    except ValueError as error:
+        raise InvalidInput(f"--month {error} (got {shown(text or '')!r})") from None
 
 
 def grace(text: str) -> timedelta:

@@ -95,6 +95,19 @@ class Calendar:
         first, after = _month(day, self.anchor)
         return max(first, cut), after
 
+    def months_beginning_in(self, year: int, month: int) -> tuple[date, date]:
+        """The first date of the month that begins in a month of the year, and of the one that follows.
+
+        Where the anchor was changed two may begin in it, which then count as one: no day belongs to none or to both.
+        """
+        begin, end = date(year, month, 1), date(*_next(year, month), 1)
+        first, after = self.month_of(begin)
+        if first < begin:
+            first, after = self.month_of(after)
+        while after < end:
+            after = self.month_of(after)[1]
+        return first, after
+
     def in_force_from(self) -> dict[str, datetime | None]:
         """From when days are counted in `timezone` and months begin on `anchor`; None: from the start."""
         zone = None if self.last_day is None else self.starts(self.last_day + _DAY)
@@ -177,6 +190,8 @@ def _month(day: date, anchor: int) -> tuple[date, date]:
 
 
 def _begins(year: int, month: int, anchor: int) -> date:
+    if year < date.min.year:
+        return date.min
     following = date(*_next(year, month), 1)
     return date(year, month, min(anchor, (following - _DAY).day))
 

@@ -20,6 +20,7 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
 _DURATION = re.compile(r"([0-9]{1,18})([smhd])", re.ASCII)
 _UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _UNFIT = re.compile(f"[{UNPRINTABLE}{INVISIBLE}]")
@@ -69,6 +70,16 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise ValueError("is a date that no calendar has") from None
+
+
+def parse_month(text: str) -> date:
+    """The first date of a month of ISO 8601, as 2030-01. ValueError says what is right."""
+    if not _MONTH.fullmatch(text):
+        raise ValueError("must be a month like 2030-01")
+    try:
+        return date.fromisoformat(f"{text}-01")
+    except ValueError:
+        raise ValueError("must be a year from 0001 and a month from 01 to 12") from None
 
 
 def normal_name(name: str) -> str:

@@ -141,7 +141,7 @@ def aim(case: schemathesis.Case[Any]) -> None:
     case.headers.pop("If-None-Match", None)
     if case.query:
         case.query.pop("cursor", None)
-        for name in ("day", "decision"):
+        for name in ("day", "month", "from", "to", "decision"):
             case.query.pop(name, None)
     body: Any = case.body
     if isinstance(body, dict):

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from redis import Redis
 
-from extauthz.backends.redis import keyspace
-from extauthz.demo.ports import free_port
 from tests.servers.shell import Here
 
 PEPPER = "a pepper of the tests: 32 bytes or more"
@@ -191,48 +188,3 @@ def test_a_quota_that_no_request_fits(here: Here) -> None:
         "extauthz: warning: monthly quota 3",
     ]
     here.json("orgs", "update", "tiny", "--monthly-quota", "10")
-
-
-def test_usage(here: Here) -> None:
-    """What was used today or on another day, for programs and for people; the keys that used most come first."""
-    today = datetime.now(UTC).date()
-    one, two = (here.json("keys", "create", "acme", "--name", name) for name in ("one", "two"))
-    with sql(here) as connection:
-        connection.execute(
-            "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost, over_quota, revision)"
-            " VALUES (%s, %s, %s, 3, 30, 2, 3), (%s, %s, '2026-01-31', 1, 1, 0, 1)",
-            (one["organization_id"], one["id"], today, two["organization_id"], two["id"]),
-        )
-    day = f"d:{today:%Y%m%d}"
-    counted = {"seeded": "0123456789ab", day: 70, f"{day}:{two['id']}": "40 4 4"}
-    with Redis.from_url(here.environ["REDIS_URL"]) as redis:
-        redis.hset(keyspace.tenant_limits(one["organization_id"]), mapping=counted)
-    used = here.json("usage", "acme")
-    sums = {"allowed": 7, "cost": 70, "rate_limited": 0, "over_quota": 2, "complete": True}
-    assert {name: used[name] for name in sums} == sums
-    assert used["remaining"] == {"daily": 9930, "monthly": None}
-    assert (used["day"], used["next"], len(used["items"])) == (today.isoformat(), None, 2)
-    shown = here.run("usage", "acme").stdout
-    for label, text in (("cost", "70"), ("over quota", "2"), ("left today", "9930"), ("left this month", "no quota")):
-        assert re.search(rf"^{label} +{text}$", shown, re.MULTILINE)
-    assert [line.split()[1:] for line in shown.splitlines()[-2:]] == [
-        ["two", "4", "40", "0", "0"],
-        ["one", "3", "30", "0", "2"],
-    ]
-    assert "left" not in here.run("usage", "acme", "--day", "2026-01-31").stdout
-    past = here.json("usage", one["organization_id"], "--day", "2026-01-31")
-    assert [(item["api_key_id"], item["cost"]) for item in past["items"]] == [(two["id"], 1)]
-    nothing = here.run("usage", "acme", "--day", "2001-01-01")
-    assert (nothing.returncode, nothing.stderr) == (0, "No key of it was used on that day.\n")
-    assert "has not begun" in here.refused(2, "usage", "acme", "--day", "9999-12-31")
-    assert "'nobody'" in here.refused(1, "usage", "nobody")
-
-
-def test_usage_without_redis(here: Here) -> None:
-    """While Redis is away, what is saved is shown, and a warning beside it says what is missing."""
-    warning = "extauthz: warning: without what the last seconds have brought: Redis is away\n"
-    away = f"redis://127.0.0.1:{free_port()}"
-    done = here.run("usage", "acme", "--json", REDIS_URL=away)
-    assert (done.returncode, done.stderr) == (0, warning)
-    assert json.loads(done.stdout)["complete"] is False
-    assert here.run("usage", "acme", REDIS_URL=away).stderr.endswith(warning)

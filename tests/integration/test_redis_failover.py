@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import date
 
 import pytest
 from redis.asyncio import Redis as RedisClient
@@ -13,6 +14,7 @@ from extauthz.backends.redis.usage import RedisUsage
 from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.core.changes import Change, Thing
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.usage_range import Period
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
 from tests.servers.hurting_proxy import HurtingProxy
@@ -129,7 +131,8 @@ async def test_a_report_is_read_from_the_new_master(pair: Pair, monkeypatch: pyt
         await Till(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
     async with connect(pair.url, patience=5) as client:
         reader = RedisUsageReader(client)
-        assert not (await reader.read(ACME, "d:20270331", ("d:20270331",))).keys
+        day = Period(date(2027, 3, 31), date(2027, 3, 31))
+        assert not (await reader.read(ACME, day, ("d:20270331",))).days
         pair.address.lead_to("127.0.0.1", pair.new_port)
         monkeypatch.setattr("extauthz.backends.redis.topology.CONNECTION_SECONDS", 0.0)
-        assert (await reader.read(ACME, "d:20270331", ("d:20270331",))).keys[ONE]
+        assert (await reader.read(ACME, day, ("d:20270331",))).days[day.first][ONE]

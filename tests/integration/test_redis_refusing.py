@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.topology import connect
 from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.core.changes import Change, Thing
+from extauthz.core.usage_range import Period
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
 from extauthz.service import guard as guard_module
@@ -204,7 +206,8 @@ async def test_management_needs_no_more_than_checks(server: Server, admin: Redis
     """Commands raise fences and read usage with the rights that the documentation lists."""
     async with connect(server.redis_url.replace("redis://", f"redis://{USER}:sesame@"), patience=5) as client:
         await RedisFences(client, seconds=120).raise_all([Change(Thing("api_key", "k1"), 7)])
-        assert not (await RedisUsageReader(client).read("acme", "d:20270331", ("d:20270331",))).keys
+        day = date(2027, 3, 31)
+        assert not (await RedisUsageReader(client).read("acme", Period(day, day), ("d:20270331",))).days
     assert await admin.get("cache_fence:api_key:k1") == b"7"
 
 

@@ -1,100 +1,33 @@
 """What an organization has used, by `GET /v1/usage` on real servers: saved, counted since, and what is left."""
 
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import pytest
-from redis.asyncio import Redis as RedisClient
-
-from extauthz.admin.api import AdminApi
-from extauthz.backends.postgres.pool import Pool
-from extauthz.backends.redis import keyspace
 from extauthz.demo.redis import Redis as RedisServer
-from tests.servers.admin_api import TOKENS, Caller, code, fields, rooms, serving, value
+from tests.servers.admin_api import Caller, code, fields, value
 from tests.servers.fixtures import stopped
-from tests.servers.office import NO_LIMITS, Office
-from tests.servers.raw_http import Answer
+from tests.servers.office import Office
 from tests.servers.raw_http import ask as ask_check
 from tests.servers.serving import PATIENT, question
 from tests.servers.serving import serving as serving_checks
+from tests.servers.usage_reports import (
+    ACME,
+    HASH,
+    ONE,
+    THREE,
+    TWO,
+    Day,
+    acme,
+    ask,
+    count,
+    new_organization,
+    ops,
+    save,
+    today,
+    used,
+)
 
-ACME = "aaaaaaaa-0000-4000-8000-000000000000"
-ONE, TWO, THREE = (f"{number}{number}{number}{number}0000-0000-4000-8000-000000000000" for number in (1, 2, 3))
-HASH = keyspace.tenant_limits(ACME)
-
-
-class Day(NamedTuple):
-    """A day of UTC, and what the counters of its day and month are called."""
-
-    when: date
-
-    @property
-    def field(self) -> str:
-        return f"d:{self.when:%Y%m%d}"
-
-    @property
-    def month(self) -> str:
-        return f"m:{self.when:%Y%m}01"
-
-    def before(self, days: int = 1) -> date:
-        return self.when - timedelta(days=days)
-
-
-@pytest.fixture
-def today() -> Day:
-    """The day on which the test runs; see `within_one_day`."""
-    return Day(datetime.now(UTC).date())
-
-
-@pytest.fixture
-async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
-    """Who bears the token `ops`."""
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
-        yield Caller(port)
-
-
-@pytest.fixture
-async def acme(office: Office) -> Office:
-    """The organization acme with a quota of 1000 a day and 5000 a month."""
-    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000, "monthly_quota": 5000})
-    await new_organization(office, ACME, "acme")
-    return office
-
-
-async def new_organization(office: Office, id_: str, name: str, *, timezone: str = "UTC", anchor: int = 1) -> None:
-    """An organization that counts so since it was made: a change would hold from the next day or month on."""
-    await office.sql(
-        "INSERT INTO organizations (id, name, plan_id, timezone, anchor)"
-        " SELECT %s, %s, id, %s, %s FROM plans WHERE name = 'gold'",
-        *(id_, name, timezone, anchor),
-    )
-
-
-async def save(office: Office, key_id: str, day: date | None = None, **counts: int) -> None:
-    """A row as the flusher and the counters of refusals leave it."""
-    names = ("allowed", "cost", "rate_limited", "over_quota", "revision")
-    await office.sql(
-        f"INSERT INTO usage_daily (organization_id, api_key_id, day, {', '.join(names)})"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-        *(ACME, key_id, day or datetime.now(UTC).date(), *(counts.get(name, 0) for name in names)),
-    )
-
-
-async def count(office: Office, fields: Mapping[str, object]) -> None:
-    """The organization's hash as checks leave it."""
-    await office.redis.hset(HASH, mapping={name: str(value) for name, value in fields.items()})
-
-
-async def used(ops: Caller, **query: object) -> Any:
-    answer = await ask(ops, **{"organization_id": "acme", **query})
-    assert answer.status == 200, answer.body
-    return value(answer)
-
-
-async def ask(ops: Caller, **query: object) -> Answer:
-    return await ops("GET", "/v1/usage?" + "&".join(f"{name}={text}" for name, text in query.items()))
+__all__ = ["acme", "ops", "today"]
 
 
 async def test_what_checks_have_charged(ops: Caller, acme: Office, database: str, redis_url: str) -> None:
@@ -121,19 +54,22 @@ async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Offic
         f"{today.month}:{ONE}": 70,
     }
     await count(acme, {**counted, **others, today.field: 101, today.month: 601})
+    gone = {**today.dates, "api_key_name": None}
     assert await used(ops) == {
         "organization_id": ACME,
         "day": today.when.isoformat(),
+        **today.dates,
         "allowed": 11,
         "cost": 101,
         "rate_limited": 1,
         "over_quota": 2,
         "remaining": {"daily": 899, "monthly": 4399},
         "complete": True,
+        "by": "key",
         "items": [
-            {"api_key_id": ONE, "allowed": 7, "cost": 70, "rate_limited": 1, "over_quota": 0},
-            {"api_key_id": TWO, "allowed": 3, "cost": 30, "rate_limited": 0, "over_quota": 2},
-            {"api_key_id": THREE, "allowed": 1, "cost": 1, "rate_limited": 0, "over_quota": 0},
+            {"api_key_id": ONE, **gone, "allowed": 7, "cost": 70, "rate_limited": 1, "over_quota": 0},
+            {"api_key_id": TWO, **gone, "allowed": 3, "cost": 30, "rate_limited": 0, "over_quota": 2},
+            {"api_key_id": THREE, **gone, "allowed": 1, "cost": 1, "rate_limited": 0, "over_quota": 0},
         ],
         "next": None,
     }

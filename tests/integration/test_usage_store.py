@@ -13,9 +13,11 @@ from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import UsageStore
 from extauthz.core.usage import Counted, Refused, Seed, Span, Tally
-from extauthz.core.usage_report import UsageReport
+from extauthz.core.usage_range import Period
+from extauthz.core.usage_report import Figures, UsageReport
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
+from tests.servers.office import Office
 
 ACME, UMBRELLA = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 ONE, OTHER = (f"00000000-0000-4000-8000-0000000000a{number}" for number in (1, 2))
@@ -37,8 +39,15 @@ async def save(usage: UsageStore, *counted: Counted) -> bool:
     return await usage.save(unsaved)
 
 
+async def of_day(usage: UsageReport, tenant_id: str = ACME) -> dict[str, tuple[Tally, int]]:
+    """What each key used on the day, and the revision of that."""
+    rows = await usage.of_period(tenant_id, Period(DAY, DAY), by_key=True, apart=[DAY])
+    assert {row.day for row in rows} <= {DAY}
+    return {row.key_id or "": (row.tally, row.revision) for row in rows}
+
+
 async def tally(usage: UsageReport, key_id: str = ONE) -> tuple[Tally, int]:
-    return (await usage.of_day(ACME, DAY)).get(key_id, (Tally(), 0))
+    return (await of_day(usage)).get(key_id, (Tally(), 0))
 
 
 async def test_saving_twice_changes_nothing(usage: PostgresUsage) -> None:
@@ -137,7 +146,7 @@ async def test_many_writers_in_any_order(usage: PostgresUsage, database: str) ->
                 *(each.add_refusals(uuid4(), refused[::step]) for each in others for step in (1, -1)),
                 save(usage, *counted[::-1]),
             )
-    found = await usage.of_day(ACME, DAY)
+    found = await of_day(usage)
     assert {key_id: found[key_id] for key_id in keys} == dict.fromkeys(keys, (Tally(1, 1, 10, 10), 1))
 
 
@@ -182,13 +191,55 @@ async def test_seeds_are_sums_of_spans(usage: PostgresUsage) -> None:
     assert await usage.seeds({}) == {}
 
 
+async def test_sums_of_a_period(usage: PostgresUsage) -> None:
+    """By key or by day; days that are told apart come row by row, with their revisions."""
+    before = DAY - timedelta(days=1)
+    await save(
+        usage,
+        Counted(ACME, ONE, before - timedelta(days=1), 100, 1000, 100),
+        Counted(ACME, ONE, before, 1, 10, 1),
+        Counted(ACME, OTHER, before, 2, 20, 2),
+        Counted(ACME, ONE, DAY, 3, 30, 3),
+        Counted(ACME, ONE, NEXT, 4, 40, 4),
+        Counted(ACME, ONE, NEXT + timedelta(days=1), 100, 1000, 100),
+        Counted(UMBRELLA, ONE, DAY, 9, 90, 9),
+    )
+    await usage.add_refusals(uuid4(), [Refused(ACME, ONE, DAY, 5, 6)])
+    period = Period(before, NEXT)
+
+    async def found(*apart: date, by_key: bool) -> set[Figures]:
+        rows = await usage.of_period(ACME, period, by_key=by_key, apart=apart)
+        assert len(set(rows)) == len(rows)
+        return set(rows)
+
+    next_row = Figures(NEXT, ONE, Tally(4, 40), 4)
+    assert await found(by_key=True) == {
+        Figures(None, ONE, Tally(8, 80, 5, 6), 4),
+        Figures(None, OTHER, Tally(2, 20), 2),
+    }
+    assert await found(NEXT, by_key=True) == {
+        Figures(None, ONE, Tally(4, 40, 5, 6), 3),
+        Figures(None, OTHER, Tally(2, 20), 2),
+        next_row,
+    }
+    days = {Figures(before, None, Tally(3, 30), 2), Figures(DAY, None, Tally(3, 30, 5, 6), 3)}
+    assert await found(by_key=False) == {*days, next_row._replace(key_id=None)}
+    assert await found(NEXT, by_key=False) == {*days, next_row}
+
+
+async def test_names_of_keys(usage: PostgresUsage, office: Office) -> None:
+    """Of those that are there; ids that are none of ours harm nothing."""
+    key, _ = await office.new_key("acme", name="ci")
+    assert await usage.key_names([key.id, ONE, "no id"]) == {key.id: "ci"}
+
+
 async def test_totals_of_spans(usage: PostgresUsage) -> None:
     """The cost of each span, 0 where nothing is known."""
     await save(usage, Counted(ACME, ONE, DAY, 2, 20, 7), Counted(ACME, OTHER, NEXT, 3, 30, 3))
     empty = Span("d:20261120", date(2026, 11, 20), date(2026, 11, 21))
     assert await usage.totals(ACME, [TODAY, MONTH, empty]) == {TODAY.field: 20, MONTH.field: 50, empty.field: 0}
     assert await usage.totals("no id", [TODAY]) == {TODAY.field: 0}
-    assert await usage.of_day("no id", DAY) == {}
+    assert await of_day(usage, "no id") == {}
 
 
 async def test_what_has_no_id_of_ours_is_left_out(usage: PostgresUsage) -> None:
@@ -196,7 +247,7 @@ async def test_what_has_no_id_of_ours_is_left_out(usage: PostgresUsage) -> None:
     strange = [Counted("acme", ONE, DAY, 1, 1, 1), Counted(ACME, "key", DAY, 1, 1, 1), Counted(ACME, ONE, DAY, 1, 1, 1)]
     assert await save(usage, *strange)
     await usage.add_refusals(uuid4(), [Refused(ACME, "", DAY, 1, 1), Refused(ACME, ONE, DAY, 1, 1)])
-    assert await usage.of_day(ACME, DAY) == {ONE: (Tally(1, 1, 1, 1), 1)}
+    assert await of_day(usage) == {ONE: (Tally(1, 1, 1, 1), 1)}
 
 
 async def test_usage_outlives_keys_and_organizations(usage: PostgresUsage, pool: Pool) -> None:
@@ -235,8 +286,9 @@ async def test_a_server_that_is_away(postgres_server: Postgres, usage: PostgresU
                 save(hasty, Counted(ACME, ONE, DAY, 1, 1, 1)),
                 hasty.add_refusals(batch, refused),
                 hasty.seeds({ACME: [TODAY]}),
-                hasty.of_day(ACME, DAY),
+                hasty.of_period(ACME, Period(DAY, DAY), by_key=True, apart=[]),
                 hasty.totals(ACME, [TODAY]),
+                hasty.key_names([ONE]),
                 hasty.announce([]),
             ):
                 with pytest.raises(StoreUnavailable) as away:

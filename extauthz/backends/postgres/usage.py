@@ -1,7 +1,7 @@
 """Usage in PostgreSQL, where it is kept for bills: written by one worker at a time, read where counters begin anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from time import monotonic
@@ -16,6 +16,8 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import execute, fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
+from extauthz.core.usage_range import Period
+from extauthz.core.usage_report import Figures
 
 AT_ONCE = 5000  # rows in one statement
 READ_AT_ONCE = 200  # rows of an answer, between which others have their turn
@@ -106,15 +108,31 @@ class PostgresUsage:
         }
         return [QuotaEvent(**row) for row in await execute(self._pool, "announce", arguments)]
 
-    async def of_day(self, tenant_id: str, day: date) -> Mapping[str, tuple[Tally, int]]:
-        """By the id of a key: what it used on a day, and the revision of that."""
-        rows = await fetch(self._pool, "usage_of_day", {"id": as_id(tenant_id), "day": day})
-        return {row["key_id"]: (Tally(*(row[name] for name in Tally._fields)), row["revision"]) for row in rows}
+    async def of_period(
+        self, tenant_id: str, period: Period, *, by_key: bool, apart: Collection[date]
+    ) -> Sequence[Figures]:
+        """The sums of keys, or else of days, without the days `apart`, of which every row is returned."""
+        days = {"first": period.first, "last": period.last, "apart": list(apart)}
+        rows = await fetch(self._pool, "usage_of_period", {"id": as_id(tenant_id), "by_key": by_key} | days)
+        return [
+            Figures(
+                row["day"],
+                None if row["key_id"] is None else str(row["key_id"]),
+                Tally(*(row[name] for name in Tally._fields)),
+                row["revision"],
+            )
+            for row in rows
+        ]
 
     async def totals(self, tenant_id: str, spans: Sequence[Span]) -> Mapping[str, int]:
         """By the field of a span: the cost of all keys of an organization."""
         rows = await fetch(self._pool, "usage_totals", {"id": as_id(tenant_id)} | _columns(spans))
         return {row["field"]: row["cost"] for row in rows}
+
+    async def key_names(self, key_ids: Collection[str]) -> Mapping[str, str]:
+        """The names of keys by their ids, without those that are gone."""
+        ids = [id_ for key_id in key_ids if (id_ := as_id(key_id)) is not None]
+        return {row["key_id"]: row["name"] for row in await fetch(self._pool, "key_names", {"ids": ids})}
 
     @asynccontextmanager
     async def _patient(self) -> AsyncIterator[PooledConnection]:

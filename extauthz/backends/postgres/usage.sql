@@ -48,11 +48,20 @@ FROM unnest(%(tenants)s::text[], %(ids)s::uuid[], %(fields)s::text[], %(firsts)s
 JOIN usage_daily u ON u.organization_id = s.id AND u.day >= s.first AND u.day < s.after AND u.revision > 0
 GROUP BY s.tenant, s.field, u.api_key_id;
 
--- name: usage_of_day
--- in: id, day; out: what each key used
-SELECT api_key_id::text AS key_id, allowed, cost, rate_limited, over_quota, revision
+-- name: usage_of_period
+-- in: id, first, last, by_key, apart (date[]); out: what was used from `first` to `last`, by key or else by day, but on the
+-- days `apart` by key and day
+SELECT CASE WHEN NOT %(by_key)s::boolean OR day = ANY(%(apart)s::date[]) THEN day END AS day,
+       CASE WHEN %(by_key)s::boolean OR day = ANY(%(apart)s::date[]) THEN api_key_id END AS key_id,
+       sum(allowed)::bigint AS allowed, sum(cost)::bigint AS cost, sum(rate_limited)::bigint AS rate_limited,
+       sum(over_quota)::bigint AS over_quota, max(revision) AS revision
 FROM usage_daily
-WHERE organization_id = %(id)s AND day = %(day)s;
+WHERE organization_id = %(id)s AND day BETWEEN %(first)s AND %(last)s
+GROUP BY 1, 2;
+
+-- name: key_names
+-- in: ids (uuid[]); out: the names of those that are there
+SELECT id::text AS key_id, name FROM api_keys WHERE id = ANY(%(ids)s::uuid[]);
 
 -- name: usage_totals
 -- in: id, fields (text[]), firsts, afters (date[]): one span each; out: its cost

@@ -3,18 +3,22 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import date
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace
 from extauthz.backends.redis.errors import translated
+from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import NOTHING, Charged, Live
 
 AT_ONCE = 1000  # fields that Redis looks at in one step
 PATIENCE = 5.0  # seconds for all of them
 
 _WAS = "was:"  # before a field: what it was when counting went on without PostgreSQL
+_OF_KEY = re.compile(r"d:([0-9]{8}):(.+)", re.ASCII)
 _CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
 _COST = re.compile(r"[0-9]{1,16}", re.ASCII)
 
@@ -25,8 +29,8 @@ class RedisUsageReader:
     def __init__(self, client: Redis) -> None:
         self._client = client
 
-    async def read(self, tenant_id: str, day_field: str, fields: Sequence[str]) -> Live:
-        """Each key on a day, by the day's field, and the organization's cost by `fields`. Raises StoreUnavailable.
+    async def read(self, tenant_id: str, period: Period, fields: Sequence[str]) -> Live:
+        """Each key on the days of a period, and the organization's cost by `fields`. Raises StoreUnavailable.
 
         What makes no sense there counts as never written, as it does for checks.
         """
@@ -35,7 +39,7 @@ class RedisUsageReader:
             try:
                 async with asyncio.timeout(PATIENCE):
                     began_with, costs = await self._costs(name, fields)
-                    return Live(await self._keys(name, day_field, began_with), costs)
+                    return Live(await self._days(name, period, began_with), costs)
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
@@ -50,17 +54,33 @@ class RedisUsageReader:
         began_with = _WAS if found["seeded"].endswith("?") else ""
         return began_with, {field: (_cost(found[field]), _cost(found[began_with + field])) for field in fields}
 
-    async def _keys(self, name: str, day_field: str, began_with: str) -> Mapping[str, tuple[Charged, Charged]]:
+    async def _days(
+        self, name: str, period: Period, began_with: str
+    ) -> Mapping[date, Mapping[str, tuple[Charged, Charged]]]:
         found = {
             _text(field): _text(value)
-            async for field, value in self._client.hscan_iter(name, match=f"*{day_field}:*", count=AT_ONCE)
+            async for field, value in self._client.hscan_iter(name, match=_pattern(period), count=AT_ONCE)
         }
-        start = f"{day_field}:"
-        return {
-            field.removeprefix(start): (_charged(text), _charged(found.get(began_with + field, "")))
-            for field, text in found.items()
-            if field.startswith(start)
-        }
+        days: dict[date, dict[str, tuple[Charged, Charged]]] = {}
+        for field, text in found.items():
+            match = _OF_KEY.fullmatch(field)
+            day = None if match is None else _date(match[1])
+            if match is not None and day is not None and period.first <= day <= period.last:
+                was = found.get(began_with + field, "")
+                days.setdefault(day, {})[match[2]] = _charged(text), _charged(was)
+        return days
+
+
+def _pattern(period: Period) -> str:
+    """Matches what keys were charged on the one day of a period, or else on every day."""
+    first, last = period
+    return f"*d:{first.isoformat().replace('-', '') if first == last else '?' * 8}:*"
+
+
+def _date(digits: str) -> date | None:
+    with suppress(ValueError):
+        return date.fromisoformat(digits)
+    return None
 
 
 def _text(value: bytes | str | None) -> str:

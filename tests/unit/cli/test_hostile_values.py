@@ -44,6 +44,7 @@ _TAKES: dict[str, Callable[[str], object]] = {
     **{name: _limit(name) for name in ("rate", "burst", "daily_quota", "monthly_quota")},
     "anchor": parse.anchor,
     "day": parse.day,
+    "month": parse.month,
     "grace": parse.grace,
     "expires-in": lambda text: parse.expiry(text, None, NOW),
     "expires-at": lambda text: parse.expiry(None, text, NOW),

@@ -169,6 +169,18 @@ def test_day() -> None:
             parse.day(text)
 
 
+def test_month() -> None:
+    """A month is a year and one of its twelve months, and stands for its first date."""
+    assert parse.month(None) is None
+    assert parse.month("2028-02") == date(2028, 2, 1)
+    for text in ("", "2026", "2026-1", "202601", "2026-01-01", "2026-01\n", "February", "२०२६-०१"):
+        with pytest.raises(InvalidInput, match=r"^--month must be a month like 2030-01 \(got '"):
+            parse.month(text)
+    for text in ("2026-00", "2026-13", "0000-01"):
+        with pytest.raises(InvalidInput, match=rf"from 01 to 12 \(got '{text}'\)$"):
+            parse.month(text)
+
+
 def test_metadata() -> None:
     """Metadata are pairs; a value may be empty and may hold an equals sign; `none` alone is no pair at all."""
     assert parse.metadata([]) == parse.metadata(["none"]) == {}
