@@ -103,7 +103,8 @@ class TenantPlaces:
             if sample.family == DECISIONS:
                 organization = dict(sample.labels)["organization"]
                 checks[organization] = checks.get(organization, 0.0) + sample.value
-        news = sorted(checks.keys() - self.placed.keys() - {OTHER}, key=lambda name: -checks[name])
+        news = [organization for organization in checks if organization not in self.placed and organization != OTHER]
+        news.sort(key=lambda organization: -checks[organization])
         self.placed |= dict.fromkeys(news[: self._at_most - len(self.placed)])
 
     def _named(self, sample: Sample) -> Sample | None:
