@@ -10,7 +10,7 @@
 
 local CONNECT_SECONDS, ANSWER_SECONDS = 0.1, 0.2 -- the latter is more than EXTAUTHZ_DEADLINE_MS
 local BODY_BYTES_MAX = 65536
-local TO_EXTAUTHZ = { "authorization", "x-request-id", "x-forwarded-for", "x-forwarded-host", "traceparent" }
+local TO_EXTAUTHZ = { "authorization", "x-request-id", "x-forwarded-for", "x-forwarded-host", "traceparent", "tracestate" }
 local TO_UPSTREAM = { "x-organization-id", "x-api-key-id", "x-subject", "x-permissions", "x-plan" }
 local TO_CLIENT = {
     "ratelimit", "ratelimit-policy", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset",
