@@ -37,6 +37,7 @@ from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import take
 from extauthz.telemetry.service import ServiceMetrics
+from extauthz.telemetry.tracing import Tracing, sent_to
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
@@ -117,17 +118,25 @@ async def running(
             charge_once=settings.charge_once,
             observer=metrics,
         )
+        tracing = await _tracing(stack, settings, metrics)
         check = CheckService(
             routes=settings.routes,
             key_format=key_format(settings),
             lookup=lookup,
             limiting=limiting,
-            observers=(metrics, rejections, *([metrics.tenants] if settings.tenant_metrics else [])),
+            observers=(
+                metrics,
+                rejections,
+                *([metrics.tenants] if settings.tenant_metrics else []),
+                *([] if tracing is None else [tracing]),
+            ),
         )
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)
         handlers = {
-            sockets[name]: CheckHandler(check, dialect, deadline=settings.deadline_ms / 1000, health=health)
+            sockets[name]: CheckHandler(
+                check, dialect, deadline=settings.deadline_ms / 1000, health=health, tracing=tracing
+            )
             for name, dialect in dialects(settings).items()
             if name in sockets
         }
@@ -192,6 +201,17 @@ def _rejections(settings: Settings, opened: Opened, metrics: Metrics) -> Rejecti
         hide=key_format(settings).hide,
         observer=metrics,
     )
+
+
+async def _tracing(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> Tracing | None:
+    """What records checks and sends their spans, until the stack is left; None where tracing is off."""
+    if not (url := settings.otlp_url("traces")):
+        return None
+    hide = key_format(settings).hide
+    sending = sent_to(url, settings.otlp_headers, settings.resource_attributes, hide=hide)
+    sender = await stack.enter_async_context(sending)
+    metrics.drops.watch("spans", lambda: sender.dropped)
+    return Tracing(settings.otel_traces_sampler, settings.otel_traces_sampler_arg, sender)
 
 
 async def _keep_books(

@@ -30,11 +30,6 @@ _REFUSED: Mapping[str, tuple[Callable[[Any], bool], str, str]] = {
     "rate_limit_redis_sentinels": (bool, "Redis Sentinel is", _ONE_SERVER),
 }
 
-# By name: settings that are often given to a whole pod, or that will only add something.
-_NOTED = {
-    "OTEL_EXPORTER_OTLP_ENDPOINT": "tracing is {not_yet}; no span is sent",
-}
-
 
 def _not_yet() -> str:
     return f"not available in this version ({version('extauthz')})"
@@ -46,10 +41,3 @@ def refuse(field: str, value: object) -> None:
         asked, what, instead = _REFUSED[field]
         if asked(value):
             raise NotYetError(f"{what} {_not_yet()}; {instead}")
-
-
-def notes(given: Mapping[str, str]) -> tuple[str, ...]:
-    """A line for each setting, by name, that was given and has no effect yet."""
-    return tuple(
-        f"{name}: {line.format(not_yet=_not_yet())}" for name, line in _NOTED.items() if given.get(name, "off") != "off"
-    )

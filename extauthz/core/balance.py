@@ -1,6 +1,5 @@
 """What a spend left, as headers tell it: every limit that applies, which one refused, when to come back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,20 +26,6 @@ class Standing(NamedTuple):
     size: int
     window: int
     remaining: int
-    reset: int
-
-
-class LimitUse(NamedTuple):
-    """How much of a limit is used, or in a day or month without a quota, where `size` and `remaining` are None.
-
-    `size`, `used` and `remaining` whole units, `window` and `reset` seconds.
-    """
-
-    name: str
-    size: int | None
-    window: int
-    used: int
-    remaining: int | None
     reset: int
 
 
@@ -81,34 +66,6 @@ def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
         if least is None or standing.remaining < least.remaining:
             least = standing
     return Balance(tuple(standings), (), 0, least)
-
-
-def limit_uses(asked: Spend, spent: Spent) -> tuple[LimitUse, ...]:
-    """Every limit after a spend, of the owner and of its key, and every day and month whether it has a quota or not."""
-    of_owner = spent.level, spent.carry, spent.by_day, spent.by_month
-    of_key = spent.key_level, spent.key_carry, spent.key_by_day, spent.key_by_month
-    found: list[LimitUse] = []
-    for (burst, *quotas), limits, (level, carry, *counts) in (
-        ((BURST, DAILY, MONTHLY), asked.limits, of_owner),
-        ((KEY_BURST, KEY_DAILY, KEY_MONTHLY), asked.key_limits, of_key),
-    ):
-        bucket: list[Standing] = []
-        _add_bucket(bucket, burst, limits, level=level, carry=carry)
-        found += [
-            LimitUse(name, size, window, size - remaining, remaining, reset)
-            for name, size, window, remaining, reset in bucket
-        ]
-        if asked.windows is not None:
-            sizes, indices = (limits.daily_quota, limits.monthly_quota), (spent.day, spent.month)
-            for name, size, used, span, index in zip(quotas, sizes, counts, asked.windows, indices, strict=True):
-                found.append(_window_use(name, size, used, bounds=span.bounds[index : index + 2], now=spent.now))
-    return tuple(found)
-
-
-def _window_use(name: str, size: int | None, used: int, *, bounds: Sequence[int], now: int) -> LimitUse:
-    start, end = bounds
-    remaining = None if size is None else max(size - used, 0)
-    return LimitUse(name, size, end - start, used, remaining, max(-((now - end * MICRO) // MICRO), 1))
 
 
 def _add_bucket(standings: list[Standing], name: str, limits: Limits, *, level: int, carry: int) -> None:

@@ -7,7 +7,7 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
-from extauthz.core.trace import parse_traceparent
+from extauthz.core.trace import Trace, parse_traceparent
 
 # Until a step of the check says otherwise.
 _UNDECIDED = deny(Reason.BAD_PROXY_REQUEST)
@@ -21,8 +21,7 @@ class CheckResult:
     the time from then to the decision. `route` is the route that matched, `key` the key that was found, also where it
     is refused. `why` says more than the decision does where there is more (`revoked`, `expired`, `disabled`, ...).
     `identified_after` is the seconds from the arrival until limits were asked, 0 where they were not.
-    `recorded_trace` is the trace (32 hex digits) that a span of this check is recorded in, empty where none is; it is
-    set before observers are told.
+    `trace` is None where the check is not recorded.
     """
 
     dialect: str
@@ -34,10 +33,12 @@ class CheckResult:
     why: str = ""
     seconds: float = 0.0
     identified_after: float = 0.0
-    recorded_trace: str = ""
+    trace: Trace | None = None
 
     @property
     def trace_id(self) -> str:
         """The trace that the check is part of, 32 hex digits; empty where there is none, or where it was not read."""
+        if self.trace is not None:
+            return self.trace.trace_id
         parent = None if self.request is None else parse_traceparent(self.request.traceparent)
         return "" if parent is None else parent.trace_id

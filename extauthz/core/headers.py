@@ -44,6 +44,7 @@ ORIGINAL_URL = "x-original-url"
 REAL_IP = "x-real-ip"
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 
 IETF, X = "ietf", "x"
 

@@ -10,6 +10,7 @@ from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.spend import Spend, Spent, Untaken
+from extauthz.core.trace import Trace
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 
 Store = Literal["postgresql", "redis"]
@@ -171,6 +172,14 @@ class CheckObserver(Protocol):
 
     def decided(self, result: CheckResult) -> None:
         """A check was answered."""
+        ...
+
+
+class Tracing(Protocol):
+    """What decides which checks are recorded, and begins their traces. It never waits."""
+
+    def begin(self, traceparent: str) -> Trace | None:
+        """The trace of a check that is to be recorded; `traceparent` is that of its request, empty without one."""
         ...
 
 

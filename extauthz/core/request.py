@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from extauthz.core.trace import Trace
+
 
 @dataclass(slots=True)
 class CheckRequest:
@@ -11,7 +13,7 @@ class CheckRequest:
     empty where it is missing or repeated. `authorization` holds every `Authorization` header in order. `now` is the
     wall clock in Unix seconds and `started` the monotonic clock in seconds, both read once, when the request arrived;
     `deadline` is the monotonic second at which the answer is due. `traceparent` is as it was sent, empty where it is
-    missing, repeated, or of no use to this process.
+    missing, repeated, or of no use to this process; `trace` is None where the check is not recorded.
     """
 
     dialect: str
@@ -25,3 +27,4 @@ class CheckRequest:
     started: float
     deadline: float
     traceparent: str = ""
+    trace: Trace | None = None

@@ -1,6 +1,7 @@
-"""The header by which a proxy says of which trace a request is part (W3C Trace Context, `traceparent`)."""
+"""Traces: the header by which a proxy says of which one a request is part, and what is recorded of a check for it."""
 
 import re
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -16,9 +17,45 @@ class TraceParent(NamedTuple):
 
 
 def parse_traceparent(text: str) -> TraceParent | None:
-    """The parent that a header names; None where it is absent or malformed, and so is to be ignored (§3.2.2)."""
+    """The parent that a header names; None where it is absent or malformed, and so is to be ignored.
+
+    W3C Trace Context §3.2.2.
+    """
     match = _TRACEPARENT.fullmatch(text)
     # Version 00 ends with its flags; of a later one what follows them is not for us.
     if match is None or (match[5] is not None and match[1] == "00"):
         return None
     return TraceParent(match[2], match[3], bool(int(match[4], 16) & _SAMPLED))
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """What is recorded of one check: the ids of its span in hex, and the calls of stores that it waited for.
+
+    `parent_id` is empty where the check begins the trace. `state` is the proxy's `tracestate`. `cache_layer` is where
+    the key's record came from: `process`, `redis` or `postgresql`; empty where no key was looked up.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    state: str = ""
+    cache_layer: str = ""
+    calls: "list[StoreCall]" = field(default_factory=list, repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class StoreCall:
+    """One call of a store, which several checks may share: `size` of them in all, `traces` of those that are recorded.
+
+    Times are monotonic seconds; `ended` is None while it is under way. `error` is the reason of a failure.
+    """
+
+    store: str
+    operation: str
+    span_id: str
+    size: int
+    traces: tuple[Trace, ...]
+    started: float
+    ended: float | None = None
+    error: str = ""

@@ -17,6 +17,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match, RouteTable, is_ambiguous
 from extauthz.core.spend import Owner, Spend, once_name
+from extauthz.core.trace import Trace
 from extauthz.service.grants import Grants
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
@@ -44,13 +45,13 @@ class CheckService:
 
     async def check(self, request: CheckRequest) -> CheckResult:
         """The result of checking `request`. Never raises for what a client sent, nor for a store that is away."""
-        result = CheckResult(request.dialect, request, request.now)
+        result = CheckResult(request.dialect, request, request.now, trace=request.trace)
         result.decision = await self._decide(request, result)
         return self._told(result, request.started)
 
-    def refuse_proxy_request(self, dialect: str, started: float) -> CheckResult:
+    def refuse_proxy_request(self, dialect: str, started: float, trace: Trace | None = None) -> CheckResult:
         """The result for a request that asks nothing: the proxy's headers do not say what is asked."""
-        return self._told(CheckResult(dialect, None, time(), deny(Reason.BAD_PROXY_REQUEST)), started)
+        return self._told(CheckResult(dialect, None, time(), deny(Reason.BAD_PROXY_REQUEST), trace=trace), started)
 
     def _told(self, result: CheckResult, started: float) -> CheckResult:
         """The result, once every observer has it."""
@@ -114,10 +115,12 @@ class CheckService:
         asked = grant.asked
         if self._limiting.charge_once and isinstance(asked, Spend):
             asked = replace(asked, once=once_name(request, key, route))
-        return await self._limiting.decide(asked, grant.identity, shadow=tenant.shadow or route.shadow)
+        shadow = tenant.shadow or route.shadow
+        return await self._limiting.decide(asked, grant.identity, shadow=shadow, trace=request.trace)
 
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
         if route.bucket is None:
             return Allow()
         owner = Owner("address", f"{route.bucket.name} {address_group(request.client_address)}")
-        return await self._limiting.decide(Spend(owner, 1, route.bucket.limits), None, shadow=route.shadow)
+        asked = Spend(owner, 1, route.bucket.limits)
+        return await self._limiting.decide(asked, None, shadow=route.shadow, trace=request.trace)

@@ -10,11 +10,13 @@ from time import monotonic, time
 from typing import Any, Generic, NamedTuple
 
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, Observer, SharedCache, Source
+from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache, Source
+from extauthz.core.trace import Trace
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, end
 from extauthz.service.held import Asked, Record
 from extauthz.service.question import Question
+from extauthz.service.store_calls import begin_call, end_call
 
 QUERY_TIMEOUT_SECONDS = 5.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
 FEW = 20  # calls of Redis in one turn of the loop
@@ -66,8 +68,9 @@ class Below(Generic[Asked, Record]):
     """
 
     def __init__(
-        self, source: Source[Asked, Record], shared: SharedCache[Asked, Record], surroundings: Surroundings
+        self, kind: Cache, source: Source[Asked, Record], shared: SharedCache[Asked, Record], surroundings: Surroundings
     ) -> None:
+        self._kind: Cache = kind
         self._source = source
         self._shared = shared
         self._around = surroundings
@@ -86,13 +89,21 @@ class Below(Generic[Asked, Record]):
         """How many PostgreSQL may be asked for in one call."""
         return self._source.at_once
 
-    async def shared(self, asked: Sequence[Asked], *, ended: bool = False) -> list[Record | None]:
-        """What Redis has of each, if it is there, makes sense, and includes all changes; `ended` as for SharedCache."""
+    async def shared(
+        self, asked: Sequence[Asked], *, ended: bool = False, traces: Sequence[Trace] = ()
+    ) -> list[Record | None]:
+        """What Redis has of each, if it is there, makes sense, and includes all changes; `ended` as for SharedCache.
+
+        `traces` are those of the checks that wait for it.
+        """
         around = self._around
+        call = begin_call(REDIS, self._kind, traces, len(asked))
         try:
             answers = await around.redis.run(lambda: self._shared.find(asked, around.clock(), ended=ended))
-        except StoreUnavailable:
+        except StoreUnavailable as error:
+            end_call(call, error)
             return [None] * len(asked)
+        end_call(call)
         return [None if record is None else self._admitted(record) for record in self._told_corrupt(answers)]
 
     async def source(self, asked: Sequence[Asked], deadline: float = inf) -> list[Record | None]:
@@ -112,7 +123,7 @@ class Below(Generic[Asked, Record]):
             self._due = True
             asyncio.get_running_loop().call_soon(self._query)
 
-    async def fresh(self, asked: Asked, deadline: float) -> Record | None:
+    async def fresh(self, asked: Asked, deadline: float, trace: Trace | None = None) -> Record | None:
         """What PostgreSQL says of one, read from now on and not before; those who ask at one instant share the query.
 
         Raises StoreUnavailable.
@@ -121,6 +132,8 @@ class Below(Generic[Asked, Record]):
         if question is None:
             question = self._unsent[asked] = Question(asked)
             self.ask(question, lambda answer: question.tell(answer.record))
+        if trace is not None:
+            question.traces.append(trace)
         return await question.answer(deadline, up=lambda: self.up)
 
     async def share(self, record: Record) -> None:
@@ -173,12 +186,16 @@ class Below(Generic[Asked, Record]):
 
     async def _answer(self, batch: Sequence[_Queued[Asked, Record]]) -> None:
         read_at, epoch = monotonic(), self._around.fences.epoch
+        traces = [trace for queued in batch for trace in queued.question.traces]
+        call = begin_call(POSTGRESQL, self._kind, traces, len(batch))
         try:
             asked = [queued.question.asked for queued in batch]
             records = await self.source(asked, read_at + QUERY_TIMEOUT_SECONDS)
+            end_call(call)
             for queued, record in zip(batch, records, strict=True):
                 queued.take(Answer(record, read_at, epoch))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
+            end_call(call, error)
             for queued in batch:
                 queued.question.fail(error)
 

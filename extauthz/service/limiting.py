@@ -11,6 +11,7 @@ from extauthz.core.identity import Identity
 from extauthz.core.ports import Meter, Observer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Spend
+from extauthz.core.trace import Trace
 from extauthz.service.limiter import Limiter
 
 JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second
@@ -34,7 +35,9 @@ class Limiting:
         self._on_redis_down = on_redis_down
         self._observer = observer
 
-    async def decide(self, asked: Spend | Reason, identity: Identity | None, *, shadow: bool) -> Decision:
+    async def decide(
+        self, asked: Spend | Reason, identity: Identity | None, *, shadow: bool, trace: Trace | None = None
+    ) -> Decision:
         """The decision on what a request asks of limits, or on the reason why it never fits."""
         if isinstance(asked, Reason):
             decision: Decision = deny(asked)
@@ -42,7 +45,7 @@ class Limiting:
             # Redis has its time even where we are late already: who asks often enough to make us late must not pass
             # uncharged.
             try:
-                decision = await self._spent(asked, identity)
+                decision = await self._spent(asked, identity, trace)
             except StoreUnavailable:
                 decision = failure.without_limits(self._on_redis_down, identity)
                 return Allow(identity, degraded=True, shadow=True) if shadow else decision
@@ -51,8 +54,8 @@ class Limiting:
         self._observer.shadowed(decision.reason)
         return only_shadow(decision, identity)
 
-    async def _spent(self, asked: Spend, identity: Identity | None) -> Decision:
-        asked, spent = await self._limiter.spend(asked)
+    async def _spent(self, asked: Spend, identity: Identity | None, trace: Trace | None) -> Decision:
+        asked, spent = await self._limiter.spend(asked, trace)
         jitter = random.randint(0, JITTER) if spent.refused else 0  # noqa: S311 - no secret
         cost = 0 if spent.repeated else asked.cost
         decision = conclude(identity, balance(asked, spent, jitter=jitter), cost)

@@ -47,7 +47,7 @@ class Lookup:
         self._cache_keys = cache_keys
         self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
             "api_key",
-            below=Below(stores.keys, stores.key_cache, surroundings),
+            below=Below("api_key", stores.keys, stores.key_cache, surroundings),
             name=lambda credential: credential.digests[0],
             times=keys,
             surroundings=surroundings,
@@ -57,7 +57,7 @@ class Lookup:
         if stores.tenants is not None:
             self.tenants = ReadThrough(
                 "tenant_quota",
-                below=Below(stores.tenants, stores.tenant_cache, surroundings),
+                below=Below("tenant_quota", stores.tenants, stores.tenant_cache, surroundings),
                 name=lambda tenant_id: tenant_id,
                 times=tenants,
                 surroundings=surroundings,
@@ -85,9 +85,12 @@ class Lookup:
 
         Raises StoreUnavailable when nobody can say.
         """
-        if cached and self._cache_keys:
-            return await self.keys.read(credential, request.now, request.deadline)
-        return await self.keys.fresh(credential, request.deadline)
+        trace = request.trace
+        if not (cached and self._cache_keys):
+            return await self.keys.fresh(credential, request.deadline, trace)
+        if trace is not None:
+            trace.cache_layer = "process"  # until a layer below is asked
+        return await self.keys.read(credential, request.now, request.deadline, trace)
 
     async def tenant(self, key: ApiKey, request: CheckRequest, *, cached: bool) -> Tenant | None:
         """The organization of a key that was found; None where its record makes no sense.
@@ -99,7 +102,7 @@ class Lookup:
         if tenants is None or not (cached and self._cache_keys):
             return own
         try:
-            return await tenants.read(own.id, request.now, request.deadline)
+            return await tenants.read(own.id, request.now, request.deadline, request.trace)
         except StoreUnavailable as error:
             if tenants.local.tolerable(own, request.now, error.reason):
                 return own

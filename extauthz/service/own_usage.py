@@ -1,9 +1,9 @@
-"""What callers are told of their own limits: how much is used and left, and until when. Asking costs nothing."""
+"""What callers are told of their own limits: how much is left, and until when. Asking costs nothing."""
 
 from dataclasses import dataclass, replace
 
 from extauthz.core import failure
-from extauthz.core.balance import LimitUse, limit_uses
+from extauthz.core.balance import Standing, balance
 from extauthz.core.credentials import KeyFormat
 from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny, deny
 from extauthz.core.errors import StoreUnavailable
@@ -18,25 +18,21 @@ from extauthz.service.lookup import Lookup
 
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """What a key and its organization used of every limit, and of every day and month.
-
-    Not `enforced`: the organization is in shadow, and no limit refuses.
-    """
+    """Every limit that holds for a key. Not `enforced`: its organization is in shadow, and none of them refuses."""
 
     organization_id: str
     api_key_id: str
     plan: str
     enforced: bool
-    limits: tuple[LimitUse, ...]
+    limits: tuple[Standing, ...]
 
     def to_json(self) -> dict[str, object]:
-        """One JSON object; `window` and `reset` are seconds, `limit` and `remaining` null where there is no quota."""
+        """One JSON object; `window` and `reset` are seconds."""
         limits = [
             {
                 "name": limit.name,
                 "limit": limit.size,
                 "window": limit.window,
-                "used": limit.used,
                 "remaining": limit.remaining,
                 "reset": limit.reset,
             }
@@ -74,7 +70,7 @@ class OwnUsage:
             return LIMITS_UNAVAILABLE
         if spent.provisional:  # they began at zero, since PostgreSQL was away: more would seem to be left than is
             return LIMITS_UNAVAILABLE
-        return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, limit_uses(asked, spent))
+        return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, balance(asked, spent).standings)
 
     async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:
         """Whose key it is. The raw key stays inside this one call."""

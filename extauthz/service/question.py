@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
+from extauthz.core.trace import Trace
 from extauthz.service.guard import OUR_LATENESS, wait_in_slices
 
 Asked = TypeVar("Asked")
@@ -19,12 +20,13 @@ TURN_TIMEOUT_SECONDS = 5.0  # beyond its deadline that a request waits where our
 class Question(Generic[Asked, Told]):
     """What is asked for, and the answer once it is there. It is wanted while a request waits for it."""
 
-    __slots__ = ("_answer", "_asked_at", "_sent_at", "_waiting", "asked", "attempts")
+    __slots__ = ("_answer", "_asked_at", "_sent_at", "_waiting", "asked", "attempts", "traces")
 
     def __init__(self, asked: Asked, *, over: Callable[[], None] | None = None) -> None:
         """`over` is called once the answer is there, or is not wanted any more."""
         self.asked = asked
         self.attempts = 0
+        self.traces: list[Trace] = []  # of the requests that wait, as far as they are recorded
         self._waiting = 0
         self._asked_at = monotonic()
         self._sent_at = inf

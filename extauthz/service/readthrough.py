@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, Cache, Layer
+from extauthz.core.trace import Trace
 from extauthz.service.guard import OURS, end
 from extauthz.service.held import Asked, Entry, Record
 from extauthz.service.layers import FEW, Answer, Below, Surroundings, Times, few_at_once
@@ -68,7 +69,7 @@ class ReadThrough(Generic[Asked, Record]):
         self._unshared: list[Record] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def read(self, asked: Asked, now: float, deadline: float) -> Record | None:
+    async def read(self, asked: Asked, now: float, deadline: float, trace: Trace | None = None) -> Record | None:
         """The record, or None where there is none or it is corrupt; not later than `deadline` (monotonic seconds).
 
         It is later only where a crowd of requests makes us late, not PostgreSQL: see `Question.answer`. Raises
@@ -84,19 +85,21 @@ class ReadThrough(Generic[Asked, Record]):
                 self._observer.cache_read(self._kind, "process", now - record.loaded_at)
             return record
         try:
-            record, layer = await self._awaited(name, asked, deadline)
+            record, layer = await self._awaited(name, asked, deadline, trace)
         except StoreUnavailable as error:
-            record = self.local.stale(name, now, error.reason) or await self._ended(asked, now, error.reason)
+            record = self.local.stale(name, now, error.reason) or await self._ended(asked, now, error.reason, trace)
             if record is None:
                 raise
             return record
         self._observer.cache_read(self._kind, layer, None if record is None else now - record.loaded_at)
+        self._note_layer(trace, layer or POSTGRESQL)
         self.local.use(name, now)
         return record
 
-    async def fresh(self, asked: Asked, deadline: float) -> Record | None:
+    async def fresh(self, asked: Asked, deadline: float, trace: Trace | None = None) -> Record | None:
         """What PostgreSQL says now, whatever is held; times and failures as for `read`."""
-        return await self._below.fresh(asked, deadline)
+        self._note_layer(trace, POSTGRESQL)
+        return await self._below.fresh(asked, deadline, trace)
 
     def offer(self, asked: Asked, record: Record, read_at: float) -> None:
         """Holds and shares a record that was just read from PostgreSQL, where it came with another one."""
@@ -129,25 +132,32 @@ class ReadThrough(Generic[Asked, Record]):
         for question in list(self._readings.values()):
             question.leave()
 
-    async def _ended(self, asked: Asked, now: float, reason: str) -> Record | None:
+    def _note_layer(self, trace: Trace | None, layer: str) -> None:
+        if trace is not None and self._kind == "api_key":
+            trace.cache_layer = layer
+
+    async def _ended(self, asked: Asked, now: float, reason: str, trace: Trace | None) -> Record | None:
         """What Redis has of a record that admits nothing: while PostgreSQL is away, it is refused all the same."""
         if reason in OURS and self._below.up:
             return None
-        (record,) = await self._below.shared([asked], ended=True)
+        (record,) = await self._below.shared([asked], ended=True, traces=() if trace is None else (trace,))
         if record is not None:
+            self._note_layer(trace, "redis")
             self._observer.cache_read(self._kind, "redis", now - record.loaded_at)
         return record
 
-    async def _awaited(self, name: Hashable, asked: Asked, deadline: float) -> tuple[Record | None, Layer | None]:
+    async def _awaited(
+        self, name: Hashable, asked: Asked, deadline: float, trace: Trace | None
+    ) -> tuple[Record | None, Layer | None]:
         """What a reading says that includes every change until now, also those told while it was under way."""
         for _ in range(CHANGED_MEANWHILE):
             epoch = self._fences.epoch
-            found = await self._joined(name, asked, deadline)
+            found = await self._joined(name, asked, deadline, trace)
             if found.epoch >= epoch or (found.record is not None and self.local.admits(found.record, found.read_at)):
                 return found.record, found.layer
         raise StoreUnavailable(POSTGRESQL, "changing")
 
-    async def _joined(self, name: Hashable, asked: Asked, deadline: float) -> _Reading[Record]:
+    async def _joined(self, name: Hashable, asked: Asked, deadline: float, trace: Trace | None) -> _Reading[Record]:
         """The result of the one reading of a record, whichever request began it."""
         question = self._readings.get(name)
         if question is None:
@@ -155,6 +165,8 @@ class ReadThrough(Generic[Asked, Record]):
             if not self._begun:
                 asyncio.get_running_loop().call_soon(self._begin)
             self._begun.append((name, question))
+        if trace is not None:
+            question.traces.append(trace)
         return await question.answer(deadline, up=lambda: self._below.up)
 
     def _forget(self, name: Hashable) -> None:
@@ -169,7 +181,8 @@ class ReadThrough(Generic[Asked, Record]):
         """Asks Redis first, all at once, and PostgreSQL for the rest."""
         epoch = self._fences.epoch
         try:
-            shared = await self._below.shared([question.asked for _, question in begun])
+            traces = [trace for _, question in begun for trace in question.traces]
+            shared = await self._below.shared([question.asked for _, question in begun], traces=traces)
             for (name, question), record in zip(begun, shared, strict=True):
                 if record is not None and self.local.keep(question.asked, record, -inf):
                     question.tell(_Reading(record, "redis", -inf, epoch))

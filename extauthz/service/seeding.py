@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import LimitStore, Store, UsageStore
 from extauthz.core.spend import Spend, spans
+from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed, Span
 from extauthz.service.guard import Guard, end, wait_in_slices
+from extauthz.service.store_calls import begin_call, end_call
 
 TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
 QUERIES_AT_ONCE = 2
@@ -50,7 +52,7 @@ class Seeding:
         self._begun: dict[str, asyncio.Task[None]] = {}
         self._places, self._places_to_begin = asyncio.Semaphore(SEEDS_AT_ONCE), asyncio.Semaphore(BEGINS_AT_ONCE)
 
-    async def seed(self, asked: Spend) -> None:
+    async def seed(self, asked: Spend, trace: Trace | None = None) -> None:
         """Returns when the counters of a tenant are there. Raises StoreUnavailable, by Redis."""
         tenant_id, redis = asked.owner.id, self._redis.store
         until = monotonic() + self._patience
@@ -59,11 +61,15 @@ class Seeding:
         if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
             wanted = () if asked.windows is None else spans(asked.windows)
             known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
+            call = begin_call(self._postgresql.store, "seed", [trace], 1)
             await wait_in_slices(known, SHARE_FOR_QUERY * self._patience)
+            end_call(call, _error_of(known, self._postgresql.store))
             if known.done() and not _failed_by(known, self._postgresql.store):
                 return _outcome(known, redis)
         begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
+        call = begin_call(redis, "seed", [trace], 1)
         await wait_in_slices(begun, max(until - monotonic(), 0.0))
+        end_call(call, _error_of(begun, redis))
         return _outcome(begun, redis)
 
     async def complete(self, wanted: Mapping[str, Sequence[Span]]) -> None:
@@ -197,6 +203,11 @@ def _once(
 def _failed_by(task: asyncio.Task[None], store: Store) -> bool:
     error = None if task.cancelled() else task.exception()
     return isinstance(error, StoreUnavailable) and error.store == store
+
+
+def _error_of(task: asyncio.Task[None], store: Store) -> BaseException | None:
+    """Why a task failed, or is late."""
+    return task.exception() if task.done() and not task.cancelled() else StoreUnavailable(store, "deadline")
 
 
 def _outcome(task: asyncio.Task[None], store: Store) -> None:

@@ -48,8 +48,8 @@ class CheckCounts(Collector):
         decision, seconds, duration = result.decision, result.seconds, self._durations[result.dialect]
         self._decisions[result.dialect, decision.reason] += 1
         duration.observe(seconds)
-        if result.recorded_trace:
-            duration.trace(Seen(result.recorded_trace, seconds, result.at + seconds))
+        if result.trace is not None:
+            duration.trace(Seen(result.trace.trace_id, seconds, result.at + seconds))
         if result.identified_after:
             self._identify(result.identified_after)
             self._limits(seconds - result.identified_after)

@@ -53,10 +53,5 @@ def usage(proxy: Proxy, owner: Customer) -> Any:
 
 
 def left(told: Mapping[str, Any]) -> dict[str, int]:
-    """What is left of each limit, without days and months that have no quota."""
-    return {name: limit["remaining"] for name, limit in told["limits"].items() if limit["limit"] is not None}
-
-
-def used(told: Mapping[str, Any]) -> dict[str, int]:
-    """What is used of each limit, and of days and months without a quota."""
-    return {name: limit["used"] for name, limit in told["limits"].items()}
+    """What is left of each limit."""
+    return {name: limit["remaining"] for name, limit in told["limits"].items()}

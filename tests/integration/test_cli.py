@@ -226,7 +226,8 @@ def test_check_config(shell: Shell) -> None:
     text = shell.run("check-config", "--config", "extauthz.toml", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318")
     assert re.search(r"^EXTAUTHZ_WORKERS +4 +file$", text.stdout, re.MULTILINE)
     assert re.search(r"^/a/\*\* +any +any +a:by method +1$", text.stdout, re.MULTILINE)
-    assert text.stderr.startswith("extauthz: note: OTEL_EXPORTER_OTLP_ENDPOINT: ")
+    assert re.search(r"^OTEL_EXPORTER_OTLP_ENDPOINT +http://127.0.0.1:4318 +environment$", text.stdout, re.MULTILINE)
+    assert text.stderr == ""
     assert PEPPER not in text.stdout
     (shell.folder / "extauthz.toml").write_text(
         '[[routes]]\npath = "/login"\npublic = true\nrate = "1/min"\nburst = 30\nlimits = "shadow"\n'

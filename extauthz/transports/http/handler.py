@@ -11,8 +11,10 @@ from aiohttp import hdrs, web
 from extauthz.core import headers
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
+from extauthz.core.ports import Tracing
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
+from extauthz.core.trace import Trace
 from extauthz.service.check import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
@@ -41,17 +43,19 @@ class CheckHandler:
         *,
         deadline: float,
         health: Health,
+        tracing: Tracing | None = None,
         reads_traceparent: bool = False,
     ) -> None:
         """`deadline` is the seconds that one check may take. While `health` drains, answers end their connection.
 
-        `reads_traceparent`: whether anything asks for the trace that a check is part of.
+        `tracing` records checks. `reads_traceparent`: whether anything else asks for the trace that a check is part of.
         """
         self._service = service
         self._dialect = dialect
         self._deadline = deadline
         self._health = health
-        self._reads_traceparent = reads_traceparent
+        self._tracing = tracing
+        self._reads_traceparent = reads_traceparent or tracing is not None
 
     @property
     def draining(self) -> bool:
@@ -61,9 +65,11 @@ class CheckHandler:
     async def judge(self, method: str, target: str, received: ReceivedHeaders) -> Answer:
         """The answer to any request: every path and method is a check. The clock is read once, here."""
         started = monotonic()
+        traceparent = only(received, headers.TRACEPARENT) if self._reads_traceparent else ""
+        trace = None if self._tracing is None else _begun(self._tracing, traceparent, received)
         question = self._dialect.read(method, target, received)
         if question is None:
-            return self._rendered(self._service.refuse_proxy_request(self._dialect.name, started))
+            return self._rendered(self._service.refuse_proxy_request(self._dialect.name, started, trace))
         patience = self._deadline
         if question.time_left is not None:
             patience = min(patience, question.time_left)
@@ -79,7 +85,8 @@ class CheckHandler:
                 now=time(),
                 started=started,
                 deadline=started + patience,
-                traceparent=only(received, headers.TRACEPARENT) if self._reads_traceparent else "",
+                traceparent=traceparent,
+                trace=trace,
             )
         )
         return self._rendered(result)
@@ -91,7 +98,8 @@ class CheckHandler:
 
     def refuse(self) -> web.Response:
         """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
-        answer = self._rendered(self._service.refuse_proxy_request(self._dialect.name, monotonic()))
+        trace = None if self._tracing is None else self._tracing.begin("")
+        answer = self._rendered(self._service.refuse_proxy_request(self._dialect.name, monotonic(), trace))
         bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
         return as_response(bare, last=True)
 
@@ -107,6 +115,14 @@ class CheckHandler:
         if key is None or decision.reason is Reason.INVALID_CREDENTIALS:
             return answer._replace(varying=[*answer.varying, *OF_NOBODY])
         return answer._replace(varying=[*answer.varying, *to_log(key.organization_id, key.id)])
+
+
+def _begun(tracing: Tracing, traceparent: str, received: ReceivedHeaders) -> Trace | None:
+    """The trace of a check that is to be recorded, with the proxy's own words about it."""
+    trace = tracing.begin(traceparent)
+    if trace is not None and trace.parent_id:
+        trace.state = ",".join(received.getall(headers.TRACESTATE, []))
+    return trace
 
 
 def as_bytes(answer: Answer, method: str, *, last: bool) -> bytes:

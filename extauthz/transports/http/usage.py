@@ -1,4 +1,4 @@
-"""The usage listener: through the proxy, callers ask with their own key for what they used, and what is left.
+"""The usage listener: through the proxy, callers ask with their own key for what is left of their limits.
 
 It is asked seldom, so every connection ends with its answer: nothing that follows a request can be another one.
 """

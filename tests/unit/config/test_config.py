@@ -179,12 +179,6 @@ def test_shapes_of_kubernetes(shape: str) -> None:
     )
 
 
-def test_notes() -> None:
-    """Settings without effect yet, given on purpose or to a whole pod, are accepted with a line each."""
-    (note,) = settings(OTEL_EXPORTER_OTLP_ENDPOINT="http://otel:4318").notes
-    assert note.startswith("OTEL_EXPORTER_OTLP_ENDPOINT: tracing is not available in this version (")
-
-
 def test_a_webhook_has_an_address_and_a_secret(toml: Path) -> None:
     """One without the other is a mistake that names both; the two may stand in different places."""
     url, secret = "EXTAUTHZ_WEBHOOK_URL", "EXTAUTHZ_WEBHOOK_SECRET"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.core.balance import BUCKETS, Balance, Standing, balance, limit_uses
+from extauthz.core.balance import Balance, Standing, balance
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.identity import Identity
@@ -134,28 +134,6 @@ def test_standing_of_a_keys_limits() -> None:
         Standing(KEY_MONTHLY, 20, 31 * DAY, 10, MONTH_END - NOW),
     )
     assert left.binding == left.standings[3]
-
-
-@given(tenants())
-def test_uses_are_those_of_the_headers(tenant: Tenant) -> None:
-    """What callers are told on request agrees with what every answer says, and adds what was used."""
-    limits, own, state, cost, now = tenant
-    asked = question(limits, now, cost=cost, own=own)
-    spent = spend(state, asked, now)
-    assert isinstance(spent, Spent)
-    uses = limit_uses(asked, spent)
-    told = [(use.name, use.size, use.window, use.remaining, use.reset) for use in uses if use.size is not None]
-    assert told == list(balance(asked, spent).standings)
-    by_name = {use.name: use.used for use in uses}
-    assert [by_name[name] for name in (DAILY, MONTHLY, KEY_DAILY, KEY_MONTHLY)] == [
-        spent.by_day,
-        spent.by_month,
-        spent.key_by_day,
-        spent.key_by_month,
-    ]
-    assert all(
-        use.size - use.remaining == use.used for use in uses if use.name in BUCKETS and use.size and use.remaining
-    )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Crowd:
     def __init__(self, house: House) -> None:
         self.house = house
         surroundings = Surroundings(house.postgresql, house.redis, house.fences, house.belief, house.watch)
-        self.below = Below(house.keys, house.key_cache, surroundings)
+        self.below = Below("api_key", house.keys, house.key_cache, surroundings)
         self.gate = house.keys.gates["find"] = asyncio.Event()
 
     async def wants(self, *asked: Credential) -> list[asyncio.Task[ApiKey | None]]:

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
+from extauthz.core.trace import Trace
 from extauthz.telemetry.exposition import OPENMETRICS, TEXT, Exposition, prefers_openmetrics
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import GAUGES, Sample, counted, merge, take
@@ -110,7 +111,7 @@ def test_exemplars_are_the_last_trace_of_each_bucket() -> None:
     """Only a check whose span is recorded is one; of several workers the later; the older format has none."""
     workers = [Metrics(["envoy"]), Metrics(["envoy"])]
     for worker, at, trace in ((0, 100.0, "a" * 32), (1, 200.0, TRACE), (0, 150.0, "c" * 32), (1, 300.0, "")):
-        result = CheckResult("envoy", None, at, Allow(), seconds=0.003, recorded_trace=trace)
+        result = CheckResult("envoy", None, at, Allow(), seconds=0.003, trace=Trace(trace, "", "") if trace else None)
         workers[worker].decided(result)
     exposition, parts = Exposition(workers[0].registry), [worker.samples() for worker in workers]
     families = parse_openmetrics(exposition.render(parts, PROMETHEUS)[0].decode())

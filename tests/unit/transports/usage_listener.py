@@ -58,11 +58,6 @@ async def usage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Usage]:
             yield usage
 
 
-def left(told: Any) -> dict[str, int]:
-    """What is left of each limit, without days and months that have no quota."""
-    return {limit["name"]: limit["remaining"] for limit in told["limits"] if limit["limit"] is not None}
-
-
 def check_problem(answer: Answer, status: int, code: str) -> None:
     assert (answer.status, answer["content-type"]) == (status, "application/problem+json")
     problem = json.loads(answer.body)

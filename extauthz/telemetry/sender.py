@@ -1,0 +1,91 @@
+"""Sends what is told of checks from a thread of its own, so that a receiver that hangs costs checks nothing."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+QUEUE_MAX = 2048  # items that wait to be sent; what comes on top is dropped
+AT_ONCE = 64  # in one request: making it holds the interpreter
+SEND_EVERY = 1.0  # seconds, or as soon as there is enough for a request
+STOP_SECONDS = 1.0  # that the end of the process waits for what is left
+
+
+class Receiver(Generic[T]):
+    """Where items are sent. Its methods are called by the thread, but for `abort`."""
+
+    def send(self, items: Sequence[T]) -> str:
+        """Sends items, however long that takes; why that failed, or an empty text."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Ends the waits of `send` between two attempts, and all that comes after."""
+        raise NotImplementedError
+
+
+class Sender(Generic[T]):
+    """A bounded queue and the daemon thread that sends what is in it. What cannot be sent is counted."""
+
+    def __init__(self, receiver: Receiver[T], what: str) -> None:
+        """`what` is sent, as log events call it."""
+        self.dropped = 0
+        self._receiver = receiver
+        self._what = what
+        self._items: deque[tuple[T, int]] = deque()
+        self._failing = False
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=f"{what} sender", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T, count: int) -> None:
+        """Takes an item to be sent; never waits. `count` is how much is lost where it cannot be."""
+        items = self._items
+        if len(items) >= QUEUE_MAX:
+            self.dropped += count
+            return
+        items.append((item, count))
+        if len(items) >= AT_ONCE and not self._wake.is_set():
+            self._wake.set()
+
+    async def close(self) -> None:
+        """Sends what is left where the receiver takes it, and ends after a moment in any case."""
+        self._ending = True
+        if self._failing:
+            self._receiver.abort()
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        self._receiver.abort()
+        left = sum(count for _, count in list(self._items))
+        if left:
+            self.dropped += left
+            structlog.get_logger().warning(f"{self._what}_lost_at_stop", count=left)
+
+    def _run(self) -> None:
+        while True:
+            ending = self._ending
+            batch = [self._items.popleft() for _ in range(min(AT_ONCE, len(self._items)))]
+            if batch:
+                self._send(batch)
+            elif ending:
+                return
+            if len(self._items) < AT_ONCE and not self._ending:
+                self._wake.wait(SEND_EVERY)
+                self._wake.clear()
+
+    def _send(self, batch: Sequence[tuple[T, int]]) -> None:
+        why = self._receiver.send([item for item, _ in batch])
+        if why:
+            self.dropped += sum(count for _, count in batch)
+        if bool(why) != self._failing:
+            self._failing = bool(why)
+            log = structlog.get_logger()
+            if why:
+                log.warning(f"{self._what}_not_sent", error=why)
+            else:
+                log.info(f"{self._what}_sent_again")
