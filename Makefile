@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips lock clean help
+.PHONY: demo test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -53,6 +53,9 @@ bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connection
 
 bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs it and us
 	@$(PYTHON) -m tests.bench.round_trips
+
+dashboards: .venv/dev ## write Grafana's dashboards anew, compose/grafana/dashboards/, from the code beside them
+	@$(PYTHON) -m compose.grafana.source
 
 lock: ## resolve the newest versions into requirements/ (needs uv)
 	@.ci/lock

@@ -1,9 +1,7 @@
 """The one connection of all checks: how it logs in, keeps answers apart and comes back, on a real server."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from extauthz.backends.redis.link import Link, linked
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
-
-TLS = Path(__file__).parents[1] / "servers" / "tls"
+from tests.servers.tls_door import TLS, join, tls_before
 
 
 @pytest.fixture(scope="module")
@@ -127,36 +124,3 @@ async def test_by_a_unix_socket(tmp_path: Path, redis_server: Server) -> None:
     finally:
         server.close()
         path.unlink(missing_ok=True)
-
-
-@asynccontextmanager
-async def tls_before(port: int) -> AsyncIterator[int]:
-    """The port of a door with TLS in front of another port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await join(reader, writer, port)
-
-    server = await asyncio.start_server(pipe, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
-    """Hands on what comes, both ways, until either side ends."""
-    there, back = await asyncio.open_connection("127.0.0.1", port)
-
-    async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65_536):
-                sink.write(data)
-                await sink.drain()
-        except (ConnectionError, ssl.SSLError):
-            pass
-        finally:
-            sink.close()
-
-    await asyncio.gather(copy(reader, back), copy(there, writer))
