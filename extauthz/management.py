@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.audit import PostgresAudit
+from extauthz.backends.postgres.figures import PostgresFigures
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.postgres.records import PostgresTenantSource
@@ -62,6 +63,10 @@ class ManagementRooms:
     def highest_cost(self) -> int:
         """The cost of the dearest route whose limits are enforced."""
         return self._highest_cost
+
+    def figures(self, *, webhook: bool) -> PostgresFigures:
+        """What reads figures from the database; `webhook` as for PostgresFigures."""
+        return PostgresFigures(self._pool, webhook=webhook)
 
     async def check(self) -> None:
         """Returns when the database has the schema that this code knows. Raises SchemaUnknown, StoreUnavailable."""

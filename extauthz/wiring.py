@@ -6,23 +6,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from socket import socket
 
-import structlog
-
-from extauthz.admin.api import AdminApi
 from extauthz.backends.postgres.feed import PostgresFeed
 from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Listen, Settings
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.listeners import dialect_names, dialects
-from extauthz.management import LATE, key_format, open_rooms
+from extauthz.management import LATE, key_format
 from extauthz.opening import Opened, open_stores
+from extauthz.private import own_reports, private_listener, service_metrics
+from extauthz.service.background import forever
 from extauthz.service.changes import Changes
 from extauthz.service.check import CheckService
 from extauthz.service.completion import Completion
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import end
-from extauthz.service.health import Health, Readiness
+from extauthz.service.health import Health
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import Surroundings, Times
 from extauthz.service.limiter import Limiter
@@ -33,13 +32,9 @@ from extauthz.service.own_usage import OwnUsage
 from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
 from extauthz.service.webhook import Webhook
-from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
-from extauthz.telemetry.samples import take
-from extauthz.telemetry.service import ServiceMetrics
 from extauthz.telemetry.tracing import Tracing, sent_to
 from extauthz.transports.http.handler import CheckHandler
-from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
 from extauthz.transports.http.passed import PassedSockets
 from extauthz.transports.http.server import serve_checks
@@ -148,19 +143,12 @@ async def running(
             await stack.enter_async_context(serve_usage(own_usage, sockets[USAGE], deadline=deadline))
         if ADMIN in sockets:
             service = service_metrics(settings)
-            reports = _own_reports(health, metrics, service)
-            await stack.enter_async_context(private_listener(settings, reports, sockets[ADMIN]))
+            reports = own_reports(health, metrics, service)
+            listener = private_listener(
+                settings, reports, sockets[ADMIN], metrics=service, organizations=lambda: metrics.tenants.organizations
+            )
+            await stack.enter_async_context(listener)
         yield Running(health, metrics)
-
-
-@asynccontextmanager
-async def private_listener(settings: Settings, reports: Reports, sock: socket) -> AsyncIterator[None]:
-    """Answers operators on a bound socket until left: health, metrics, and the API that manages keys."""
-    async with AsyncExitStack() as stack:
-        rooms = None if settings.lookup_sql else await stack.enter_async_context(open_rooms(settings))
-        api = AdminApi(rooms, {token.name: token.value for token in settings.admin_token})
-        await stack.enter_async_context(serve_admin(reports, sock, mount=api.mount))
-        yield
 
 
 def _seeding(settings: Settings, opened: Opened) -> Seeding:
@@ -231,7 +219,7 @@ async def _keep_books(
         secret = settings.webhook_secret.get_secret_value()
         works.append(Webhook(opened.books.events, receiver, secret=secret, observer=metrics).keep_delivering)
     for work in works:
-        stack.push_async_callback(end, [asyncio.create_task(_forever(work))])
+        stack.push_async_callback(end, [asyncio.create_task(forever(work))])
 
 
 async def _read_through(
@@ -253,10 +241,11 @@ async def _read_through(
     feed = PostgresFeed(
         settings.notify_database_url.get_secret_value(),
         lately=None if settings.lookup_sql else max(key_ttl, settings.tenant_quota_cache_ttl),
+        arrived=metrics.change_arrived,
     )
     changes = Changes(feed, fences=fences, belief=belief, shared=opened.fences, redis=stores.redis, observer=metrics)
     for work in (changes.follow, lookup.keep_fresh, last_used.keep_writing):
-        stack.push_async_callback(end, [asyncio.create_task(_forever(work))])
+        stack.push_async_callback(end, [asyncio.create_task(forever(work))])
     stack.push_async_callback(lookup.close)
     return lookup
 
@@ -272,33 +261,5 @@ def _health(settings: Settings, opened: Opened, metrics: Metrics) -> Health:
     )
 
 
-async def _forever(work: Callable[[], Awaitable[None]]) -> None:
-    """Work that never ends by itself. A bug in it is told, and does not take the service with it."""
-    while True:
-        try:
-            await work()
-        except Exception:  # noqa: BLE001 - told, whatever it is
-            structlog.get_logger().exception("bug", work=getattr(work, "__qualname__", "?"))
-        await asyncio.sleep(1)
-
-
 async def _together(*works: Callable[[], Awaitable[None]]) -> None:
     await asyncio.gather(*(work() for work in works))
-
-
-def service_metrics(settings: Settings, *, supervises: bool = False) -> ServiceMetrics:
-    """The metrics of a service as a whole; `supervises`: this process has workers."""
-    peppers = [pepper.name for pepper in settings.key_pepper]
-    return ServiceMetrics(commit=settings.commit, peppers=peppers, supervises=supervises)
-
-
-def _own_reports(health: Health, metrics: Metrics, service: ServiceMetrics) -> Reports:
-    exposition = Exposition(metrics.registry, service.registry)
-
-    async def readiness() -> Readiness:
-        return health.readiness()
-
-    async def rendered(accept: str) -> tuple[bytes, str]:
-        return exposition.render([metrics.samples(), take(service.registry)], accept)
-
-    return Reports(readiness, rendered)

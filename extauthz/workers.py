@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 import structlog
 
@@ -19,6 +19,7 @@ from extauthz import signals, wiring
 from extauthz.config import Settings
 from extauthz.control import Control, Question, Report
 from extauthz.listeners import dialect_names
+from extauthz.private import private_listener, service_metrics
 from extauthz.process import addresses, run, settle
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
 from extauthz.signals import StopSignals
@@ -79,7 +80,7 @@ class Supervisor:
         self._admin = sockets.get(wiring.ADMIN)
         self._workers: dict[int, _Worker] = {}
         metrics = Metrics(dialect_names())
-        self._service = wiring.service_metrics(settings, supervises=True)
+        self._service = service_metrics(settings, supervises=True)
         self._exposition = Exposition(metrics.registry, self._service.registry)
         self._places = TenantPlaces(settings.tenant_metrics or 0)
         # What is counted is there from the start, and what a dead worker has counted stays counted.
@@ -104,7 +105,7 @@ class Supervisor:
             helpers = [group.create_task(self._refresh()), group.create_task(self._relay(stop))]
             reports = Reports(self._readiness, self._metrics)
             await self._until_ready(self._patience)
-            async with wiring.private_listener(self._settings, reports, self._admin) if self._admin else nullcontext():
+            async with self._listener(reports):
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
                 await self._stopping.wait()
                 await asyncio.wait(keepers, timeout=self._settings.drain_seconds + STOP_TIMEOUT)
@@ -112,6 +113,13 @@ class Supervisor:
             for helper in helpers:
                 helper.cancel()
         self._log.info("stopped")
+
+    def _listener(self, reports: Reports) -> AbstractAsyncContextManager[None]:
+        if self._admin is None:
+            return nullcontext()
+        return private_listener(
+            self._settings, reports, self._admin, metrics=self._service, organizations=lambda: self._places.placed
+        )
 
     async def _relay(self, stop: StopSignals) -> None:
         """Hands each signal on to the workers: the first lets them drain, the second hurries them."""

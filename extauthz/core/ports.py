@@ -224,10 +224,6 @@ class Observer(Protocol):
         """The limits of so many checks are asked in one call."""
         ...
 
-    def change_arrived(self, seconds: float) -> None:
-        """A change arrived, so long after it was made."""
-        ...
-
     def usage_saved(self, seconds: float, *, complete: bool) -> None:
         """Charges are written down; it took so long. `complete`: all that were made before that."""
         ...

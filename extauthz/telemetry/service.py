@@ -28,7 +28,7 @@ class ServiceMetrics(Collector):
         if supervises:
             ProcessCollector(registry=self.registry)
         self.alive, self.silent, self.down, self.restarts = 1, 0, 0, 0
-        self.certificates: Mapping[Store, float] = {}
+        self.certificates: dict[Store, float] = {}
         self._commit = commit or UNKNOWN
         self._peppers = peppers
         self._figures: Figures | None = None

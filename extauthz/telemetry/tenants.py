@@ -33,6 +33,11 @@ class TenantCounts(Collector):
         self._others: Counts = {Reason.ALLOW: 0}
         self._used: dict[tuple[str, str], tuple[float, float]] = {}  # share of a quota, and when its window ends
 
+    @property
+    def organizations(self) -> Collection[str]:
+        """Those that have series of their own."""
+        return tuple(self._counts)
+
     def decided(self, result: CheckResult) -> None:
         """Counts an answered check whose organization is known."""
         if result.key is None:

@@ -95,6 +95,23 @@ async def test_every_change_is_told(office: Office, database: str) -> None:
             assert ear.changes == [change]
 
 
+async def test_it_is_measured_how_long_a_change_took(office: Office, database: str) -> None:
+    """From the change itself, by PostgreSQL's own clock, so that a transaction that lasted is part of it."""
+    await office.new_key("acme")
+    took: asyncio.Queue[float] = asyncio.Queue()
+    ear = Ear()
+    feed = PostgresFeed(database, lately=FROM_NOW_ON, arrived=took.put_nowait)
+    following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+    try:
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        await office.sql("DO $$ BEGIN UPDATE api_keys SET disabled_at = now(); PERFORM pg_sleep(0.3); END $$")
+        async with asyncio.timeout(20):
+            assert await took.get() >= 0.3
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_junk_on_the_channel_is_nothing(office: Office, database: str) -> None:
     """Anybody may speak on it; the feed goes on."""
     key, _ = await office.new_key("acme")

@@ -20,7 +20,7 @@ from aiohttp import ClientSession, TCPConnector, UnixConnector
 
 from extauthz.demo.process import family
 from tests.servers.office import PEPPERS
-from tests.servers.serving import LISTENERS, PEPPER_SETTING
+from tests.servers.serving import LISTENERS, PEPPER_SETTING, samples
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
 EXTAUTHZ = (sys.executable, "-m", "extauthz")
@@ -118,9 +118,7 @@ class Service:
 
     async def metrics(self) -> dict[str, float]:
         """Every sample of `/metrics`, by name and labels as they stand there."""
-        lines = (await self.get("admin", "/metrics")).body.splitlines()
-        pairs = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-        return {name: float(value) for name, _, value in pairs}
+        return samples((await self.get("admin", "/metrics")).body)
 
     def stop_reading(self) -> None:
         """Closes the log's reading end; what is said from now on is lost."""

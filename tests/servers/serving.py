@@ -1,6 +1,7 @@
 """The whole service inside the test's own event loop, on free ports, and questions as each family of proxies asks."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -10,11 +11,17 @@ from extauthz.core.reason import OUTCOMES, Reason
 from extauthz.service.health import Health
 from extauthz.telemetry.metrics import Metrics
 from tests.servers.office import PEPPERS
-from tests.servers.raw_http import Answer
+from tests.servers.raw_http import Answer, ask
 
 PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)
 LISTENERS = ("envoy", "nginx", "forward")
 PATIENT = {"EXTAUTHZ_DEADLINE_MS": "5000", "EXTAUTHZ_REDIS_TIMEOUT_MS": "2000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "2000"}
+
+
+def samples(exposition: str) -> dict[str, float]:
+    """Every sample of the older text format, by name and labels as they stand there."""
+    pairs = [line.rpartition(" ") for line in exposition.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in pairs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,20 @@ class Serving:
     def value(self, name: str, **labels: str) -> float:
         """What a metric says now; 0 where it has not been counted yet."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    async def scraped(self) -> dict[str, float]:
+        """Every sample of `/metrics`, by name and labels as they stand there."""
+        answer = await ask(self.ports["admin"], b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+        return samples(answer.body.decode())
+
+    async def scraped_until(self, holds: Callable[[dict[str, float]], bool]) -> dict[str, float]:
+        """Scrapes until what it says holds, for some seconds."""
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.scraped()
+                if holds(found):
+                    return found
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

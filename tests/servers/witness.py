@@ -24,7 +24,6 @@ class Witness:
         self.saved: list[float] = []
         self.lost = 0
         self.batches: list[int] = []
-        self.arrivals: list[float] = []
         self.flows = False
         self._told = asyncio.Event()
 
@@ -72,10 +71,6 @@ class Witness:
 
     def limit_batch(self, checks: int) -> None:
         self.batches.append(checks)
-
-    def change_arrived(self, seconds: float) -> None:
-        self.arrivals.append(seconds)
-        self._told.set()
 
     def usage_saved(self, seconds: float, *, complete: bool) -> None:  # noqa: ARG002 - only told
         self.saved.append(seconds)

@@ -27,6 +27,7 @@ from extauthz.backends.postgres.statements import STATEMENTS
 # Every failed attempt and every query given up would be a line; the guard says once that PostgreSQL is away.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
+DEFAULT_PORT = 5432
 FOREVER = 3600.0  # seconds
 SILENCE_FACTOR, SILENCE_MIN = 2.0, 0.3  # of a statement's time limit; seconds. The server ends a statement earlier.
 
@@ -163,6 +164,16 @@ async def connect(dsn: str, *, statement_timeout: float) -> PooledConnection:
         raise
     connection.begin_use(statement_timeout=statement_timeout, direct=row["direct"])
     return connection
+
+
+def tls_address(dsn: str) -> tuple[str, int] | None:
+    """Host and port of the first server that an address names; None where it cannot speak TLS, or shall not."""
+    theirs = conninfo_to_dict(dsn)
+    host = str(theirs.get("hostaddr") or theirs.get("host") or "").partition(",")[0]
+    port = str(theirs.get("port") or "").partition(",")[0] or str(DEFAULT_PORT)
+    if not host or host.startswith(("/", "@")) or theirs.get("sslmode") == "disable":
+        return None
+    return host, int(port)
 
 
 def _silence(statement_timeout: float) -> float:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
@@ -39,9 +40,14 @@ class PostgresFeed:
     its number may not show that. Messages are always told.
     """
 
-    def __init__(self, dsn: str, *, lately: float | None) -> None:
-        """`lately` None: the tables are not ours, and their changes are written down nowhere."""
+    def __init__(self, dsn: str, *, lately: float | None, arrived: Callable[[float], None] = lambda _: None) -> None:
+        """`lately` None: the tables are not ours, and their changes are written down nowhere.
+
+        `arrived` is told how many seconds a change took to arrive, of one change between two beats.
+        """
         self._dsn = dsn
+        self._arrived = arrived
+        self._unmeasured: tuple[int, float] | None = None  # transaction of a change, and when it was heard
         self._lately = lately
         self._warned = False
         self._said, self._flowed = "", False
@@ -79,11 +85,23 @@ class PostgresFeed:
                 async for message in connection.notifies(timeout=BEAT):
                     change = parse_change(message.payload)
                     if change is not None:
+                        self._unmeasured = self._unmeasured or (change.fence - 1, monotonic())
                         self._tell(change, hear)
                 # An answer says that messages would come, too: they stand before it on the same wire.
-                await _in_time(connection.execute("SELECT"), ANSWER)
+                await _in_time(self._beat(connection), ANSWER)
         finally:
             await connection.close()
+
+    async def _beat(self, connection: Listening) -> None:
+        """Asks for any answer; where a change was heard since the last one, for its age."""
+        heard, self._unmeasured = self._unmeasured, None
+        if heard is None or self._lately is None:
+            await connection.execute("SELECT")
+            return
+        xact, heard_at = heard
+        cursor = await connection.execute(STATEMENTS["change_age"].encode(), {"xact": xact})
+        for row in await cursor.fetchall():
+            self._arrived(row["seconds"] - (monotonic() - heard_at))
 
     async def _begin(self, connection: Listening, hear: Callable[[Change], None]) -> bool:
         if not await self._is_direct(connection):

@@ -18,13 +18,13 @@ def _profiled(file: str) -> None:
 
 
 def _unmeasured() -> None:
-    from extauthz.telemetry.metrics import Metrics
+    from extauthz.telemetry.checks import CheckCounts
 
     def nothing(*_: object) -> None:
         pass
 
     for name in ("decided", "cache_read"):
-        setattr(Metrics, name, nothing)
+        setattr(CheckCounts, name, nothing)
 
 
 if "BENCH_PROFILE" in os.environ:

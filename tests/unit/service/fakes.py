@@ -184,7 +184,6 @@ class Watch:
         self.ages: dict[Kind, list[float | None]] = {"api_key": [], "tenant_quota": []}
         self.lost = 0
         self.batches: list[int] = []
-        self.arrivals: list[float] = []
         self.saves: list[bool] = []
 
     def decided(self, result: CheckResult) -> None:
@@ -218,9 +217,6 @@ class Watch:
 
     def limit_batch(self, checks: int) -> None:
         self.batches.append(checks)
-
-    def change_arrived(self, seconds: float) -> None:
-        self.arrivals.append(seconds)
 
     def usage_saved(self, seconds: float, *, complete: bool) -> None:
         assert seconds >= 0

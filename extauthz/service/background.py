@@ -1,0 +1,18 @@
+"""Work that goes on behind the checks."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+AGAIN_AFTER = 1.0  # seconds
+
+
+async def forever(work: Callable[[], Awaitable[None]]) -> None:
+    """Does work that never ends by itself. A bug in it is logged, and it begins anew."""
+    while True:
+        try:
+            await work()
+        except Exception:  # noqa: BLE001 - logged, whatever it is
+            structlog.get_logger().exception("bug", work=getattr(work, "__qualname__", "?"))
+        await asyncio.sleep(AGAIN_AFTER)
