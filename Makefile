@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards lock clean help
+.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -14,6 +14,9 @@ help: ## show this list
 
 demo: .venv/demo ## everything embedded, Envoy and nginx in front: a tour (ARGS=--once ends after it)
 	@$(PYTHON) -m extauthz demo $(ARGS)
+
+monitor: .venv/demo ## the demo under traffic, with Prometheus and our alerts (ARGS=--once looks and ends)
+	@$(PYTHON) -m extauthz demo --monitor $(ARGS)
 
 test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
 	@$(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)

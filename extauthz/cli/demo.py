@@ -7,9 +7,15 @@ import typer
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the tour: 0, or 1 if an answer differed.")] = False,
+    monitored: Annotated[
+        bool, typer.Option("--monitor", help="Continuous traffic and Prometheus with our rules in place of the tour.")
+    ] = False,
 ) -> None:
     """Run everything on this machine, send sample requests through Envoy and nginx, and show what each got and why."""
-    from extauthz.demo.show import show
+    if monitored:
+        from extauthz.demo.monitor import monitor as run
+    else:
+        from extauthz.demo.show import show as run
 
-    if not show(once=once):
+    if not run(once=once):
         raise typer.Exit(1)

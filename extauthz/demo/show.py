@@ -11,66 +11,39 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from rich.console import Console
-
 from extauthz.demo.embedded import ENV_FILE, write_env
-from extauthz.demo.folders import temporary_folder
 from extauthz.demo.office import Keys, furnish
 from extauthz.demo.ports import LOOPBACK
+from extauthz.demo.session import Session, session
 from extauthz.demo.stack import ADMIN, Stack
 from extauthz.demo.tour import Visit, curl_lines, limits_of, stops, visits
-
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last when the terminal is closed
-WIDTH = 160  # columns where there is no terminal to ask
 
 
 def show(*, once: bool) -> bool:
     """The whole demo; whether every answer of the tour was as expected. Nothing of it is left at the end."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    errors = Console(stderr=True)
-    for number in ENDINGS:
-        signal.signal(number, _interrupt)
-    try:
-        with temporary_folder("extauthz-demo-") as folder, errors.status("starting") as status:
-            began = time.monotonic()
-
-            def told(what: str) -> None:
-                status.update(what)
-                if not errors.is_terminal:
-                    errors.print(what)
-
-            with Stack(folder, told=told) as stack:
-                keys = asyncio.run(furnish(stack.settings))
-                errors.print(f"everything is up after {time.monotonic() - began:.1f} s")
-                told("waiting for the short-lived key to expire")
-                time.sleep(max(0.0, (keys.expired_at - datetime.now(UTC)).total_seconds()))
-                told("touring")
-                seen = list(visits(stops(keys), stack.proxies))
-                status.stop()
-                for line, right in _lines(seen):
-                    console.print(line, style=None if right else "red", highlight=False, markup=False)
-                fine = all(visit.as_expected for visit in seen)
-                console.print(
-                    f"{len(seen)} answers, all as expected" if fine else "some answers differed from what was expected",
-                    style="green" if fine else "red",
-                )
-                if not once:
-                    _stay(console, stack, keys)
-                told("stopping everything")
-            return fine
-    except KeyboardInterrupt:
-        errors.print("everything is stopped")
-        return True
+    fine = True
+    with session("extauthz-demo-") as terminal, Stack(terminal.folder, told=terminal.told) as stack:
+        keys = asyncio.run(furnish(stack.settings))
+        terminal.everything_is_up()
+        terminal.told("waiting for the short-lived key to expire")
+        time.sleep(max(0.0, (keys.expired_at - datetime.now(UTC)).total_seconds()))
+        terminal.told("touring")
+        seen = list(visits(stops(keys), stack.proxies))
+        terminal.done()
+        for line, right in _lines(seen):
+            terminal.print(line, style=None if right else "red")
+        fine = all(visit.as_expected for visit in seen)
+        terminal.print(
+            f"{len(seen)} answers, all as expected" if fine else "some answers differed from what was expected",
+            style="green" if fine else "red",
+        )
+        if not once:
+            _stay(terminal, stack, keys)
+        terminal.told("stopping everything")
+    return fine
 
 
-def _interrupt(*_: object) -> None:
-    """The first signal ends the demo in order; further ones must not end the order."""
-    for number in ENDINGS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _stay(console: Console, stack: Stack, keys: Keys) -> None:
+def _stay(terminal: Session, stack: Stack, keys: Keys) -> None:
     file = stack.folder / ENV_FILE
     write_env(file, {**stack.environ, "KEY": keys.team})
     lines = [
@@ -80,18 +53,18 @@ def _stay(console: Console, stack: Stack, keys: Keys) -> None:
         f". {shlex.quote(str(file))}",
         *curl_lines(stack.proxies),
         "",
-        f"{_command()} orgs list",
-        f"{_command()} usage Acme",
-        f"curl http://{LOOPBACK}:{stack.ports[ADMIN]}/metrics",
+        f"{command()} orgs list",
+        f"{command()} usage Acme",
         "",
+        f"Metrics are at http://{LOOPBACK}:{stack.ports[ADMIN]}/metrics; `make monitor` shows them in Prometheus.",
         "Ctrl-C ends everything.",
     ]
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        terminal.print(line)
     signal.pause()
 
 
-def _command() -> str:
+def command() -> str:
     """How another shell in the same folder calls the command that belongs to this program."""
     beside = Path(sys.executable).with_name("extauthz")
     if not beside.exists():

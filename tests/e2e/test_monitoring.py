@@ -1,0 +1,142 @@
+"""Rules, alerts and their pages in a real Prometheus that scrapes extauthz under the traffic of `make monitor`."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from extauthz.demo.customers import furnish
+from extauthz.demo.folders import temporary_folder
+from extauthz.demo.mix import Traffic
+from extauthz.demo.monitor import SETTINGS
+from extauthz.demo.ports import LOOPBACK, free_port
+from extauthz.demo.prometheus import NEVER, Prometheus, prometheus_files
+from extauthz.demo.stack import ADMIN, FORWARD_DOOR, Proxy, Stack
+from tests.e2e.client import ask
+from tests.e2e.site import eventually
+from tests.servers.distribution import distribution_server
+from tests.servers.fixtures import paused
+from tests.servers.rules import ALERTS, RULES, expressions, recorded, rules, selectors
+
+OF_PROMETHEUS = {"up", "ALERTS"}
+FOR = re.compile(r"^( +for: )\w+$", re.MULTILINE)
+# What has no series where there is no webhook, no TLS, and while the database has not been looked at.
+NOT_HERE = {
+    "extauthz_webhook_backlog",
+    "extauthz_store_certificate_expiry_seconds",
+    "extauthz_keys_expiring",
+    "extauthz_pepper_keys",
+    "extauthz_tenant_info",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Monitored:
+    """A stack under traffic, and what watches it."""
+
+    stack: Stack
+    traffic: Traffic
+    prometheus: Prometheus
+
+    def names(self) -> set[str]:
+        """The names under which the service has series, or would have some."""
+        text = ask(Proxy("admin", self.stack.ports[ADMIN]), "/metrics").body.decode()
+        families = list(text_string_to_metric_families(text))
+        sampled = {sample.name for family in families for sample in family.samples}
+        return sampled.union(
+            *({family.name, f"{family.name}_total"} for family in families if family.type in {"counter", "gauge"})
+        )
+
+    def firing(self, alert: str) -> list[dict[str, str]]:
+        """The annotations of an alert that fires."""
+        return [
+            each["annotations"]
+            for each in self.prometheus.get("alerts")["alerts"]
+            if each["labels"]["alertname"] == alert and each["state"] == "firing"
+        ]
+
+
+@pytest.fixture(scope="module")
+def monitored() -> Iterator[Monitored]:
+    """Alerts fire in it as soon as their expression holds: `for` is the one thing that is changed in the rules."""
+    program, port = distribution_server("prometheus"), free_port()
+    with temporary_folder("extauthz test ") as folder, Stack(folder, usual_ports=False, environ=SETTINGS) as stack:
+        customers = asyncio.run(furnish(stack.settings))
+        files = prometheus_files(f"{LOOPBACK}:{stack.ports[ADMIN]}", port=port, interval="500ms")
+        files["alerts.yml"] = FOR.sub(r"\g<1>0s", files["alerts.yml"])
+        forward = Proxy("forward", stack.ports[FORWARD_DOOR])
+        with (
+            Prometheus(folder / "prometheus", files, port=port, program=program) as prometheus,
+            Traffic(customers, stack.proxies, forward) as traffic,
+        ):
+            yield Monitored(stack, traffic, prometheus)
+
+
+@pytest.mark.timeout(180)
+def test_every_kind_of_traffic_is_decided_as_intended(monitored: Monitored) -> None:
+    """Each decision of the mix comes back, and no other."""
+    expected = {kind.stop.decision for kind in monitored.traffic.kinds}
+    eventually(lambda: set(monitored.traffic.seen) >= expected)
+    assert set(monitored.traffic.seen) == expected
+
+
+def test_every_rule_is_evaluated_without_an_error(monitored: Monitored) -> None:
+    """All of both files, by Prometheus itself."""
+    eventually(lambda: all(rule["lastEvaluation"] != NEVER for rule in monitored.prometheus.rules()))
+    evaluated = monitored.prometheus.rules()
+    assert len(evaluated) == len(rules(RULES)) + len(rules(ALERTS))
+    assert [(rule["name"], rule["lastError"]) for rule in evaluated if rule["health"] != "ok"] == []
+
+
+def test_every_expression_asks_for_what_there_is(monitored: Monitored) -> None:
+    """Rules, alerts and pages name series of the service, of a recording rule, or of Prometheus itself."""
+    known = monitored.names() | recorded() | OF_PROMETHEUS
+    missing = {
+        (place, selector.name)
+        for place, expression in expressions()
+        for selector in selectors(expression)
+        if selector.name not in known
+    }
+    assert missing == set()
+
+
+def test_every_expression_is_answered(monitored: Monitored) -> None:
+    """None is an error, those of pages among them."""
+    for _, expression in expressions():
+        monitored.prometheus.query(expression)
+
+
+def test_every_recorded_series_has_a_value(monitored: Monitored) -> None:
+    """Under traffic none is empty."""
+    for name in recorded():
+        eventually(lambda name=name: len(monitored.prometheus.query(name)) > 0)  # type: ignore[misc]
+
+
+def test_what_alerts_compare_is_there(monitored: Monitored) -> None:
+    """Each series that an alert looks at, but those of what is off here, is in Prometheus."""
+    names = {selector.name or "" for rule in rules(ALERTS) for selector in selectors(rule["expr"])}
+    assert {name for name in names if not monitored.prometheus.query(name)} <= NOT_HERE
+
+
+@pytest.mark.timeout(120)
+def test_a_customer_near_its_quota_is_told(monitored: Monitored) -> None:
+    """The traffic leaves one organization near its end, and not over it."""
+    near = re.compile(r"\S+ has used 9[\d.]+% of its daily quota")
+    eventually(lambda: any(near.match(told["summary"]) for told in monitored.firing("ExtauthzCustomerNearQuota")))
+
+
+@pytest.mark.timeout(120)
+def test_a_store_that_is_away_fires(monitored: Monitored) -> None:
+    """Redis hangs: the alert fires, with words in all of its annotations; Redis answers again: it is over."""
+    assert monitored.firing("ExtauthzStoreAway") == []
+    with paused(monitored.stack.redis):
+        eventually(lambda: len(monitored.firing("ExtauthzStoreAway")) == 1)
+        (told,) = monitored.firing("ExtauthzStoreAway")
+        assert told["summary"] == "redis is away from extauthz"
+        assert told["description"].startswith("1 instance(s) of extauthz")
+        assert told["runbook_url"].endswith("docs/howto/runbooks/store-away.md")
+        eventually(lambda: len(monitored.firing("ExtauthzLimitsUncharged")) == 1)
+    eventually(lambda: monitored.firing("ExtauthzStoreAway") == [])
