@@ -13,7 +13,7 @@ from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.backends.postgres.usage import PostgresUsage
-from extauthz.backends.redis import topology
+from extauthz.backends.redis import probe, topology
 from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.config import Settings, secrets
@@ -111,6 +111,20 @@ def key_format(settings: Settings) -> KeyFormat:
 def fence_seconds(settings: Settings) -> int:
     """As long as an older record can be in Redis."""
     return max(settings.api_key_cache_ttl, settings.tenant_quota_cache_ttl) + LATE
+
+
+def trials(settings: Settings) -> list[probe.Trial]:
+    """What Redis must let checks write, so far as these settings use it."""
+    wanted = [*probe.LIMITS, *probe.FENCES]
+    if settings.api_key_cache_enabled:
+        wanted += probe.CACHES
+    if not settings.lookup_sql:
+        wanted += probe.USAGE
+    if settings.charge_once:
+        wanted += probe.CHARGE_ONCE
+    if any(route.rate is not None for route in settings.routes.routes):
+        wanted += probe.ADDRESSES
+    return wanted
 
 
 @asynccontextmanager

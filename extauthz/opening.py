@@ -34,7 +34,7 @@ from extauthz.core.ports import (
 )
 from extauthz.core.stores import QuotaEvents
 from extauthz.core.tenants import Tenant
-from extauthz.management import fence_seconds
+from extauthz.management import fence_seconds, trials
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.lookup import Stores
 
@@ -93,7 +93,7 @@ async def open_stores(
     def looked(info: ServerInfo) -> None:
         redis_says(info.epoch != NO_EPOCH, info.evicting)
 
-    link = await stack.enter_async_context(linked(url, trials=_trials(settings), looked=looked))
+    link = await stack.enter_async_context(linked(url, trials=trials(settings), looked=looked))
     marks = RedisUsage(link)
     own = settings.lookup_sql
     postgresql = Guard(
@@ -130,20 +130,6 @@ async def open_stores(
         links=(link,) if books is None else (link, books.link),
         pools=(pool,) if books is None else (pool, books.pool),
     )
-
-
-def _trials(settings: Settings) -> list[probe.Trial]:
-    """What Redis must let checks write, so far as these settings use it."""
-    trials = [*probe.LIMITS, *probe.FENCES]
-    if settings.api_key_cache_enabled:
-        trials += probe.CACHES
-    if not settings.lookup_sql:
-        trials += probe.USAGE
-    if settings.charge_once:
-        trials += probe.CHARGE_ONCE
-    if any(route.rate is not None for route in settings.routes.routes):
-        trials += probe.ADDRESSES
-    return trials
 
 
 async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from extauthz.cli import audit, config, demo, keys, orgs, output, plans, rejections, schema, serve, usage
+from extauthz.cli import audit, config, demo, doctor, keys, orgs, output, plans, rejections, schema, serve, usage
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
 from extauthz.core.shown import masked
 
@@ -21,6 +21,7 @@ app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("check-config")(config.check_config)
 app.command("migrate")(schema.migrate)
+app.command("doctor")(doctor.doctor)
 app.add_typer(plans.app, name="plans")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")

@@ -74,6 +74,18 @@ def print_details(details: Mapping[str, str]) -> None:
         sys.stdout.write("".join(f"{label}  {value}\n" for label, value in rows))
 
 
+def print_marked(mark: str, colour: str, lines: Row) -> None:
+    """Lines behind a mark, which has a colour on a terminal; the mark stands before the first of them."""
+    first, *others = (f"  {one_line(line)}" for line in lines)
+    if on_terminal():
+        from rich.text import Text
+
+        texts = [Text(" " * len(mark) + line) for line in others]
+        _show(Text("\n").join([Text.assemble((mark, colour), first), *texts]))
+    else:
+        sys.stdout.write("\n".join([mark + first, *(" " * len(mark) + line for line in others), ""]))
+
+
 def print_table(headers: Row, rows: Sequence[Row], *, folds: int | None = None) -> None:
     """Many things: a line for each. Where a terminal is too narrow for that, details of each one after another.
 

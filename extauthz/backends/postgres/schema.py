@@ -8,7 +8,7 @@ from time import time
 import psycopg
 from psycopg import errors as pg
 
-from extauthz.backends.postgres.connection import connect
+from extauthz.backends.postgres.connection import PooledConnection, connect
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
@@ -106,12 +106,17 @@ async def status(dsn: str) -> SchemaStatus:
     """What the database has. Raises StoreUnavailable."""
     with translated():
         async with await connect(dsn, statement_timeout=_ANSWER) as connection:
-            cursor = await connection.execute("SELECT to_regclass('alembic_version')::text AS found")
-            row = await cursor.fetchone()
-            if row is None or row["found"] is None:
-                return SchemaStatus(None, KNOWN)
-            version = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
-            return SchemaStatus(version["version_num"] if version else None, KNOWN)
+            return await found_by(connection)
+
+
+async def found_by(connection: PooledConnection) -> SchemaStatus:
+    """What the database of a connection has. Raises what psycopg raises."""
+    cursor = await connection.execute("SELECT to_regclass('alembic_version')::text AS found")
+    row = await cursor.fetchone()
+    if row is None or row["found"] is None:
+        return SchemaStatus(None, KNOWN)
+    version = await (await connection.execute("SELECT version_num FROM alembic_version")).fetchone()
+    return SchemaStatus(version["version_num"] if version else None, KNOWN)
 
 
 async def upgrade(dsn: str) -> SchemaStatus:

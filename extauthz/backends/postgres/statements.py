@@ -8,11 +8,20 @@ from uuid import UUID
 from extauthz.core.records import looks_like_id
 
 _NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_FILES = (
+    "lookups.sql",
+    "queries.sql",
+    "usage.sql",
+    "rejections.sql",
+    "session.sql",
+    "figures.sql",
+    "inspection.sql",
+)
 
 
 def _statements() -> Mapping[str, str]:
     named: dict[str, str] = {}
-    for file in ("lookups.sql", "queries.sql", "usage.sql", "rejections.sql", "session.sql", "figures.sql"):
+    for file in _FILES:
         parts = _NAMED.split(files("extauthz.backends.postgres").joinpath(file).read_text("utf-8"))
         # The name goes along, so that the server's logs and its list of activities show it.
         named |= {name: f"-- {name}{text.rstrip()}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
