@@ -22,12 +22,15 @@ class Exposition:
 
     def __init__(self, *registries: CollectorRegistry) -> None:
         self._registries = registries
+        self._described: dict[str, Metric] = {}
 
     def render(self, parts: Iterable[Sequence[Sample]], accept: str = "") -> tuple[bytes, str]:
         """The body and its content type: the samples of several processes as one. `accept` is the scraper's header."""
-        described = (metric for registry in self._registries for metric in registry.collect())
+        samples = merge(parts)
+        if not self._described or not self._described.keys() >= {sample.family for sample in samples}:
+            self._described = {metric.name: metric for own in self._registries for metric in own.collect()}
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Merged(described, merge(parts)))
+        registry.register(_Merged(self._described.values(), samples))
         if prefers_openmetrics(accept):
             return generate_openmetrics(registry), OPENMETRICS  # type: ignore[no-untyped-call]  # it has no hint
         return generate_latest(registry), TEXT

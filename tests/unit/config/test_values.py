@@ -111,6 +111,8 @@ def test_values(name: str, text: str, key: str, value: object) -> None:
         ("TENANT_QUOTA_CACHE_TTL", ["0", "601"], "must be a whole number from 1 to 600"),
         ("EXTAUTHZ_DEADLINE_MS", ["0", "10001"], "must be a whole number from 1 to 10000"),
         ("EXTAUTHZ_WORKERS", ["0", "257", "auto"], "must be a whole number from 1 to 256"),
+        ("EXTAUTHZ_TENANT_METRICS", ["0", "1001", "on", "OFF", "-1"], "must be a whole number from 1 to 1000, or off"),
+        ("EXTAUTHZ_COMMIT", ["a b", "<commit>"], "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
         ("API_KEY_CACHE_ENABLED", ["maybe", "2"], "must be true or false"),
         ("RATE_LIMIT_ON_REDIS_DOWN", ["allow"], "must be local, open or closed"),
         ("RATE_LIMIT_HEADERS", ["y", "x,off", ","], "must be ietf,x or one of them, or off"),

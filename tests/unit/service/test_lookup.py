@@ -31,6 +31,17 @@ async def test_caches_spare_postgresql() -> None:
         }
 
 
+async def test_the_age_of_what_is_served_is_told() -> None:
+    """From its read of PostgreSQL to the request that it serves; what is not there has none."""
+    async with open_house() as house:
+        await house.ask()
+        house.now += 5
+        await house.ask()
+        await house.ask("/api/customers/7", OTHER)
+        ages = {cache: [age if age is None else round(age) for age in told] for cache, told in house.watch.ages.items()}
+        assert ages == {"api_key": [0, 5, None], "tenant_quota": [0, 0, 5]}
+
+
 async def test_a_route_or_a_setting_without_cache() -> None:
     """`cache = false`, and the cache turned off, read PostgreSQL every time and write nothing into the key cache."""
     async with open_house() as house:

@@ -116,12 +116,14 @@ async def test_memory_is_bounded(
     """While PostgreSQL is away there is room for so many groups and samples; what is lost is told."""
     monkeypatch.setattr(rejections, "GROUPS_MAX", 10)
     monkeypatch.setattr(rejections, "SAMPLES_MAX", 5)
-    kept = Rejections(store, kept_days=30, hide=str, observer=Watch())
+    watch = Watch()
+    kept = Rejections(store, kept_days=30, hide=str, observer=watch)
     for number in range(15):
         kept.decided(refused(key=replace(KEY, id=str(number))))
     await kept.write()
     assert len(rows(store)) == 10
     assert sum(len(row.samples) for row in rows(store)) == 5
+    assert watch.lost == 5
     assert "rejections_lost" in "".join(capfd.readouterr())
 
 
