@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from extauthz.backends.postgres import own_tables, schema
 from extauthz.backends.postgres.events import PostgresQuotaEvents
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
-from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource, PostgresUseLog
+from extauthz.backends.postgres.records import (
+    PostgresKeyNames,
+    PostgresKeySource,
+    PostgresTenantSource,
+    PostgresUseLog,
+)
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import probe
+from extauthz.backends.redis.counters import RedisCounters
 from extauthz.backends.redis.fences import RedisFences
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import CALLS_AT_ONCE, Link, linked
@@ -23,6 +29,7 @@ from extauthz.config import Settings
 from extauthz.core.ports import (
     POSTGRESQL,
     REDIS,
+    CounterReader,
     LimitStore,
     Observer,
     RejectionStore,
@@ -53,6 +60,7 @@ class Books:
     tenants: Source[str, Tenant]
     events: QuotaEvents
     rejections: RejectionStore
+    names: PostgresKeyNames
     pool: Pool
     link: Link
 
@@ -61,11 +69,14 @@ class Books:
 class Opened:
     """What checks ask for, and what only the background does. `books` None: keys are in tables of somebody else.
 
-    `marks` takes down who is about to be charged, on the connection that charges. `links` and `pools` are all
-    connections, `pool` those that checks share.
+    `marks` takes down who is about to be charged, on the connection that charges. `readable` are the same stores with
+    caches that nothing is written to, and `counters` what limits begin with. `links` and `pools` are all connections,
+    `pool` those that checks share.
     """
 
     stores: Stores
+    readable: Stores
+    counters: CounterReader
     limits: LimitStore
     marks: UsageLog
     fences: SharedFences
@@ -120,8 +131,15 @@ async def open_stores(
         redis=redis,
     )
     books = None if own else await _open_books(stack, settings)
+    readable = replace(
+        stores,
+        key_cache=RedisKeyCache(link, ttl=settings.api_key_cache_ttl, writes=False),
+        tenant_cache=RedisTenantCache(link, ttl=settings.tenant_quota_cache_ttl, writes=False),
+    )
     return Opened(
         stores,
+        readable,
+        RedisCounters(link),
         RedisLimits(link, None if own else marks),
         marks,
         RedisFences(link, seconds=fence_seconds(settings)),
@@ -145,6 +163,7 @@ async def _open_books(stack: AsyncExitStack, settings: Settings) -> Books:
         PostgresTenantSource(pool),
         PostgresQuotaEvents(pool),
         PostgresRejections(pool),
+        PostgresKeyNames(pool),
         pool,
         link,
     )

@@ -7,10 +7,12 @@ from socket import socket
 from urllib.parse import urlsplit
 
 from extauthz.admin.api import AdminApi
+from extauthz.admin.rooms import Explains
 from extauthz.backends.certificates import certificate_end
 from extauthz.backends.postgres.connection import tls_address
 from extauthz.config import Settings
 from extauthz.core.ports import POSTGRESQL, REDIS, Store
+from extauthz.explaining import ExplainAlone
 from extauthz.management import open_rooms
 from extauthz.service.background import forever
 from extauthz.service.figures import FigureReader
@@ -53,10 +55,12 @@ async def private_listener(
     *,
     metrics: ServiceMetrics,
     organizations: Callable[[], Collection[str]],
+    explain: Explains | None = None,
 ) -> AsyncIterator[None]:
     """Answers operators on a bound socket until left. Meanwhile `metrics` is told what is read in the background.
 
-    `organizations` returns those that have metrics of their own.
+    `organizations` returns those that have metrics of their own. `explain` explains decisions; by default on stores
+    that are opened for that.
     """
     async with AsyncExitStack() as stack:
         rooms = None if settings.lookup_sql else await stack.enter_async_context(open_rooms(settings))
@@ -66,7 +70,8 @@ async def private_listener(
             works.append(FigureReader(figures, told=metrics.read, organizations=organizations).keep_reading)
         for work in works:
             stack.push_async_callback(end, [asyncio.create_task(forever(work))])
-        api = AdminApi(rooms, {token.name: token.value for token in settings.admin_token})
+        tokens = {token.name: token.value for token in settings.admin_token}
+        api = AdminApi(rooms, tokens, explain=explain or ExplainAlone(settings))
         await stack.enter_async_context(serve_admin(reports, sock, mount=api.mount))
         yield
 

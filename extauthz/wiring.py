@@ -11,8 +11,9 @@ from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Listen, Settings
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.ports import POSTGRESQL, REDIS
+from extauthz.explaining import cache_times, explain_on, oldest_record
 from extauthz.listeners import dialect_names, dialects
-from extauthz.management import LATE, key_format
+from extauthz.management import key_format
 from extauthz.opening import Opened, open_stores
 from extauthz.private import own_reports, private_listener, service_metrics
 from extauthz.service.background import forever
@@ -23,7 +24,7 @@ from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import end
 from extauthz.service.health import Health
 from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import Surroundings
 from extauthz.service.limiter import Limiter
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
@@ -145,7 +146,12 @@ async def running(
             service = service_metrics(settings)
             reports = own_reports(health, metrics, service)
             listener = private_listener(
-                settings, reports, sockets[ADMIN], metrics=service, organizations=lambda: metrics.tenants.organizations
+                settings,
+                reports,
+                sockets[ADMIN],
+                metrics=service,
+                organizations=lambda: metrics.tenants.organizations,
+                explain=explain_on(settings, opened, lookup.surroundings, live=lookup),
             )
             await stack.enter_async_context(listener)
         yield Running(health, metrics)
@@ -226,21 +232,19 @@ async def _read_through(
     stack: AsyncExitStack, settings: Settings, opened: Opened, *, last_used: LastUsed, metrics: Metrics
 ) -> Lookup:
     """How checks read keys and organizations, and all that goes on behind them: until the stack is left."""
-    stores, key_ttl, stale = opened.stores, settings.api_key_cache_ttl, settings.api_key_stale_if_error
-    oldest = settings.tenant_quota_cache_ttl + key_ttl + stale  # that a record can be
-    belief, fences = Belief(), Fences(seconds=oldest + LATE)
+    stores, (keys, tenants) = opened.stores, cache_times(settings)
+    belief, fences = Belief(), Fences(seconds=oldest_record(settings))
     lookup = Lookup(
         stores,
         Surroundings(stores.postgresql, stores.redis, fences, belief, metrics),
         last_used=last_used,
-        keys=Times(key_ttl, stale),
-        # As long as a key may be used, its organization may be what it was.
-        tenants=Times(settings.tenant_quota_cache_ttl, key_ttl + stale),
+        keys=keys,
+        tenants=tenants,
         cache_keys=settings.api_key_cache_enabled,
     )
     feed = PostgresFeed(
         settings.notify_database_url.get_secret_value(),
-        lately=None if settings.lookup_sql else max(key_ttl, settings.tenant_quota_cache_ttl),
+        lately=None if settings.lookup_sql else max(keys.ttl, tenants.ttl),
         arrived=metrics.change_arrived,
     )
     changes = Changes(feed, fences=fences, belief=belief, shared=opened.fences, redis=stores.redis, observer=metrics)

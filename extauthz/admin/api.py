@@ -11,14 +11,27 @@ import structlog
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from extauthz.admin import answers, audit, keys, openapi, organizations, plans, problems, reading, rejections, usage
+from extauthz.admin import (
+    answers,
+    audit,
+    explain,
+    keys,
+    openapi,
+    organizations,
+    plans,
+    problems,
+    reading,
+    rejections,
+    usage,
+)
 from extauthz.admin.gate import Crowded, Gate, one_second
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
 from extauthz.admin.payloads import Nothing
 from extauthz.admin.problems import Problem
-from extauthz.admin.rooms import AllRooms, Rooms
+from extauthz.admin.rooms import AllRooms, Explains, Rooms
 from extauthz.admin.turns import Turns
 from extauthz.core.errors import ExtauthzError, InvalidInput
+from extauthz.core.explanation import Explanation, Question
 
 
 async def describe(_: Call[Nothing, Nothing]) -> Answer:
@@ -33,7 +46,8 @@ OPERATIONS: tuple[Operation, ...] = (
     *usage.OPERATIONS,
     *audit.OPERATIONS,
     *rejections.OPERATIONS,
-    Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False),
+    *explain.OPERATIONS,
+    Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False, asks_stores=False),
 )
 
 
@@ -52,6 +66,13 @@ class _Elsewhere:
         raise Problem(409, "keys_kept_elsewhere", "keys come from [keys] lookup_sql; manage them where they are kept")
 
 
+class _Unexplained:
+    """An API that was given nothing to explain decisions with."""
+
+    async def explain(self, question: Question) -> Explanation:  # noqa: ARG002 - there is no answer
+        raise Problem(409, "explains_nothing", "this API cannot explain decisions")
+
+
 class AdminApi:
     """The private REST API, for bearers of `tokens`."""
 
@@ -62,15 +83,18 @@ class AdminApi:
         *,
         pause: Callable[[], Awaitable[None]] = one_second,
         turns: Turns | None = None,
+        explain: Explains | None = None,
     ) -> None:
         """`rooms` None: keys are kept elsewhere and are none of ours to manage.
 
         `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
         to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
+        `explain` explains decisions.
         """
         self._rooms: AllRooms = _Elsewhere() if rooms is None else rooms
         self._gate = Gate(tokens, pause=pause)
         self._turns = turns or Turns(self._rooms.places)
+        self._explain: Explains = explain or _Unexplained()
         self._paths = Paths(OPERATIONS)
 
     @property
@@ -133,8 +157,8 @@ class AdminApi:
         raw = await reading.read_body(request)
         body = reading.parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
         try:
-            work = operation.handle(Call(self._rooms, actor, ref, body, query, version))
-            answer = await (self._turns.take(work) if operation.needs_rooms else work)
+            work = operation.handle(Call(self._rooms, actor, ref, body, query, version, self._explain))
+            answer = await (self._turns.take(work) if operation.asks_stores else work)
         except ExtauthzError as error:
             raise _problem(error, operation, body) from error
         known = operation.versioned and version is not None and not version.holds(answer.version or 0)

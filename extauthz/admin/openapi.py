@@ -123,7 +123,7 @@ def _success(operation: Operation) -> Json:
         headers["ETag"] = {"required": True, "schema": {"type": "string"}, "description": "The version, quoted."}
     if operation.status == 201:
         headers["Location"] = {"required": True, "schema": {"type": "string", "format": "uri-reference"}}
-    if operation.method not in ("GET", "HEAD"):
+    if operation.method not in ("GET", "HEAD") and operation.needs_rooms:
         headers[WARNING_HEADER] = _WARNING
     success: Json = {"description": HTTPStatus(operation.status).phrase, "headers": headers}
     if operation.answer is not None:
@@ -160,7 +160,7 @@ def _statuses(operation: Operation) -> Iterator[int]:
     if operation.method != "GET":
         yield 422
     yield 500
-    if operation.needs_rooms:
+    if operation.asks_stores:
         yield 503
 
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from extauthz.admin.payloads import Nothing
-from extauthz.admin.rooms import AllRooms, Rooms
+from extauthz.admin.rooms import AllRooms, Explains, Rooms
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.preconditions import Precondition
 from extauthz.core.records import Listing
@@ -29,6 +29,7 @@ class Call(Generic[Body, Query]):
     body: Body
     query: Query
     version: Precondition | None
+    explain: Explains
 
     @property
     def rooms(self) -> Rooms:
@@ -62,7 +63,8 @@ class Operation:
     """What is answered to `method` on `path`, which may hold one `{name}`.
 
     `answer` None is an answer without a body, `body` None a request without one; an `optional` body may be absent.
-    `conditional` operations take If-Match and If-None-Match. `handle` may raise ExtauthzError and Problem; its
+    `conditional` operations take If-Match and If-None-Match. Those that need no rooms are answered where keys are kept
+    elsewhere, too; those that ask no stores wait for no turn. `handle` may raise ExtauthzError and Problem; its
     docstring describes it.
     """
 
@@ -76,6 +78,7 @@ class Operation:
     optional: bool = False
     conditional: bool = False
     needs_rooms: bool = True
+    asks_stores: bool = True
 
     @property
     def versioned(self) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from extauthz.core.explanation import Explanation, Question
 from extauthz.service.audit import AuditService
 from extauthz.service.keys import KeyService
 from extauthz.service.rejection_log import RejectionLog
@@ -35,6 +36,14 @@ class Rooms(Protocol):
     @property
     def rejections(self) -> RejectionLog:
         """Why requests were refused."""
+        ...
+
+
+class Explains(Protocol):
+    """What explains decisions."""
+
+    async def explain(self, question: Question) -> Explanation:
+        """The decision and its steps. Raises InvalidInput, NotFound, StoreUnavailable."""
         ...
 
 

@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from extauthz.cli import audit, config, demo, doctor, keys, orgs, output, plans, rejections, schema, serve, usage
+from extauthz.cli import (
+    audit,
+    config,
+    demo,
+    doctor,
+    explain,
+    keys,
+    orgs,
+    output,
+    plans,
+    rejections,
+    schema,
+    serve,
+    usage,
+)
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
 from extauthz.core.shown import masked
 
@@ -28,6 +42,8 @@ app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)
 app.command("audit")(audit.audit)
 app.command("rejections")(rejections.rejections)
+# What follows an argument too many would be repeated, and may be a key: `explain` says itself what it does not take.
+app.command("explain", context_settings={"allow_extra_args": True})(explain.explain)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from extauthz.core.reason import Reason
 
@@ -43,6 +44,18 @@ class Pepper:
 
     def __repr__(self) -> str:
         return f"Pepper(id={self.id!r})"
+
+
+class CredentialReader(Protocol):
+    """What finds the credential of a request."""
+
+    def extract(self, authorization: Sequence[str]) -> Credential | Reason:
+        """The credential of a request's `Authorization` headers, or the reason why there is none."""
+        ...
+
+    def flaw(self, authorization: Sequence[str]) -> str:
+        """Why the form of a key alone refuses it; empty where it does not."""
+        ...
 
 
 class KeyFormat:

@@ -26,3 +26,27 @@ def is_ambiguous(raw_path: str) -> bool:
         return _C1_CONTROL.search(unquote_to_bytes(path).decode()) is not None
     except UnicodeDecodeError:
         return True
+
+
+def why_ambiguous(raw_path: str) -> str:
+    """What makes the part before `?` ambiguous, in words for a person; empty where it is not. Never raises."""
+    path = raw_path.partition("?")[0]
+    if not is_ambiguous(path):
+        return ""
+    if not path.startswith("/"):
+        return "the path does not begin with a slash"
+    found = _AMBIGUOUS.search(path)
+    if found is None:
+        return "the path has encoded bytes that are no UTF-8, or a control character"
+    if found[0] == "/":
+        segment = path[found.end() :].partition("/")[0]
+        return (
+            f"the path has a segment `{segment}`" if segment else "the path has an empty segment: two slashes in a row"
+        )
+    if found[0] == "%":
+        encoding = path[found.start() : found.start() + 3]
+        if re.fullmatch("%[0-9A-Fa-f]{2}", encoding):
+            return f"the path has {encoding}, the encoding of a character that must not be encoded in a path"
+        return "the path has a `%` without two hexadecimal digits"
+    character = found[0] if found[0].isascii() and found[0].isprintable() else f"U+{ord(found[0]):04X}"
+    return f"the path has the character `{character}`"

@@ -11,6 +11,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.spend import Spend, Spent, Untaken
 from extauthz.core.trace import Trace
+from extauthz.core.twin import State
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 
 Store = Literal["postgresql", "redis"]
@@ -105,6 +106,14 @@ class LimitStore(Protocol):
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
         """Raises a tenant's counters to what is known of them. None: nobody can say, they begin with what is there."""
+        ...
+
+
+class CounterReader(Protocol):
+    """Reads counters where limits are kept, and leaves them as they are."""
+
+    async def beginning(self, asked: Spend, seeds: Sequence[Seed]) -> State:
+        """What the counters of an organization would begin with, by what is there and what is known of its keys."""
         ...
 
 

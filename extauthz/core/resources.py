@@ -18,6 +18,11 @@ class Resources(Collection[str]):
         self._segments = dict(segments)
         self._from_path = from_path
 
+    @property
+    def segments(self) -> Mapping[str, str]:
+        """The name of each segment that is called otherwise in permissions."""
+        return self._segments
+
     def __contains__(self, name: object) -> bool:
         if name in self._named:
             return True

@@ -91,6 +91,11 @@ def _bucket(route: Route) -> Bucket | None:
     return Bucket(name, Limits(rate=Rate.parse(route.rate), burst=route.burst))
 
 
+def order_at_a_place(route: Route) -> tuple[bool, bool]:
+    """Sorts routes of one path: those with a host first, then those with methods."""
+    return route.host is None, route.methods is None
+
+
 _ANY_SEGMENT = "any-segment"  # stands for what a pattern leaves open, where a path is made of it
 
 
@@ -139,12 +144,16 @@ class RouteTable:
         if "GET" in self._methods:
             self._methods |= {"HEAD"}
         self._in_capitals = frozenset(method.upper() for method in self._methods)
-        taken = {place(route) for route in routes if "HEAD" in (route.methods or ())}
-        for route in sorted(routes, key=lambda route: (route.host is None, route.methods is None)):
-            methods = route.methods
-            if methods is not None and "GET" in methods and place(route) not in taken:
-                methods |= {"HEAD"}
-            self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names, methods))
+        self._head_taken = {place(route) for route in routes if "HEAD" in (route.methods or ())}
+        for route in sorted(routes, key=order_at_a_place):
+            self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names, self.methods_of(route)))
+
+    def methods_of(self, route: Route) -> frozenset[str] | None:
+        """The methods that a route takes; None: all. GET is HEAD, too, unless another route of its place names HEAD."""
+        methods = route.methods
+        if methods is not None and "GET" in methods and place(route) not in self._head_taken:
+            return methods | {"HEAD"}
+        return methods
 
     def _asks(self, name: str) -> bool:
         """Whether a request exists for which a route takes this resource from its path."""

@@ -7,7 +7,7 @@ from time import monotonic, time
 from extauthz.core import failure
 from extauthz.core.addresses import address_group
 from extauthz.core.check_result import CheckResult
-from extauthz.core.credentials import Credential, KeyFormat
+from extauthz.core.credentials import Credential, CredentialReader
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.hosts import normal_host
@@ -30,7 +30,7 @@ class CheckService:
         self,
         *,
         routes: RouteTable,
-        key_format: KeyFormat,
+        key_format: CredentialReader,
         lookup: Lookup,
         limiting: Limiting,
         observers: Sequence[CheckObserver],

@@ -142,6 +142,11 @@ class Unknown:
         if len(self._until) > self._at_most:
             del self._until[next(iter(self._until))]
 
+    def borrow(self, other: "Unknown", name: Hashable) -> None:
+        """Remembers of a name what another one does."""
+        if name in other._until:
+            self._until[name] = other._until[name]
+
     def holds(self, name: Hashable, epoch: int) -> bool:
         """Whether it would be no use to ask again yet: nothing at all has changed since."""
         until, then = self._until.get(name, (0.0, epoch))

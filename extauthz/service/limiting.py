@@ -1,6 +1,7 @@
 """The last step of a check: what limits say, what is counted of it, and what becomes of it in shadow."""
 
 import random
+from typing import Protocol
 
 from extauthz.core import failure
 from extauthz.core.balance import balance
@@ -10,11 +11,18 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.core.identity import Identity
 from extauthz.core.ports import Meter, Observer
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Spend
+from extauthz.core.spend import Spend, Spent
 from extauthz.core.trace import Trace
-from extauthz.service.limiter import Limiter
 
 JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second
+
+
+class Spender(Protocol):
+    """What spends, or only says what a spend would come to."""
+
+    async def spend(self, asked: Spend, trace: Trace | None = None) -> tuple[Spend, Spent]:
+        """What came of it, and the spend with the windows that hold. Raises StoreUnavailable."""
+        ...
 
 
 class Limiting:
@@ -22,7 +30,7 @@ class Limiting:
 
     def __init__(
         self,
-        limiter: Limiter,
+        limiter: Spender,
         meter: Meter,
         *,
         on_redis_down: OnRedisDown,

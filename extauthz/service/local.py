@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from math import inf
 from time import monotonic
 from typing import Generic
@@ -103,6 +104,14 @@ class Local(Generic[Asked, Record]):
         )
         self.held.keep(name, entry)
         return True
+
+    def borrow(self, other: "Local[Asked, Record]", asked: Asked) -> None:
+        """Holds and refuses a thing as another cache does, which is left as it is."""
+        name = self.name(asked)
+        entry = other.held.get(name)
+        if entry is not None:
+            self.held.keep(name, replace(entry))
+        self.unknown.borrow(other.unknown, name)
 
     def _believed(self, entry: Entry[Asked, Record]) -> bool:
         epoch = self._fences.epoch

@@ -43,6 +43,7 @@ class Lookup:
         tenants: Times,
         cache_keys: bool,
     ) -> None:
+        self.surroundings = surroundings
         self._last_used = last_used
         self._cache_keys = cache_keys
         self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(

@@ -16,10 +16,12 @@ from extauthz.admin import openapi
 from extauthz.admin.api import OPERATIONS, AdminApi
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.redis.topology import connect
+from extauthz.config import load
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
+from extauthz.explaining import explaining
 from tests.generated import examples
-from tests.servers.admin_api import TOKENS, Caller, rooms, serving, value
+from tests.servers.admin_api import PEPPER_SETTING, TOKENS, Caller, rooms, serving, value
 from tests.servers.fixtures import new_database
 
 KEY = "11111111-1111-4111-8111-111111111111"
@@ -74,7 +76,10 @@ async def _running(dsn: str, redis_url: str) -> AsyncIterator[int]:
     async with (
         open_pool(dsn, size=4, wait=5, statement_timeout=5) as pool,
         connect(redis_url, patience=5) as redis,
-        serving(AdminApi(rooms(pool, redis), TOKENS, pause=_at_once)) as port,
+        explaining(
+            load({"DATABASE_URL": dsn, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}, None)
+        ) as explain,
+        serving(AdminApi(rooms(pool, redis), TOKENS, pause=_at_once, explain=explain)) as port,
     ):
         yield port
 
@@ -153,6 +158,8 @@ def aim(case: schemathesis.Case[Any]) -> None:
             body["permissions"] = {"*": ["read"]}
         if "organization_id" in body:
             body["organization_id"] = "acme"
+        if "url" in body:
+            body.update({"url": "/api/v1/customers/7", "key": None, "key_id": KEY, "dialect": "nginx", "at": "now"})
 
 
 async def test_the_document_is_served(api: tuple[str, str]) -> None:

@@ -57,6 +57,12 @@ SELECT id::text, organization_id::text, name, handle, permissions, metadata, rat
 FROM api_keys
 WHERE id = %(id)s;
 
+-- name: name_key
+-- in: id; out: what a key is stored under and what it and its organization are called
+SELECT encode(k.hash, 'hex') AS digest, k.pepper_id, k.name, k.handle, o.name AS organization
+FROM api_keys k JOIN organizations o ON o.id = k.organization_id
+WHERE k.id = %(id)s;
+
 -- name: lock_key
 -- in: id; out: the key. Its organization is locked first, see lock_organization_of_key.
 SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,

@@ -11,6 +11,7 @@ from extauthz.backends.postgres.queries import fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
+from extauthz.core.explanation import NamedKey
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import LIMITS
@@ -51,6 +52,18 @@ class PostgresTenantSource:
             row["id"]: row for row in await fetch(self._pool, "find_tenants", {"ids": [as_id(id_) for id_ in asked]})
         }
         return [None if id_ not in rows else _tenant(rows[id_], now) for id_ in asked]
+
+
+class PostgresKeyNames:
+    """Keys of the table `api_keys`, by their ids."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def find(self, key_id: str) -> NamedKey | None:
+        """The key with that id, as people call it. Raises StoreUnavailable."""
+        rows = await fetch(self._pool, "name_key", {"id": as_id(key_id)})
+        return NamedKey(**rows[0]) if rows else None
 
 
 class PostgresUseLog:

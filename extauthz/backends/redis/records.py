@@ -27,11 +27,12 @@ _PUT = scripts.Script(scripts.read("put"))
 
 
 class RedisKeyCache:
-    """`api_key_cache:<hash>` for `ttl` seconds after `loaded_at`."""
+    """`api_key_cache:<hash>` for `ttl` seconds after `loaded_at`. Not `writes`: Redis is left as it is."""
 
-    def __init__(self, client: Commands, *, ttl: int) -> None:
+    def __init__(self, client: Commands, *, ttl: int, writes: bool = True) -> None:
         self._client = client
         self._ttl = ttl
+        self._writes = writes
 
     async def find(
         self, asked: Sequence[Credential], now: float, *, ended: bool = False
@@ -46,6 +47,7 @@ class RedisKeyCache:
             [(keyspace.api_key_cache(digest), partial(_key, digest)) for digest in digests],
             in_time=lambda key: _in_time(key, self._ttl, now),
             confirm=lambda key: ended or now < key.ends_at,
+            mend=self._writes,
         )
         by_digest = dict(zip(digests, found, strict=True))
         first = [
@@ -56,15 +58,17 @@ class RedisKeyCache:
 
     async def put(self, record: ApiKey, now: float) -> None:
         """Keeps a key for what is left of its time, unless a younger record is there. Raises StoreUnavailable."""
-        await _put(self._client, keyspace.api_key_cache(record.digest), record, _left(record, self._ttl, now))
+        if self._writes:
+            await _put(self._client, keyspace.api_key_cache(record.digest), record, _left(record, self._ttl, now))
 
 
 class RedisTenantCache:
-    """`tenant_quota_cache:<tenant>` for `ttl` seconds after `loaded_at`."""
+    """`tenant_quota_cache:<tenant>` for `ttl` seconds after `loaded_at`. Not `writes`: Redis is left as it is."""
 
-    def __init__(self, client: Commands, *, ttl: int) -> None:
+    def __init__(self, client: Commands, *, ttl: int, writes: bool = True) -> None:
         self._client = client
         self._ttl = ttl
+        self._writes = writes
 
     async def find(
         self,
@@ -79,6 +83,7 @@ class RedisTenantCache:
             [(keyspace.tenant_quota_cache(id_), partial(_tenant, id_)) for id_ in asked],
             in_time=lambda tenant: _in_time(tenant, self._ttl, now),
             confirm=lambda _: True,
+            mend=self._writes,
         )
 
     async def put(self, record: Tenant, now: float) -> None:
@@ -86,7 +91,8 @@ class RedisTenantCache:
 
         Raises StoreUnavailable.
         """
-        await _put(self._client, keyspace.tenant_quota_cache(record.id), record, _left(record, self._ttl, now))
+        if self._writes:
+            await _put(self._client, keyspace.tenant_quota_cache(record.id), record, _left(record, self._ttl, now))
 
 
 def _left(record: ApiKey | Tenant, ttl: int, now: float) -> int:
@@ -118,17 +124,18 @@ async def _find(
     *,
     in_time: Callable[[Record], bool],
     confirm: Callable[[Record], bool],
+    mend: bool,
 ) -> list[Record | StoreCorrupt | None]:
     """What stands under each name, as far as it is in time, or what is wrong with it.
 
-    None for a record that is to be confirmed and was read before a change.
+    None for a record that is to be confirmed and was read before a change. `mend`: what is wrong is thrown away.
     """
     with translated():
         texts = await _get(client, [name for name, _ in wanted])
         found: list[Record | StoreCorrupt | None] = []
         for (name, parse), text in zip(wanted, texts, strict=True):
             there = None if text is None else _parsed(text, parse)
-            if isinstance(there, StoreCorrupt):
+            if mend and isinstance(there, StoreCorrupt):
                 await client.execute_command("DEL", name)  # else it could keep a good one out
             found.append(there if there is None or isinstance(there, StoreCorrupt) or in_time(there) else None)
         records = {

@@ -20,7 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan"], "no such command 'plan'; did you mean 'plans'?"),
+        (["plan"], "no such command 'plan'; did you mean 'plans', 'explain'?"),
         (["keys", "creat", "acme"], "no such command 'creat'; did you mean 'create'?"),
         (["nothing-like-it"], "no such command 'nothing-like-it'; see extauthz --help"),
         (["--colour"], "no such option: --colour; see extauthz --help"),

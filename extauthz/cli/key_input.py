@@ -1,0 +1,42 @@
+"""A key from standard input, typed or piped: it is never an argument, where others on this machine can read it."""
+
+import os
+
+from extauthz.core.errors import InvalidInput
+from extauthz.core.explanation import KEY_MAX
+
+NO_ARGUMENT = "a key is no argument, where others on this machine can read it: give it on standard input"
+
+
+def typed(prompt: str) -> str:
+    """What a person types and nobody sees; empty where there is nothing."""
+    from getpass import getpass
+
+    try:
+        return _checked(getpass(prompt))
+    except EOFError:
+        return ""
+
+
+def piped(source: int, *, instead: str) -> str:
+    """The one line of a pipe, which may stay open after it; empty where there is none.
+
+    `source` is its file descriptor, and `instead` what helps where it has more lines.
+    """
+    read = b""
+    try:
+        while b"\n" not in read and len(read) <= KEY_MAX and (more := os.read(source, KEY_MAX)):
+            read += more
+    except OSError as error:
+        raise InvalidInput(f"standard input cannot be read: {error.strerror}") from None
+    line, _, rest = read.partition(b"\n")
+    if rest.strip():
+        raise InvalidInput(f"standard input has more than one line; {instead}")
+    return _checked(line.decode(errors="replace"))
+
+
+def _checked(text: str) -> str:
+    key = text.strip()
+    if len(key) > KEY_MAX:
+        raise InvalidInput(f"what is on standard input is no key: it is longer than {KEY_MAX} characters")
+    return key

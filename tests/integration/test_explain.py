@@ -1,0 +1,198 @@
+"""Why a request would be refused: by command and by API, on real stores, which are left as they are."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from extauthz.core.records import KeyDetails
+from tests.servers.admin_api import Caller, value
+from tests.servers.office import Office, text
+from tests.servers.raw_http import ask
+from tests.servers.serving import PATIENT, PEPPER_SETTING, question, serving
+from tests.servers.shell import Here, Shell
+
+ROUTES = """
+[[routes]]
+path = "/api/v1/{resource}/**"
+[[routes]]
+path = "/api/v1/reports/**"
+host = "api.example.com"
+methods = ["POST"]
+resource = "report"
+cost = 3
+[[routes]]
+path = "/public/**"
+public = true
+[[routes]]
+path = "/search"
+public = true
+rate = "1/h"
+burst = 1
+"""
+TOKEN = "a-token-of-operators-of-32-bytes-or-more"
+HOST = "https://api.example.com"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """Routes and a token, by their names in the environment."""
+    file = tmp_path / "extauthz.toml"
+    file.write_text(ROUTES)
+    return {"EXTAUTHZ_CONFIG": str(file), "EXTAUTHZ_ADMIN_TOKEN": f"ops:{TOKEN}", **PATIENT}
+
+
+@pytest.fixture
+def shell(tmp_path: Path, database: str, redis_url: str, settings: dict[str, str]) -> Shell:
+    stores = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
+    return Here(tmp_path, stores | settings)
+
+
+@pytest_asyncio.fixture
+async def key(office: Office) -> tuple[KeyDetails, str]:
+    """A key of Initech that may read customers, as people write it: customers."""
+    await office.tenants.create_plan("small", {"rate": "1/h", "burst": 2, "daily_quota": 10, "monthly_quota": None})
+    await office.tenants.create_organization("initech", "small")
+    return await office.new_key("initech", name="billing job", permissions={"customers": frozenset({"read"})})
+
+
+def run(shell: Shell, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
+    """`explain` with a key on its standard input."""
+    ours, theirs = os.pipe()
+    os.write(theirs, key.encode())
+    os.close(theirs)
+    with os.fdopen(ours) as piped, patch.object(sys, "stdin", piped):
+        return shell.run("explain", *arguments)
+
+
+async def explained(shell: Shell, *arguments: str, key: str = "") -> Any:
+    """What the command says as JSON, and nothing else; the key is no part of it."""
+    done = await asyncio.to_thread(run, shell, *arguments, "--json", key=key)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not key or key not in done.stdout
+    return json.loads(done.stdout)
+
+
+def step(explanation: Any, name: str) -> Any:
+    return next(each for each in explanation["steps"] if each["step"] == name)
+
+
+def outcomes(explanation: Any) -> str:
+    """One letter for each step: ok, refused, skipped."""
+    return "".join(each["outcome"][0] for each in explanation["steps"])
+
+
+async def kept(redis: Redis) -> dict[str, object]:
+    """Every key of Redis that a check could write."""
+    names = [text(name) for name in await redis.keys()]
+    written = ("api_key_cache", "tenant_", "address_", "usage_due", "charge_once")
+    return {name: await redis.dump(name) for name in sorted(names) if name.startswith(written)}
+
+
+async def test_the_command_without_a_service(
+    shell: Shell, redis: Redis, office: Office, key: tuple[KeyDetails, str]
+) -> None:
+    """A key by its value or its id; which layer knew it; nothing is left in Redis, and the key is never told."""
+    details, secret = key
+    url = f"{HOST}/api/v1/customer/{secret}?{secret}"
+    told = await explained(shell, "GET", url, "--dialect", "nginx", key=secret)
+    assert outcomes(told) == "oooooors"
+    assert (told["decision"], told["status"], told["true_status"]) == ("permission_denied", 403, 403)
+    assert (told["code"], told["charged"]) == ("read_action_not_allowed_for_customer", False)
+    found = step(told, "key")
+    assert (found["api_key_id"], found["name"], found["layer"]) == (details.id, "billing job", "postgresql")
+    assert found["layers"] == ["redis", "postgresql"]
+    assert 0 <= found["age_seconds"] < 30
+    assert step(told, "organization")["name"] == "initech"
+    asked = step(told, "permission")
+    assert (asked["asked"], asked["held"], asked["meant"]) == ("customer:read", ["customers:read"], "customers")
+    assert asked["next"] == f"extauthz keys update {details.id} --permission customer:read --permission customers:read"
+    by_id = await explained(shell, "GET", url, "--key-id", details.id, "--dialect", "nginx")
+    assert step(by_id, "credential")["outcome"] == "skipped"
+    assert by_id["decision"] == told["decision"]
+    assert await kept(redis) == {}
+    assert (await office.keys.show(details.id)).last_used_at is None
+    shown = await asyncio.to_thread(run, shell, "GET", url, key=secret)
+    assert secret not in shown.stdout + shown.stderr
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+async def test_limits_before_and_after_they_are_used_up(
+    shell: Shell, redis: Redis, database: str, redis_url: str, settings: dict[str, str], key: tuple[KeyDetails, str]
+) -> None:
+    """What is left is told before Redis has any counter, and after the last token; in a worker, from its own memory."""
+    _, secret = key
+    path = "/api/v1/customers/7"
+    fresh = await explained(shell, "GET", path, "--host", "api.example.com", key=secret)
+    limits = [(each["name"], each["limit"], each["remaining"]) for each in step(fresh, "limits")["limits"]]
+    assert (fresh["decision"], limits) == ("allow", [("burst", 2, 2), ("daily", 10, 10)])
+    assert await kept(redis) == {}
+    async with serving(database, redis_url, **settings) as service:
+        caller = Caller(service.ports["admin"], TOKEN.encode())
+
+        async def check() -> int:
+            return (await ask(service.ports["envoy"], question("envoy", path, key=secret))).status
+
+        async def told(**more: str) -> Any:
+            body = {"method": "GET", "url": HOST + path, "key": secret, **more}
+            answer = await caller("POST", "/v1/explain", body)
+            assert answer.status == 200, answer.body
+            assert secret.encode() not in answer.body
+            return value(answer)
+
+        assert (await told())["decision"] == "allow"
+        assert [await check() for _ in range(3)] == [200, 200, 429]
+        before = await kept(redis)
+        counted = service.value("extauthz_decisions_total", dialect="nginx", decision="rate_limited")
+        refused = await told(dialect="nginx")
+        assert (refused["decision"], refused["status"], refused["true_status"]) == ("rate_limited", 403, 429)
+        assert outcomes(refused) == "ooooooor"
+        (burst, daily) = step(refused, "limits")["limits"]
+        assert (burst["remaining"], burst["refused"], daily["remaining"], daily["refused"]) == (0, True, 8, False)
+        assert (step(refused, "key")["layer"], step(refused, "key")["layers"][0]) == ("process", "process")
+        assert await kept(redis) == before
+        assert service.value("extauthz_decisions_total", dialect="nginx", decision="rate_limited") == counted
+    told_outside = await explained(shell, "GET", path, "--host", "api.example.com", key=secret)
+    assert told_outside["decision"] == "rate_limited"
+    assert step(told_outside, "key")["layer"] == "redis"
+
+
+async def test_mistakes_are_named(shell: Shell, key: tuple[KeyDetails, str]) -> None:
+    """Each argument by its name; a key that stands where none belongs is not repeated; status 1 or 2."""
+    _, secret = key
+    nobody = "00000000-0000-4000-8000-000000000000"
+    for status, words, arguments in (
+        (2, "METHOD must be", ("G ET", "/x")),
+        (2, "URL must be", ("GET", "ftp://x/")),
+        (2, "URL must hold no user name", ("GET", f"https://ops:{secret}@api.example.com/")),
+        (2, "--at", ("GET", "/x", "--at", "yesterday")),
+        (2, "dialect must be one of envoy, nginx, forward", ("GET", "/x", "--dialect", "apache")),
+        (2, "a key is no argument", ("GET", "/x", secret)),
+        (2, "no id of a key", ("GET", "/x", "--key-id", secret)),
+        (1, f"no key with the id {nobody}", ("GET", "/x", "--key-id", nobody)),
+    ):
+        done = await asyncio.to_thread(run, shell, *arguments)
+        assert (done.returncode, done.stdout) == (status, ""), done
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+        assert secret[:20] not in done.stderr
+
+
+async def test_stores_that_are_away(shell: Shell, key: tuple[KeyDetails, str]) -> None:
+    """What would be answered then is told; only a key by its id cannot be looked for."""
+    details, secret = key
+    shell.environ |= {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
+    told = await explained(shell, "GET", "/api/v1/customers/7", "--host", "x.example", key=secret)
+    assert (told["decision"], told["status"]) == ("authentication_unavailable", 503)
+    assert "PostgreSQL is away" in step(told, "key")["why"]
+    done = await asyncio.to_thread(run, shell, "GET", "/", "--key-id", details.id)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "PostgreSQL at" in done.stderr

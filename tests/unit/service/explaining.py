@@ -1,0 +1,137 @@
+"""Explanations on the house of the fakes, and all that must be the same before and after one."""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any, Generic
+
+from extauthz.core.decision import Decision
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.explanation import Explanation, NamedKey, Question, Step
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.routes import Route, RouteTable
+from extauthz.core.spend import Spend
+from extauthz.core.twin import State
+from extauthz.core.usage import Seed
+from extauthz.service.explain.explain import Explain, Ground
+from extauthz.service.explain.findings import LookupParts
+from extauthz.service.layers import Surroundings, Times
+from extauthz.service.local import Local
+from extauthz.service.lookup import Stores
+from extauthz.transports.http.dialect import Dialect, Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.dialects.forward import Forward
+from extauthz.transports.http.dialects.nginx import Nginx
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, ROUTES, Asked, Cache, House, Record
+
+DIALECTS: tuple[Dialect, ...] = (Envoy(Wording()), Nginx(Wording()), Forward(Wording()))
+
+
+class _ReadOnly(Generic[Asked, Record]):
+    """The same records as a cache that all processes share; nothing is written to it."""
+
+    def __init__(self, cache: Cache[Asked, Record]) -> None:
+        self._cache = cache
+
+    async def find(
+        self, asked: Sequence[Asked], now: float, *, ended: bool = False
+    ) -> list[Record | StoreCorrupt | None]:
+        return await self._cache.find(asked, now, ended=ended)
+
+    async def put(self, record: Record, now: float) -> None:
+        """It is not kept."""
+
+
+class NothingCounted:
+    """A CounterReader: whatever Redis does not have begins at zero."""
+
+    async def beginning(self, asked: Spend, seeds: Sequence[Seed]) -> State:  # noqa: ARG002 - there is nothing
+        return State()
+
+
+class Names:
+    """Keys by their ids."""
+
+    def __init__(self) -> None:
+        self.known = {KEY.id: NamedKey(NEW_DIGEST, "new", "billing job", "xa_live_…abcd", "acme")}
+
+    async def find(self, key_id: str) -> NamedKey | None:
+        return self.known.get(key_id)
+
+
+def explain_of(
+    house: House,
+    *,
+    routes: Sequence[Route] = ROUTES,
+    on_redis_down: OnRedisDown = OnRedisDown.OPEN,
+    cache_keys: bool = True,
+    live: bool = True,
+    names: Names | None = None,
+) -> Explain:
+    """Explains what the house would decide; `live`: in its own process, whose records are looked at."""
+    stores = Stores(
+        keys=house.keys,
+        key_cache=_ReadOnly(house.key_cache),
+        tenants=house.tenants,
+        tenant_cache=_ReadOnly(house.tenant_cache),
+        postgresql=house.postgresql,
+        redis=house.redis,
+    )
+    around = Surroundings(
+        house.postgresql, house.redis, house.fences, house.belief, house.watch, clock=lambda: house.now
+    )
+    return Explain(
+        Ground(
+            routes=RouteTable.compile(routes, {"customers": "customer"}),
+            key_format=KEY_FORMAT,
+            peppers=frozenset({"new", "old"}),
+            lookup=LookupParts(
+                stores, around, Times(120, 600), Times(30, 720), cache_keys, house.lookup if live else None
+            ),
+            limits=house.limits,
+            counters=NothingCounted(),
+            usage=None,
+            names=names,
+            on_redis_down=on_redis_down,
+            statuses={dialect.name: _status_of(dialect) for dialect in DIALECTS},
+        )
+    )
+
+
+def _status_of(dialect: Dialect) -> Callable[[Decision], int]:
+    return lambda decision: dialect.render(decision).status
+
+
+def asked(path: str = "/api/customers/7", **more: Any) -> Question:
+    """A question of a GET, by the host that House.ask names."""
+    return Question(**{"method": "GET", "path": path, "host": "api.example.com", **more})
+
+
+def step(explanation: Explanation, name: str) -> Step:
+    """One of its steps."""
+    return next(each for each in explanation.steps if each.name == name)
+
+
+def traces(house: House) -> Any:
+    """All that a check leaves behind: charges, notes, counts, cached records and what is remembered of them."""
+    keys, tenants = house.lookup.keys.local, house.lookup.tenants.local if house.lookup.tenants else None
+    held = [_held(keys), _held(tenants) if tenants is not None else None]
+    return deepcopy(
+        (
+            {owner: state for owner, state in house.limits.states.items() if state != State()},
+            house.key_cache.held,
+            house.tenant_cache.held,
+            held,
+            house.watch.decisions,
+            house.watch.reads,
+            house.watch.in_shadow,
+            house.watch.corrupt,
+            house.meter.noted,
+            len(house.last_used),
+            house.rejections._counts,
+        )
+    )
+
+
+def _held(local: Local[Any, Any]) -> Any:
+    entries = sorted(local.held._entries.items())
+    return [(name, entry.record, entry.used_at, entry.epoch) for name, entry in entries], dict(local.unknown._until)
