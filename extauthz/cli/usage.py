@@ -24,7 +24,7 @@ def usage(
         str | None, typer.Option("--day", metavar="YYYY-MM-DD", help="A day of its calendar; default: today.")
     ] = None,
     month: Annotated[
-        str | None, typer.Option("--month", metavar="YYYY-MM", help="Its month that begins in a month of the year.")
+        str | None, typer.Option("--month", metavar="YYYY-MM", help="A month of its calendar, from its anchor on.")
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="The first of several days.")

@@ -267,6 +267,7 @@ async def test_more_time_than_a_check_has(database: str, pool: Pool) -> None:
             usage.seeds({ACME: [TODAY]}),
             save(usage, Counted(ACME, ONE, DAY, 1, 1, 1)),
             usage.add_refusals(uuid4(), [Refused(ACME, ONE, DAY, 1, 1)]),
+            usage.of_period(ACME, Period(DAY, DAY), by_key=True, apart=[]),
         ):
             async with connection.transaction():
                 await connection.execute("LOCK TABLE usage_daily")

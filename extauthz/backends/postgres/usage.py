@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 from uuid import UUID
@@ -13,7 +14,7 @@ from psycopg.rows import tuple_row
 from extauthz.backends.postgres.connection import PooledConnection
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
-from extauthz.backends.postgres.queries import execute, fetch
+from extauthz.backends.postgres.queries import again_if_dead, execute, fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
@@ -22,6 +23,7 @@ from extauthz.core.usage_report import Figures
 AT_ONCE = 5000  # rows in one statement
 READ_AT_ONCE = 200  # rows of an answer, between which others have their turn
 PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks
+REPORT_PATIENCE_MS = 30_000  # for a report: years of a large organization are millions of rows
 FORGET_EVERY = 600.0  # seconds
 KEPT_HOURS = 24  # for which a batch that comes again is known
 FORGOTTEN_AT_ONCE = 10_000
@@ -113,16 +115,21 @@ class PostgresUsage:
     ) -> Sequence[Figures]:
         """The sums of keys, or else of days, without the days `apart`, of which every row is returned."""
         days = {"first": period.first, "last": period.last, "apart": list(apart)}
-        rows = await fetch(self._pool, "usage_of_period", {"id": as_id(tenant_id), "by_key": by_key} | days)
-        return [
-            Figures(
-                row["day"],
-                None if row["key_id"] is None else str(row["key_id"]),
-                Tally(*(row[name] for name in Tally._fields)),
-                row["revision"],
-            )
-            for row in rows
-        ]
+        arguments = {"id": as_id(tenant_id), "by_key": by_key} | days
+        with translated():
+            return await again_if_dead(partial(self._of_period, arguments))
+
+    async def _of_period(self, arguments: Mapping[str, object]) -> Sequence[Figures]:
+        found: list[Figures] = []
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.be_patient(REPORT_PATIENCE_MS)
+            cursor = connection.cursor(row_factory=tuple_row)
+            await cursor.execute(STATEMENTS["usage_of_period"].encode(), arguments)
+            while rows := await cursor.fetchmany(READ_AT_ONCE):
+                for day, key_id, *tally, revision in rows:
+                    found.append(Figures(day, None if key_id is None else str(key_id), Tally(*tally), revision))
+                await asyncio.sleep(0)  # others have their turn
+        return found
 
     async def totals(self, tenant_id: str, spans: Sequence[Span]) -> Mapping[str, int]:
         """By the field of a span: the cost of all keys of an organization."""

@@ -50,7 +50,7 @@ GROUP BY s.tenant, s.field, u.api_key_id;
 
 -- name: usage_of_period
 -- in: id, first, last, by_key, apart (date[]); out: what was used from `first` to `last`, by key or else by day, but on the
--- days `apart` by key and day
+-- days `apart` by key and day, in the order of core.usage_report.Figures
 SELECT CASE WHEN NOT %(by_key)s::boolean OR day = ANY(%(apart)s::date[]) THEN day END AS day,
        CASE WHEN %(by_key)s::boolean OR day = ANY(%(apart)s::date[]) THEN api_key_id END AS key_id,
        sum(allowed)::bigint AS allowed, sum(cost)::bigint AS cost, sum(rate_limited)::bigint AS rate_limited,
