@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from socket import socket
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from extauthz.admin.api import AdminApi
@@ -18,6 +19,7 @@ from extauthz.service.background import forever
 from extauthz.service.figures import FigureReader
 from extauthz.service.guard import end
 from extauthz.service.health import Health, Readiness
+from extauthz.service.tails import Tails
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import take
@@ -26,6 +28,16 @@ from extauthz.transports.http.health import Reports, serve_admin
 
 CERTIFICATES_EVERY = 600.0  # seconds between two looks at the stores' certificates
 REDIS_PORT = 6379
+
+
+class Live(NamedTuple):
+    """What the API has of the workers: who watches decisions, and what explains them.
+
+    `explain` None: it is done on stores that are opened for that.
+    """
+
+    tails: Tails
+    explain: Explains | None = None
 
 
 def service_metrics(settings: Settings, *, supervises: bool = False) -> ServiceMetrics:
@@ -55,12 +67,11 @@ async def private_listener(
     *,
     metrics: ServiceMetrics,
     organizations: Callable[[], Collection[str]],
-    explain: Explains | None = None,
+    live: Live,
 ) -> AsyncIterator[None]:
     """Answers operators on a bound socket until left. Meanwhile `metrics` is told what is read in the background.
 
-    `organizations` returns those that have metrics of their own. `explain` explains decisions; by default on stores
-    that are opened for that.
+    `organizations` returns those that have metrics of their own.
     """
     async with AsyncExitStack() as stack:
         rooms = None if settings.lookup_sql else await stack.enter_async_context(open_rooms(settings))
@@ -71,7 +82,7 @@ async def private_listener(
         for work in works:
             stack.push_async_callback(end, [asyncio.create_task(forever(work))])
         tokens = {token.name: token.value for token in settings.admin_token}
-        api = AdminApi(rooms, tokens, explain=explain or ExplainAlone(settings))
+        api = AdminApi(rooms, tokens, explain=live.explain or ExplainAlone(settings), tails=live.tails)
         await stack.enter_async_context(serve_admin(reports, sock, mount=api.mount))
         yield
 

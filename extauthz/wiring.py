@@ -11,11 +11,12 @@ from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Listen, Settings
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.ports import POSTGRESQL, REDIS
+from extauthz.decision_outputs import DecisionOutputs, decision_outputs
 from extauthz.explaining import cache_times, explain_on, oldest_record
 from extauthz.listeners import dialect_names, dialects
 from extauthz.management import key_format
 from extauthz.opening import Opened, open_stores
-from extauthz.private import own_reports, private_listener, service_metrics
+from extauthz.private import Live, own_reports, private_listener, service_metrics
 from extauthz.service.background import forever
 from extauthz.service.changes import Changes
 from extauthz.service.check import CheckService
@@ -34,6 +35,7 @@ from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
 from extauthz.service.webhook import Webhook
 from extauthz.telemetry.metrics import Metrics
+from extauthz.telemetry.tail import Send
 from extauthz.telemetry.tracing import Tracing, sent_to
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
@@ -50,6 +52,7 @@ class Running:
 
     health: Health
     metrics: Metrics
+    outputs: DecisionOutputs
 
 
 def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[dict[str, socket], SocketFiles]:
@@ -81,17 +84,21 @@ async def running(
     *,
     patience: float = 0.0,
     settle: Callable[[], None] = lambda: None,
+    worker: int = 0,
+    send: Send | None = None,
 ) -> AsyncIterator[Running]:
     """Checks on the sockets of `bind_all`, and the private listener on its own where it is among them.
 
     PostgreSQL and Redis may come later; until then the service is not ready. `patience` is the seconds that it waits
     for them before it answers anything: another instance may be answering meanwhile. `settle` is called when
-    everything is there but the listeners.
+    everything is there but the listeners. `worker` is the number of this process among several, which then `send`s
+    to them what live tails are to show.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics(dialect_names(), tenants=settings.tenant_metrics or 0)
         stack.callback(metrics.lag.stop)
         metrics.lag.start()
+        outputs = decision_outputs(stack, settings, worker=worker, send=send, drops=metrics.drops)
         opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
         metrics.stores.watch(
             {POSTGRESQL: opened.pools, REDIS: opened.links},
@@ -125,13 +132,19 @@ async def running(
                 rejections,
                 *([metrics.tenants] if settings.tenant_metrics else []),
                 *([] if tracing is None else [tracing]),
+                *outputs.observers,
             ),
         )
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)
         handlers = {
             sockets[name]: CheckHandler(
-                check, dialect, deadline=settings.deadline_ms / 1000, health=health, tracing=tracing
+                check,
+                dialect,
+                deadline=settings.deadline_ms / 1000,
+                health=health,
+                tracing=tracing,
+                reads_traceparent=bool(outputs.observers),
             )
             for name, dialect in dialects(settings).items()
             if name in sockets
@@ -151,10 +164,10 @@ async def running(
                 sockets[ADMIN],
                 metrics=service,
                 organizations=lambda: metrics.tenants.organizations,
-                explain=explain_on(settings, opened, lookup.surroundings, live=lookup),
+                live=Live(outputs.tails, explain_on(settings, opened, lookup.surroundings, live=lookup)),
             )
             await stack.enter_async_context(listener)
-        yield Running(health, metrics)
+        yield Running(health, metrics, outputs)
 
 
 def _seeding(settings: Settings, opened: Opened) -> Seeding:

@@ -19,11 +19,14 @@ from extauthz import signals, wiring
 from extauthz.config import Settings
 from extauthz.control import Control, Question, Report
 from extauthz.listeners import dialect_names
-from extauthz.private import private_listener, service_metrics
+from extauthz.private import Live, private_listener, service_metrics
 from extauthz.process import addresses, run, settle
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
+from extauthz.service.tails import Tails
 from extauthz.signals import StopSignals
+from extauthz.tail_channel import SupervisorEnd, WorkerEnd
 from extauthz.telemetry import logs
+from extauthz.telemetry.drops import Drops
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import Sample, counted, take
@@ -85,6 +88,11 @@ class Supervisor:
         self._places = TenantPlaces(settings.tenant_metrics or 0)
         # What is counted is there from the start, and what a dead worker has counted stays counted.
         self._of_the_dead: list[Sample] = counted(metrics.samples())
+        self._tail_channel = SupervisorEnd()
+        self._tails = Tails(self._tail_channel.watch)
+        drops = Drops()
+        drops.watch("tail", self._tails.count_dropped)
+        self._service.registry.register(drops)
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger()
 
@@ -118,7 +126,12 @@ class Supervisor:
         if self._admin is None:
             return nullcontext()
         return private_listener(
-            self._settings, reports, self._admin, metrics=self._service, organizations=lambda: self._places.placed
+            self._settings,
+            reports,
+            self._admin,
+            metrics=self._service,
+            organizations=lambda: self._places.placed,
+            live=Live(self._tails),
         )
 
     async def _relay(self, stop: StopSignals) -> None:
@@ -172,9 +185,15 @@ class Supervisor:
     async def _start(self, number: int) -> _Worker:
         ours, theirs = socket.socketpair()
         inherited = {name: sock.fileno() for name, sock in self._shared.items()}
-        patience = self._patience
-        arguments = {"number": number, "control": theirs.fileno(), "sockets": inherited, "patience": patience}
-        with theirs:
+        tail = self._tail_channel.connect(self._tails)
+        arguments = {
+            "number": number,
+            "control": theirs.fileno(),
+            "tail": tail.fileno(),
+            "sockets": inherited,
+            "patience": self._patience,
+        }
+        with theirs, tail:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -182,7 +201,7 @@ class Supervisor:
                     "-m",
                     "extauthz.workers",
                     json.dumps(arguments),
-                    pass_fds=(theirs.fileno(), *inherited.values()),
+                    pass_fds=(theirs.fileno(), tail.fileno(), *inherited.values()),
                     start_new_session=True,  # Ctrl-C reaches the supervisor alone, and it ends them in order
                 )
             except OSError:
@@ -237,7 +256,9 @@ class Supervisor:
         return self._exposition.render([self._places.assign(parts), take(self._service.registry)], accept)
 
 
-async def _work(number: int, sockets: Mapping[str, socket.socket], control: socket.socket, *, patience: float) -> None:
+async def _work(
+    number: int, sockets: Mapping[str, socket.socket], control: socket.socket, tail: socket.socket, *, patience: float
+) -> None:
     """The worker's side."""
     supervisor = Control(*await asyncio.open_connection(sock=control))
     try:
@@ -247,7 +268,12 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
     form = settings.log_form(terminal=sys.stderr.isatty())
     logs.configure(form=form, level=settings.log_level, worker=number)
     stop = StopSignals()
-    async with wiring.running(settings, sockets, patience=patience, settle=settle) as service:
+    channel = WorkerEnd(tail)
+    async with wiring.running(
+        settings, sockets, patience=patience, settle=settle, worker=number, send=channel.send
+    ) as service:
+        service.metrics.drops.watch("tail", channel.count_dropped)
+        channel.listen(service.outputs.watch)
         drain = 0 if stop.asked.is_set() else settings.drain_seconds
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(supervisor, service, stop))
@@ -255,6 +281,7 @@ async def _work(number: int, sockets: Mapping[str, socket.socket], control: sock
         service.health.draining = True
         await stop.pause(drain)
         reporter.cancel()
+    channel.close()
     supervisor.close()
 
 
@@ -273,9 +300,9 @@ def main() -> None:
     signals.hold()
     arguments = json.loads(sys.argv[1])
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
-    control = socket.socket(fileno=arguments["control"])
+    control, tail = (socket.socket(fileno=arguments[name]) for name in ("control", "tail"))
     try:
-        run(_work(arguments["number"], sockets, control, patience=arguments["patience"]))
+        run(_work(arguments["number"], sockets, control, tail, patience=arguments["patience"]))
     except AddressTaken:
         sys.exit(TAKEN)
 

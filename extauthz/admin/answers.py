@@ -224,6 +224,38 @@ class Rejections(_Answer):
     next: str | None
 
 
+class Decision(_Answer):
+    """One check, as in the decision log; or `dropped` alone: so many decisions are missing before the next line."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "required": [],
+            "anyOf": [{"required": ["time", "decision"]}, {"required": ["dropped"]}],
+        },
+    )
+
+    time: Time
+    decision: str
+    reason: str = Field(description="More than the decision where there is more, as `revoked`.")
+    status: int
+    dialect: str
+    method: str
+    path: str = Field(description="Without its query.")
+    host: str
+    route: str | None
+    organization_id: str | None
+    api_key_id: str | None
+    subject: str | None
+    cost: int
+    request_id: str
+    trace_id: str | None
+    duration_us: int
+    degraded: bool
+    worker: int
+    dropped: int = Field(0, description="0 says that the stream lives.")
+
+
 class Document(BaseModel):
     """An OpenAPI 3.1 document."""
 

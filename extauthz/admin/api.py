@@ -22,6 +22,7 @@ from extauthz.admin import (
     problems,
     reading,
     rejections,
+    tail,
     usage,
 )
 from extauthz.admin.gate import Crowded, Gate, one_second
@@ -32,6 +33,7 @@ from extauthz.admin.rooms import AllRooms, Explains, Rooms
 from extauthz.admin.turns import Turns
 from extauthz.core.errors import ExtauthzError, InvalidInput
 from extauthz.core.explanation import Explanation, Question
+from extauthz.service.tails import Tails
 
 
 async def describe(_: Call[Nothing, Nothing]) -> Answer:
@@ -47,6 +49,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *audit.OPERATIONS,
     *rejections.OPERATIONS,
     *explain.OPERATIONS,
+    *tail.OPERATIONS,
     Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False, asks_stores=False),
 )
 
@@ -54,6 +57,10 @@ OPERATIONS: tuple[Operation, ...] = (
 @cache
 def _document() -> dict[str, Any]:
     return openapi.document(OPERATIONS)
+
+
+async def _no_workers(_: object) -> None:
+    """What is told of tails where nothing is decided."""
 
 
 class _Elsewhere:
@@ -84,13 +91,15 @@ class AdminApi:
         pause: Callable[[], Awaitable[None]] = one_second,
         turns: Turns | None = None,
         explain: Explains | None = None,
+        tails: Tails | None = None,
     ) -> None:
         """`rooms` None: keys are kept elsewhere and are none of ours to manage.
 
         `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
         to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
-        `explain` explains decisions.
+        `explain` explains decisions. `tails` end with the API; None: nothing is decided here.
         """
+        self._tails = tails or Tails(_no_workers)
         self._rooms: AllRooms = _Elsewhere() if rooms is None else rooms
         self._gate = Gate(tokens, pause=pause)
         self._turns = turns or Turns(self._rooms.places)
@@ -108,6 +117,10 @@ class AdminApi:
         async def close(_: web.Application) -> None:
             await self._turns.close()
 
+        async def end_tails(_: web.Application) -> None:
+            self._tails.close()
+
+        app.on_shutdown.append(end_tails)
         app.on_cleanup.append(close)
         app.router.add_route(hdrs.METH_ANY, "/v1", self.answer)
         app.router.add_route(hdrs.METH_ANY, "/v1/{rest:(?s:.*)}", self.answer)
@@ -118,6 +131,8 @@ class AdminApi:
             actor = await self._gate.admit(request.headers)
             operation, ref = self._operation(request)
             answer = await self._perform(operation, ref, request, f"token:{actor}")
+            if answer.stream is not None:
+                return await tail.send(request, answer.stream)
             return _success(operation, answer, self._rooms.highest_cost)
         except Problem as problem:
             return _refusal(problem)
@@ -157,7 +172,7 @@ class AdminApi:
         raw = await reading.read_body(request)
         body = reading.parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
         try:
-            work = operation.handle(Call(self._rooms, actor, ref, body, query, version, self._explain))
+            work = operation.handle(Call(self._rooms, self._tails, actor, ref, body, query, version, self._explain))
             answer = await (self._turns.take(work) if operation.asks_stores else work)
         except ExtauthzError as error:
             raise _problem(error, operation, body) from error

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from extauthz.admin import answers, problems
+from extauthz.admin import answers, problems, tail
 from extauthz.admin.operation import Operation
 
 Json = dict[str, Any]
@@ -127,7 +127,8 @@ def _success(operation: Operation) -> Json:
         headers[WARNING_HEADER] = _WARNING
     success: Json = {"description": HTTPStatus(operation.status).phrase, "headers": headers}
     if operation.answer is not None:
-        success["content"] = {"application/json": {"schema": _reference(operation.answer)}}
+        media_type = tail.MEDIA_TYPE if operation.streams else "application/json"
+        success["content"] = {media_type: {"schema": _reference(operation.answer)}}
     return success
 
 

@@ -1,6 +1,7 @@
 """One operation of the API: a row of the table that requests are answered by and OpenAPI is made from."""
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +12,7 @@ from extauthz.admin.rooms import AllRooms, Explains, Rooms
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.preconditions import Precondition
 from extauthz.core.records import Listing
+from extauthz.service.tails import Tail, Tails
 
 REDIS_NOT_TOLD, LIMIT_BELOW_COST = "redis_not_told", "limit_below_cost"
 
@@ -24,6 +26,7 @@ class Call(Generic[Body, Query]):
     """A request that was let in and read. `ref` is what its path names, `version` what it asks of the version."""
 
     house: AllRooms
+    tails: Tails
     actor: str
     ref: str
     body: Body
@@ -42,7 +45,7 @@ class Answer:
     """A success. `version` becomes the ETag, `location` where the new thing is; `told` is whether Redis was told.
 
     `limits` are those that hold now, for a warning where a route costs more than they can ever hold.
-    `unchanged`: the caller has that version already.
+    `unchanged`: the caller has that version already. `stream` is the body of an answer that has no end.
     """
 
     body: Mapping[str, object] | None = None
@@ -51,6 +54,7 @@ class Answer:
     told: bool = True
     limits: Limits = UNLIMITED
     unchanged: bool = False
+    stream: AbstractAsyncContextManager[Tail] | None = None
 
     def warnings(self, highest_cost: int) -> list[str]:
         """What the caller should know of although it succeeded; `highest_cost` is that of the dearest route."""
@@ -64,7 +68,8 @@ class Operation:
 
     `answer` None is an answer without a body, `body` None a request without one; an `optional` body may be absent.
     `conditional` operations take If-Match and If-None-Match. Those that need no rooms are answered where keys are kept
-    elsewhere, too; those that ask no stores wait for no turn. `handle` may raise ExtauthzError and Problem; its
+    elsewhere, too; those that ask no stores wait for no turn; one that `streams` answers a line of JSON for each
+    `answer`. `handle` may raise ExtauthzError and Problem; its
     docstring describes it.
     """
 
@@ -79,6 +84,7 @@ class Operation:
     conditional: bool = False
     needs_rooms: bool = True
     asks_stores: bool = True
+    streams: bool = False
 
     @property
     def versioned(self) -> bool:

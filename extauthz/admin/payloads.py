@@ -35,6 +35,7 @@ from extauthz.core.limits import Limits
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
 from extauthz.core.records import LIMITS, AuditFilter, KeyTerms
 from extauthz.core.rejections import RejectionFilter
+from extauthz.core.tail import TAIL_DECISIONS
 from extauthz.core.usage_range import By, UsageRange
 
 # Rate and burst are a pair: both or none.
@@ -249,6 +250,16 @@ class RejectionsQuery(OrganizationPageQuery):
     def only(self) -> RejectionFilter:
         """The filter beside the organization."""
         return RejectionFilter(self.since, self.until, self.api_key_id, self.decision, self.route)
+
+
+class TailQuery(Strict):
+    """Which decisions: of an organization, of a key, of one kind."""
+
+    organization_id: Reference | None = Field(None, description="The id or the name of an organization.")
+    api_key_id: KeyId | None = Field(None, description="The id of a key.")
+    decision: Literal[TAIL_DECISIONS] | None = Field(  # type: ignore[valid-type]  # a tuple of texts, made elsewhere
+        None, description="A decision, or `denials`: every one but `allow`."
+    )
 
 
 class UsageQuery(PageQuery):

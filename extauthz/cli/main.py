@@ -19,6 +19,7 @@ from extauthz.cli import (
     rejections,
     schema,
     serve,
+    tail,
     usage,
 )
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
@@ -44,6 +45,7 @@ app.command("audit")(audit.audit)
 app.command("rejections")(rejections.rejections)
 # What follows an argument too many would be repeated, and may be a key: `explain` says itself what it does not take.
 app.command("explain", context_settings={"allow_extra_args": True})(explain.explain)
+app.command("tail")(tail.tail)
 
 
 def _print_version(wanted: bool) -> None:

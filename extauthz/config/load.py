@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from extauthz.config import document, files, secrets, unavailable
+from extauthz.config import decision_log, document, files, secrets, unavailable
 from extauthz.config.document import plain, suggestion
 from extauthz.config.settings import Settings, parser
 from extauthz.core.errors import ConfigError
@@ -126,6 +126,8 @@ def load(
         mistakes += _lines(error, given)
     else:
         mistakes += (f"{given[name].label}: {line}" for name, line in secrets.clashes(settings) if needs is None)
+        if serves and needs is None:
+            mistakes += (f"{_label(name, given)}: {line}" for name, line in decision_log.flaws(settings))
     if mistakes:
         raise ConfigError(mistakes)
     return settings
@@ -217,11 +219,12 @@ def _lines(error: ValidationError, given: Mapping[str, _Given]) -> Iterator[str]
             continue  # routes, or a default taken from another setting, whose mistakes have their lines already
         place = str(item["loc"][0])
         name = _NAMES.get(place, place)
-        if name in given:
-            label, text = given[name].label, given[name].text or ""
-        else:
-            label, text = f"{name} (default)", str(Settings.model_fields[KEYS[name]].default)
-        yield _line(name, label, text, cause)
+        text = (given[name].text or "") if name in given else str(Settings.model_fields[KEYS[name]].default)
+        yield _line(name, _label(name, given), text, cause)
+
+
+def _label(name: str, given: Mapping[str, _Given]) -> str:
+    return given[name].label if name in given else f"{name} (default)"
 
 
 def _line(name: str, label: str, text: str, cause: Exception) -> str:

@@ -9,7 +9,7 @@ from pydantic import field_validator as check
 from extauthz.config import unavailable, urls, values
 from extauthz.config.fields import Boolean, setting
 from extauthz.config.otel import OtelSettings
-from extauthz.config.values import Listen, NamedSecret
+from extauthz.config.values import DecisionShare, Listen, NamedSecret
 from extauthz.core.routes import RouteTable
 
 Environment = Literal["live", "test"]
@@ -134,6 +134,12 @@ class Settings(OtelSettings):
         str, PlainValidator(values.matching(r"[A-Za-z0-9_.-]{1,64}", "must be the name or number of a group"))
     ] = setting("EXTAUTHZ_SOCKET_GROUP", "", "group of the Unix sockets that are listened on; unset: the process's own")
 
+    decision_log: Annotated[DecisionShare | None, PlainValidator(values.decision_log)] = setting(
+        "EXTAUTHZ_DECISION_LOG", "off", "which decisions are logged: `off`, `denials`, `all`, or a share such as `0.01`"
+    )
+    decision_log_to: Annotated[str, PlainValidator(values.decision_log_target)] = setting(
+        "EXTAUTHZ_DECISION_LOG_TO", "stdout", "where to: `stdout`, the path of a file, or `otlp`"
+    )
     log_format: Annotated[LogFormat, PlainValidator(values.one_of(*get_args(LogFormat)))] = setting(
         "EXTAUTHZ_LOG_FORMAT", "json", "`json`, or `console` for people"
     )

@@ -15,6 +15,7 @@ from extauthz.core.routes import is_ambiguous
 
 SECRET_BYTES = 32
 IN_BASE64 = b"whsec_"
+STDOUT, OTLP = "stdout", "otlp"  # where decisions are logged, beside files
 
 _DIFFERENT_MIN = 6  # characters; a random secret of the least length, even of digits alone, has more
 _WORD_MAX = 12  # characters of a word that a secret may not merely repeat
@@ -108,6 +109,34 @@ def share(text: str) -> float:
     if not re.fullmatch(r"[0-9]*\.?[0-9]+(?:e-[0-9]{1,3})?", text) or float(text) > 1:
         raise ValueError("must be a number from 0 to 1")
     return float(text)
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionShare:
+    """Which decisions are logged: every denial, and of allowed checks a share from 0 to 1."""
+
+    allowed: float
+
+    def __str__(self) -> str:
+        return {0.0: "denials", 1.0: "all"}.get(self.allowed, f"{self.allowed:g}")
+
+
+def decision_log(text: str) -> DecisionShare | None:
+    """`off`, `denials`, `all`, or the share of allowed checks that is logged beside all denials."""
+    words = {"off": None, "denials": DecisionShare(0.0), "all": DecisionShare(1.0)}
+    if text in words:
+        return words[text]
+    try:
+        return DecisionShare(share(text))
+    except ValueError:
+        raise ValueError("must be off, denials, all or a share from 0 to 1, such as 0.01") from None
+
+
+def decision_log_target(text: str) -> str:
+    """`stdout`, `otlp`, or the path of a file. One that is a mere word is taken for a mistake."""
+    if text not in (STDOUT, OTLP) and not (re.search("[./]", text) and text.isprintable()):
+        raise ValueError("must be stdout, otlp or the path of a file, such as /var/log/extauthz/decisions.jsonl")
+    return text
 
 
 def boolean(text: str) -> bool:

@@ -76,7 +76,7 @@ class KeyFormat:
     ) -> None:
         self._own = f"{prefix}_"
         self._head = f"{prefix}_{env}_"
-        self._looks_own = re.compile(rf"{re.escape(self._own)}[0-9A-Za-z_]+")
+        self._looks_own = re.compile("".join(map(_in_any_form, self._own)) + "[0-9A-Za-z_%]+")
         self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
         self._sha256 = sha256
@@ -116,8 +116,8 @@ class KeyFormat:
         return "wrong_form" if self._head == f"{self._own}{environment}_" else "wrong_environment"
 
     def hide(self, text: str) -> str:
-        """A text in which whatever looks like one of our keys is cut off after its prefix."""
-        return self._looks_own.sub(rf"{self._own}…", text) if self._own in text else text
+        """A text in which whatever looks like one of our keys, percent-encoded or not, is cut off after its prefix."""
+        return self._looks_own.sub(f"{self._own}…", text) if self._own in text or "%" in text else text
 
     def plausible(self, key: str) -> bool:
         """Whether a look-up could find `key`: our own with right check characters, or an imported one."""
@@ -154,6 +154,11 @@ class KeyFormat:
     def handle(self, key: str) -> str:
         """What lists may show of a key: what stands before its secret, and its last four characters."""
         return f"{self._head if key.startswith(self._head) else ''}…{key[-4:]}"
+
+
+def _in_any_form(letter: str) -> str:
+    """A pattern of a letter as itself or percent-encoded, any number of times."""
+    return f"(?:{letter}|(?i:%(?:25)*{ord(letter):02x}))"
 
 
 def _padded(pepper: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:

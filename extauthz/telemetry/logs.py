@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from extauthz.telemetry.log_limit import Event, LogLimit
-from extauthz.telemetry.log_writer import LineStream, LogWriter
+from extauthz.telemetry.log_writer import DescriptorSink, LineStream, LogWriter
 
 STANDARD_ERROR = 2
 FLUSH_SECONDS = 1.0  # that the end of the process waits for the reader
@@ -45,7 +45,7 @@ def configure(*, form: str, level: str, worker: int | None = None) -> None:
     def lost(count: int) -> None:
         structlog.get_logger().warning("log_lines_dropped", count=count)
 
-    writer = LogWriter(STANDARD_ERROR, tick=tick, lost=lost)
+    writer = LogWriter(DescriptorSink(STANDARD_ERROR), tick=tick, lost=lost)
     _replace(writer, limit, renderers)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

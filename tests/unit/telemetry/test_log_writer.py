@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.telemetry.log_writer import LINE_OVERHEAD, LineStream, LogWriter
+from extauthz.telemetry.log_writer import LINE_OVERHEAD, DescriptorSink, LineStream, LogWriter
 
 LINE = b"x" * 99 + b"\n"
 
@@ -44,7 +44,7 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe: tuple[int, int]) -> N
         told.append(count)
         said.set()
 
-    log = LogWriter(writer, queue_bytes=10 * (len(LINE) + LINE_OVERHEAD), lost=lost)
+    log = LogWriter(DescriptorSink(writer), queue_bytes=10 * (len(LINE) + LINE_OVERHEAD), lost=lost)
     for _ in range(1000):
         log.write(LINE)
     assert 989 <= log.dropped <= 990
@@ -61,7 +61,7 @@ def test_a_line_arrives_whole(pipe: tuple[int, int], blocking: bool) -> None:
     """Longer than the pipe, and on a descriptor that another program made non-blocking."""
     reader, writer = pipe
     os.set_blocking(writer, blocking)
-    log = LogWriter(writer)
+    log = LogWriter(DescriptorSink(writer))
     line = bytes(range(97, 123)) * 2000 + b"\n"
     log.write(line)
     got = b""
@@ -75,14 +75,14 @@ def test_a_line_arrives_whole(pipe: tuple[int, int], blocking: bool) -> None:
 def test_a_disk_that_is_full_and_a_reader_that_is_gone() -> None:
     """Each lost line is counted."""
     with Path("/dev/full").open("wb") as full:
-        log = LogWriter(full.fileno())
+        log = LogWriter(DescriptorSink(full.fileno()))
         for _ in range(7):
             log.write(LINE)
         assert log.finish(5)
     assert log.dropped == 7
     reader, writer = os.pipe()
     os.close(reader)
-    log = LogWriter(writer)
+    log = LogWriter(DescriptorSink(writer))
     log.write(LINE)
     assert log.finish(5)
     os.close(writer)
@@ -92,7 +92,7 @@ def test_a_disk_that_is_full_and_a_reader_that_is_gone() -> None:
 def test_what_python_prints_goes_the_same_way(pipe: tuple[int, int]) -> None:
     """A stream in place of standard error hands on whole lines, and what was begun when it is flushed."""
     reader, writer = pipe
-    log = LogWriter(writer)
+    log = LogWriter(DescriptorSink(writer))
     stream = LineStream(log, replaced=sys.stderr)
     print("one\ntwo", end="", file=stream)
     print(" thr\ud800ee", file=stream)

@@ -1,0 +1,69 @@
+"""A file that lines are appended to, by several processes at once, and that others may rename, remove or cut off."""
+
+import fcntl
+import os
+import stat
+from contextlib import suppress
+
+from extauthz.telemetry.log_writer import FILE_BATCH, put
+
+MODE = 0o640
+
+
+class FileSink:
+    """Appends to the file that has the path now: after a rotation that is a new one, which is made if it is not there.
+
+    Every process holds a lock on the file while it writes, so that all lines are whole, on a disk that is full too.
+    """
+
+    batch_bytes = FILE_BATCH
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._identity: tuple[int, int] | None = None  # of the open file: its device and inode
+
+    def write(self, lines: bytes) -> bool:
+        """Appends whole lines; False where the file cannot be opened, or takes no more."""
+        try:
+            self._follow()
+            return self._append(lines)
+        except OSError:
+            return False
+
+    def _follow(self) -> None:
+        """Opens what has the path now, unless that is open already."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - called for every batch
+        except OSError:
+            found = None
+        if found is not None and (found.st_dev, found.st_ino) == self._identity:
+            return
+        self._close()
+        # A pipe that has no reader is not waited for.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        self._descriptor = os.open(self._path, flags, MODE)
+        opened = os.fstat(self._descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+
+    def _append(self, lines: bytes) -> bool:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            written = put(self._descriptor, lines)
+            if 0 < written < len(lines):
+                self._take_back(written)
+        finally:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return written == len(lines)
+
+    def _take_back(self, size: int) -> None:
+        """Cuts off what was written last, so that a full disk keeps no half line; the lock keeps others out."""
+        state = os.fstat(self._descriptor)
+        if stat.S_ISREG(state.st_mode):
+            os.ftruncate(self._descriptor, state.st_size - size)
+
+    def _close(self) -> None:
+        if self._identity is not None:
+            self._identity = None
+            with suppress(OSError):  # what a disk says late is no reason not to go on with the next file
+                os.close(self._descriptor)

@@ -1,0 +1,105 @@
+"""Live tails: each has what it wants, a slow one loses lines and delays nothing, and there are few at once."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import Allow, deny
+from extauthz.core.reason import Reason
+from extauthz.core.tail import TailFilter
+from extauthz.service.tails import LINES_MAX, TAILS_MAX, Tails, TooManyTails
+from tests.unit.service.fakes import KEY
+
+WAIT = 5.0  # seconds
+
+
+class Watched:
+    """Remembers which tails the workers were told of."""
+
+    def __init__(self) -> None:
+        self.filters: Mapping[int, TailFilter] = {}
+        self.tails = Tails(self.watch)
+
+    async def watch(self, filters: Mapping[int, TailFilter]) -> None:
+        self.filters = filters
+
+
+@pytest.mark.parametrize(
+    ("only", "wanted"),
+    [
+        (TailFilter(), [True, True, True]),
+        (TailFilter(organization_id=KEY.organization_id), [True, True, False]),
+        (TailFilter(organization_id="other"), [False, False, False]),
+        (TailFilter(api_key_id=KEY.id), [True, True, False]),
+        (TailFilter(api_key_id="other"), [False, False, False]),
+        (TailFilter(decision="allow"), [True, False, False]),
+        (TailFilter(decision="denials"), [False, True, True]),
+        (TailFilter(decision="no_credentials", api_key_id=KEY.id), [False, False, False]),
+    ],
+)
+def test_what_a_filter_admits(only: TailFilter, wanted: list[bool]) -> None:
+    """All that is said must hold; a decision without a key is no organization's."""
+    allowed = CheckResult("envoy", None, 0.0, Allow(), None, KEY)
+    results = (
+        allowed,
+        replace(allowed, decision=deny(Reason.PERMISSION_DENIED)),
+        replace(allowed, decision=deny(Reason.NO_CREDENTIALS), key=None),
+    )
+    assert [only.admits(result) for result in results] == wanted
+
+
+async def test_lines_come_to_who_wants_them() -> None:
+    """Workers are told of each tail while it is there; a line for one that has gone is nobody's."""
+    watched = Watched()
+    async with watched.tails.open(TailFilter()) as first, watched.tails.open(TailFilter("org")) as second:
+        one, two = watched.filters
+        watched.tails.deliver([one, two], b"a\n")
+        watched.tails.deliver([one], b"b\n")
+        assert await first.take(WAIT) == (b"a\nb\n", 0)
+        assert await second.take(WAIT) == (b"a\n", 0)
+    assert watched.filters == {}
+    watched.tails.deliver([one, two], b"c\n")
+    watched.tails.lose(one, 3)
+    assert watched.tails.count_dropped() == 0
+
+
+async def test_one_that_does_not_read() -> None:
+    """A bounded number of lines waits for it; the rest is dropped, counted, and told to it."""
+    watched = Watched()
+    async with watched.tails.open(TailFilter()) as tail:
+        (number,) = watched.filters
+        for _ in range(LINES_MAX + 5):
+            watched.tails.deliver([number], b"x\n")
+        watched.tails.lose(number, 7)
+        assert await tail.take(WAIT) == (b"x\n" * LINES_MAX, 12)
+        assert watched.tails.count_dropped() == 5
+        watched.tails.deliver([number], b"y\n")
+        assert await tail.take(WAIT) == (b"y\n", 0)
+
+
+async def test_few_at_once() -> None:
+    """One more than may be is refused; when one ends, there is room again."""
+    watched = Watched()
+    opened = [watched.tails.open(TailFilter()) for _ in range(TAILS_MAX)]
+    for tail in opened:
+        await tail.__aenter__()
+    with pytest.raises(TooManyTails, match=f"{TAILS_MAX} tails"):
+        async with watched.tails.open(TailFilter()):
+            pass
+    await opened[0].__aexit__(None, None, None)
+    async with watched.tails.open(TailFilter()):
+        assert len(watched.filters) == TAILS_MAX
+
+
+async def test_the_end_of_all() -> None:
+    """Whoever waits for a line is told that there will be none."""
+    watched = Watched()
+    async with watched.tails.open(TailFilter()) as tail:
+        waiting = asyncio.create_task(tail.take(WAIT))
+        await asyncio.sleep(0)
+        watched.tails.close()
+        assert await waiting == (b"", 0)
+        assert tail.ended
