@@ -3,8 +3,11 @@
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -40,6 +43,8 @@ burst = 1
 """
 TOKEN = "a-token-of-operators-of-32-bytes-or-more"
 HOST = "https://api.example.com"
+THEIRS = "a-key-that-another-system-has-issued"
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @pytest.fixture
@@ -196,3 +201,47 @@ async def test_stores_that_are_away(shell: Shell, key: tuple[KeyDetails, str]) -
     done = await asyncio.to_thread(run, shell, "GET", "/", "--key-id", details.id)
     assert (done.returncode, done.stdout) == (1, "")
     assert "PostgreSQL at" in done.stderr
+
+
+async def test_keys_of_other_tables(shell: Shell, office: Office, tmp_path: Path) -> None:
+    """With lookup_sql the key itself is explained, by command and by API; an id names none there."""
+    await office.sql("CREATE TABLE theirs (sha256 text, id text, organization text, may jsonb, until timestamptz)")
+    digest = sha256(THEIRS.encode()).hexdigest()
+    await office.sql("INSERT INTO theirs VALUES (%s, 'key-7', 'initech', '{}', NULL)", digest)
+    statement = (
+        "SELECT id, organization AS organization_id, may AS permissions, until AS expires_at"
+        " FROM theirs WHERE sha256 = %(sha256)s"
+    )
+    (tmp_path / "extauthz.toml").write_text(f'{ROUTES}\n[keys]\nlookup_sql = "{statement}"\n')
+    told = await explained(shell, "GET", f"{HOST}/api/v1/customers/7", key=THEIRS)
+    assert (told["decision"], step(told, "key")["api_key_id"]) == ("permission_denied", "key-7")
+    assert step(told, "key")["layer"] == step(told, "organization")["layer"] == "postgresql"
+    assert "lookup_sql" in step(told, "permission")["next"]
+    done = await asyncio.to_thread(run, shell, "GET", "/", "--key-id", "00000000-0000-4000-8000-000000000000")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "key_id: keys come from [keys] lookup_sql" in done.stderr
+    stores = shell.environ["DATABASE_URL"], shell.environ["REDIS_URL"]
+    async with serving(
+        *stores, **{name: shell.environ[name] for name in ("EXTAUTHZ_CONFIG", "EXTAUTHZ_ADMIN_TOKEN")}
+    ) as s:
+        caller = Caller(s.ports["admin"], TOKEN.encode())
+        body = {"method": "GET", "url": f"{HOST}/api/v1/customers/7", "key": THEIRS}
+        assert value(await caller("POST", "/v1/explain", body))["decision"] == "permission_denied"
+
+
+async def test_the_howto(shell: Shell, office: Office) -> None:
+    """What docs/howto/why-was-it-refused.md shows is what is printed, but for ids and ages."""
+    page = (Path(__file__).parents[2] / "docs/howto/why-was-it-refused.md").read_text()
+    command, _, rest = page.partition("$ extauthz explain ")[2].partition("\n")
+    shown = rest.partition("```")[0].rstrip()
+    details, _ = await office.new_key("initech", name="batch", permissions={"invoice": frozenset({"read", "write"})})
+    (Path(shell.folder) / "extauthz.toml").write_text('[[routes]]\npath = "/api/v1/{resource}/**"\n')
+    arguments = [details.id if UUID.fullmatch(word) else word for word in shlex.split(command)]
+    done = await asyncio.to_thread(run, shell, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert settled(done.stdout.rstrip()) == settled(shown)
+
+
+def settled(text: str) -> str:
+    """A text with the same ids and ages in every run."""
+    return re.sub(r"[0-9.]+ s old", "0 s old", UUID.sub("ID", text))

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from extauthz.core.explanation import Step, StepOutcome
 from extauthz.core.keys import ApiKey, ended_by
-from extauthz.core.permissions import ANY_RESOURCE, MODES, storable
+from extauthz.core.permissions import ANY_RESOURCE, storable
 from extauthz.core.routes import Match
 from extauthz.core.tenants import ENFORCE, SHADOW
 from extauthz.service.explain.seen import ELSEWHERE, PUBLIC, Seen, age, time_text
@@ -98,8 +98,10 @@ def permission_step(seen: Seen, outcome: StepOutcome) -> Step:
         why += f"; {meant} in its permissions was probably meant to be {route.resource}"
     elif meant:
         why += f"; probably {meant} is meant by {route.resource} in the path"
-    granted = {*held, asked} - (set() if meant in seen.table.resources else {f"{meant}:{mode}" for mode in MODES})
-    grant = f"extauthz keys update {key.id} {_options(granted)}"
+    # A name that no route asks for becomes the one that was meant; keys update would refuse it, too.
+    wrong = "" if meant in seen.table.resources else f"{meant}:"
+    granted = {each.replace(wrong, f"{route.resource}:") if wrong and each.startswith(wrong) else each for each in held}
+    grant = f"extauthz keys update {key.id} {_options({*granted, asked})}"
     return Step("permission", outcome, facts, why, ELSEWHERE if seen.kept_elsewhere else grant)
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.core.paths import why_ambiguous
 from extauthz.core.routes import is_ambiguous
 
 NEEDLESS = set(b"-._~/\\%") | {byte for byte in range(128) if chr(byte).isalnum() or byte < 32 or byte == 127}
@@ -128,3 +129,30 @@ def test_rule_for_paths(tail: str) -> None:
     for path in (tail, f"/{tail}"):
         assert is_ambiguous(path) == two_readings(path)
         assert is_ambiguous(f"{path}?{tail}") == two_readings(path)
+
+
+@given(st.text().map("/{}".format) | st.binary().map(lambda raw: raw.decode("ascii", "surrogateescape")))
+def test_why_is_said_of_every_ambiguous_path(path: str) -> None:
+    """And of no other; in characters that any terminal can show."""
+    why = why_ambiguous(path)
+    assert bool(why) == is_ambiguous(path)
+    assert why.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a", "does not begin with a slash"),
+        ("/a//b", "two slashes in a row"),
+        ("/a/../b", "a segment `..`"),
+        ("/a/.", "a segment `.`"),
+        ("/%41", "%41, the encoding of a character"),
+        ("/%4", "without two hexadecimal digits"),
+        ("/a;b", "the character `;`"),
+        ("/\t", "the character `U+0009`"),
+        ("/%ff", "no UTF-8"),
+    ],
+)
+def test_why_names_what_is_wrong(path: str, said: str) -> None:
+    """The first thing in a path that two readers could understand differently."""
+    assert said in why_ambiguous(path)

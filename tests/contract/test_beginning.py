@@ -1,0 +1,62 @@
+"""What counters would begin with is told as a check then finds it, and nothing is begun."""
+
+from dataclasses import replace
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis.counters import RedisCounters
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import Link
+from extauthz.core import twin
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.spend import MICRO, Spent, Untaken
+from extauthz.core.usage import Seed
+from tests.contract.test_seed_script import ELSEWHERE, LIMITS, NOW, SEEDED, SEEDS
+from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, hash_of, set_clock, spend_of, taken
+
+OLDER = {"seeded": ELSEWHERE, "bucket": f"1000000 5 {NOW * MICRO - MICRO}", "d:20270115": "9", "days": "20270115"}
+HELD: dict[str, dict[str, str]] = {
+    "nothing": {},
+    "of another server": OLDER | {f"d:20270115:{KEY}": "9 2 3", "m:20270101": "9", f"m:20270101:{KEY}": "9"},
+    "more than PostgreSQL knows": {**SEEDED, **OLDER, f"d:20270115:{KEY}": "600 9 9", "d:20270115": "620"},
+    "nonsense": OLDER | {f"d:20270115:{KEY}": "x", "m:20270101": "?", "bucket": "full"},
+}
+
+
+@pytest.fixture
+async def limits(link: Link) -> RedisLimits:
+    """Limits whose clock stands still on the day of SEEDS."""
+    await set_clock(link, NOW * MICRO)
+    return RedisLimits(link, script=SCRIPT)
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("seeds", [(), SEEDS], ids=["nothing known", "known"])
+async def test_it_is_what_a_check_finds(
+    redis: RedisClient, link: Link, limits: RedisLimits, held: str, seeds: tuple[Seed, ...]
+) -> None:
+    """Of every state that is no longer, or not yet, this server's."""
+    if HELD[held]:
+        await redis.hset(HASH, items=[part for pair in HELD[held].items() for part in pair])
+    own = Limits(Rate(1, 60), 3, 60, None)
+    asked = replace(spend_of(LIMITS, NOW), operation="peek", key_limits=own)
+    (before,) = await limits.spend([asked])
+    assert isinstance(before, Untaken)
+    state = await RedisCounters(link).beginning(asked, seeds)
+    assert await hash_of(redis) == HELD[held]
+    told = twin.spend(state, asked, NOW * MICRO)
+    await limits.seed(TENANT.id, seeds)
+    found = taken((await limits.spend([asked]))[0])
+    assert isinstance(told, Spent)
+    assert told == found
+
+
+async def test_a_name_of_another_type(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+    """It counts as nothing, as it does for checks, and is left alone."""
+    await redis.set(HASH, "no hash")
+    asked = replace(spend_of(LIMITS, NOW), operation="peek")
+    state = await RedisCounters(link).beginning(asked, ())
+    assert twin.spend(state, asked, NOW * MICRO) == twin.spend(twin.State(), asked, NOW * MICRO)
+    assert await redis.get(HASH) == b"no hash"
+    assert isinstance((await limits.spend([asked]))[0], Untaken)

@@ -1,0 +1,95 @@
+"""Which routes nearly answered, and what was different."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.core.near_routes import NEAR_MAX, Asked, matched_route, near_routes
+from extauthz.core.routes import Route, RouteTable
+
+GET, POST = frozenset({"GET"}), frozenset({"POST"})
+ROUTES = (
+    Route("/api/v1/{resource}/**"),
+    Route("/api/v1/reports/**", host="api.example.com", methods=POST, resource="report"),
+    Route("/api/v1/reports/**", host="api.example.com", resource="report", mode="read"),
+    Route("/api/v1/reports/**", methods=GET, resource="report"),
+    Route("/health", public=True),
+    Route("/files/a%20b", resource="file"),
+    Route("/files/*", methods=GET, resource="file"),
+    Route("/jobs/{resource}"),
+)
+TABLE = RouteTable.compile(ROUTES, {"customers": "customer"})
+PARTS = (
+    "api",
+    "v1",
+    "v2",
+    "reports",
+    "report",
+    "customers",
+    "health",
+    "files",
+    "a%20b",
+    "a%20B",
+    "jobs",
+    "no.name",
+    "",
+)
+
+
+def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> list[tuple[str, str]]:
+    """Path and cause of each route that nearly answered."""
+    asked = Asked(method, host, path)
+    match = TABLE.match(method, host, path)
+    matched = None if match is None else matched_route(TABLE, asked, match)
+    return [(found.route.path, found.because) for found in near_routes(TABLE, asked, matched)]
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "expected"),
+    [
+        ("/healt", "GET", ("/health", "segment")),
+        ("/health/", "GET", ("/health", "segment")),
+        ("/Health", "GET", ("/health", "segment")),
+        ("/health/x", "GET", ("/health", "segment")),
+        ("/files/x", "POST", ("/files/*", "method")),
+        ("/files/%61%20b", "GET", ("/files/a%20b", "encoding")),
+        ("/jobs/no.name", "GET", ("/jobs/{resource}", "resource")),
+        ("/api/v2/customers/7", "GET", ("/api/v1/{resource}/**", "segment")),
+        ("/api/v1", "GET", ("/api/v1/{resource}/**", "segment")),
+        ("/api/v1/reports/1", "GET", ("/api/v1/{resource}/**", "less_specific")),
+    ],
+)
+def test_what_was_different(path: str, method: str, expected: tuple[str, str]) -> None:
+    """A segment, the method, the encoding, the name of a resource; or another route is more specific."""
+    assert expected in near(path, method=method)
+
+
+def test_a_host_that_is_another() -> None:
+    """Routes of the same path for another host are told, those that differ in one thing first."""
+    found = near("/api/v1/reports/1", method="POST", host="other.example")
+    assert found.count(("/api/v1/reports/**", "host")) == 2
+    assert found[-1] == ("/api/v1/reports/**", "method")
+
+
+def test_nothing_like_it() -> None:
+    """What no route resembles has no near route."""
+    assert near("/zzz/qqq/xxx/yyy") == []
+
+
+@given(
+    st.lists(st.sampled_from(PARTS), max_size=5).map(lambda parts: "/" + "/".join(parts)),
+    st.sampled_from(["GET", "HEAD", "POST", "get"]),
+    st.sampled_from(["api.example.com", "other.example"]),
+)
+def test_the_match_is_explained_by_the_same_rules(path: str, method: str, host: str) -> None:
+    """The route that answers differs in nothing and is not among the near ones, of which there are few."""
+    asked = Asked(method, host, path)
+    match = TABLE.match(method, host, path)
+    matched = None if match is None else matched_route(TABLE, asked, match)
+    found = near_routes(TABLE, asked, matched)
+    assert len(found) <= NEAR_MAX
+    assert all(each.route is not matched for each in found)
+    if match is not None and matched is not None:
+        assert matched.path == match.path
+        methods = TABLE.methods_of(matched)
+        assert methods is None or method in methods

@@ -1,0 +1,195 @@
+"""What each step of an explanation says, and what it never does."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from extauthz.cli import explain_texts
+from extauthz.core.credentials import KeyFormat, Pepper
+from extauthz.core.errors import InvalidInput, NotFound
+from extauthz.core.explanation import Explanation
+from extauthz.core.failure import OnRedisDown
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.routes import Route
+from tests.unit.service.explaining import Names, asked, explain_of, step
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, House, open_house
+
+OF_TEST = KeyFormat(prefix="xa", env="test", peppers=[Pepper("new", b"n" * 32)]).issue(bytes(20))
+HOSTED = (Route("/api/{resource}/**", host="api.example.com"), Route("/search", public=True, rate="1/s", burst=1))
+
+
+def facts(explanation: Explanation, name: str) -> dict[str, Any]:
+    """What one step saw."""
+    return dict(step(explanation, name).facts)
+
+
+def said(explanation: Explanation) -> str:
+    """Why it is refused, and what is to be done."""
+    refused = next(each for each in explanation.steps if each.outcome == "refused")
+    return f"{refused.name}: {refused.why} -> {refused.next}"
+
+
+def changed(house: House, **changes: Any) -> None:
+    """The stored key is another from now on; `tenant` holds changes of its organization."""
+    tenant = replace(TENANT, **changes.pop("tenant", {}))
+    house.store(replace(KEY, tenant=tenant, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"revoked_at": NOW - 60}, "key: the key was revoked: 2027-01-15T07:59:00+00:00 -> revoked is for good"),
+        ({"disabled_at": NOW}, "-> extauthz keys enable key-1"),
+        ({"expires_at": NOW}, "the key has expired: 2027-01-15T08:00:00+00:00 -> extauthz keys update key-1"),
+        ({"tenant": {"status": "suspended"}}, "is suspended -> extauthz orgs update acme --status active"),
+        (
+            {"permissions": {"customers": frozenset({"read", "write"})}},
+            "-> extauthz keys update key-1 --permission customer:read --permission customer:write",
+        ),
+        ({"permissions": {}}, "which the key does not hold -> extauthz keys update key-1 --permission customer:read"),
+        (
+            {"permissions": {"*": frozenset({"write"})}},
+            "-> extauthz keys update key-1 --permission '*:write' --permission customer:read",
+        ),
+        (
+            {"tenant": {"limits": Limits(daily_quota=0)}},
+            "limits: the cost is above what a limit can ever hold: daily 0",
+        ),
+        ({"limits": Limits(monthly_quota=0)}, "key-monthly 0 -> extauthz keys update key-1 --monthly-quota N"),
+    ],
+)
+async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words: str) -> None:
+    """In the words of the step that refused, with the command that changes it."""
+    async with open_house() as house:
+        changed(house, **changes)
+        told = await explain_of(house, names=Names()).explain(asked(key=SECRET))
+        assert words in said(told)
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ({"key": OF_TEST}, "EXTAUTHZ_KEY_ENV"),
+        ({"key": SECRET[:-1] + ("a" if SECRET[-1] != "a" else "b")}, "check characters"),
+        ({"key": "short"}, "fewer than 16 characters"),
+        ({"key": "two words here"}, "no bearer token"),
+        ({"key": KEY_FORMAT.issue(bytes(20))}, "no such key"),
+        ({}, "no key was sent -> send Authorization: Bearer KEY"),
+        ({"method": "get", "path": "/search"}, "ask with GET"),
+        ({"host": ""}, "the host is missing, and a route names a host -> name it: an absolute URL, or --host"),
+        ({"host": "a..b"}, "host: the host is not a plain name"),
+        ({"path": "/api/a/../b"}, "path: the path has a segment `..`"),
+        ({"path": "/nowhere"}, "route: no route takes the request"),
+    ],
+)
+async def test_a_request_that_no_key_could_help(question: dict[str, Any], words: str) -> None:
+    """What is wrong with the request itself."""
+    routes = (*HOSTED, Route("/search", methods=frozenset({"GET"}), host="api.example.com", public=True))
+    async with open_house(routes=routes) as house:
+        told = await explain_of(house, routes=routes).explain(asked(**question))
+        assert words in said(told)
+
+
+async def test_which_layer_had_the_records_and_how_old_they_are() -> None:
+    """PostgreSQL first, then the process, then Redis for who has no process layer."""
+    async with open_house() as house:
+        live, alone = explain_of(house), explain_of(house, live=False)
+        question = asked(key=SECRET)
+        assert facts(await live.explain(question), "key")["layer"] == "postgresql"
+        await house.ask()
+        await house.lookup.keys.shared()
+        house.now += 10
+        told = await live.explain(question)
+        assert (facts(told, "key")["layer"], facts(told, "key")["age_seconds"]) == ("process", 10.0)
+        assert (facts(told, "organization")["layer"], facts(told, "organization")["age_seconds"]) == ("process", 10.0)
+        told = await alone.explain(question)
+        assert (facts(told, "key")["layer"], facts(told, "key")["layers"]) == ("redis", ["redis", "postgresql"])
+        told = await live.explain(asked("/api/vault/1", key=SECRET))
+        assert (facts(told, "key")["layer"], facts(told, "key")["layers"]) == ("postgresql", ["postgresql"])
+
+
+async def test_at_another_time() -> None:
+    """Expiry, limits that end and the calendar are judged then; what is left is of now."""
+    async with open_house() as house:
+        later = NOW + 40 * 86_400
+        changed(
+            house,
+            expires_at=later,
+            tenant={
+                "limits": Limits(daily_quota=5),
+                "overrides_until": NOW + 3600,
+                "plan_limits": Limits(daily_quota=9),
+            },
+        )
+        explain = explain_of(house)
+        sizes = {}
+        for at in (None, NOW + 7200, later):
+            told = await explain.explain(asked(key=SECRET, at=at))
+            sizes[at] = told.reason.value, [limit["limit"] for limit in facts(told, "limits")["limits"]]
+        assert sizes == {None: ("allow", [5]), NOW + 7200: ("allow", [9]), later: ("invalid_credentials", [])}
+        told = await explain.explain(asked(key=SECRET, at=NOW + 86_400))
+        assert facts(told, "limits")["day"] == "2027-01-16"
+        assert "is of now" in step(told, "limits").why
+
+
+async def test_limits_that_are_used_up_open_and_closed() -> None:
+    """A wait with its seconds; shadow says what would be; without Redis what the setting says."""
+    async with open_house() as house:
+        changed(house, tenant={"limits": Limits(Rate(1, 10), 1, 1, None)})
+        await house.ask(now=house.now)
+        told = await explain_of(house, names=Names()).explain(asked(key=SECRET, dialect="nginx"))
+        assert (told.reason.value, told.status, told.true_status) == ("daily_quota_exceeded", 403, 429)
+        limits = facts(told, "limits")
+        assert [(limit["name"], limit["remaining"], limit["refused"]) for limit in limits["limits"]] == [
+            ("burst", 0, True),
+            ("daily", 0, True),
+        ]
+        assert limits["retry_after"] == 16 * 3600
+        assert "extauthz orgs update acme --daily-quota N" in said(told)
+        told = await explain_of(house).explain(asked("/api/beta/1", key=SECRET))
+        assert (told.reason.value, facts(told, "limits")["would"]) == ("allow", "daily_quota_exceeded")
+        assert "shadow" in step(told, "limits").why
+        await house.lose(house.redis)
+        told = await explain_of(house, on_redis_down=OnRedisDown.CLOSED).explain(asked(key=SECRET))
+        assert told.reason.value == "limits_unavailable"
+        assert "RATE_LIMIT_ON_REDIS_DOWN=closed" in said(told)
+        told = await explain_of(house).explain(asked(key=SECRET))
+        assert (told.reason.value, facts(told, "limits")["degraded"]) == ("allow", True)
+
+
+async def test_a_key_by_its_id() -> None:
+    """It is the key that its client presents; one whose pepper is gone is refused, as its client would be."""
+    async with open_house() as house:
+        names = Names()
+        explain = explain_of(house, names=names)
+        told = await explain.explain(asked(key_id=KEY.id))
+        assert told.reason.value == "allow"
+        assert [each.outcome for each in told.steps][3:5] == ["skipped", "ok"]
+        assert facts(told, "organization")["name"] == "acme"
+        names.known[KEY.id] = names.known[KEY.id]._replace(pepper_id="lost")
+        told = await explain.explain(asked(key_id=KEY.id))
+        assert told.reason.value == "invalid_credentials"
+        assert "the pepper lost" in said(told)
+        with pytest.raises(NotFound):
+            await explain.explain(asked(key_id="11111111-1111-4111-8111-111111111111"))
+        with pytest.raises(InvalidInput, match=r"^key_id: keys come from"):
+            await explain_of(house).explain(asked(key_id=KEY.id))
+        with pytest.raises(InvalidInput, match=r"^dialect must be one of envoy, nginx, forward"):
+            await explain.explain(asked(dialect="apache"))
+
+
+async def test_no_key_is_ever_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in a path, a resource or a code; not an imported one either; neither in JSON nor in text of 80 columns."""
+    imported = "an-imported-key-of-another-system"
+    async with open_house() as house:
+        for key in (SECRET, imported):
+            house.store(replace(KEY, digest=KEY_FORMAT.digest(key).digests[0]))
+            told = await explain_of(house, names=Names()).explain(asked(f"/api/{key}/{key}?{key}", key=key))
+            assert told.reason.value == "permission_denied"
+            explain_texts.print_explanation(told, "GET", "envoy")
+            printed = capsys.readouterr().out
+            assert max(map(len, printed.splitlines())) <= 80
+            for text in (str(told.to_json()), printed, repr(asked(key=key))):
+                assert key not in text
+                assert key[8:] not in text
