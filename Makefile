@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards lock clean help
+.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -59,6 +59,9 @@ bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs
 
 dashboards: .venv/dev ## write Grafana's dashboards anew, compose/grafana/dashboards/, from the code beside them
 	@$(PYTHON) -m compose.grafana.source
+
+pictures: .venv/dev ## draw every dashboard anew, with what a real service under traffic shows (three minutes)
+	@$(PYTHON) -m tests.pictures
 
 lock: ## resolve the newest versions into requirements/ (needs uv)
 	@.ci/lock

@@ -2,11 +2,13 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import promql_parser
 import pytest
@@ -134,6 +136,7 @@ def test_links_lead_somewhere(name: str) -> None:
             assert {pane["datasource"] for pane in panes.values()} == {"jaeger"}
         else:
             assert url.startswith("${docs:raw}/"), url
+            assert (ROOT / "docs" / url.removeprefix("${docs:raw}/")).exists(), url
 
 
 @every_board
@@ -165,6 +168,37 @@ def test_series_of_one_panel_are_told_apart() -> None:
         for panel in panels(name):
             several: list[Panel] = [panel] if len(panel.promql) > 1 else []
             assert all(query.get("legendFormat") for each in several for query in each.promql), panel.title
+
+
+def test_the_page_brings_them_into_another_grafana(tmp_path: Path) -> None:
+    """Its commands put other addresses and another uid in, and leave nothing of the old ones."""
+    page = (ROOT / "docs/howto/grafana.md").read_text()
+    commands = [block for block in re.findall(r"```sh\n(.+?)```", page, re.DOTALL) if "psql" not in block]
+    assert len(commands) == 3
+    (tmp_path / "compose").symlink_to(ROOT / "compose")
+    for block in commands:
+        subprocess.run(["/bin/sh", "-euc", block], cwd=tmp_path, check=True)
+    sources = yaml.safe_load((tmp_path / "grafana/provisioning/datasources/datasources.yaml").read_text())
+    by_uid = {source["uid"]: source for source in sources["datasources"]}
+    assert by_uid["prometheus"]["url"] == "https://prometheus.your.company"
+    assert by_uid["postgresql"]["url"] == "db.your.company:5432"
+    assert by_uid["postgresql"]["jsonData"]["sslmode"] == "verify-full"
+    for file in (tmp_path / "grafana/dashboards").iterdir():
+        text = file.read_text()
+        assert '"uid": "your-uid"' in text
+        assert '"uid": "prometheus"' not in text
+        assert "wiki.your.company" in text
+        assert "example.com" not in text
+
+
+@every_board
+def test_the_docs_have_a_picture_of_each(name: str) -> None:
+    """With all of its panels, and small enough for a page."""
+    picture = ROOT / f"docs/howto/dashboards/{name}.svg"
+    drawn = ElementTree.parse(picture).getroot()
+    texts = {"".join(each.itertext()) for each in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {panel.title for panel in panels(name)} <= texts
+    assert picture.stat().st_size < 60_000
 
 
 def test_dashboards_are_provisioned() -> None:

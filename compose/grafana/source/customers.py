@@ -1,4 +1,4 @@
-"""Customers: who is near a limit, who is over one, who uses most, and what happened to one of them."""
+"""Customers: those near a limit or over one, those with most use and refusals, and what happened to one of them."""
 
 from compose.grafana.source.board import Row, address, board, instances, organizations
 from compose.grafana.source.panels import ORANGE, RED, Note, bars, listing, number, stack, trend
@@ -78,7 +78,7 @@ TOP = Row(
         listing(
             "By use",
             Note(
-                "Who used most on the days of the time range, and what of it was refused.",
+                "The organizations with most use on the days of the time range, and what of it was refused.",
                 "Much over rate and little allowed: the customer's plan does not fit its traffic.",
             ),
             Sql("top_by_use"),
@@ -89,7 +89,7 @@ TOP = Row(
         listing(
             "By refusals",
             Note(
-                "Who was refused most in the time range, by which decision and why.",
+                "The organizations with most refusals in the time range, by decision and reason.",
                 "Open the organization to see routes, keys and request ids; `extauthz rejections ORG` prints the same.",
             ),
             Sql("top_by_refusals"),
@@ -101,7 +101,7 @@ TOP = Row(
             "Refused without an organization",
             Note(
                 "Refusals of requests that no key identifies, by group of client addresses.",
-                "One address with many `invalid_credentials`: a client with a wrong key, or somebody who guesses. "
+                "One address with many `invalid_credentials`: a client with a wrong key, or one that guesses. "
                 "Block it in the proxy.",
             ),
             Sql("unknown_callers"),
@@ -189,7 +189,7 @@ ONE_ORGANIZATION = Row(
 DASHBOARD = board(
     "customers",
     "Customers",
-    "Who is near a limit, who is over one, and why an organization was refused.",
+    "Organizations near a limit and over one, and why one was refused.",
     variables=[instances(), organizations()],
     rows=[NEAR, TOP, ONE_ORGANIZATION],
 )

@@ -66,7 +66,7 @@ CACHES = Row(
             "Unknown, ended and malformed keys",
             Note(
                 "Checks whose credential was refused.",
-                "A step up: a key ended or was revoked while in use, or somebody guesses. Customers shows whose.",
+                "A step up: a key ended or was revoked while in use, or keys are guessed. See Customers.",
                 links=[("Customers", address("customers"))],
             ),
             promql(

@@ -110,7 +110,7 @@ TRAFFIC = Row(
                 "Checks that were not allowed, by decision. 401: no, malformed or invalid credentials; 403: "
                 "permission, route, suspension; 429: a rate or a quota; 503: a store.",
                 "`bad_proxy_request`: a proxy is configured wrongly. `route_not_allowed` after a deployment: a "
-                "route is missing. `invalid_credentials`: a key ended, or somebody guesses. Customers says whose "
+                "route is missing. `invalid_credentials`: a key ended, or keys are guessed. Customers says whose "
                 "requests they are.",
                 "proxy-misconfigured",
                 links=[("Customers", address("customers"))],

@@ -68,7 +68,7 @@ AWAY = Row(
         number(
             "Epoch of Redis",
             Note(
-                "Instances that cannot tell whose memory Redis has, so that an older copy of counters is not noticed.",
+                "Instances to which Redis does not tell the epoch of its memory, so that an older copy is not noticed.",
                 "Give the user of extauthz in Redis the right `+info`.",
                 "epoch-unknown",
             ),

@@ -14,7 +14,7 @@ PROCESSES = Row(
                 "Workers of all instances, by state.",
                 "Fewer than you run: one has died and is started again, or is killed at once. The log says how it "
                 "ended.",
-                "worker-restarts",
+                "workers-missing",
             ),
             promql("sum by (state) (extauthz_workers{@instance})", "{{state}}"),
             unit="short",

@@ -1,4 +1,4 @@
--- Who used most on the days of the time range, by each organization's calendar.
+-- The organizations with most use on the days of the time range, by the calendar of each.
 SELECT o.name AS organization, sum(u.allowed) AS allowed, sum(u.cost) AS cost,
        sum(u.rate_limited) AS "over rate", sum(u.over_quota) AS "over quota", o.id
 FROM usage_daily u
