@@ -21,13 +21,14 @@ async def echo(request: web.Request) -> web.Response:
 
 
 def main() -> None:
-    """`python -m extauthz.demo.upstream PORT`."""
+    """`python -m extauthz.demo.upstream [HOST:]PORT`; on loopback unless told otherwise."""
+    host, _, port = sys.argv[1].rpartition(":")
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.router.add_route("*", "/{path:.*}", echo)
     web.run_app(
         app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
+        host=host or "127.0.0.1",
+        port=int(port),
         access_log=None,
         print=None,
         max_line_size=HEADER_BYTES_MAX,
