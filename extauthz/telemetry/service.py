@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from extauthz.core.figures import Figures
 from extauthz.core.ports import Store
 from extauthz.telemetry.checks import counter
+from extauthz.telemetry.logs import LogDrops
 
 FIGURES_LAST = 600.0  # seconds after which what the database said is no longer told
 NAME_LONGEST = 100  # characters of an organization's name in a label
@@ -27,6 +28,7 @@ class ServiceMetrics(Collector):
         self.registry.register(self)
         if supervises:
             ProcessCollector(registry=self.registry)
+            self.registry.register(LogDrops())
         self.alive, self.silent, self.down, self.restarts = 1, 0, 0, 0
         self.certificates: dict[Store, float] = {}
         self._commit = commit or UNKNOWN

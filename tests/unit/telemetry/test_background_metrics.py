@@ -8,6 +8,7 @@ from extauthz.core.figures import Figures
 from extauthz.telemetry import loop_lag, service, usage
 from extauthz.telemetry.drops import Drops
 from extauthz.telemetry.loop_lag import LoopLag
+from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.service import FIGURES_LAST, NAME_LONGEST, ServiceMetrics
 from extauthz.telemetry.usage import UsageMetrics
 from tests.servers.fixtures import keep_our_loop_busy
@@ -31,6 +32,15 @@ async def test_a_busy_loop_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     count = read(lag)[f"{LAG}_count",]
     await asyncio.sleep(0.01)
     assert read(lag)[f"{LAG}_count",] == count
+
+
+def test_a_supervisor_is_a_process_of_its_own() -> None:
+    """Its CPU, memory and dropped log lines are added to those of its workers; one process alone counts them once."""
+    own = {"process_cpu_seconds", "process_resident_memory_bytes", "process_open_fds", "extauthz_log_dropped"}
+    for supervises in (True, False):
+        metrics = ServiceMetrics(commit="", peppers=[], supervises=supervises)
+        assert own & {metric.name for metric in metrics.registry.collect()} == (own if supervises else set())
+    assert own <= {metric.name for metric in Metrics(["envoy"]).registry.collect()}
 
 
 def test_drops_are_asked_for() -> None:
