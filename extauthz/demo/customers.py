@@ -13,7 +13,7 @@ from extauthz.core.records import KeyTerms
 from extauthz.core.tenants import SUSPENDED
 from extauthz.demo.office import ACTOR, READ_CUSTOMERS
 
-NEARLY_USED = 100  # a day, of which the traffic leaves a few
+NEARLY_USED = 25  # a day, of which the traffic leaves a few
 PLANS: Mapping[str, Mapping[str, object]] = {
     "business": {"rate": "100/s", "burst": 200, "daily_quota": 5_000_000, "monthly_quota": None},
     "starter": {"rate": "10/s", "burst": 20, "daily_quota": NEARLY_USED, "monthly_quota": None},

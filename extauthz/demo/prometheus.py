@@ -69,14 +69,14 @@ class Prometheus(Process):
 
     def query(self, expression: str) -> list[Sample]:
         """What an expression is now. Raises OSError where there is no answer, ServerFailed where it is refused."""
-        found = self.get(f"query?{urlencode({'query': expression})}")
+        found = self.answer(f"query?{urlencode({'query': expression})}")
         return [Sample(each["metric"], float(each["value"][1])) for each in found["result"]]
 
     def rules(self) -> list[dict[str, Any]]:
         """Every rule with its state and its last evaluation. Raises as `query` does."""
-        return [rule for group in self.get("rules")["groups"] for rule in group["rules"]]
+        return [rule for group in self.answer("rules")["groups"] for rule in group["rules"]]
 
-    def get(self, path: str) -> Any:
+    def answer(self, path: str) -> Any:
         """The `data` of an answer of `/api/v1/`. Raises as `query` does."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=QUERY_TIMEOUT_SECONDS)
         try:

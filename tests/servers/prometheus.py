@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import yaml
 from aiohttp import ClientSession
 
-from extauthz.demo.ports import LOOPBACK, ask, free_port
-from extauthz.demo.process import NEUTRAL_ENVIRONMENT, Process
+from extauthz.demo import prometheus as demo
+from extauthz.demo.ports import free_port
 from tests.servers.distribution import distribution_server
 from tests.servers.waiting import until
 
@@ -33,7 +33,7 @@ class Series(NamedTuple):
         return self.points[-1][1]
 
 
-class Prometheus(Process):
+class Prometheus(demo.Prometheus):
     """Scrapes `targets` (`host:port`, each an instance of the job `extauthz`) and evaluates the files `rules`.
 
     A context manager, or `start` and `stop`; all it writes is inside `folder`. A missing Prometheus fails the test in
@@ -43,35 +43,8 @@ class Prometheus(Process):
     def __init__(
         self, folder: Path, targets: Sequence[str], *, rules: Sequence[Path] = (), interval: str = INTERVAL
     ) -> None:
-        super().__init__((), folder / "prometheus.log", env=NEUTRAL_ENVIRONMENT)
-        self.port = free_port()
-        self._program = distribution_server("prometheus")
-        self._targets = targets
-        self._rules = rules
-        self._interval = interval
-
-    @property
-    def url(self) -> str:
-        """The address of its API and pages."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def prepare(self) -> None:
-        """Writes the configuration; see Process."""
-        file = self.log.with_suffix(".yml")
-        file.write_text(yaml.safe_dump(self._configuration()))
-        self.argv = [
-            self._program,
-            f"--config.file={file}",
-            f"--storage.tsdb.path={file.with_name('data')}",
-            f"--web.listen-address={LOOPBACK}:{self.port}",
-            "--enable-feature=exemplar-storage",
-            "--log.level=warn",
-        ]
-
-    def start(self) -> None:
-        """Starts Prometheus and returns when it answers. Raises ServerFailed."""
-        super().start()
-        self.wait_ready(self._ready)
+        files = {demo.CONFIGURATION: yaml.safe_dump(configuration(targets, rules, interval))}
+        super().__init__(folder, files, port=free_port(), program=distribution_server("prometheus"))
 
     async def instant(self, expression: str) -> list[Series]:
         """What an expression is now. Raises QueryFailed."""
@@ -112,20 +85,14 @@ class Prometheus(Process):
             for each in data["result"]
         ]
 
-    def _configuration(self) -> dict[str, Any]:
-        return {
-            "global": {
-                "scrape_interval": self._interval,
-                "scrape_timeout": self._interval,
-                "evaluation_interval": self._interval,
-            },
-            "rule_files": [str(file.absolute()) for file in self._rules],
-            "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": list(self._targets)}]}],
-        }
 
-    def _ready(self) -> bool:
-        question = f"GET /-/ready HTTP/1.0\r\nHost: {LOOPBACK}\r\n\r\n".encode()
-        return b" 200 " in ask(self.port, question, 15) and self.listens_on(self.port)
+def configuration(targets: Sequence[str], rules: Sequence[Path], interval: str) -> dict[str, Any]:
+    """What Prometheus is told, as YAML has it."""
+    return {
+        "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
+        "rule_files": [str(file.absolute()) for file in rules],
+        "scrape_configs": [{"job_name": JOB, "static_configs": [{"targets": list(targets)}]}],
+    }
 
 
 def _point(told: Sequence[Any]) -> tuple[float, float]:
