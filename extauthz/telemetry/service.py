@@ -31,7 +31,7 @@ class ServiceMetrics(Collector):
             self.registry.register(LogDrops())
         self.alive, self.silent, self.down, self.restarts = 1, 0, 0, 0
         self.certificates: dict[Store, float] = {}
-        self._commit = commit or UNKNOWN
+        self._build = version("extauthz"), commit or UNKNOWN
         self._peppers = peppers
         self._figures: Figures | None = None
         self._read_at = 0.0
@@ -49,7 +49,7 @@ class ServiceMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics now."""
         build = GaugeMetricFamily("extauthz_build_info", "What runs.", labels=["version", "commit"])
-        build.add_metric([version("extauthz"), self._commit], 1)
+        build.add_metric(self._build, 1)
         yield build
         workers = GaugeMetricFamily("extauthz_workers", "Workers by what is known of them.", labels=["state"])
         for state, count in (("alive", self.alive), ("silent", self.silent), ("down", self.down)):
