@@ -23,6 +23,8 @@ from extauthz.demo.folders import temporary_folder
 from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
+from extauthz.doctor import listeners as examined_listeners
+from extauthz.doctor import redis as examined_redis
 from tests.servers.fixtures import new_database, stopped
 from tests.servers.office import Office
 from tests.servers.process import FREE_PORTS, listening, settings
@@ -249,9 +251,7 @@ def test_redis_away(doctor: Doctor, redis_server: Redis) -> None:
 
 def test_a_redis_that_hangs(doctor: Doctor, redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up, and does not keep the others from being looked at."""
-    from extauthz.doctor import redis as examined
-
-    monkeypatch.setattr(examined, "PATIENCE", 0.3)
+    monkeypatch.setattr(examined_redis, "PATIENCE", 0.3)
     redis_server.pause()
     try:
         rows = doctor.rows()
@@ -321,8 +321,9 @@ async def test_a_replica(doctor: Doctor, redis_url: str) -> None:
     assert failed.keys() == {"redis primary", "redis scripts"}
 
 
-def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path) -> None:
+def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Free is fine; what another program has, or what no program can have, is not."""
+    monkeypatch.setattr(examined_listeners, "PATIENCE", 1.0)  # for an address that is not of this machine
     free = {"EXTAUTHZ_ENVOY_LISTEN": f"127.0.0.1:{free_port()}", "EXTAUTHZ_NGINX_LISTEN": f"unix:{tmp_path}/nginx"}
     rows = doctor.rows(**free)
     assert "is free" in rows["listener envoy"]["detail"]
@@ -339,7 +340,7 @@ def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path) -> None:
     assert "there is no folder" in failed["listener nginx"]["detail"]
 
 
-async def test_a_service_that_runs(shell: Here, tmp_path: Path) -> None:
+async def test_a_service_that_runs(shell: Here, redis_server: Redis, tmp_path: Path) -> None:
     """It is recognised at each address; a listener that it does not have, and a store it has lost, are told."""
     sockets = {f"EXTAUTHZ_{name}_LISTEN": f"unix:{tmp_path}/{name}" for name in ("ENVOY", "NGINX", "FORWARD", "USAGE")}
     ours = shell.environ | sockets | {"EXTAUTHZ_ADMIN_LISTEN": f"127.0.0.1:{free_port()}"}
@@ -355,6 +356,11 @@ async def test_a_service_that_runs(shell: Here, tmp_path: Path) -> None:
         moved = await asyncio.to_thread(lambda: doctor.failed(EXTAUTHZ_ENVOY_LISTEN=f"unix:{tmp_path}/elsewhere"))
         assert moved.keys() == {"listener envoy"}
         assert "although extauthz runs" in moved["listener envoy"]["detail"]
+        with stopped(redis_server):
+            await service.until(lambda report: report["redis"] != "ok")
+            lost = await asyncio.to_thread(doctor.failed)
+        assert lost.keys() == {"redis reachable", "service"}
+        assert "redis: connection" in lost["service"]["detail"]
         assert await service.end() == 0
 
 

@@ -270,3 +270,14 @@ def test_the_collector_uses_what_it_defines() -> None:
     pipelines = collector["service"]["pipelines"].values()
     for kind in ("receivers", "processors", "exporters"):
         assert {name for pipeline in pipelines for name in pipeline[kind]} == collector[kind].keys()
+
+
+def test_grafana_finds_what_it_is_provisioned_with(secrets: Path) -> None:
+    """The folder of the dashboards is mounted where it is looked for, and the files of secrets are made."""
+    targets = {mount.target: mount.source for mount in compose.mounts(compose.services(BASE)["grafana"])}
+    texts = [file.read_text("utf-8") for file in targets["/etc/grafana/provisioning"].rglob("*.yaml")]
+    providers = [provider for text in texts for provider in yaml.safe_load(text).get("providers", ())]
+    assert [targets[provider["options"]["path"]] for provider in providers] == [FOLDER / "grafana" / "dashboards"]
+    named = {name for text in texts for name in re.findall(r"\$__file\{/run/secrets/([^}]+)\}", text)}
+    assert named
+    assert named <= {file.name for file in secrets.iterdir()}
