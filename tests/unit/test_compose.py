@@ -261,6 +261,7 @@ def test_the_image_is_small_and_unprivileged() -> None:
     assert image.last("STOPSIGNAL").text == "SIGTERM"
     assert "curl" not in image.last("HEALTHCHECK").text
     assert image.labels["org.opencontainers.image.version"] == PROJECT["version"]
+    assert image.environment["EXTAUTHZ_COMMIT"] == image.labels["org.opencontainers.image.revision"] == ""
     assert image.labels["io.extauthz.sbom"] == "/opt/extauthz/sbom.cdx.json"
 
 
