@@ -1,9 +1,12 @@
 """Rules, alerts and their pages in a real Prometheus that scrapes extauthz under the traffic of `make monitor`."""
 
 import asyncio
+import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +16,7 @@ from extauthz.demo.folders import temporary_folder
 from extauthz.demo.mix import Traffic
 from extauthz.demo.monitor import SETTINGS
 from extauthz.demo.ports import LOOPBACK, free_port
+from extauthz.demo.process import family
 from extauthz.demo.prometheus import NEVER, Prometheus, prometheus_files
 from extauthz.demo.stack import ADMIN, FORWARD_DOOR, Proxy, Stack
 from tests.e2e.client import ask
@@ -22,9 +26,10 @@ from tests.servers.fixtures import paused
 from tests.servers.rules import ALERTS, RULES, expressions, recorded, rules, selectors
 
 OF_PROMETHEUS = {"up", "ALERTS"}
+POSTGRES_AWAY = "postgresql is away from extauthz"
 FOR = re.compile(r"^( +for: )\w+$", re.MULTILINE)
 # What has no series where there is no webhook and no TLS.
-NOT_HERE = {"extauthz_webhook_backlog", "extauthz_store_certificate_expiry_seconds"}
+NOT_HERE = {"extauthz_webhook_oldest_age_seconds", "extauthz_store_certificate_expiry_seconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +139,31 @@ def test_a_store_that_is_away_fires(monitored: Monitored) -> None:
         assert told["runbook_url"].endswith("docs/howto/runbooks/store-away.md")
         eventually(lambda: len(monitored.firing("ExtauthzLimitsUncharged")) == 1)
     eventually(lambda: monitored.firing("ExtauthzStoreAway") == [])
+
+
+@pytest.mark.timeout(120)
+def test_a_database_that_is_away_fires(monitored: Monitored) -> None:
+    """PostgreSQL hangs: it is away, and its messages of changes no longer arrive."""
+    with paused(monitored.stack.postgres):
+        eventually(lambda: [told["summary"] for told in monitored.firing("ExtauthzStoreAway")] == [POSTGRES_AWAY])
+        eventually(lambda: len(monitored.firing("ExtauthzChangeFeedDown")) == 1)
+    eventually(lambda: monitored.firing("ExtauthzStoreAway") + monitored.firing("ExtauthzChangeFeedDown") == [])
+
+
+def workers(monitored: Monitored) -> list[int]:
+    """The processes of the service's workers."""
+    everyone = {pid: Path(f"/proc/{pid}/cmdline") for pid in family(monitored.stack.extauthz.pid)}
+    return [pid for pid, file in everyone.items() if file.exists() and b"extauthz.workers" in file.read_bytes()]
+
+
+@pytest.mark.timeout(120)
+def test_workers_that_die_fire(monitored: Monitored) -> None:
+    """Three are killed one after the other, and each is started again."""
+
+    def restarts() -> float:
+        return sum(each.value for each in monitored.prometheus.query("extauthz_worker_restarts_total"))
+
+    for number in range(1, 4):
+        os.kill(workers(monitored)[0], signal.SIGKILL)
+        eventually(lambda number=number: restarts() >= number)  # type: ignore[misc]
+    eventually(lambda: len(monitored.firing("ExtauthzWorkerRestarts")) == 1)
