@@ -29,8 +29,6 @@ from tests.servers.raw_http import Wire, wire
 from tests.servers.serving import LISTENERS, question
 from tests.servers.tls_door import TLS, tls_before
 
-ROOT = Path(__file__).parents[2]
-RULES = tuple(ROOT / "compose/prometheus" / name for name in ("rules.yml", "alerts.yml"))
 ROUTES = """
 [[routes]]
 path = "/{resource}/**"
@@ -94,13 +92,15 @@ async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: 
             # Nothing listens there, so that events wait and spans are dropped.
             EXTAUTHZ_WEBHOOK_URL=f"http://127.0.0.1:{free_port()}/",
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_port()}",
+            EXTAUTHZ_DECISION_LOG="all",
+            EXTAUTHZ_DECISION_LOG_TO="/dev/full",
             EXTAUTHZ_WEBHOOK_SECRET="whsec_" + base64.b64encode(secrets.token_bytes(32)).decode(),
         )
         file = folder / "extauthz.toml"
         file.write_text(ROUTES)
         service = await stack.enter_async_context(listening(environ, "--config", file, "--workers", "2"))
         await service.until(lambda report: report["status"] == "ready" and report["workers"] == "ok")
-        prometheus = Prometheus(folder, [await service.address("admin")], rules=[r for r in RULES if r.exists()])
+        prometheus = Prometheus(folder, await service.address("admin"))
         await asyncio.to_thread(stack.enter_context, prometheus)
         await prometheus.until("extauthz_build_info")  # so that what grows is seen from its beginning
         since = time()
