@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_SAMPLED = 0x01
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+_LENGTH = 55  # of version 00; a later one begins alike
+_SAMPLED = frozenset("13579bdf")  # the last digit of the flags, where their lowest bit is set
 
 
 class TraceParent(NamedTuple):
@@ -16,16 +17,21 @@ class TraceParent(NamedTuple):
     sampled: bool
 
 
-def parse_traceparent(text: str) -> TraceParent | None:
-    """The parent that a header names; None where it is absent or malformed, and so is to be ignored.
+def read_sampled(text: str) -> bool | None:
+    """Whether the proxy records the trace of a header; None where that is absent or malformed, and so to be ignored.
 
     W3C Trace Context §3.2.2.
     """
-    match = _TRACEPARENT.fullmatch(text)
     # Version 00 ends with its flags; of a later one what follows them is not for us.
-    if match is None or (match[5] is not None and match[1] == "00"):
+    if _TRACEPARENT.fullmatch(text) is None or (len(text) > _LENGTH and text.startswith("00")):
         return None
-    return TraceParent(match[2], match[3], bool(int(match[4], 16) & _SAMPLED))
+    return text[_LENGTH - 1] in _SAMPLED
+
+
+def parse_traceparent(text: str) -> TraceParent | None:
+    """The parent that a header names; None as for `read_sampled`."""
+    sampled = read_sampled(text)
+    return None if sampled is None else TraceParent(text[3:35], text[36:52], sampled)
 
 
 @dataclass(slots=True, eq=False)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from extauthz.core.check_result import CheckResult
-from extauthz.core.trace import Trace, parse_traceparent
+from extauthz.core.trace import Trace, parse_traceparent, read_sampled
 from extauthz.telemetry.finished import FinishedCheck, finished, new_span_id
 from extauthz.telemetry.sender import Sender
 
@@ -27,13 +27,16 @@ class Tracing:
 
     def begin(self, traceparent: str) -> Trace | None:
         """The trace of a check that is to be recorded, as a part of the proxy's where there is one."""
-        parent = parse_traceparent(traceparent) if traceparent else None
-        if parent is None:
+        sampled = read_sampled(traceparent) if traceparent else None
+        if sampled is None:
             lower = random.getrandbits(64)
             if lower >= self._bound:
                 return None
             return Trace(f"{random.getrandbits(64):016x}{lower:016x}", new_span_id(), "")
-        if not (parent.sampled if self._by_parent else int(parent.trace_id[16:], 16) < self._bound):
+        if self._by_parent and not sampled:
+            return None
+        parent = parse_traceparent(traceparent)
+        if parent is None or not (self._by_parent or int(parent.trace_id[16:], 16) < self._bound):
             return None
         return Trace(parent.trace_id, new_span_id(), parent.span_id)
 
