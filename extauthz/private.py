@@ -22,6 +22,7 @@ from extauthz.service.health import Health, Readiness
 from extauthz.service.tails import Tails
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
+from extauthz.telemetry.metrics_export import metrics_sent
 from extauthz.telemetry.samples import take
 from extauthz.telemetry.service import ServiceMetrics
 from extauthz.transports.http.health import Reports, serve_admin
@@ -69,7 +70,8 @@ async def private_listener(
     organizations: Callable[[], Collection[str]],
     live: Live,
 ) -> AsyncIterator[None]:
-    """Answers operators on a bound socket until left. Meanwhile `metrics` is told what is read in the background.
+    """Answers operators on a bound socket until left. Meanwhile `metrics` is told what is read in the background,
+    and what operators would scrape is sent by OTLP where that is asked for.
 
     `organizations` returns those that have metrics of their own.
     """
@@ -79,6 +81,11 @@ async def private_listener(
         if rooms is not None:
             figures = rooms.figures(webhook=bool(settings.webhook_url))
             works.append(FigureReader(figures, told=metrics.read, organizations=organizations).keep_reading)
+        if url := settings.otlp_url("metrics"):
+            every = settings.otel_metric_export_interval / 1000
+            headers, attributes = settings.otlp_headers, settings.resource_attributes
+            sending = metrics_sent(url, headers, attributes, every=every, read=reports.metrics)
+            await stack.enter_async_context(sending)
         for work in works:
             stack.push_async_callback(end, [asyncio.create_task(forever(work))])
         tokens = {token.name: token.value for token in settings.admin_token}

@@ -13,7 +13,7 @@ T = TypeVar("T")
 QUEUE_MAX = 2048  # items that wait to be sent; what comes on top is dropped
 AT_ONCE = 64  # in one request: making it holds the interpreter
 SEND_EVERY = 1.0  # seconds, or as soon as there is enough for a request
-STOP_SECONDS = 1.0  # that the end of the process waits for what is left
+STOP_SECONDS = 0.8  # that the end of the process waits for what is left
 
 
 class Receiver(Generic[T]):
@@ -31,11 +31,12 @@ class Receiver(Generic[T]):
 class Sender(Generic[T]):
     """A bounded queue and the daemon thread that sends what is in it. What cannot be sent is counted."""
 
-    def __init__(self, receiver: Receiver[T], what: str) -> None:
-        """`what` is sent, as log events call it."""
+    def __init__(self, receiver: Receiver[T], what: str, *, queue_max: int = QUEUE_MAX) -> None:
+        """`what` is sent, as log events call it. At most `queue_max` items wait."""
         self.dropped = 0
         self._receiver = receiver
         self._what = what
+        self._queue_max = queue_max
         self._items: deque[tuple[T, int]] = deque()
         self._failing = False
         self._wake = threading.Event()
@@ -46,7 +47,7 @@ class Sender(Generic[T]):
     def put(self, item: T, count: int) -> None:
         """Takes an item to be sent; never waits. `count` is how much is lost where it cannot be."""
         items = self._items
-        if len(items) >= QUEUE_MAX:
+        if len(items) >= self._queue_max:
             self.dropped += count
             return
         items.append((item, count))
