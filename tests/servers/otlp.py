@@ -96,7 +96,7 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = b"".join(self.body())
             if self.headers["Content-Encoding"] == "gzip":
                 body = gzip.decompress(body)
             hung = receiver.hung.is_set()
@@ -113,6 +113,15 @@ def otlp_receiver() -> Iterator[OtlpReceiver]:
             self.send_response(receiver.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def body(self) -> Iterator[bytes]:
+            if (length := self.headers["Content-Length"]) is not None:
+                yield self.rfile.read(int(length))
+                return
+            while size := int(self.rfile.readline(), 16):  # Envoy sends chunks
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
 
         def log_message(self, *_: Any) -> None:
             pass
