@@ -16,7 +16,13 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from extauthz.config import load
 from extauthz.core.records import KeyDetails
+from extauthz.private import Live, private_listener, service_metrics
+from extauthz.service.health import Readiness
+from extauthz.service.tails import Tails
+from extauthz.transports.http.health import Reports
+from extauthz.transports.http.listen import bind
 from tests.servers.admin_api import Caller, value
 from tests.servers.office import Office, text
 from tests.servers.raw_http import ask
@@ -201,6 +207,35 @@ async def test_stores_that_are_away(shell: Shell, key: tuple[KeyDetails, str]) -
     done = await asyncio.to_thread(run, shell, "GET", "/", "--key-id", details.id)
     assert (done.returncode, done.stdout) == (1, "")
     assert "PostgreSQL at" in done.stderr
+
+
+async def test_a_supervisor_has_no_record_of_its_own(
+    database: str, redis_url: str, settings: dict[str, str], key: tuple[KeyDetails, str]
+) -> None:
+    """The private listener of several workers asks the stores, and says which layers it could see."""
+    details, _ = key
+    stores = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
+    loaded = load(stores | settings, None)
+
+    async def readiness() -> Readiness:
+        return Readiness(ready=True, draining=False, stores={})
+
+    async def metrics(accept: str) -> tuple[bytes, str]:
+        return b"", accept
+
+    async def watch(_: object) -> None:
+        """There are no workers to tell."""
+
+    sock = bind("127.0.0.1", 0, None)
+    service = service_metrics(loaded, supervises=True)
+    reports = Reports(readiness, metrics)
+    async with private_listener(loaded, reports, sock, metrics=service, organizations=tuple, live=Live(Tails(watch))):
+        caller = Caller(sock.getsockname()[1], TOKEN.encode())
+        body = {"method": "GET", "url": f"{HOST}/api/v1/customers/7", "key_id": details.id}
+        told = value(await caller("POST", "/v1/explain", body))
+        assert (told["decision"], step(told, "key")["layers"]) == ("allow", ["redis", "postgresql"])
+        answer = await caller("POST", "/v1/explain", body | {"key": "with-an-id-and-a-key"})
+        assert (answer.status, value(answer)["code"]) == (422, "invalid_fields")
 
 
 async def test_keys_of_other_tables(shell: Shell, office: Office, tmp_path: Path) -> None:
