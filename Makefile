@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
+.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -47,6 +47,9 @@ bench-flood: .venv/dev ## what becomes of good keys while 10,000 unknown ones co
 
 bench-refusals: .venv/dev ## whether an unknown key takes as long to refuse as a revoked one
 	@$(PYTHON) -m tests.bench.refusals
+
+bench-decisions: .venv/dev ## what the decision log and live tails cost an allowed check
+	@$(PYTHON) -m tests.bench.decision_outputs
 
 bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
 	@$(PYTHON) -m tests.bench.queries
