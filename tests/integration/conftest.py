@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -10,6 +11,7 @@ from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.redis.topology import connect
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
+from tests.servers.doctor import Doctor
 from tests.servers.fixtures import (
     database,
     empty_database,
@@ -23,7 +25,9 @@ from tests.servers.fixtures import (
     redis_url,
 )
 from tests.servers.office import NO_LIMITS, Office
+from tests.servers.process import FREE_PORTS, settings
 from tests.servers.serving import PATIENT, Serving, serving
+from tests.servers.shell import Here
 
 __all__ = [
     "database",
@@ -82,3 +86,20 @@ def silence(key: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFix
     told = caplog.text + out + err
     assert key[8:20] not in told
     assert "Traceback" not in told
+
+
+@pytest.fixture(scope="module")
+def unchanged(postgres_server: Postgres, migrated: str) -> Iterator[str]:
+    """The address of a database for tests that only look."""
+    with new_database(postgres_server, template=migrated) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def doctor_shell(unchanged: str, redis_url: str, tmp_path: Path) -> Here:
+    return Here(tmp_path, FREE_PORTS | settings(unchanged, redis_url))
+
+
+@pytest.fixture
+def doctor(doctor_shell: Here) -> Doctor:
+    return Doctor(doctor_shell)

@@ -2,14 +2,17 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.servers.compose import ROOT
 
 FILE = ROOT / "compose" / "Dockerfile"
+PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT: dict[str, Any] = PYPROJECT["project"]
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
