@@ -10,13 +10,15 @@ from tests.bench import machine
 from tests.bench.bare import FORMS, LOOPS
 from tests.bench.population import Population
 from tests.bench.runs import Case, Rows, Server
-from tests.bench.stage import Stage, bare, job
+from tests.bench.stage import BEARER, Stage, bare, job
+from tests.servers.otlp import otlp_receiver
 
 HOOKS = Path(__file__).with_name("hooks")
-KINDS = ("bare", "allow", "401", "403", "429", "cold")
+KINDS = ("bare", "allow", "traced", "401", "403", "429", "cold")
 HELLO = "bare aiohttp Application"
 ALLOW = "allow (Envoy)"
 NO_CREDENTIAL, MALFORMED = "401 no credential", "401 malformed credential"
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 WARM = Population("warm", keys=1_000, tenants=100)
 FRESH = 1_000  # keys that each round of the cold row asks for, each of an organization of its own
 
@@ -35,6 +37,8 @@ async def cases(at: Stage, kinds: Collection[str], *, seconds: float) -> AsyncIt
         if "allow" in kinds:
             server = await stack.enter_async_context(_unmeasured(at))
             found.append(Case("allow (Envoy), without metrics", server, job(server, keys=at.keys_of(WARM))))
+        if "traced" in kinds:
+            found += _traced(await stack.enter_async_context(_tracing(at)), at.keys_of(WARM))
         yield [replace(case, job=replace(case.job, seconds=seconds)) for case in found]
 
 
@@ -59,6 +63,34 @@ async def _unmeasured(at: Stage) -> AsyncIterator[Server]:
         pids = family(service.process.pid)
         machine.pin(pids, machine.SERVED)
         yield Server(pids, host, port, at.envoy.gauges)
+
+
+@asynccontextmanager
+async def _tracing(at: Stage) -> AsyncIterator[Server]:
+    """The same service that records one in a hundred checks, and those that the proxy records."""
+    with otlp_receiver() as receiver:
+        sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+        settings = sampler | {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        async with at.at.beside(**settings) as (service, host, port):
+            pids = family(service.process.pid)
+            machine.pin(pids, machine.SERVED)
+            yield Server(pids, host, port, at.envoy.gauges)
+
+
+def _traced(server: Server, keys: str) -> list[Case]:
+    """Checks of traces that the proxy does not record, of none, and of those that it records."""
+    plain = job(server, keys=keys)
+    parents = {
+        "none recorded": f"traceparent: {PARENT}-00\r\n",
+        "1 % recorded": "",
+        "all recorded": f"traceparent: {PARENT}-01\r\n",
+    }
+    return [
+        Case(
+            f"allow (Envoy), traces, {name}", server, replace(plain, before=plain.before.replace(BEARER, line + BEARER))
+        )
+        for name, line in parents.items()
+    ]
 
 
 def _of(kind: str, at: Stage) -> list[Case]:
