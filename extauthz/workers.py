@@ -48,22 +48,36 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process, control: Control) -> None:
         self.process = process
         self.samples: list[Sample] = []
-        self._questions = 0
         self._control = control
         self._turn = asyncio.Lock()
+        self._begun = 0  # reports that were asked for
+        self._last: tuple[int, Readiness | None] = 0, None  # the number of the last one that ended, and what it says
+        self._asked = self._answered = 0  # questions
 
     async def report(self, placed: Collection[str] = ()) -> Readiness | None:
-        """Its readiness, with its samples kept; None where it does not answer in time. `placed` as for Question."""
+        """Its readiness, with its samples kept; None where it does not answer in time. `placed` as for Question.
+
+        All who ask while one report is under way share the next one, so that a worker that hangs makes no queue.
+        """
+        wanted = self._begun + 1
         async with self._turn:
-            self._questions += 1
-            try:
-                async with asyncio.timeout(REPORT_TIMEOUT):
-                    await self._control.send(Question(self._questions, placed))
-                    report: Report = await self._control.receive()
-                    while report.question != self._questions:  # an earlier one, answered too late
-                        report = await self._control.receive()
-            except (TimeoutError, OSError, EOFError):
-                return None
+            if self._last[0] < wanted:
+                self._begun += 1
+                number = self._begun
+                self._last = number, await self._ask(placed)
+            return self._last[1]
+
+    async def _ask(self, placed: Collection[str]) -> Readiness | None:
+        try:
+            async with asyncio.timeout(REPORT_TIMEOUT):
+                while self._answered < self._asked:  # or questions would pile up before a worker that hangs
+                    self._answered = (await self._control.receive()).question
+                self._asked += 1
+                await self._control.send(Question(self._asked, placed))
+                report: Report = await self._control.receive()
+        except (TimeoutError, OSError, EOFError):
+            return None
+        self._answered = report.question
         self.samples = report.samples
         return report.readiness
 
