@@ -171,8 +171,8 @@ class RejectionStore(Protocol):
         """Adds refusals, once for each batch id."""
         ...
 
-    async def forget(self, days: int) -> None:
-        """Forgets what is older than so many days."""
+    async def forget(self, days: int) -> bool:
+        """Forgets some of what is older than so many days; whether there may be more of it."""
         ...
 
 

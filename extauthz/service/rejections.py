@@ -38,7 +38,7 @@ class Rejections:
     def __init__(
         self, store: RejectionStore | None, *, kept_days: int, hide: Callable[[str], str], observer: Observer
     ) -> None:
-        """`store` None, or `kept_days` 0: nothing is kept. `hide` takes out of a path what could be a key."""
+        """`store` None, or `kept_days` 0: nothing is kept. `hide` takes what could be a key out of a client's words."""
         self._store = store if kept_days else None
         self._kept_days = kept_days
         self._hide = hide
@@ -102,7 +102,8 @@ class Rejections:
                 self._observer.rejections_written(len(rows))
             if self._forgot_at is None or monotonic() - self._forgot_at >= FORGET_EVERY:
                 self._forgot_at = monotonic()
-                await patiently(self._store.forget(self._kept_days), PATIENCE, POSTGRESQL)
+                if await patiently(self._store.forget(self._kept_days), PATIENCE, POSTGRESQL):
+                    self._forgot_at = None  # the rest next time, or more rows could come than go
         except StoreUnavailable as error:
             self._observer.store_failed(POSTGRESQL, error.reason)
             return False
@@ -140,7 +141,7 @@ class Rejections:
                 return
             self._sampled += 1
         path = self._hide(request.path.partition("?")[0][:PATH_LONGEST])
-        method, request_id = request.method[:WORD_LONGEST], self._hide(request.request_id[:WORD_LONGEST])
+        method, request_id = self._hide(request.method[:WORD_LONGEST]), self._hide(request.request_id[:WORD_LONGEST])
         samples.append(Sample(request.now, method, path, request_id))
 
     def _next(self) -> tuple[UUID, list[Rejected]]:

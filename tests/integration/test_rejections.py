@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from extauthz.backends.postgres import rejections as postgres_rejections
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.core.rejections import EVERY_REJECTION, SAMPLES, Group, Rejected, Sample
@@ -42,13 +43,14 @@ async def test_a_batch_counts_once(store: PostgresRejections) -> None:
     assert row.samples[0]["path"] == "/api/%FF29"
 
 
-async def test_what_is_old_is_forgotten(store: PostgresRejections) -> None:
-    """What began before so many days is gone, the rest stays."""
+async def test_what_is_old_is_forgotten(store: PostgresRejections, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What began before so many days is gone, part by part, the rest stays."""
+    monkeypatch.setattr(postgres_rejections, "FORGOTTEN_AT_ONCE", 2)
     now = datetime.now(UTC)
-    for days in (1, 40):
+    for days in (1, 40, 41, 42):
         group = REFUSED._replace(since=int((now - timedelta(days=days)).timestamp()))
         await store.add(uuid4(), [Rejected(group, 1, [])])
-    await store.forget(30)
+    assert [await store.forget(30) for _ in range(2)] == [True, False]
     assert len((await store.page(REFUSED.tenant_id, EVERY_REJECTION, limit=10, cursor=None)).items) == 1
 
 

@@ -55,9 +55,10 @@ class PostgresRejections:
                 if await cursor.fetchall():
                     await connection.execute(STATEMENTS["add_rejections"].encode(), arguments)
 
-    async def forget(self, days: int) -> None:
-        """Forgets some of what is older than so many days."""
-        await execute(self._pool, "forget_rejections", {"days": days, "at_most": FORGOTTEN_AT_ONCE})
+    async def forget(self, days: int) -> bool:
+        """Forgets some of what is older than so many days; whether there may be more of it."""
+        (gone,) = await execute(self._pool, "forget_rejections", {"days": days, "at_most": FORGOTTEN_AT_ONCE})
+        return bool(gone["count"] >= FORGOTTEN_AT_ONCE)
 
     async def page(
         self, organization_id: str | None, only: RejectionFilter, *, limit: int, cursor: str | None

@@ -19,11 +19,15 @@ SET count = r.count + excluded.count,
     );
 
 -- name: forget_rejections
--- in: days, at_most; forgets what is older, but what somebody else forgets at this moment
-DELETE FROM rejections WHERE id IN (
-    SELECT id FROM rejections WHERE since < now() - make_interval(days => %(days)s)
-    LIMIT %(at_most)s FOR UPDATE SKIP LOCKED
-);
+-- in: days, at_most; forgets what is older, but what somebody else forgets at this moment; out: how many rows
+WITH gone AS (
+    DELETE FROM rejections WHERE id IN (
+        SELECT id FROM rejections WHERE since < now() - make_interval(days => %(days)s)
+        LIMIT %(at_most)s FOR UPDATE SKIP LOCKED
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM gone;
 
 -- name: page_of_rejections
 -- in: organization_id (null: rows of no known organization), since, until, key_id, decision, route (null: any), at, id

@@ -234,20 +234,23 @@ class Watch:
 
 
 class RejectedRows:
-    """A RejectionStore in memory. `away`: it fails."""
+    """A RejectionStore in memory. `away`: it fails. `old` batches of old rows are there to be forgotten."""
 
     def __init__(self) -> None:
         self.batches: dict[UUID, Sequence[Rejected]] = {}
         self.away = False
         self.forgotten: list[int] = []
+        self.old = 0
 
     async def add(self, batch_id: UUID, rejected: Sequence[Rejected]) -> None:
         self.batches[batch_id] = rejected
         if self.away:
             raise StoreUnavailable(POSTGRESQL, "connection")
 
-    async def forget(self, days: int) -> None:
+    async def forget(self, days: int) -> bool:
         self.forgotten.append(days)
+        self.old -= 1
+        return self.old > 0
 
 
 class Notes:

@@ -22,12 +22,13 @@ def refused(
     number: int = 0,
     *,
     path: str = "/api/x",
+    method: str = "GET",
     address: str = "192.0.2.1",
     now: float = NOW,
     route: str = "",
     key: ApiKey | None = None,
 ) -> CheckResult:
-    request = CheckRequest("envoy", "GET", path, "h", (), f"request {number}", address, now, 0.0, 0.0)
+    request = CheckRequest("envoy", method, path, "h", (), f"request {number}", address, now, 0.0, 0.0)
     match = Match("x", "read", 1, public=False, cache=True, path=route) if route else None
     return CheckResult("envoy", request, now, DENIED, match, key)
 
@@ -133,3 +134,21 @@ async def test_nothing_is_kept_for_no_days(store: RejectedRows) -> None:
     kept.decided(refused(key=KEY))
     assert await kept.write()
     assert not store.batches
+
+
+async def test_what_could_be_a_key_is_not_kept(store: RejectedRows) -> None:
+    """Neither of a path nor of a request id, nor of a method, which may be any word."""
+    kept = Rejections(store, kept_days=30, hide=lambda text: text.replace("secret", "…"), observer=Watch())
+    result = refused(path="/api/secret?secret", method="secret")
+    kept.decided(replace(result, request=replace(result.request, request_id="secret") if result.request else None))
+    await kept.write()
+    (row,) = rows(store)
+    assert [each[1:] for each in row.samples] == [("…", "/api/…", "…")]
+
+
+async def test_all_that_is_old_is_forgotten(kept: Rejections, store: RejectedRows) -> None:
+    """The store forgets a part at a time; while there is more, each writing forgets another part."""
+    store.old = 3
+    for _ in range(5):
+        await kept.write()
+    assert store.forgotten == [30] * 3
