@@ -36,9 +36,12 @@ class OtlpSession(requests.Session):
         self.failure = ""
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
-        """Sends a request; of the answer only the status matters, and an endless one is not read to its end."""
+        """Sends a request; of the answer only the status matters, and an endless one is not read to its end.
+
+        A redirection is not followed: it would take our headers, of which one may be a credential, to another place.
+        """
         try:
-            response = super().request(*args, **{**kwargs, "stream": True})
+            response = super().request(*args, **{**kwargs, "stream": True, "allow_redirects": False})
             response.raw.read(ANSWER_BYTES_MAX, decode_content=False)
             response.close()
         except Exception as error:

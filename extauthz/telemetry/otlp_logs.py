@@ -16,6 +16,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 
+from extauthz.telemetry.otlp import OtlpSession
+
 EVENT = "extauthz.decision"
 EXPORT_SECONDS = 10.0  # that one batch may take with all its tries
 BATCH_BYTES = 1 << 18  # of lines, which are about 500 records
@@ -49,7 +51,8 @@ class OtlpSink:
 
     def __init__(self, url: str, *, headers: Mapping[str, str], resource: Mapping[str, str]) -> None:
         """`url` is where logs are sent, with its path; `resource` describes the service."""
-        self._exporter = OTLPLogExporter(url, headers=dict(headers), timeout=EXPORT_SECONDS)
+        self._session = OtlpSession()
+        self._exporter = OTLPLogExporter(url, headers=dict(headers), timeout=EXPORT_SECONDS, session=self._session)
         self._resource = Resource.create(dict(resource))
 
     def write(self, lines: bytes) -> bool:
@@ -57,7 +60,7 @@ class OtlpSink:
         batch = [
             ReadableLogRecord(record(json.loads(line)), self._resource, _SCOPE) for line in lines.splitlines() if line
         ]
-        return self._exporter.export(batch) is LogRecordExportResult.SUCCESS
+        return self._exporter.export(batch) is LogRecordExportResult.SUCCESS and not self._session.failure
 
 
 def record(fields: Mapping[str, Any]) -> LogRecord:
