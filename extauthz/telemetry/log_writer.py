@@ -116,12 +116,20 @@ class LogWriter:
             self._changed.notify()
 
     def finish(self, seconds: float) -> bool:
-        """Ends the thread once all lines are written, or leaves it alone after so many seconds; whether it ended."""
+        """Ends the thread once all lines are written, or leaves it alone after so many seconds; whether it ended.
+
+        Lines that still wait then are dropped.
+        """
         with self._changed:
             self._ending.set()
             self._changed.notify()
         self._thread.join(seconds)
-        return not self._thread.is_alive()
+        ended = not self._thread.is_alive()
+        with self._changed:
+            self.dropped += len(self._lines)
+            self._waiting_bytes -= sum(map(len, self._lines)) + LINE_OVERHEAD * len(self._lines)
+            self._lines.clear()
+        return ended
 
     def _run(self) -> None:
         while batch := self._next():

@@ -87,6 +87,22 @@ def test_a_sink_that_takes_nothing(sink: ListSink, monkeypatch: pytest.MonkeyPat
     assert sum(entry["count"] for entry in logged) == lost
 
 
+def test_a_sink_that_is_blocked_at_the_end(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end does not wait for it, and says how many lines are lost with that."""
+    monkeypatch.setattr(decision_log, "FINISH_SECONDS", 0.01)
+    sink.batch_bytes = 1  # of one line
+    sink.takes.clear()
+    with capture_logs() as logged:
+        log = DecisionLog(sink, RECORDS, allowed=1.0)
+        for _ in range(10):
+            log.decided(decided(DENIED))
+        assert not log.close()
+    assert log.count_dropped() >= 9  # one may be with the sink
+    assert [(entry["event"], entry["count"]) for entry in logged] == [
+        ("decision_log_lines_dropped", log.count_dropped())
+    ]
+
+
 def test_a_sink_that_fails(sink: ListSink) -> None:
     """As on a full disk: each line is counted, one line of the log says how many."""
     sink.broken = True
