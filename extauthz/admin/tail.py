@@ -35,7 +35,8 @@ async def watch_decisions(call: Call[Nothing, TailQuery]) -> Answer:
     """
     query = call.query
     organization_id = await _organization_id(call, query.organization_id)
-    only = TailFilter(organization_id, query.api_key_id, query.decision)
+    key_id = None if query.api_key_id is None else query.api_key_id.lower()  # as records have it
+    only = TailFilter(organization_id, key_id, query.decision)
     return Answer(stream=call.tails.open(only))
 
 

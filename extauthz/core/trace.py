@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 _LENGTH = 55  # of version 00; a later one begins alike
+STATE_LONGEST = 512  # characters of a `tracestate`; a longer one is left out
 _SAMPLED = frozenset("13579bdf")  # the last digit of the flags, where their lowest bit is set
 
 

@@ -17,8 +17,6 @@ from extauthz.telemetry.finished import FinishedCall, FinishedCheck
 from extauthz.telemetry.otlp import SCOPE, OtlpSession, describe
 from extauthz.telemetry.sender import Receiver
 
-STATE_LONGEST = 512  # characters of a `tracestate`; a longer one is left out
-
 # Others are any text that a client likes (HTTP semantic conventions, `http.request.method`).
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -144,7 +142,7 @@ class SpanBuilder:
 
     def _state(self, text: str) -> TraceState:
         """The proxy's `tracestate`; empty where it is malformed, or holds what could be a key."""
-        if not text or len(text) > STATE_LONGEST or self._hide(text) != text:
+        if not text or self._hide(text) != text:
             return _NO_STATE
         return _state(text)
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
@@ -195,6 +196,24 @@ async def test_few_at_once(environ: dict[str, str]) -> None:
 
         await until(partial(room, "GET"))
         await until(partial(room, "HEAD"))
+
+
+async def test_an_id_in_capitals() -> None:
+    """Ids of organizations and keys are taken in either case, as everywhere in the API."""
+    watched: list[TailFilter] = []
+    seen = asyncio.Event()
+
+    async def watch(filters: Mapping[int, TailFilter]) -> None:
+        watched.extend(filters.values())
+        seen.set()
+
+    id_ = str(uuid4())
+    async with serving(AdminApi(None, TOKENS, tails=Tails(watch))) as port, asyncio.timeout(PATIENCE):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(call("GET", f"/v1/tail?api_key_id={id_.upper()}"))
+        await seen.wait()
+        writer.close()
+    assert watched == [TailFilter(api_key_id=id_)]
 
 
 async def test_one_that_does_not_read() -> None:

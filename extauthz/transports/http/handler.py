@@ -14,7 +14,7 @@ from extauthz.core.decision import Allow
 from extauthz.core.ports import Tracing
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.trace import Trace
+from extauthz.core.trace import STATE_LONGEST, Trace
 from extauthz.service.check import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
@@ -121,7 +121,8 @@ def _begun(tracing: Tracing, traceparent: str, received: ReceivedHeaders) -> Tra
     """The trace of a check that is to be recorded, with the proxy's own words about it."""
     trace = tracing.begin(traceparent)
     if trace is not None and trace.parent_id:
-        trace.state = ",".join(received.getall(headers.TRACESTATE, []))
+        state = ",".join(received.getall(headers.TRACESTATE, []))
+        trace.state = state if len(state) <= STATE_LONGEST else ""  # it waits with the trace until that is sent
     return trace
 
 

@@ -1,0 +1,32 @@
+"""What is kept of the headers of a trace until its spans are sent."""
+
+import pytest
+from multidict import CIMultiDict
+
+from extauthz.core.trace import STATE_LONGEST, Trace
+from extauthz.transports.http.handler import _begun
+
+
+class Recording:
+    """A Tracing that records every check as a part of the proxy's trace."""
+
+    def begin(self, traceparent: str) -> Trace:  # noqa: ARG002 - there is a parent
+        return Trace("1" * 32, "2" * 16, "3" * 16)
+
+
+@pytest.mark.parametrize(
+    ("states", "kept"),
+    [
+        (["a=b"], "a=b"),
+        (["a=b", "c=d"], "a=b,c=d"),
+        (["a=" + "b" * (STATE_LONGEST - 2)], "a=" + "b" * (STATE_LONGEST - 2)),
+        (["a=" + "b" * (STATE_LONGEST - 1)], ""),
+        (["a=" + "b" * 60_000], ""),
+        ([f"a{number}=b" for number in range(STATE_LONGEST)], ""),
+    ],
+)
+def test_a_long_tracestate_does_not_wait_with_its_check(states: list[str], kept: str) -> None:
+    """Thousands of checks may wait for a receiver that hangs, and a client may send a header of 60 KiB with each."""
+    trace = _begun(Recording(), "", CIMultiDict(("tracestate", state) for state in states))
+    assert trace is not None
+    assert trace.state == kept
