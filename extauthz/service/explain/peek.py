@@ -13,7 +13,7 @@ from extauthz.service.guard import Guard
 from extauthz.service.limiter import ATTEMPTS
 from extauthz.service.seeding import patiently
 
-SEEDS_TIMEOUT_SECONDS = 5.0
+COUNTERS_TIMEOUT_SECONDS = SEEDS_TIMEOUT_SECONDS = 5.0
 
 
 class Peek:
@@ -77,7 +77,10 @@ class Peek:
     async def _as_begun(self, asked: Spend, now: int) -> Spent | Untaken:
         """The same on the counters that a check would begin; provisional where PostgreSQL cannot say more of them."""
         seeds = await self._seeds(asked)
-        state = await self._redis.run(lambda: self._counters.beginning(asked, seeds or ()))
+        if not self._redis.up:
+            raise StoreUnavailable(REDIS, "down")
+        # Not as a call of checks: an organization with many keys takes longer than they wait, and Redis is not away.
+        state = await patiently(self._counters.beginning(asked, seeds or ()), COUNTERS_TIMEOUT_SECONDS, REDIS)
         result = twin.spend(state, asked, now)
         return result._replace(provisional=True) if isinstance(result, Spent) and seeds is None else result
 

@@ -1,5 +1,6 @@
 """What each step of an explanation says, and what it never does."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -7,11 +8,16 @@ import pytest
 
 from extauthz.cli import explain_texts
 from extauthz.core.credentials import KeyFormat, Pepper
-from extauthz.core.errors import InvalidInput, NotFound
+from extauthz.core.errors import InvalidInput, NotFound, StoreUnavailable
 from extauthz.core.explanation import Explanation
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.limits import Limits, Rate
+from extauthz.core.ports import REDIS
 from extauthz.core.routes import Route
+from extauthz.core.spend import MICRO, Spend, Spent, Untaken, asking
+from extauthz.core.twin import State
+from extauthz.core.usage import Seed
+from extauthz.service.explain.peek import Peek
 from tests.unit.service.explaining import Names, asked, explain_of, step
 from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, House, open_house
 
@@ -193,3 +199,27 @@ async def test_no_key_is_ever_told(capsys: pytest.CaptureFixture[str]) -> None:
             for text in (str(told.to_json()), printed, repr(asked(key=key))):
                 assert key not in text
                 assert key[8:] not in text
+
+
+class _Unseeded:
+    """A LimitStore that has no counters of anything."""
+
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        return [Untaken("unseeded", int(NOW) * MICRO)] * len(asked)
+
+
+class _Late:
+    """A CounterReader of an organization with so many keys that it takes too long."""
+
+    async def beginning(self, asked: Spend, seeds: Sequence[Seed]) -> State:  # noqa: ARG002 - it does not come to that
+        raise StoreUnavailable(REDIS, "timeout")
+
+
+async def test_counters_that_come_too_late_do_not_make_redis_away() -> None:
+    """Checks read no counters of all keys of an organization, so their circuit breaker is left alone."""
+    async with open_house() as house:
+        peek = Peek(_Unseeded(), _Late(), None, redis=house.redis, postgresql=house.postgresql, clock=lambda: NOW)
+        with pytest.raises(StoreUnavailable):
+            await peek.spend(asking(TENANT, KEY, 1, NOW))
+        assert house.redis.up
+        assert not house.watch.failures
