@@ -70,5 +70,5 @@ def _sink(settings: Settings) -> Sink:
 
 
 async def _finish(close: Callable[[], bool]) -> None:
-    """Lets the log end in a thread of its own, because it may wait a second for its reader."""
+    """Lets the log end in a thread of its own, because it may wait for its reader."""
     await asyncio.to_thread(close)

@@ -13,7 +13,7 @@ T = TypeVar("T")
 QUEUE_MAX = 2048  # items that wait to be sent; what comes on top is dropped
 AT_ONCE = 32  # in one request: making it holds the interpreter, some 3 ms for so many checks
 SEND_EVERY = 1.0  # seconds, or as soon as there is enough for a request
-STOP_SECONDS = 0.8  # that the end of the process waits for what is left
+STOP_SECONDS = 0.6  # that the end of the process waits for what is left
 
 
 class Receiver(Generic[T]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from extauthz.telemetry import sender
+from extauthz.telemetry import decision_log, sender
 from extauthz.telemetry.sender import QUEUE_MAX, Receiver, Sender
 
 PATIENCE = 10.0  # seconds
@@ -107,3 +107,8 @@ async def test_the_end_waits_for_no_attempts_of_a_receiver_that_fails(monkeypatc
         receiver.until_asked()
     await sending.close()
     assert sending.dropped == 2
+
+
+def test_all_ends_together() -> None:
+    """An endpoint that hangs delays a stop by no more than 2 seconds, if spans, metrics and decisions go to it."""
+    assert 2 * sender.STOP_SECONDS + decision_log.FINISH_SECONDS < 2
