@@ -207,6 +207,9 @@ class _Unseeded:
     async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
         return [Untaken("unseeded", int(NOW) * MICRO)] * len(asked)
 
+    async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:  # noqa: ARG002 - as it says
+        raise AssertionError("nothing may be begun")
+
 
 class _Late:
     """A CounterReader of an organization with so many keys that it takes too long."""
