@@ -60,27 +60,26 @@ def proxy_url(text: str) -> URL:
 
 async def proxy(settings: Settings, url: URL) -> list[Finding]:
     """What can be seen of it from outside, without a key."""
+    form = key_format(settings)
+    where = form.hide(str(url.with_query(None)))  # a query may hold a key of any form
     async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
         try:
             plain = await _ask(client, url)
-            findings = [_asks_us(url, plain)]
+            findings = [_asks_us(where, plain)]
             if not findings[0].ok or plain.decision == "allow":
                 return findings
-            unknown = key_format(settings).issue(secrets.token_bytes(SECRET_BYTES))
+            unknown = form.issue(secrets.token_bytes(SECRET_BYTES))
             with_key = await _ask(client, url, {"authorization": f"Bearer {unknown}"})
             forged = await _ask(client, url, {name: _value(settings, text) for name, text in _FORGED.items()})
             path = await _ask(client, _detour(settings, url))
         except (ClientError, InvalidURL, OSError, TimeoutError) as error:
             return [
-                Finding(
-                    REACHABLE, False, f"{_shown(url)}: {_why(error)}", "see that it runs and that the address is right"
-                )
+                Finding(REACHABLE, False, f"{where}: {_why(error)}", "see that it runs and that the address is right")
             ]
     return [*findings, _unknown_key(with_key), _forgery(plain, forged), _ambiguous(path)]
 
 
-def _asks_us(url: URL, answer: Answer) -> Finding:
-    where = _shown(url)
+def _asks_us(where: str, answer: Answer) -> Finding:
     if answer.decision == "allow":
         detail = f"{where} is a public route: it says little of the proxy"
         return Finding(REACHABLE, True, detail, "give --proxy the address of a path that needs a key")
@@ -151,11 +150,6 @@ def _detour(settings: Settings, url: URL) -> URL:
     """The same resource by way of a public path: open to who judges it before it is normalised, and not after."""
     path = f"{_public_path(settings).rstrip('/')}/%2e%2e/%2e%2e{url.raw_path}"
     return URL(f"{url.origin()}{path}", encoded=True)
-
-
-def _shown(url: URL) -> str:
-    """Without a query, which may hold a key."""
-    return str(url.with_query(None))
 
 
 def _why(error: Exception) -> str:

@@ -50,7 +50,7 @@ async def answering(behaviour: Behaviour) -> AsyncIterator[str]:
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        yield f"http://127.0.0.1:{port}/api?key=secret"
+        yield f"http://127.0.0.1:{port}/api/xa_live_secret?key=secret"
     finally:
         await runner.cleanup()
 
