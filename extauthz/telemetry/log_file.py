@@ -41,20 +41,30 @@ class FileSink:
             return
         self._close()
         # A pipe that has no reader is not waited for.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        self._descriptor = os.open(self._path, flags, MODE)
+        flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        readable = found is None or (stat.S_ISREG(found.st_mode) and os.access(self._path, os.R_OK))
+        self._descriptor = os.open(self._path, flags | (os.O_RDWR if readable else os.O_WRONLY), MODE)
         opened = os.fstat(self._descriptor)
         self._identity = (opened.st_dev, opened.st_ino)
 
     def _append(self, lines: bytes) -> bool:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
-            written = put(self._descriptor, lines)
-            if 0 < written < len(lines):
+            whole = b"\n" + lines if self._is_torn() else lines
+            written = put(self._descriptor, whole)
+            if 0 < written < len(whole):
                 self._take_back(written)
         finally:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return written == len(lines)
+        return written == len(whole)
+
+    def _is_torn(self) -> bool:
+        """Whether the file ends with half a line, of a process or machine that was ended while it wrote."""
+        size = os.fstat(self._descriptor).st_size
+        try:
+            return size > 0 and os.pread(self._descriptor, 1, size - 1) != b"\n"
+        except OSError:  # what can only be written to
+            return False
 
     def _take_back(self, size: int) -> None:
         """Cuts off what was written last, so that a full disk keeps no half line; the lock keeps others out."""

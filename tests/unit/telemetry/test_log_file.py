@@ -101,6 +101,20 @@ def test_a_disk_that_fills_up_keeps_whole_lines(tmp_path: Path) -> None:
     assert file.read_bytes() == LINE * 11
 
 
+@pytest.mark.parametrize("torn", [b'{"time":', LINE + b"{"])
+def test_half_a_line_of_a_killed_process_spoils_no_other(tmp_path: Path, torn: bytes) -> None:
+    """It stays alone, whether it was there before or a process that writes beside this one left it."""
+    file = tmp_path / "log"
+    file.write_bytes(torn)
+    sink = FileSink(str(file))
+    assert sink.write(LINE * 2)
+    with file.open("ab") as other:
+        other.write(torn)
+    assert sink.write(LINE)
+    assert sink.write(LINE)
+    assert file.read_bytes() == torn + b"\n" + LINE * 2 + torn + b"\n" + LINE * 2
+
+
 def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
     """Four at once, each with lines of its own letter, while the file is rotated under them."""
     file = tmp_path / "log"
