@@ -74,7 +74,9 @@ class Visit:
         reply, seen = self.reply, self.reply.seen
         if "limits" in (reply.body or {}):
             return ", ".join(
-                f"{limit['name']} {limit['remaining']} of {limit['limit']}" for limit in reply.body["limits"]
+                f"{limit['name']} {limit['remaining']} of {limit['limit']}"
+                for limit in reply.body["limits"]
+                if limit["limit"] is not None
             )
         if seen:
             return f"{seen.get('x-permissions', '')}, plan {seen['x-plan']}" if "x-plan" in seen else "public route"

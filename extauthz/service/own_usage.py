@@ -1,49 +1,53 @@
-"""What callers are told of their own limits: how much is left, and until when. Asking costs nothing."""
+"""What callers are told of their own limits: what is used, what is left, and until when. Asking costs nothing."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from extauthz.core import failure
-from extauthz.core.balance import Standing, balance
+from extauthz.core.balance import balance
 from extauthz.core.credentials import KeyFormat
 from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import asking
+from extauthz.core.spend import DAILY, KEY_DAILY, KEY_MONTHLY, MONTHLY, Spend, Spent, asking
 from extauthz.core.tenants import Tenant
 from extauthz.service.limiter import Limiter
 from extauthz.service.lookup import Lookup
 
 
+class OwnLimit(NamedTuple):
+    """One limit, or a day or month without a quota (`limit` and `remaining` None); `window` and `reset` are seconds."""
+
+    name: str
+    limit: int | None
+    window: int
+    used: int
+    remaining: int | None
+    reset: int
+
+
 @dataclass(frozen=True, slots=True)
 class Standings:
-    """Every limit that holds for a key. Not `enforced`: its organization is in shadow, and none of them refuses."""
+    """Every limit that holds for a key, and its organization's day and month. Not `enforced`: the organization is in
+    shadow, and no limit refuses.
+    """
 
     organization_id: str
     api_key_id: str
     plan: str
     enforced: bool
-    limits: tuple[Standing, ...]
+    limits: tuple[OwnLimit, ...]
 
     def to_json(self) -> dict[str, object]:
-        """One JSON object; `window` and `reset` are seconds."""
-        limits = [
-            {
-                "name": limit.name,
-                "limit": limit.size,
-                "window": limit.window,
-                "remaining": limit.remaining,
-                "reset": limit.reset,
-            }
-            for limit in self.limits
-        ]
+        """One JSON object."""
         return {
             "organization_id": self.organization_id,
             "api_key_id": self.api_key_id,
             "plan": self.plan,
             "enforced": self.enforced,
-            "limits": limits,
+            "limits": [limit._asdict() for limit in self.limits],
         }
 
 
@@ -70,7 +74,7 @@ class OwnUsage:
             return LIMITS_UNAVAILABLE
         if spent.provisional:  # they began at zero, since PostgreSQL was away: more would seem to be left than is
             return LIMITS_UNAVAILABLE
-        return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, balance(asked, spent).standings)
+        return Standings(tenant.id, key.id, tenant.plan, not tenant.shadow, own_limits(asked, spent))
 
     async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:
         """Whose key it is. The raw key stays inside this one call."""
@@ -87,3 +91,30 @@ class OwnUsage:
         if tenant is None:
             return deny(Reason.INVALID_CREDENTIALS)
         return deny(Reason.ORGANIZATION_SUSPENDED) if tenant.suspended else (key, tenant)
+
+
+def own_limits(asked: Spend, spent: Spent) -> tuple[OwnLimit, ...]:
+    """What is used and left of each limit of a spend.
+
+    Day and month of the organization are counted without a quota, too. Of a bucket, what has not come in again is used.
+    """
+    quotas = {DAILY: asked.limits.daily_quota, MONTHLY: asked.limits.monthly_quota}
+    without_quota = {name for name, quota in quotas.items() if quota is None}
+    limits = replace(asked.limits, daily_quota=quotas[DAILY] or 0, monthly_quota=quotas[MONTHLY] or 0)
+    used = {
+        DAILY: spent.by_day,
+        MONTHLY: spent.by_month,
+        KEY_DAILY: spent.key_by_day,
+        KEY_MONTHLY: spent.key_by_month,
+    }
+    return tuple(
+        OwnLimit(
+            name=each.name,
+            limit=None if each.name in without_quota else each.size,
+            window=each.window,
+            used=used.get(each.name, each.size - each.remaining),
+            remaining=None if each.name in without_quota else each.remaining,
+            reset=each.reset,
+        )
+        for each in balance(replace(asked, limits=limits), spent).standings
+    )

@@ -53,5 +53,5 @@ def usage(proxy: Proxy, owner: Customer) -> Any:
 
 
 def left(told: Mapping[str, Any]) -> dict[str, int]:
-    """What is left of each limit."""
-    return {name: limit["remaining"] for name, limit in told["limits"].items()}
+    """What is left of each limit; not days and months without a quota."""
+    return {name: limit["remaining"] for name, limit in told["limits"].items() if limit["limit"] is not None}

@@ -25,6 +25,7 @@ def test_what_was_spent(site: Site, proxy: Proxy) -> None:
     for told in [usage(other, owner) for other in site.stack.proxies]:
         limits = told["limits"].items()
         assert left(told) == {"burst": 20, "daily": 90, "monthly": 990, "key-burst": 0, "key-daily": 40}
+        assert {at["used"] for _, at in limits} == {10}
         assert spent["ratelimit-policy"] == ", ".join(
             f'"{name}";q={at["limit"]};w={at["window"]}' for name, at in limits
         )
@@ -56,8 +57,14 @@ def test_it_works_when_everything_is_used_up(site: Site, proxy: Proxy) -> None:
 
 
 def test_without_limits_and_in_shadow(site: Site, proxy: Proxy, customer: Customer) -> None:
-    """No limits are an empty list; in shadow the figures are as ever, and not enforced."""
-    assert usage(proxy, customer)["limits"] == {}
+    """Without limits the used of day and month is all there is; in shadow the figures are as ever, and not enforced."""
+    before = usage(proxy, customer)["limits"]
+    assert {name: (at["limit"], at["remaining"]) for name, at in before.items()} == dict.fromkeys(
+        ("daily", "monthly"), (None, None)
+    )
+    assert ask(proxy, headers=bearer(customer.key)).status == 200
+    after = usage(proxy, customer)["limits"]
+    assert {name: at["used"] - before[name]["used"] for name, at in after.items()} == {"daily": 1, "monthly": 1}
     owner = site.customer(rate="1/h", burst=1)
 
     async def shadow(office: management.Management) -> None:

@@ -20,7 +20,7 @@ HOUR, DAY = 3600, 86_400
 
 
 async def test_what_a_caller_is_told(usage: Usage) -> None:
-    """Every limit of the organization and of the key: its size, its window, what is left, when there will be more."""
+    """Every limit of the organization and of the key: its size, its window, what is used and left, when more comes."""
     tenant = replace(TENANT, limits=Limits(Rate(10, 1), 20, 1000, 30_000), calendar=Calendar("Europe/Berlin"))
     usage.house.store(replace(KEY, tenant=tenant, limits=Limits(Rate(1, 60), 5, None, 50)))
     await usage.house.ask()
@@ -31,11 +31,11 @@ async def test_what_a_caller_is_told(usage: Usage) -> None:
         "plan": "pro",
         "enforced": True,
         "limits": [
-            {"name": "burst", "limit": 20, "window": 2, "remaining": 19, "reset": 1},
-            {"name": "daily", "limit": 1000, "window": DAY, "remaining": 999, "reset": 15 * HOUR},
-            {"name": "monthly", "limit": 30_000, "window": month, "remaining": 29_999, "reset": rest},
-            {"name": "key-burst", "limit": 5, "window": 300, "remaining": 4, "reset": 60},
-            {"name": "key-monthly", "limit": 50, "window": month, "remaining": 49, "reset": rest},
+            {"name": "burst", "limit": 20, "window": 2, "used": 1, "remaining": 19, "reset": 1},
+            {"name": "daily", "limit": 1000, "window": DAY, "used": 1, "remaining": 999, "reset": 15 * HOUR},
+            {"name": "monthly", "limit": 30_000, "window": month, "used": 1, "remaining": 29_999, "reset": rest},
+            {"name": "key-burst", "limit": 5, "window": 300, "used": 1, "remaining": 4, "reset": 60},
+            {"name": "key-monthly", "limit": 50, "window": month, "used": 1, "remaining": 49, "reset": rest},
         ],
     }
 
@@ -44,7 +44,7 @@ async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
     """However often: nothing is taken, counted or decided, and the key has not been used."""
     first = await usage.told()
     assert [await usage.told() for _ in range(5)] == [first] * 5
-    assert [limit["remaining"] for limit in first["limits"]] == [20, 1000]
+    assert [limit["remaining"] for limit in first["limits"]] == [20, 1000, None]
     assert (usage.house.watch.decisions, usage.house.meter.noted) == ([], [])
     assert len(usage.house.last_used) == 0
 
@@ -56,6 +56,7 @@ async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
     assert [(limit["name"], limit["remaining"], limit["reset"]) for limit in (await usage.told())["limits"]] == [
         ("burst", 0, 60),
         ("daily", 0, 16 * HOUR),
+        ("monthly", None, 16 * DAY + 16 * HOUR),
     ]
 
 
@@ -65,18 +66,22 @@ async def test_a_quota_below_what_was_used(usage: Usage) -> None:
         await usage.house.ask()
     tenant = replace(TENANT, limits=Limits(None, None, 2))
     usage.house.change(replace(KEY, tenant=tenant), *KEY.made_of, *TENANT.made_of)
-    assert [(limit["limit"], limit["remaining"]) for limit in (await usage.told())["limits"]] == [(2, 0)]
+    told = (await usage.told())["limits"]
+    assert [(limit["limit"], limit["used"], limit["remaining"]) for limit in told] == [(2, 3, 0), (None, 3, None)]
 
 
 async def test_without_limits_and_in_shadow(usage: Usage) -> None:
-    """Who has no limits is told of none; where limits only shadow, figures are as ever and are not enforced."""
+    """Without a quota the day and month say what was used; in shadow figures are as ever and are not enforced."""
     usage.house.store(replace(KEY, tenant=replace(TENANT, limits=UNLIMITED)))
+    await usage.house.ask()
     told = await usage.told()
-    assert (told["limits"], told["enforced"]) == ([], True)
+    names = [limit["name"] for limit in told["limits"]]
+    assert (names, told["enforced"]) == (["daily", "monthly"], True)
+    assert [(limit["limit"], limit["used"], limit["remaining"]) for limit in told["limits"]] == [(None, 1, None)] * 2
     shadow = replace(TENANT, shadow=True)
     usage.house.change(replace(KEY, tenant=shadow), *KEY.made_of, *TENANT.made_of)
     told = await usage.told()
-    assert ([limit["name"] for limit in told["limits"]], told["enforced"]) == (["burst", "daily"], False)
+    assert ([limit["name"] for limit in told["limits"]], told["enforced"]) == (["burst", "daily", "monthly"], False)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +122,7 @@ async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: py
         answer = await usage.ask()
         check_problem(answer, 503, "limits_unavailable")
         assert answer["retry-after"] == "1"
-    assert [limit["remaining"] for limit in (await usage.told())["limits"]] == [20, 1000]
+    assert [limit["remaining"] for limit in (await usage.told())["limits"]] == [20, 1000, None]
 
 
 async def test_stores_that_are_away(usage: Usage) -> None:
