@@ -116,11 +116,12 @@ def _stay(terminal: Session, stack: Stack, prometheus: Prometheus) -> None:
         f"kill -STOP {redis}",
         f"kill -CONT {redis}   # Redis answers again",
         "",
-        "Commands work there, too:",
+        "Commands work there, too, the last one until Ctrl-C:",
         "",
         f". {shlex.quote(str(file))}",
         f"{command()} usage Globex",
         f"{command()} rejections Initech",
+        f"{command()} tail --decision denials",
         "",
         "Ctrl-C ends everything.",
     ]

@@ -55,6 +55,7 @@ def _stay(terminal: Session, stack: Stack, keys: Keys) -> None:
         "",
         f"{command()} orgs list",
         f"{command()} usage Acme",
+        f"{command()} tail   # decisions as they are made, until Ctrl-C",
         "",
         f"Metrics are at http://{LOOPBACK}:{stack.ports[ADMIN]}/metrics; `make monitor` shows them in Prometheus.",
         "Ctrl-C ends everything.",

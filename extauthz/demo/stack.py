@@ -82,6 +82,7 @@ class Stack(AbstractContextManager["Stack"]):
             "DATABASE_URL": self.postgres.dsn,
             "REDIS_URL": self.redis.redis_url,
             "EXTAUTHZ_KEY_PEPPER": f"demo:{secret(self.folder / 'pepper')}",
+            "EXTAUTHZ_ADMIN_TOKEN": f"demo:{secret(self.folder / 'admin-token')}",
             "EXTAUTHZ_CONFIG": str(ROUTES),
             "EXTAUTHZ_ADMIN_LISTEN": f"{LOOPBACK}:{ports[ADMIN]}",
             "EXTAUTHZ_ENVOY_LISTEN": f"{LOOPBACK}:{ports[ENVOY_DOOR]}",

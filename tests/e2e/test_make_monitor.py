@@ -70,7 +70,7 @@ def commands() -> list[str]:
 def test_the_tutorial(folder: Path) -> None:
     """Each command of the page works in its turn; an alert is pending when Redis hangs; Ctrl-C leaves nothing."""
     distribution_server("prometheus")
-    make, metrics, query, dashboards, stop, readyz, alerts, go_on, who = commands()
+    make, metrics, query, dashboards, stop, readyz, alerts, go_on, who, tail = commands()
     assert make.strip() == "make monitor"
     with Demo(folder, "--monitor") as demo:
         demo.read_until("Ctrl-C ends everything")
@@ -88,6 +88,7 @@ def test_the_tutorial(folder: Path) -> None:
             shell.run(go_on)
             eventually(lambda: '"redis": "ok"' in shell.run(readyz))
             eventually(lambda: "daily_quota_exceeded" in shell.run(who))
+            assert "_" in shell.run(f". ENV\n{tail.strip()} | head -n 1")
         demo.interrupt()
         demo.check_end(members)
 
