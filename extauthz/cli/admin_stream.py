@@ -11,6 +11,7 @@ import aiohttp
 from extauthz.config.values import Listen, listen
 from extauthz.core.errors import ExtauthzError, InvalidInput
 from extauthz.core.shown import masked
+from extauthz.doctor.finding import system_words
 
 CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 30.0  # the service says at least every ten that it is there
@@ -56,7 +57,7 @@ class AdminStream:
             ) from None
         except aiohttp.ClientConnectorError as error:
             raise StreamFailed(
-                f"nothing answers at {self.where} ({error.strerror}): see that extauthz serves and that"
+                f"nothing answers at {self.where} ({system_words(error.os_error)}): see that extauthz serves and that"
                 " EXTAUTHZ_ADMIN_LISTEN is right, or name the place with --admin"
             ) from None
         except (aiohttp.ClientError, ValueError):

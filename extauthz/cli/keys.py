@@ -62,7 +62,7 @@ def list_all(organization: options.Organization, config: options.Config = None, 
         key_texts.print_list(keys)
 
 
-@app.command()
+@app.command(short_help="Show a key: everything but the key itself.")
 def show(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show a key: everything but the key itself, which is nowhere stored."""
     key, its = key_texts.manage_key(read_settings(config), lambda office: office.keys.show(key_id), lambda key: key)
@@ -108,7 +108,14 @@ def update(
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
 
-for command in (life.disable, life.enable, life.rotate, life.revoke, life.repepper):
-    app.command()(command)
+app.command()(life.disable)
+app.command()(life.enable)
+app.command(short_help="Replace a key by a new one, which is shown this once.")(life.rotate)
+app.command()(life.revoke)
+app.command()(life.repepper)
 # What follows an argument too many would be repeated: `imports` says itself what it does not take.
-app.command("import", context_settings={"allow_extra_args": True})(imports.import_keys)
+app.command(
+    "import",
+    short_help="Import a key that another system issued, or many from CSV.",
+    context_settings={"allow_extra_args": True},
+)(imports.import_keys)

@@ -33,19 +33,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.command("check-config")(config.check_config)
+app.command("demo", short_help="Run everything on this machine, and send sample requests.")(demo.demo)
+app.command("check-config", short_help="Check settings and routes, and print those in effect.")(config.check_config)
 app.command("migrate")(schema.migrate)
-app.command("doctor")(doctor.doctor)
+app.command("doctor", short_help="Check stores, rights, clocks, listeners and settings.")(doctor.doctor)
 app.add_typer(plans.app, name="plans")
 app.add_typer(orgs.app, name="orgs")
 app.add_typer(keys.app, name="keys")
-app.command("usage")(usage.usage)
+app.command("usage", short_help="Show what an organization used, and what is left.")(usage.usage)
 app.command("audit")(audit.audit)
-app.command("rejections")(rejections.rejections)
+app.command("rejections", short_help="List refusals in spans of five minutes, newest first.")(rejections.rejections)
 # What follows an argument too many would be repeated, and may be a key: `explain` says itself what it does not take.
-app.command("explain", context_settings={"allow_extra_args": True})(explain.explain)
-app.command("tail")(tail.tail)
+app.command(
+    "explain",
+    short_help="Explain why a request would pass or be refused.",
+    context_settings={"allow_extra_args": True},
+)(explain.explain)
+app.command("tail", short_help="Show decisions as they are made.")(tail.tail)
 
 
 def _print_version(wanted: bool) -> None:

@@ -73,7 +73,7 @@ def show(organization: options.Organization, config: options.Config = None, as_j
     _print(*manage(read_settings(config), work), as_json)
 
 
-@app.command()
+@app.command(short_help="Change an organization and its own limits.")
 def update(
     organization: options.Organization,
     name: Annotated[
@@ -129,7 +129,7 @@ def update(
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
 
 
-@app.command()
+@app.command(short_help="Delete an organization that has no usable key any more.")
 def delete(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
     """Delete an organization that has no usable key any more, with its revoked, expired and disabled keys."""
     settings = read_settings(config)

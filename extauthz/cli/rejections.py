@@ -61,7 +61,8 @@ def rejections(
         output.hint("Nothing was refused, or nothing that fits; refusals are there within 10 seconds.")
     elif requests:
         headers = ("at", "decision", "method", "path", "request id")
-        output.print_table(headers, [cells for row in rows for cells in _requests(row)], folds=headers.index("path"))
+        newest_first = sorted((cells for row in rows for cells in _requests(row)), reverse=True)
+        output.print_table(headers, newest_first, folds=headers.index("path"))
     else:
         headers = ("from", "count", "decision", "route", "key" if organization else "address")
         output.print_table(headers, [_cells(row) for row in rows], folds=headers.index("route"))

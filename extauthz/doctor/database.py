@@ -107,7 +107,7 @@ async def _keys(settings: Settings) -> list[Finding]:
 def _expiry(report: KeysReport) -> Finding:
     if not report.month:
         return Finding("keys expiring", True, "no key ends within 30 days")
-    detail = f"{report.week} keys end within 7 days, {report.month} within 30"
+    detail = f"{report.week} key{' ends' if report.week == 1 else 's end'} within 7 days, {report.month} within 30"
     return Finding("keys expiring", True, detail, "tell their owners, or rotate them: extauthz keys rotate ID")
 
 

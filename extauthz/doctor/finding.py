@@ -1,5 +1,6 @@
 """One result of an examination, and what several examinations share."""
 
+import os
 from dataclasses import dataclass
 
 from extauthz.config import Settings
@@ -41,3 +42,10 @@ def clock(check: str, store: str, ahead: float, doubt: float) -> Finding:
     where = "ahead of" if ahead > 0 else "behind"
     detail = f"the clock of {store} is {abs(ahead):.1f} seconds {where} that of this machine"
     return Finding(check, False, detail, "see that both machines keep time: chrony, ntpd or systemd-timesyncd")
+
+
+def system_words(error: OSError) -> str:
+    """What the system says of a failed call, such as `Connection refused`; asyncio has words of its own instead."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__  # a name that cannot be resolved has no number of the system's

@@ -11,7 +11,7 @@ from extauthz.config import Settings
 from extauthz.core.credentials import SECRET_BYTES
 from extauthz.core.errors import InvalidInput
 from extauthz.core.headers import CODE, DECISION, IDENTITY
-from extauthz.doctor.finding import PATIENCE, Finding
+from extauthz.doctor.finding import PATIENCE, Finding, system_words
 from extauthz.management import key_format
 
 REACHABLE = "proxy reachable"
@@ -156,5 +156,4 @@ def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {PATIENCE:g} seconds"
     cause = getattr(error, "os_error", error)
-    words = getattr(cause, "strerror", None) or type(error).__name__
-    return str(words)
+    return system_words(cause) if isinstance(cause, OSError) else type(error).__name__

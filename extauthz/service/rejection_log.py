@@ -7,6 +7,8 @@ from extauthz.core.rejections import EVERY_REJECTION, Rejection, RejectionFilter
 from extauthz.core.shown import shown
 from extauthz.core.stores import RejectionLogStore, TenantStore
 
+REFUSALS = tuple(reason.value for reason in Reason if reason is not Reason.ALLOW)
+
 
 class RejectionLog:
     """Reads what every process has written down of refusals."""
@@ -27,7 +29,7 @@ class RejectionLog:
 
         Raises NotFound, InvalidInput, StoreUnavailable.
         """
-        if only.decision is not None and only.decision not in set(Reason) - {Reason.ALLOW}:
-            raise InvalidInput(f"decision must be a refusal such as permission_denied (got {shown(only.decision)})")
+        if only.decision is not None and only.decision not in REFUSALS:
+            raise InvalidInput(f"decision must be one of {', '.join(REFUSALS)} (got {shown(only.decision)!r})")
         id_ = None if organization is None else (await self._tenants.show_organization(organization)).id
         return await self._rejections.page(id_, only, limit=limit, cursor=cursor)

@@ -131,7 +131,7 @@ async def test_keys_that_end_and_keys_without_a_pepper(doctor: Doctor, database:
     await office.sql("UPDATE api_keys SET expires_at = now() + interval '3 days'")
     rows = await asyncio.to_thread(lambda: doctor.rows(DATABASE_URL=database))
     assert rows["keys expiring"]["ok"]
-    assert rows["keys expiring"]["detail"].startswith("1 keys end within 7 days")
+    assert rows["keys expiring"]["detail"].startswith("1 key ends within 7 days, 1 within 30")
     assert rows["keys expiring"]["remedy"]
     other = {"DATABASE_URL": database, "EXTAUTHZ_KEY_PEPPER": "other:0123456789abcdef0123456789abcdef"}
     lost = (await asyncio.to_thread(lambda: doctor.failed(**other)))["keys pepper"]

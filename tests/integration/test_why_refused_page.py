@@ -59,11 +59,12 @@ async def test_the_commands_of_the_page(database: str, redis_url: str, tmp_path:
     """Each prints what the page shows, to the letter."""
     environ = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": f"p1:{PEPPER}"}
     here = Here(tmp_path, environ)
-    commands = list(examples("extauthz"))
-    assert len(commands) == 3
+    commands = list(examples("extauthz rejections"))
+    assert len(commands) == 3  # test_explain has the other one
     for command, shown in commands:
         # Yesterday at ten can be longer ago than the 24 hours of the page.
-        done = await asyncio.to_thread(here.run, *shlex.split(command.replace("--since 24h", "--since 48h")))
+        arguments = shlex.split(command.replace("--since 24h", "--since 48h"))
+        done = await asyncio.to_thread(here.run, "rejections", *arguments)
         assert done.stdout == shown
 
 

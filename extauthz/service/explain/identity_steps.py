@@ -9,7 +9,7 @@ from extauthz.core.keys import ApiKey, ended_by
 from extauthz.core.permissions import ANY_RESOURCE, storable
 from extauthz.core.routes import Match
 from extauthz.core.tenants import ENFORCE, SHADOW
-from extauthz.service.explain.seen import ELSEWHERE, PUBLIC, Seen, age, time_text
+from extauthz.service.explain.seen import ELSEWHERE, PUBLIC, Seen, age, plain_time, time_text
 
 
 def key_step(seen: Seen, outcome: StepOutcome) -> Step:
@@ -52,7 +52,7 @@ def _ended(seen: Seen, key: ApiKey) -> tuple[str, str]:
         "disabled": f"extauthz keys enable {key.id}",
         "expired": f"extauthz keys update {key.id} --expires-in 30d",
     }
-    since = f"the key {'has expired' if why == 'expired' else f'was {why}'}: {time_text(at)}"
+    since = f"the key {'has expired' if why == 'expired' else f'was {why}'}: {plain_time(at)}"
     return since, ELSEWHERE if seen.kept_elsewhere else remedies[why]
 
 

@@ -111,6 +111,12 @@ def time_text(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(min(seconds, _LAST_YEAR), UTC).isoformat()
 
 
+def plain_time(seconds: float | None) -> str:
+    """The same in a sentence: whole seconds, as options take it."""
+    text = time_text(seconds)
+    return "never" if text is None else f"{text[:19]}Z"
+
+
 def age(loaded_at: float, now: float) -> float:
     """Seconds since a record was read from PostgreSQL."""
     return round(max(now - loaded_at, 0.0), 1)

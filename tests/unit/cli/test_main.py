@@ -82,12 +82,14 @@ def test_no_key_is_an_argument(monkeypatch: pytest.MonkeyPatch, capsys: Capture,
 
 @pytest.mark.parametrize("group", [[], ["plans"], ["orgs"], ["keys"]])
 def test_no_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, group: list[str]) -> None:
-    """Without a command one reads which there are; a script that forgot it fails."""
+    """Without a command one reads which there are, in whole sentences; a script that forgot it fails."""
     assert run(monkeypatch, *group) == 2
     captured = capsys.readouterr()
     path = " ".join(["extauthz", *group])
     assert captured.out.startswith(f"Usage: {path} ")
-    assert "Commands:" in captured.out
+    commands = captured.out.partition("Commands:\n")[2].splitlines()
+    assert commands
+    assert [line for line in commands if line.endswith("...")] == []
     assert captured.err == f"extauthz: missing command; see {path} --help\n"
 
 

@@ -45,9 +45,9 @@ def changed(house: House, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"revoked_at": NOW - 60}, "key: the key was revoked: 2027-01-15T07:59:00+00:00 -> revoked is for good"),
+        ({"revoked_at": NOW - 60}, "key: the key was revoked: 2027-01-15T07:59:00Z -> revoked is for good"),
         ({"disabled_at": NOW}, "-> extauthz keys enable key-1"),
-        ({"expires_at": NOW}, "the key has expired: 2027-01-15T08:00:00+00:00 -> extauthz keys update key-1"),
+        ({"expires_at": NOW}, "the key has expired: 2027-01-15T08:00:00Z -> extauthz keys update key-1"),
         ({"tenant": {"status": "suspended"}}, "is suspended -> extauthz orgs update acme --status active"),
         (
             {"permissions": {"customers": frozenset({"read", "write"})}},
