@@ -22,7 +22,7 @@ def rejections(
         str | None,
         typer.Argument(
             metavar="[ORG]",
-            help="An organization, by its id or its name. Without it: refusals of clients that none is known of.",
+            help="An organization, by its id or its name. Without it: refusals whose organization is not known.",
         ),
     ] = None,
     since: Annotated[

@@ -46,7 +46,7 @@ def tail(
 ) -> None:
     """Show decisions as they are made, of all workers of one instance, until Ctrl-C.
 
-    What the terminal is too slow for is dropped, and how much that was is said.
+    Decisions that come faster than the terminal takes them are dropped, and their number is shown.
     """
     if decision is not None and decision not in TAIL_DECISIONS:
         raise InvalidInput(f"--decision must be one of {', '.join(TAIL_DECISIONS)} (got {shown(decision)!r})")

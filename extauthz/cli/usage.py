@@ -62,7 +62,7 @@ def usage(
     else:
         _print(used, name)
     if not used.complete:
-        output.complain("warning: without what the last seconds have brought: Redis is away")
+        output.complain("warning: usage of the last seconds is missing, because Redis is away")
 
 
 def _print(used: "Usage", organization: str) -> None:

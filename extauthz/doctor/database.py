@@ -79,7 +79,7 @@ def _rights(report: DatabaseReport) -> Finding:
         return Finding(check, False, f"the role lacks {shown}", _OWNER)
     if report.superuser:
         own = "a role of its own that owns the database is enough: docs/howto/run-it.md"
-        return Finding(check, True, "the role is a superuser, who may do more than extauthz needs", own)
+        return Finding(check, True, "the role is a superuser and may do more than extauthz needs", own)
     return Finding(check, True, "the role may do what extauthz does")
 
 

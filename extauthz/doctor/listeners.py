@@ -60,9 +60,9 @@ def _service(answer: bytes) -> Finding:
     trouble = {name: said for name, said in report.items() if name != "status" and not _well(said)}
     said = "; ".join(f"{name}: {what}" for name, what in trouble.items())
     if b" 200 " not in head.partition(b"\r\n")[0] + b" ":
-        return Finding(check, False, f"{status}{f' ({said})' if said else ''}", "see to its stores, and read its log")
+        return Finding(check, False, f"{status}{f' ({said})' if said else ''}", "look at its stores, and at its log")
     if said:
-        return Finding(check, False, f"it answers, with a loss: {said}", "see to what is named")
+        return Finding(check, False, f"it answers, but something is missing: {said}", "bring back what is named")
     return Finding(check, True, f"it runs and is {status}")
 
 

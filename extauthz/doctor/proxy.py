@@ -104,11 +104,11 @@ def _asks_us(where: str, answer: Answer) -> Finding:
 def _unknown_key(answer: Answer) -> Finding:
     check = "proxy key"
     if not answer.refused:
-        return Finding(check, False, f"a request with a key that nobody has is let through ({answer})", _FILES)
+        return Finding(check, False, f"a request with an invented key is let through ({answer})", _FILES)
     if answer.decision in ("no_credentials", "malformed_credentials"):
         detail = f"the key of a request does not arrive at extauthz as it was sent ({answer})"
         return Finding(check, False, detail, "let the proxy hand on Authorization to extauthz")
-    return Finding(check, True, f"a key that nobody has is refused ({answer})")
+    return Finding(check, True, f"an invented key is refused ({answer})")
 
 
 def _forgery(plain: Answer, answer: Answer) -> Finding:

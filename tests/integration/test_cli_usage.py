@@ -60,7 +60,7 @@ def test_usage(here: Here) -> None:
 
 def test_usage_without_redis(here: Here) -> None:
     """While Redis is away, what is saved is shown, and a warning beside it says what is missing."""
-    warning = "extauthz: warning: without what the last seconds have brought: Redis is away\n"
+    warning = "extauthz: warning: usage of the last seconds is missing, because Redis is away\n"
     away = f"redis://127.0.0.1:{free_port()}"
     done = here.run("usage", "acme", "--json", REDIS_URL=away)
     assert (done.returncode, done.stderr) == (0, warning)

@@ -82,7 +82,7 @@ def has(name: str) -> Callable[[web.Request], bool]:
         (always((503, "authentication_unavailable")), "proxy reachable", "no answer from extauthz"),
         (always((502, "")), "proxy reachable", "no answer from extauthz"),
         (always((403, "bad_proxy_request")), "proxy reachable", "does not tell extauthz what is asked"),
-        (but(has("authorization"), (200, "allow")), "proxy key", "nobody has is let through"),
+        (but(has("authorization"), (200, "allow")), "proxy key", "an invented key is let through"),
         (but(has("authorization"), (401, "no_credentials")), "proxy key", "does not arrive"),
         (but(has("x-organization-id"), (200, "")), "proxy headers", "is let through"),
         (but(has("x-forwarded-uri"), (200, "allow")), "proxy headers", "is let through"),
