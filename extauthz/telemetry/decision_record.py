@@ -54,7 +54,9 @@ class DecisionRecords:
             asked, request_id = _NOTHING_ASKED, '""'
         else:
             path = self._said(request.path.partition("?")[0], PATH_LONGEST)
-            method, host = self._word(request.method, WORD_LONGEST), self._word(request.host, HOST_LONGEST)
+            # Cut off before it is remembered, because a client may send 60 KiB of each.
+            method = self._word(request.method[:WORD_LONGEST], WORD_LONGEST)
+            host = self._word(request.host[:HOST_LONGEST], HOST_LONGEST)
             asked = f'"method":{method},"path":{path},"host":{host}'
             request_id = self._said(request.request_id, WORD_LONGEST)
         if isinstance(decision, Allow):

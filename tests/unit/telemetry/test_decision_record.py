@@ -137,3 +137,12 @@ def test_the_schema_that_is_published() -> None:
         CheckResult("forward", None, NOW, deny(Reason.BAD_PROXY_REQUEST)),
     ):
         validator.validate(fields(result))
+
+
+def test_of_long_words_only_what_is_said_is_remembered() -> None:
+    """A client may send a thousand hosts and methods of 60 KiB: those that begin alike are one."""
+    records = DecisionRecords(hide=str, worker=0)
+    for end in "abc":
+        long = "x" * 60_000 + end
+        records.line(CheckResult("forward", replace(REQUEST, method=long, host=long), NOW, Allow()))
+    assert records._word.cache_info().currsize == 2
