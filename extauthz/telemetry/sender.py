@@ -82,7 +82,8 @@ class Sender(Generic[T]):
     def _send(self, batch: Sequence[tuple[T, int]]) -> None:
         why = self._receiver.send([item for item, _ in batch])
         if why:
-            self.dropped += sum(count for _, count in batch)
+            lost = sum([count for _, count in batch])
+            self.dropped += lost  # in one step: `put` may count in another thread while a sum is made
         if bool(why) != self._failing:
             self._failing = bool(why)
             log = structlog.get_logger()

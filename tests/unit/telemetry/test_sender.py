@@ -69,6 +69,29 @@ async def test_a_receiver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     receiver.open.set()
 
 
+class Interrupting(int):
+    """A count that is added up while the event loop drops an item."""
+
+    sending: "Sender[int]"
+
+    def __radd__(self, other: int) -> int:
+        self.sending.dropped += 1
+        return other + int(self)
+
+
+async def test_what_both_threads_drop_is_counted() -> None:
+    """None of it is lost where a request has failed at the moment at which the queue is full."""
+    receiver = Scripted("HTTP 500")
+    sending = Sender(receiver, "spans")
+    count = Interrupting(5)
+    count.sending = sending
+    with capture_logs():
+        sending.put(0, count)
+        receiver.until_asked()
+        await sending.close()
+    assert sending.dropped == 6
+
+
 async def test_a_receiver_that_fails() -> None:
     """Once in an outage it is said why, and once that it is over; what was not taken is counted."""
     with capture_logs() as log:
