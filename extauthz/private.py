@@ -50,12 +50,17 @@ def service_metrics(settings: Settings, *, supervises: bool = False) -> ServiceM
 def own_reports(health: Health, metrics: Metrics, service: ServiceMetrics) -> Reports:
     """What one process alone has to report."""
     exposition = Exposition(metrics.registry, service.registry)
+    turn = asyncio.Lock()  # several threads that render would keep the event loop from its own turn
 
     async def readiness() -> Readiness:
         return health.readiness()
 
     async def rendered(accept: str) -> tuple[bytes, str]:
-        return exposition.render([metrics.samples(), take(service.registry)], accept)
+        async with turn:
+            parts = [metrics.samples(), take(service.registry)]
+            exposition.describe(parts)
+            # With series of a thousand organizations it takes longer than a check may wait.
+            return await asyncio.to_thread(exposition.render, parts, accept)
 
     return Reports(readiness, rendered)
 

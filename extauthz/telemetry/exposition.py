@@ -24,11 +24,18 @@ class Exposition:
         self._registries = registries
         self._described: dict[str, Metric] = {}
 
+    def describe(self, parts: Iterable[Sequence[Sample]]) -> None:
+        """Asks the registries for what these samples are called, unless that is known.
+
+        After it `render` of the same samples may be called in another thread, while the registries go on counting.
+        """
+        if not self._described or not self._described.keys() >= {sample.family for part in parts for sample in part}:
+            self._described = {metric.name: metric for own in self._registries for metric in own.collect()}
+
     def render(self, parts: Iterable[Sequence[Sample]], accept: str = "") -> tuple[bytes, str]:
         """The body and its content type: the samples of several processes as one. `accept` is the scraper's header."""
         samples = merge(parts)
-        if not self._described or not self._described.keys() >= {sample.family for sample in samples}:
-            self._described = {metric.name: metric for own in self._registries for metric in own.collect()}
+        self.describe([samples])
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Merged(self._described.values(), samples))
         if prefers_openmetrics(accept):
