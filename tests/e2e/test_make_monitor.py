@@ -93,6 +93,7 @@ def test_the_tutorial(folder: Path) -> None:
         demo.check_end(members)
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(180)
 def test_once(folder: Path) -> None:
     """`--once` prints what Prometheus has seen and ends with 0; nothing is left."""

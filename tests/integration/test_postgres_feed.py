@@ -106,7 +106,7 @@ async def test_it_is_measured_how_long_a_change_took(office: Office, database: s
         await ear.until(lambda: ear.flows[-1:] == [True])
         await office.sql("DO $$ BEGIN UPDATE api_keys SET disabled_at = now(); PERFORM pg_sleep(0.3); END $$")
         async with asyncio.timeout(20):
-            assert await took.get() >= 0.3
+            assert await took.get() > 0.2  # the clocks of this test and of the sleep are not the same
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

@@ -116,7 +116,7 @@ async def test_only_what_is_asked_for(environ: dict[str, str], key: tuple[KeyDet
     """By organization (its name or id), key and decision; what does not fit is not shown."""
     details, secret = key
     other = (await office.new_key("initech"))[1]
-    async with listening(environ) as service, ClientSession(headers=BEARER) as client:
+    async with listening(environ) as service, ClientSession(headers=BEARER) as client, AsyncExitStack() as open_ones:
         url = f"http://{await service.address('admin')}/v1/tail"
         filters = (
             {"organization_id": "acme"},
@@ -124,7 +124,7 @@ async def test_only_what_is_asked_for(environ: dict[str, str], key: tuple[KeyDet
             {"api_key_id": details.id},
             {"decision": "denials"},
         )
-        answers = [await client.get(url, params=only) for only in filters]
+        answers = [await open_ones.enter_async_context(client.get(url, params=only)) for only in filters]
         for answer in answers:
             assert await answer.content.readline() == b'{"dropped":0}\n'
         for given in (other, "", secret):
@@ -178,16 +178,16 @@ async def test_the_end_of_the_service(environ: dict[str, str]) -> None:
 
 async def test_few_at_once(environ: dict[str, str]) -> None:
     """One too many is refused with what to do; a client that goes makes room."""
-    async with listening(environ) as service, ClientSession(headers=BEARER) as client:
+    async with listening(environ) as service, ClientSession(headers=BEARER) as client, AsyncExitStack() as open_ones:
         url = f"http://{await service.address('admin')}/v1/tail"
-        answers = [await client.get(url) for _ in range(TAILS_MAX)]
+        answers = [await open_ones.enter_async_context(client.get(url)) for _ in range(TAILS_MAX)]
         for answer in answers:
             assert (answer.status, answer.content_type) == (200, "application/x-ndjson")
             assert answer.headers["cache-control"] == "no-store"
             assert await answer.content.readline() == b'{"dropped":0}\n'
-        refused = await client.get(url)
-        problem = await refused.json(content_type=None)
-        assert (refused.status, problem["code"]) == (503, "too_many_tails")
+        async with client.get(url) as refused:
+            problem = await refused.json(content_type=None)
+            assert (refused.status, problem["code"]) == (503, "too_many_tails")
         answers[0].close()
 
         async def room(method: str) -> bool:

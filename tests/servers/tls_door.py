@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 TLS = Path(__file__).parent / "tls"  # a certificate for `localhost`, and its key
@@ -15,7 +15,12 @@ async def tls_before(port: int) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
 
+    joined: set[asyncio.Task[None]] = set()
+
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        joined.add(task)
         await join(reader, writer, port)
 
     server = await asyncio.start_server(pipe, "127.0.0.1", 0, ssl=context)
@@ -23,6 +28,9 @@ async def tls_before(port: int) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        for task in joined:
+            task.cancel()
+        await asyncio.gather(*joined, return_exceptions=True)
 
 
 async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
@@ -39,4 +47,10 @@ async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port:
         finally:
             sink.close()
 
-    await asyncio.gather(copy(reader, back), copy(there, writer))
+    try:
+        await asyncio.gather(copy(reader, back), copy(there, writer))
+    finally:
+        for sink in (back, writer):
+            sink.transport.abort()
+            with suppress(OSError, asyncio.CancelledError):
+                await sink.wait_closed()
