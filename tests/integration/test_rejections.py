@@ -54,6 +54,22 @@ async def test_what_is_old_is_forgotten(store: PostgresRejections, monkeypatch: 
     assert len((await store.page(REFUSED.tenant_id, EVERY_REJECTION, limit=10, cursor=None)).items) == 1
 
 
+@pytest.mark.parametrize("group", [REFUSED, REFUSED._replace(tenant_id="", key_id="", address="192.0.2.7")])
+async def test_more_than_one_page(store: PostgresRejections, group: Group) -> None:
+    """Page after page, each row is there once, the newest first."""
+    kinds = [group._replace(since=group.since + 300 * (n // 2), route=f"/{n}") for n in range(5)]
+    await store.add(uuid4(), [Rejected(kind, 1, []) for kind in kinds])
+    routes: list[str | None] = []
+    cursor: str | None = None
+    while len(routes) < len(kinds):
+        page = await store.page(group.tenant_id or None, EVERY_REJECTION, limit=2, cursor=cursor)
+        routes += [row.route for row in page.items]
+        cursor = page.next
+        assert page.items
+    assert cursor is None
+    assert [{*routes[:1]}, {*routes[1:3]}, {*routes[3:]}] == [{"/4"}, {"/2", "/3"}, {"/0", "/1"}]
+
+
 async def test_why_was_it_refused(
     database: str,
     redis_url: str,

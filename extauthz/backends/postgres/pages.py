@@ -43,7 +43,7 @@ def listing(rows: Sequence[DictRow], limit: int, read: Callable[[DictRow], T]) -
     if len(rows) <= limit:
         return Listing([read(row) for row in shown], None)
     last = shown[-1]
-    place = [last["created_at"].isoformat(), last["id"]] if "created_at" in last else [str(last["id"])]
+    place = [last["created_at"].isoformat(), str(last["id"])] if "created_at" in last else [str(last["id"])]
     return Listing([read(row) for row in shown], urlsafe_b64encode(" ".join(place).encode()).decode().rstrip("="))
 
 
