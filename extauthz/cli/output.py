@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 Row = Sequence[str]
+FOLDED_MIN = 16  # columns that a broken cell needs to be readable
 PATIENCE = 1.0  # seconds before a person is told what is waited for
 
 
@@ -121,9 +122,13 @@ def _show_table(headers: Row, rows: Sequence[Row], folds: int | None) -> bool:
     for row in rows:
         table.add_row(*map(Text, row))
     console = _console()
+    if folds is not None:
+        table.columns[folds].max_width = FOLDED_MIN
     unlimited = console.options.update(max_width=100_000)
-    if folds is None and Measurement.get(console, unlimited, table).maximum > console.width:
+    if Measurement.get(console, unlimited, table).maximum > console.width:
         return False
+    if folds is not None:
+        table.columns[folds].max_width = None
     _show(table)
     return True
 

@@ -51,6 +51,14 @@ def test_folded_column(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("narrow_terminal")
+def test_a_folded_column_without_room(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the other columns leave no room for it, nothing is lost or cut off either."""
+    output.print_table(("path", "request id"), [("/api/v1/customers/42", ID)], folds=0)
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert out == f"path        /api/v1/customers/42\nrequest id  {ID}\n"
+
+
+@pytest.mark.usefixtures("narrow_terminal")
 def test_colours_only_where_wanted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal gets colours, unless NO_COLOR says otherwise."""
     output.print_details({"id": ID})
