@@ -79,6 +79,7 @@ async def _newest(
         cursor = page.next
         if cursor is None:
             break
+    rows.sort(key=lambda row: (row.since, row.count), reverse=True)
     return rows
 
 

@@ -29,11 +29,13 @@ SOURCES = yaml.safe_load((ROOT / "compose/grafana/provisioning/datasources/datas
 ]
 ALL = [panel for name in sorted(BOARDS) for panel in panels(name)]
 STEP = 1.0  # seconds between two points
-# What is zero in a healthy service, and would take a broken reader, disk or collector to be more.
+# What is zero in a healthy service on a quiet machine, and would take a broken reader, disk or collector to be more.
 ZERO = {
+    "Burn rate: latency",
     "Clocks",
     "Epoch of Redis",
     "Event loop lag",
+    "Later than 100 ms",
     "Log lines",
     "Tail",
     "Usage refused",

@@ -124,3 +124,14 @@ async def test_by_a_unix_socket(tmp_path: Path, redis_server: Server) -> None:
     finally:
         server.close()
         path.unlink(missing_ok=True)
+
+
+async def test_a_connection_that_was_replaced_ends_with_the_others(redis_url: str) -> None:
+    """It may still bring its answers for a while, and not longer than what it belongs to."""
+    async with linked(redis_url) as link:
+        await link.probe()
+        answer = asyncio.create_task(link.execute_command("BLPOP", "nothing", "0"))
+        await asyncio.sleep(0)  # the task has asked
+        link._leave()
+    with pytest.raises(exceptions.ConnectionError):
+        await answer

@@ -43,6 +43,7 @@ class Link:
         self.clock_skew: float | None = None  # see core/clock.py
         self._wire: Wire | None = None
         self._opening: asyncio.Task[Wire] | None = None
+        self._retired: list[Wire] = []  # that end a little later
 
     async def execute_command(self, *args: Any) -> Any:
         """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
@@ -81,8 +82,9 @@ class Link:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.gather(self._opening, return_exceptions=True)
-        if self._wire is not None:
-            self._wire.close()
+        self._leave()
+        for wire in self._retired:
+            wire.close()
 
     async def _fit(self, *, last: bool) -> bool:
         """Whether the server takes writes; raises its refusal where this is the `last` try."""
@@ -105,6 +107,7 @@ class Link:
         """The next command opens another connection, and looks its address up anew."""
         if self._wire is not None:
             self._wire.retire()
+            self._retired = [wire for wire in (*self._retired, self._wire) if wire.open]
             self._wire = None
 
     async def _connected(self) -> Wire:
