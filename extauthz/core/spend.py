@@ -1,6 +1,7 @@
 """What a request asks of limits, and what a store says came of it. The arithmetic is in core/twin.py, and in Lua."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -17,9 +18,20 @@ from extauthz.core.usage import Span
 MICRO = 1_000_000
 BURST, DAILY, MONTHLY = "burst", "daily", "monthly"
 KEY_BURST, KEY_DAILY, KEY_MONTHLY = "key-burst", "key-daily", "key-monthly"
-NAMES = (BURST, DAILY, MONTHLY, KEY_BURST, KEY_DAILY, KEY_MONTHLY)  # in the order of the script's bits
+NAMES = (BURST, DAILY, MONTHLY, KEY_BURST, KEY_DAILY, KEY_MONTHLY)  # in the order of a row's bits
 
 Operation = Literal["spend", "peek", "refund"]
+Row = tuple[int, ...]
+"""The outcome of one spend in numbers, as the script and its callers agree on them:
+
+refused, flags, day, month, level, carry, by_day, by_month, key_level, key_carry, key_by_day, key_by_month. `refused` has
+one bit for each of NAMES that refused, or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` count
+from 1.
+"""
+REPEATED, PROVISIONAL = 1, 2  # flags of a row
+FAILED = -3  # the store refused the command: nothing was taken
+NOTHING_HAPPENED: Mapping[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
+_REFUSED = tuple(tuple(name for bit, name in enumerate(NAMES) if bits >> bit & 1) for bits in range(1 << len(NAMES)))
 
 
 class Owner(NamedTuple):
@@ -88,6 +100,15 @@ class Untaken(NamedTuple):
 
     why: Literal["window", "unseeded"]
     now: int
+
+
+def result_of(now: int, row: Row) -> Spent | Untaken:
+    """What a row says at `now` (microseconds of the store's clock). A row that FAILED is the store's to explain."""
+    refused, flags, day, month, *state = row
+    if refused < 0:
+        return Untaken(NOTHING_HAPPENED[refused], now)
+    repeated, provisional = bool(flags & REPEATED), bool(flags & PROVISIONAL)
+    return Spent(_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional)
 
 
 def plan(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend | Reason:

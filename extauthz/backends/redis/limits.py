@@ -1,9 +1,9 @@
 """Buckets and counters in Redis: many checks in one script, one round trip, never sent a second time."""
 
 import asyncio
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import refusal, translated, unavailable
@@ -13,15 +13,12 @@ from extauthz.core.calendar import DaysAndMonths
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.ports import UsageLog
-from extauthz.core.spend import NAMES, Owner, Spend, Spent, Untaken
+from extauthz.core.spend import FAILED, Owner, Spend, Spent, Untaken, result_of
 from extauthz.core.usage import ORGANIZATION, Seed
 
 SPEND = scripts.read("spend")
-_WIDTH = 12  # numbers of each result
+_ROW = struct.Struct("<4b8q")  # of each result, as the script packs it
 _OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
-_WHY_NOTHING: dict[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
-_FAILED = -3
-_REFUSED = tuple(tuple(name for bit, name in enumerate(NAMES) if bits >> bit & 1) for bits in range(1 << len(NAMES)))
 
 
 class RedisLimits:
@@ -44,7 +41,7 @@ class RedisLimits:
             epoch = await self._link.epoch()
             keys, arguments = _call(asked, epoch)
             reply = await self._script.run_many(self._link, keys, arguments)
-            return _results(reply, len(asked))
+            return _results(*reply)
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
         """Raises a tenant's counters to what is known of its keys; None: nobody can say, they begin with what is there.
@@ -102,21 +99,9 @@ def _limits(limits: Limits) -> str:
     return " ".join(map(str, (*bucket, *quotas)))
 
 
-def _words(said: int | bytes) -> str:
-    return said.decode(errors="replace") if isinstance(said, bytes) else ""
-
-
-def _results(reply: Sequence[int | bytes], count: int) -> list[Spent | Untaken | StoreUnavailable]:
-    now = int(reply[0])
-    failures = iter(reply[1 + count * _WIDTH :])
-    results: list[Spent | Untaken | StoreUnavailable] = []
-    for start in range(1, 1 + count * _WIDTH, _WIDTH):
-        refused, flags, day, month, *state = map(int, reply[start : start + _WIDTH])
-        if refused >= 0:
-            repeated, provisional = bool(flags & 1), bool(flags & 2)
-            results.append(Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional)))
-        elif refused == _FAILED:
-            results.append(unavailable(refusal(_words(next(failures)))))
-        else:
-            results.append(Untaken(_WHY_NOTHING[refused], now))
-    return results
+def _results(now: int, rows: bytes, *failures: bytes) -> list[Spent | Untaken | StoreUnavailable]:
+    words = iter(failures)
+    return [
+        unavailable(refusal(next(words).decode(errors="replace"))) if row[0] == FAILED else result_of(now, row)
+        for row in _ROW.iter_unpack(rows)
+    ]

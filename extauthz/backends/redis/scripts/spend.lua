@@ -10,8 +10,9 @@
 --          2 refund), calendar (0: none, nothing is counted), place in KEYS of its charge_once (0: none), cost, microsecond
 --          of the charge (refund); then limits of the owner and of the key: tokens and seconds of the rate (0 tokens: no
 --          bucket), burst, daily and monthly quota (-1: none)
--- returns  {now (microseconds), then 12 for each asked: refused, flags, day, month, level, carry, by day, by month,
---          and the last four of the key; then words of failures}
+-- returns  {now (microseconds), one string, then words of failures}. The string holds 12 numbers for each asked, little
+--          endian: refused, flags, day, month (one signed byte each), level, carry, by day, by month, and the last four
+--          of the key (eight bytes each)
 --          refused: bits 0 to 5 bucket, day, month, and the key's; 0: allowed; -1 no window fits Redis's clock, -2 the
 --          counters are not of this epoch: nothing happened then; -3 Redis refused, nothing was taken
 --          flags: 1 charged before, 2 provisional; day, month: which of the three (1 without a calendar)
@@ -305,10 +306,8 @@ for i = 1, count do
   all[i] = {asked = read_asked(ARGV[base - 1], calendars, count), key = KEYS[i], key_id = ARGV[base]}
 end
 
-local reply, failures = {now}, {}
+local rows, failures = {}, {}
 for i = 1, count do
-  local result, base = run(all[i], epoch, failures), 12 * i - 11
-  for j = 1, 12 do reply[base + j] = result[j] end
+  rows[i] = struct.pack('<bbbbi8i8i8i8i8i8i8i8', unpack(run(all[i], epoch, failures)))
 end
-for _, words in ipairs(failures) do reply[#reply + 1] = words end
-return reply
+return {now, table.concat(rows), unpack(failures)}
