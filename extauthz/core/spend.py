@@ -21,13 +21,10 @@ KEY_BURST, KEY_DAILY, KEY_MONTHLY = "key-burst", "key-daily", "key-monthly"
 NAMES = (BURST, DAILY, MONTHLY, KEY_BURST, KEY_DAILY, KEY_MONTHLY)  # in the order of a row's bits
 
 Operation = Literal["spend", "peek", "refund"]
+# The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, level,
+# carry, by_day, by_month, key_level, key_carry, key_by_day, key_by_month. `refused` has a bit for each of NAMES that
+# refused, or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` count from 1.
 Row = tuple[int, ...]
-"""The outcome of one spend in numbers, as the script and its callers agree on them:
-
-refused, flags, day, month, level, carry, by_day, by_month, key_level, key_carry, key_by_day, key_by_month. `refused` has
-one bit for each of NAMES that refused, or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` count
-from 1.
-"""
 REPEATED, PROVISIONAL = 1, 2  # flags of a row
 FAILED = -3  # the store refused the command: nothing was taken
 NOTHING_HAPPENED: Mapping[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
@@ -108,7 +105,7 @@ def result_of(now: int, row: Row) -> Spent | Untaken:
     if refused < 0:
         return Untaken(NOTHING_HAPPENED[refused], now)
     repeated, provisional = bool(flags & REPEATED), bool(flags & PROVISIONAL)
-    return Spent(_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional)
+    return Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional))
 
 
 def plan(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend | Reason:
