@@ -59,8 +59,8 @@ class SharedCache(Protocol[Asked_contra, Record]):
         """
         ...
 
-    async def put(self, record: Record, now: float) -> None:
-        """Keep `record` for what is left of its time, unless a younger one is there; a revoked key stays revoked."""
+    async def put(self, records: Sequence[Record], now: float) -> None:
+        """Keeps each for what is left of its time, unless a younger one is there; a revoked key stays revoked."""
         ...
 
 

@@ -61,6 +61,14 @@ class Tenant:
         """Whether all keys of the organization are refused."""
         return self.status != ACTIVE
 
+    def says_the_same(self, other: "Tenant") -> bool:
+        """Whether two reads of an organization found the same, whenever they were made."""
+        return self.id == other.id and self._said() == other._said()
+
+    def _said(self) -> tuple[object, ...]:
+        limits = (self.limits, self.overrides_until, self.plan_limits)
+        return (self.plan, self.plan_id, self.status, *limits, self.calendar, self.shadow)
+
     def to_record(self) -> dict[str, object]:
         """The JSON object that caches keep."""
         return {

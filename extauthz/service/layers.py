@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 from math import inf
 from time import monotonic, time
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache, Source
@@ -18,8 +18,10 @@ from extauthz.service.held import Asked, Record
 from extauthz.service.question import Question
 from extauthz.service.store_calls import begin_call, end_call
 
+Item = TypeVar("Item")
+
 QUERY_TIMEOUT_SECONDS = 5.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
-FEW = 20  # calls of Redis in one turn of the loop
+AT_ONCE = 100  # records in one call of Redis, so that neither it nor the loop is held by them
 QUERIES_AT_ONCE = 8  # of one kind of record; the guard bounds those of all kinds
 MAX_QUEUED_QUESTIONS = 20_000  # of one kind of record: some 30 MB
 
@@ -136,13 +138,14 @@ class Below(Generic[Asked, Record]):
             question.traces.append(trace)
         return await question.answer(deadline, up=lambda: self.up)
 
-    async def share(self, record: Record) -> None:
-        """Hands a record to the other processes, if Redis is there."""
+    async def share(self, records: Sequence[Record]) -> None:
+        """Hands records to the other processes, if Redis is there."""
         around = self._around
-        try:
-            await around.redis.run(lambda: self._shared.put(record, around.clock()))
-        except StoreUnavailable:
-            return
+        for some in portions(records, AT_ONCE):
+            try:
+                await around.redis.run(partial(self._shared.put, some, around.clock()))
+            except StoreUnavailable:
+                return
 
     async def close(self) -> None:
         """Ends the queries under way."""
@@ -200,7 +203,6 @@ class Below(Generic[Asked, Record]):
                 queued.question.fail(error)
 
 
-async def few_at_once(calls: Sequence[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Makes many calls without filling the loop with them."""
-    for start in range(0, len(calls), FEW):
-        await asyncio.gather(*(call() for call in islice(calls, start, start + FEW)))
+def portions(many: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Cuts a sequence into parts of at most `size`."""
+    return (many[start : start + size] for start in range(0, len(many), size))

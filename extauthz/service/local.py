@@ -35,13 +35,16 @@ class Local(Generic[Asked, Record]):
     def lookup(self, asked: Asked, now: float) -> Record | None:
         """The record where it answers by itself. `now` in Unix seconds."""
         entry = self.held.get(self.name(asked))
-        if entry is None or now >= entry.good_until or monotonic() >= entry.ends or not self._believed(entry):
-            return None
-        if entry.taken_at < self._belief.since:
+        if entry is None or not self._answers(entry, now):
             return None
         entry.used_at = now
         self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
         return entry.record
+
+    def settled(self, name: Hashable) -> Record | None:
+        """The record that answers by itself and need not be read anew yet."""
+        entry, now = self.held.get(name), self._clock()
+        return None if entry is None or now >= entry.renew_at or not self._answers(entry, now) else entry.record
 
     def refuses(self, name: Hashable) -> bool:
         """Whether PostgreSQL had no record of it a moment ago, or one that has ended: both are kept alike."""
@@ -112,6 +115,11 @@ class Local(Generic[Asked, Record]):
         if entry is not None:
             self.held.keep(name, replace(entry))
         self.unknown.borrow(other.unknown, name)
+
+    def _answers(self, entry: Entry[Asked, Record], now: float) -> bool:
+        if now >= entry.good_until or monotonic() >= entry.ends or not self._believed(entry):
+            return False
+        return entry.taken_at >= self._belief.since
 
     def _believed(self, entry: Entry[Asked, Record]) -> bool:
         epoch = self._fences.epoch

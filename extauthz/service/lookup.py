@@ -110,5 +110,9 @@ class Lookup:
             raise
 
     def _hold_tenant(self, key: ApiKey, read_at: float) -> None:
-        if self.tenants is not None:
-            self.tenants.offer(key.tenant.id, key.tenant, read_at)
+        """Takes in the organization that came with a key, unless one that says the same is held and not due yet."""
+        tenants, tenant = self.tenants, key.tenant
+        if tenants is not None:
+            held = tenants.local.settled(tenant.id)
+            if held is None or not held.says_the_same(tenant):
+                tenants.offer(tenant.id, tenant, read_at)

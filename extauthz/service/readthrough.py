@@ -17,7 +17,7 @@ from extauthz.core.ports import POSTGRESQL, Cache, Layer
 from extauthz.core.trace import Trace
 from extauthz.service.guard import OURS, end
 from extauthz.service.held import Asked, Entry, Record
-from extauthz.service.layers import FEW, Answer, Below, Surroundings, Times, few_at_once
+from extauthz.service.layers import AT_ONCE, Answer, Below, Surroundings, Times, portions
 from extauthz.service.local import Local
 from extauthz.service.question import Question
 
@@ -25,7 +25,6 @@ RENEW_EVERY = 1 / 6  # share of its time between two looks for records in use th
 RENEW_EVERY_MAX = 5.0  # seconds
 POSTPONED = 2.0  # seconds, while PostgreSQL is away
 CHANGED_MEANWHILE = 3  # readings of a record that changes faster than it can be read
-MAX_READ_TOGETHER = 100  # records asked of Redis in one call, so that the loop is not held by those it has
 
 
 class _Reading(NamedTuple, Generic[Record]):
@@ -116,9 +115,8 @@ class ReadThrough(Generic[Asked, Record]):
 
     async def renew_due(self) -> None:
         """Reads anew what is in use and soon at its end."""
-        due, many = self.local.held.take_due(self._clock()), self._below.at_once
-        for start in range(0, len(due), many):
-            await self._renew(due[start : start + many])
+        for some in portions(self.local.held.take_due(self._clock()), self._below.at_once):
+            await self._renew(some)
 
     async def shared(self) -> None:
         """Returns when what was read until now is shared with other processes."""
@@ -174,8 +172,8 @@ class ReadThrough(Generic[Asked, Record]):
 
     def _begin(self) -> None:
         begun, self._begun = self._begun, []
-        for start in range(0, len(begun), MAX_READ_TOGETHER):
-            self._spawn(self._look(begun[start : start + MAX_READ_TOGETHER]))
+        for some in portions(begun, AT_ONCE):
+            self._spawn(self._look(some))
 
     async def _look(self, begun: Sequence[tuple[Hashable, Question[Asked, _Reading[Record]]]]) -> None:
         """Asks Redis first, all at once, and PostgreSQL for the rest."""
@@ -221,13 +219,12 @@ class ReadThrough(Generic[Asked, Record]):
     async def _share_all(self) -> None:
         await asyncio.sleep(0)  # what was read goes to those who wait first
         records, self._unshared = self._unshared, []
-        await few_at_once([partial(self._below.share, record) for record in records])
+        await self._below.share(records)
 
     async def _renew(self, due: Sequence[tuple[Hashable, Entry[Asked, Record]]]) -> None:
         """Takes from Redis what another process has read anew, reads the rest in one query."""
         rest: list[tuple[Hashable, Entry[Asked, Record]]] = []
-        for start in range(0, len(due), FEW):
-            some = due[start : start + FEW]
+        for some in portions(due, AT_ONCE):
             for (name, entry), record in zip(some, await self._below.shared([e.asked for _, e in some]), strict=True):
                 newer = record is not None and record.loaded_at > entry.record.loaded_at
                 if record is None or not newer or not self.local.keep(entry.asked, record, -inf):
@@ -248,7 +245,7 @@ class ReadThrough(Generic[Asked, Record]):
             elif self.local.admits(answer, read_at):
                 self.local.keep(entry.asked, answer, read_at)
                 news.append(answer)
-        await few_at_once([partial(self._below.share, record) for record in news])
+        await self._below.share(news)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -33,8 +33,8 @@ def keys(redis: Redis) -> RedisKeyCache:
 
 async def stays(keys: RedisKeyCache, first: ApiKey, second: ApiKey) -> bool:
     """Whether the first of two records is still there after the second was put."""
-    await keys.put(first, NOW)
-    await keys.put(second, NOW)
+    await keys.put([first], NOW)
+    await keys.put([second], NOW)
     found = await cached(keys, ASKED, NOW)
     assert found in (first, second)
     return found == first
@@ -71,11 +71,11 @@ async def test_nonsense_is_overwritten(keys: RedisKeyCache, redis: Redis) -> Non
     """What is no record keeps no record out."""
     for nonsense in (b"", b"{", b"[]", b"null", b"7", b'"x"', b'{"version": null}', b'{"version": {}}', b"\xff\x00"):
         await redis.set(NAME, nonsense)
-        await keys.put(KEY, NOW)
+        await keys.put([KEY], NOW)
         assert await cached(keys, ASKED, NOW) == KEY
     await redis.delete(NAME)
     await redis.hset(NAME, "a", "b")
-    await keys.put(KEY, NOW)
+    await keys.put([KEY], NOW)
     assert await cached(keys, ASKED, NOW) == KEY
 
 
@@ -86,11 +86,11 @@ async def test_a_fence_keeps_out_what_is_older(keys: RedisKeyCache, redis: Redis
         await redis.flushall()
         for number, believed in ((7, True), (8, False)):
             await fences.raise_all([Change(thing, number)])
-            await keys.put(KEY, NOW)
-            await tenants.put(TENANT, NOW)
+            await keys.put([KEY], NOW)
+            await tenants.put([TENANT], NOW)
             found = await cached(keys, ASKED, NOW) if thing.kind == "api_key" else await cached(tenants, "acme", NOW)
             assert (found is not None) is believed
-    await keys.put(replace(KEY, version=8), NOW)
+    await keys.put([replace(KEY, version=8)], NOW)
     assert await cached(keys, ASKED, NOW) is not None
 
 
@@ -120,13 +120,13 @@ async def test_a_fence_is_never_shortened(redis: Redis) -> None:
 async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> None:
     """It keeps out every older record, of keys and of organizations, and no younger one."""
     tenants = RedisTenantCache(redis, ttl=30)
-    await keys.put(KEY, NOW)
-    await tenants.put(TENANT, NOW)
+    await keys.put([KEY], NOW)
+    await tenants.put([TENANT], NOW)
     for number, believed in ((7, True), (8, False)):
         await RedisFences(redis, seconds=120).raise_all([Change(EVERYTHING, number)])
         assert (await cached(keys, ASKED, NOW) is not None) is believed
         assert (await cached(tenants, "acme", NOW) is not None) is believed
-    await keys.put(replace(KEY, version=8), NOW)
+    await keys.put([replace(KEY, version=8)], NOW)
     assert await cached(keys, ASKED, NOW) is not None
 
 
@@ -134,8 +134,8 @@ async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> No
 async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Redis, garbage: bytes) -> None:
     """Nobody can say what it kept out, so everything is; the next change puts a fence in its place."""
     tenants = RedisTenantCache(redis, ttl=30)
-    await keys.put(KEY, NOW)
-    await tenants.put(TENANT, NOW)
+    await keys.put([KEY], NOW)
+    await tenants.put([TENANT], NOW)
     for name in FENCES:
         await redis.set(name, garbage, px=1000)
     assert await cached(keys, ASKED, NOW) is None
@@ -147,7 +147,7 @@ async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Red
 
 async def test_a_fence_of_another_type_keeps_out(keys: RedisKeyCache, redis: Redis) -> None:
     """Likewise a list, and a fence takes its place."""
-    await keys.put(KEY, NOW)
+    await keys.put([KEY], NOW)
     await redis.rpush(FENCES[0], "7")
     assert await cached(keys, ASKED, NOW) is None
     await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
@@ -164,7 +164,7 @@ async def test_names_of_fences(redis: Redis) -> None:
 async def test_scripts_are_sent_again_where_redis_forgot_them(keys: RedisKeyCache, redis: Redis) -> None:
     """After a restart, or a failover, the first call brings the script along."""
     for _ in range(2):
-        await keys.put(KEY, NOW)
+        await keys.put([KEY], NOW)
         await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
         await redis.script_flush()
     assert json.loads(await redis.get(NAME) or "")["id"] == "k1"

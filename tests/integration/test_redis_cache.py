@@ -42,8 +42,8 @@ def read_at(seconds: float) -> tuple[ApiKey, Tenant]:
 
 async def test_what_was_kept_comes_back(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """A record comes back as it went in, from the very name that the contract gives it; the next digest is tried."""
-    await keys.put(KEY, NOW)
-    await tenants.put(TENANT, NOW)
+    await keys.put([KEY], NOW)
+    await tenants.put([TENANT], NOW)
     assert await cached(keys, Credential(("00" * 32, DIGEST)), NOW) == KEY
     assert await cached(tenants, "acme", NOW) == TENANT
     assert sorted(await redis.keys()) == [f"api_key_cache:{DIGEST}".encode(), b"tenant_quota_cache:acme"]
@@ -58,8 +58,8 @@ async def test_a_record_is_kept_for_what_is_left_of_its_time(
     for age, key_left, tenant_left in ((0, 120, 30), (20.5, 99.5, 9.5), (-3600, 120, 30)):
         key, tenant = read_at(-age)
         await redis.flushall()
-        await keys.put(key, NOW)
-        await tenants.put(tenant, NOW)
+        await keys.put([key], NOW)
+        await tenants.put([tenant], NOW)
         for name, left in ((api_key_cache(DIGEST), key_left), (tenant_quota_cache("acme"), tenant_left)):
             assert left - 5 < await redis.pttl(name) / 1000 <= left
 
@@ -67,8 +67,8 @@ async def test_a_record_is_kept_for_what_is_left_of_its_time(
 async def test_what_is_too_old_is_a_miss(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """Too old a record is not written, and one that Redis still has is not used."""
     for age in (120, 121, 1e9):
-        await keys.put(read_at(-age)[0], NOW)
-        await tenants.put(read_at(-age)[1], NOW)
+        await keys.put([read_at(-age)[0]], NOW)
+        await tenants.put([read_at(-age)[1]], NOW)
     assert await redis.keys() == []
     await redis.set(api_key_cache(DIGEST), with_())
     await redis.set(tenant_quota_cache("acme"), json.dumps(TENANT.to_record()))
@@ -82,7 +82,7 @@ async def test_two_tenants_never_share_a_name(tenants: RedisTenantCache, redis: 
     """Names that are not plain are encoded, each in its own way, and come back."""
     names = ["acme", "Acme", "a:b", "a b", "a", "{acme}", ".61", "a" * 64, "a" * 65, ".acme"]
     for name in names:
-        await tenants.put(replace(TENANT, id=name), NOW)
+        await tenants.put([replace(TENANT, id=name)], NOW)
     assert len(await redis.keys()) == len(names)
     for name in names:
         found = await cached(tenants, name, NOW)
@@ -173,8 +173,8 @@ async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: 
             await make(name)
             with pytest.raises(StoreCorrupt, match="not an object"):
                 await read()
-    await keys.put(KEY, NOW)
-    await tenants.put(TENANT, NOW)
+    await keys.put([KEY], NOW)
+    await tenants.put([TENANT], NOW)
     assert await cached(keys, ASKED, NOW) == KEY
     assert await cached(tenants, "acme", NOW) == TENANT
 

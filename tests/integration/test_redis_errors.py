@@ -32,7 +32,7 @@ async def reason_of(client: Redis) -> str:
     """Why the store is away, for reading, writing and fencing."""
     keys, fences = RedisKeyCache(client, ttl=120), RedisFences(client, seconds=120)
     reasons = set()
-    for call in (cached(keys, ASKED, NOW), keys.put(KEY, NOW), fences.raise_all([CHANGE])):
+    for call in (cached(keys, ASKED, NOW), keys.put([KEY], NOW), fences.raise_all([CHANGE])):
         with pytest.raises(StoreUnavailable) as away:
             await call
         assert away.value.store == "redis"
@@ -87,7 +87,7 @@ async def test_a_full_memory_is_named(redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable) as away:
-            await RedisKeyCache(redis, ttl=120).put(KEY, NOW)
+            await RedisKeyCache(redis, ttl=120).put([KEY], NOW)
         assert away.value.reason == "memory"
         assert await cached(RedisKeyCache(redis, ttl=120), ASKED, NOW) is None
     finally:
@@ -101,7 +101,7 @@ async def test_a_replica_is_read_only(redis: Redis, redis_server: Server) -> Non
     )
     try:
         with pytest.raises(StoreUnavailable) as away:
-            await RedisKeyCache(redis, ttl=120).put(KEY, NOW)
+            await RedisKeyCache(redis, ttl=120).put([KEY], NOW)
         assert away.value.reason == "readonly"
     finally:
         await redis.execute_command(  # type: ignore[no-untyped-call]

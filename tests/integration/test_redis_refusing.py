@@ -194,7 +194,7 @@ def test_the_probe_does_whatever_our_scripts_do() -> None:
     def commands(name: str) -> set[str]:
         return set(re.findall(r"'([A-Z]{3,})'", scripts.read(name))) - {"XX", "WITHSCORES", "WRONGTYPE"}
 
-    ours = ("drop", "due", "fence", "provisional", "put", "saved", "seed", "spend", "unsaved")
+    ours = ("drop", "due", "fence", "get", "provisional", "put", "saved", "seed", "spend", "unsaved")
     used = set[str]().union(*map(commands, ours))
     assert used <= commands("probe")
     assert commands("probe") | {"EVAL", "EVALSHA", "INFO"} == {

@@ -82,9 +82,9 @@ class WatchedCache(Generic[Asked, Record]):
         self._cache = cache
         self.find = cache.find
 
-    async def put(self, record: Record, now: float) -> None:
+    async def put(self, records: Sequence[Record], now: float) -> None:
         await self.gate.passed()
-        await self._cache.put(record, now)
+        await self._cache.put(records, now)
 
 
 class Heard:

@@ -13,7 +13,6 @@ from redis import exceptions as redis
 from redis.asyncio import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
 from extauthz.backends.redis import probe, server_info
-from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.server_info import ServerInfo
 from extauthz.backends.redis.wire import Wire
@@ -49,11 +48,6 @@ class Link:
         """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
         self.operations += 1
         return await (await self._connected()).execute_command(*args)
-
-    async def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The answers of many commands that leave together, never sent twice; a refusal is an answer, too."""
-        self.operations += len(commands)
-        return await (await self._connected()).execute_many(commands)
 
     async def epoch(self) -> str:
         """Whose memory the connection leads to; NO_EPOCH if Redis does not say.
@@ -152,17 +146,6 @@ class Link:
         if address.db:
             commands.append(("SELECT", address.db))
         return commands
-
-
-async def ask_all(client: Commands, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """The answers of many commands, together; a refusal of Redis is an answer, too."""
-    if isinstance(client, Link):
-        return await client.execute_many(commands)
-    answers = await asyncio.gather(*(client.execute_command(*each) for each in commands), return_exceptions=True)
-    for answer in answers:
-        if isinstance(answer, BaseException) and not isinstance(answer, redis.ResponseError):
-            raise answer
-    return answers
 
 
 def _heard(opening: asyncio.Task[Wire]) -> None:

@@ -8,12 +8,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from redis.exceptions import ResponseError
-
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import ask_all
 from extauthz.core.changes import EVERYTHING
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
@@ -23,6 +20,7 @@ from extauthz.core.tenants import Tenant
 
 Record = TypeVar("Record", ApiKey, Tenant)
 
+_GET = scripts.Script(scripts.read("get"))
 _PUT = scripts.Script(scripts.read("put"))
 
 
@@ -56,10 +54,11 @@ class RedisKeyCache:
         ]
         return [None if isinstance(key, ApiKey) and not ended and key.ends_at <= now else key for key in first]
 
-    async def put(self, record: ApiKey, now: float) -> None:
-        """Keeps a key for what is left of its time, unless a younger record is there. Raises StoreUnavailable."""
+    async def put(self, records: Sequence[ApiKey], now: float) -> None:
+        """Keeps each key for what is left of its time, unless a younger record is there. Raises StoreUnavailable."""
         if self._writes:
-            await _put(self._client, keyspace.api_key_cache(record.digest), record, _left(record, self._ttl, now))
+            named = [(keyspace.api_key_cache(key.digest), key) for key in records]
+            await _put(self._client, named, self._ttl, now)
 
 
 class RedisTenantCache:
@@ -86,13 +85,14 @@ class RedisTenantCache:
             mend=self._writes,
         )
 
-    async def put(self, record: Tenant, now: float) -> None:
-        """Keeps an organization for what is left of its time, unless a younger record is there.
+    async def put(self, records: Sequence[Tenant], now: float) -> None:
+        """Keeps each organization for what is left of its time, unless a younger record is there.
 
         Raises StoreUnavailable.
         """
         if self._writes:
-            await _put(self._client, keyspace.tenant_quota_cache(record.id), record, _left(record, self._ttl, now))
+            named = [(keyspace.tenant_quota_cache(tenant.id), tenant) for tenant in records]
+            await _put(self._client, named, self._ttl, now)
 
 
 def _left(record: ApiKey | Tenant, ttl: int, now: float) -> int:
@@ -151,13 +151,9 @@ async def _find(
 
 
 async def _get(client: Commands, names: Sequence[str]) -> list[bytes | None]:
-    """The texts under all names."""
-    # Not by MGET: it is silent about values of another type, and the servers of a cluster would refuse it.
-    answers = await ask_all(client, [("GET", name) for name in names])
-    for answer in answers:
-        if isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer):
-            raise answer
-    return [b"null" if isinstance(answer, ResponseError) else answer for answer in answers]
+    """The texts under all names, `null` for a value of another type: MGET would be silent about it."""
+    texts: list[bytes | None] = await _GET.run_many(client, names, ())
+    return texts
 
 
 def _parsed(text: bytes, parse: Callable[[Mapping[str, object]], Record]) -> Record | StoreCorrupt:
@@ -193,10 +189,15 @@ def _includes_all(fences: Mapping[str, bytes | None], record: ApiKey | Tenant) -
         return False
 
 
-async def _put(client: Commands, name: str, record: ApiKey | Tenant, milliseconds: int) -> None:
-    if milliseconds <= 0:
-        return
-    text = json.dumps(record.to_record(), separators=(",", ":"))
-    revoked = isinstance(record, ApiKey) and record.revoked_at is not None
-    with translated():
-        await _PUT.run(client, name, text, milliseconds, record.version, int(revoked), repr(record.loaded_at))
+async def _put(client: Commands, named: Sequence[tuple[str, ApiKey | Tenant]], ttl: int, now: float) -> None:
+    names: list[str] = []
+    arguments: list[int | str] = []
+    for name, record in named:
+        if _in_time(record, ttl, now):
+            text = json.dumps(record.to_record(), separators=(",", ":"))
+            revoked = isinstance(record, ApiKey) and record.revoked_at is not None
+            names.append(name)
+            arguments += (text, _left(record, ttl, now), record.version, int(revoked), repr(record.loaded_at))
+    if names:
+        with translated():
+            await _PUT.run_many(client, names, arguments)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, cast
 
 import hiredis
@@ -83,25 +82,6 @@ class Wire(asyncio.Protocol):
         except asyncio.CancelledError:
             self.doubtful = True
             raise
-
-    async def execute_many(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The answers of many commands that leave together; a refusal of Redis is an answer, too."""
-        waiting = [self.ask(command) for command in commands]
-        answers: list[Any] = []
-        try:
-            for waiter in waiting:
-                try:
-                    answers.append(await waiter)
-                except redis.ResponseError as error:
-                    answers.append(error)
-        except asyncio.CancelledError:
-            self.doubtful = True
-            raise
-        finally:
-            for waiter in waiting[len(answers) :]:
-                if not waiter.cancel() and not waiter.cancelled():
-                    waiter.exception()  # a connection that was lost has failed all of them alike
-        return answers
 
     def _send(self) -> None:
         if self._transport is not None:

@@ -37,7 +37,7 @@ class _ReadOnly(Generic[Asked, Record]):
     ) -> list[Record | StoreCorrupt | None]:
         return await self._cache.find(asked, now, ended=ended)
 
-    async def put(self, record: Record, now: float) -> None:
+    async def put(self, records: Sequence[Record], now: float) -> None:
         """It is not kept."""
 
 

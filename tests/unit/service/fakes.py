@@ -130,10 +130,10 @@ class Cache(Records[Record], Generic[Asked, Record]):
         await self.pass_gate("get")
         return [None if each is None or not (ended or now < each.ends_at) else each for each in found]
 
-    async def put(self, record: Record, now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
+    async def put(self, records: Sequence[Record], now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
         await self.pass_gate("put")
         self.calls += 1
-        self.held[self._name(record)] = record
+        self.held |= {self._name(record): record for record in records}
 
 
 def key_of(held: dict[str, ApiKey], asked: Credential) -> ApiKey | None:

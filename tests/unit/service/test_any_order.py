@@ -55,9 +55,9 @@ class Anything:
         await self.dawdle()
         return found
 
-    async def put(self, record: ApiKey, now: float) -> None:
+    async def put(self, records: Sequence[ApiKey], now: float) -> None:
         await self.dawdle()
-        await self._put(record, now)
+        await self._put(records, now)
 
     async def ask(self, heard: int) -> None:
         try:
