@@ -35,7 +35,6 @@ from extauthz.core.ports import (
     RejectionStore,
     SharedFences,
     Source,
-    UsageLog,
     UsageStore,
     UseLog,
 )
@@ -69,7 +68,7 @@ class Books:
 class Opened:
     """What checks ask for, and what only the background does. `books` None: keys are in tables of somebody else.
 
-    `marks` takes down who is about to be charged, on the connection that charges. `readable` are the same stores with
+    `readable` are the same stores with
     caches that nothing is written to, and `counters` what limits begin with. `links` and `pools` are all connections,
     `pool` those that checks share.
     """
@@ -78,7 +77,6 @@ class Opened:
     readable: Stores
     counters: CounterReader
     limits: LimitStore
-    marks: UsageLog
     fences: SharedFences
     books: Books | None
     pool: Pool
@@ -105,7 +103,6 @@ async def open_stores(
         redis_says(info.epoch != NO_EPOCH, info.evicting)
 
     link = await stack.enter_async_context(linked(url, trials=trials(settings), looked=looked))
-    marks = RedisUsage(link)
     own = settings.lookup_sql
     postgresql = Guard(
         POSTGRESQL,
@@ -140,8 +137,7 @@ async def open_stores(
         stores,
         readable,
         RedisCounters(link),
-        RedisLimits(link, None if own else marks),
-        marks,
+        RedisLimits(link, None if own else RedisUsage(link)),
         RedisFences(link, seconds=fence_seconds(settings)),
         books,
         pool,

@@ -185,8 +185,10 @@ def _seeding(settings: Settings, opened: Opened) -> Seeding:
 
 def _limiter(stack: AsyncExitStack, opened: Opened, seeding: Seeding, metrics: Metrics) -> Limiter:
     """How checks spend, until the stack is left."""
-    log = None if opened.books is None else opened.marks
-    limiter = Limiter(opened.limits, log, seeding=seeding, redis=opened.stores.redis, observer=metrics)
+    keeps_usage = opened.books is not None
+    limiter = Limiter(
+        opened.limits, keeps_usage=keeps_usage, seeding=seeding, redis=opened.stores.redis, observer=metrics
+    )
     stack.push_async_callback(limiter.close)
     return limiter
 

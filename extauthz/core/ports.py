@@ -9,7 +9,7 @@ from extauthz.core.check_result import CheckResult
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
-from extauthz.core.spend import Spend, Spent, Untaken
+from extauthz.core.spend import Row, Spend, Spent, Untaken
 from extauthz.core.trace import Trace
 from extauthz.core.twin import State
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
@@ -94,14 +94,46 @@ class UseLog(Protocol):
         ...
 
 
+Mark = tuple[str, str]  # tenant and key that are about to be charged
+
+
+class SpendCall(Protocol):
+    """One call of a LimitStore under way. What is told to it neither waits nor raises."""
+
+    def answered(self, now: int, results: "Sequence[Row | StoreUnavailable]") -> None:
+        """One result for each that was asked, at `now` (microseconds of the store's clock).
+
+        StoreUnavailable: that one's state could not be used, and nothing was taken.
+        """
+        ...
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """The call failed, and all outcomes are unknown. Either this or `answered` is called, once."""
+        ...
+
+    def unmarked(self, error: StoreUnavailable) -> None:
+        """The marks of the call were not set."""
+        ...
+
+
 class LimitStore(Protocol):
     """Where buckets and counters are kept."""
 
-    async def spend(self, asked: "Sequence[Spend]") -> "Sequence[Spent | Untaken | StoreUnavailable]":
-        """One result for each, in one atomic step: refill, check every limit, take from all of them or from none.
+    async def connect(self) -> None:
+        """Returns when calls can begin. Raises StoreUnavailable."""
+        ...
 
-        Never sent twice. StoreUnavailable as a result: that one's state could not be used, and nothing was taken.
+    def begin(self, asked: "Sequence[Spend]", marks: Sequence[Mark], call: SpendCall) -> Callable[[], None] | None:
+        """Spends all of `asked` in one call that `call` is told of later, each in one atomic step; never sent twice.
+
+        Refill, check every limit, take from all of them or from none. `marks` are set before anything is charged, so
+        that the counters of these are saved whatever becomes of the process. What is returned is to be called when the
+        answer is not waited for any longer. None: `connect` has to be awaited first, and nothing happened.
         """
+        ...
+
+    async def spend(self, asked: "Sequence[Spend]") -> "Sequence[Spent | Untaken | StoreUnavailable]":
+        """The same in a call of its own, without marks."""
         ...
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:

@@ -104,10 +104,19 @@ class Guard:
                 return await self._within(task, left, "deadline")
             return await self._within(task, self._terms.timeout, "timeout")
         except StoreUnavailable as error:
-            self._observer.store_failed(self.store, error.reason)
-            if error.reason not in OURS:
-                self._gone(error)
+            self.failed(error)
             raise
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one call may take."""
+        return self._terms.timeout
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """A call has failed: the store counts as away where that says something of it."""
+        self._observer.store_failed(self.store, error.reason)
+        if error.reason not in OURS:
+            self._gone(error)
 
     def doubt(self) -> None:
         """Looks at the store at once, without waiting: a call went through, and a part of it was refused."""

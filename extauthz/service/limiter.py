@@ -1,14 +1,19 @@
-"""Checks that wait in the same turn of the loop spend together: one call, one result each."""
+"""Checks that wait in the same turn of the loop spend together: one call, one result each, and no task.
+
+While a call is under way, what comes is collected for the next one.
+"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Protocol
 
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import REDIS, LimitStore, Observer, UsageLog
-from extauthz.core.spend import MICRO, Spend, Spent, Untaken
+from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
+from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
 from extauthz.core.trace import Trace
 from extauthz.service.guard import Guard, end
+from extauthz.service.overdue import Overdue
 from extauthz.service.seeding import Seeding, another
 from extauthz.service.store_calls import begin_call, end_call
 
@@ -16,48 +21,95 @@ AT_ONCE = 128  # in one call, so that Redis is not held
 ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
 MARK_LASTS = 5.0  # seconds that a mark is good for further charges; who saves keeps marks for longer
 
-_Result = Spent | Untaken | StoreUnavailable
-_Waiting = tuple[Spend, "asyncio.Future[_Result]", Trace | None]
+
+class Seat(Protocol):
+    """What waits for the outcome of one spend. Either `settle` or `fail` is called, once; neither may raise."""
+
+    @property
+    def spend(self) -> Spend:
+        """What is asked for."""
+        ...
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace of the check, where it is recorded."""
+        ...
+
+    @property
+    def left(self) -> bool:
+        """Whether the outcome is not wanted any more; what was not sent by then is not charged."""
+        ...
+
+    def settle(self, now: int, row: Row) -> None:
+        """The outcome at `now` (microseconds of the store's clock)."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """The outcome is unknown, or nothing was taken."""
+        ...
 
 
 class Limiter:
-    """Spends by way of one shared call. What is charged is marked first, so that it is saved whatever becomes of us."""
+    """Spends by way of shared calls. What is charged is marked first, so that it is saved whatever becomes of us."""
 
     def __init__(
-        self, limits: LimitStore, log: UsageLog | None, *, seeding: Seeding, redis: Guard, observer: Observer
+        self, limits: LimitStore, *, keeps_usage: bool, seeding: Seeding, redis: Guard, observer: Observer
     ) -> None:
+        """`keeps_usage`: charges are marked, because they are to be saved."""
         self._limits = limits
-        self._log = log
+        self._keeps_usage = keeps_usage
         self._seeding = seeding
         self._redis = redis
         self._observer = observer
-        self._waiting: list[_Waiting] = []
-        self._calls: set[asyncio.Task[None]] = set()
-        self._marked: set[tuple[str, str]] = set()
+        self._waiting: list[Seat] = []
+        self._under_way: set[SharedCall] = set()
+        self._scheduled = False
+        self._overdue: Overdue[SharedCall] = Overdue(lambda: redis.timeout, SharedCall.end_late)
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._marked: set[Mark] = set()
         self._marked_until = 0.0
+
+    def take(self, seat: Seat) -> None:
+        """Spends what a seat asks for. The seat is told later, never in this call. Nothing is sent twice."""
+        waiting = self._waiting
+        waiting.append(seat)
+        if len(waiting) >= AT_ONCE:
+            self._send()
+        elif not self._scheduled and not self._under_way:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._send)
 
     async def spend(self, asked: Spend, trace: Trace | None = None) -> tuple[Spend, Spent]:
         """What came of it, and the spend with the windows that hold by Redis's clock. Never sent twice.
 
         Raises StoreUnavailable; the outcome is then unknown.
         """
-        for _ in range(ATTEMPTS):
-            result = await self._sent(asked, trace)
+        return await self.go_on(asked, await self._sent(asked, trace), trace)
+
+    async def go_on(self, asked: Spend, first: tuple[int, Row], trace: Trace | None = None) -> tuple[Spend, Spent]:
+        """The same where a seat was told a first outcome, at a time: nothing has happened where it is no Spent."""
+        now, row = first
+        for attempt in range(1, ATTEMPTS + 1):
+            result = result_of(now, row)
             if isinstance(result, Spent):
                 return asked, result
-            if isinstance(result, StoreUnavailable):
-                self._observer.store_failed(REDIS, result.reason)
-                self._redis.doubt()  # a full server or a replica runs the script and refuses what it writes
-                raise result
-            asked = asked.at(result.now / MICRO)
+            asked = asked.at(now / MICRO)
             if result.why == "unseeded":
                 self._marked.clear()  # Redis may have forgotten the marks as well
                 await self._seeded(asked, trace)
+            if attempt < ATTEMPTS:
+                now, row = await self._sent(asked, trace)
         raise StoreUnavailable(REDIS, "clock")
 
     async def close(self) -> None:
         """Ends the calls under way."""
-        await end(self._calls)
+        self._overdue.close()
+        waiting, self._waiting = self._waiting, []
+        error = StoreUnavailable(REDIS, "deadline")
+        for call in list(self._under_way):
+            call.end(error)
+        _fail(waiting, error)
+        await end(self._connecting)
         await self._seeding.close()
 
     async def _seeded(self, asked: Spend, trace: Trace | None) -> None:
@@ -67,70 +119,163 @@ class Limiter:
             self._observer.store_failed(REDIS, error.reason)
             raise
 
-    def _sent(self, asked: Spend, trace: Trace | None) -> "asyncio.Future[_Result]":
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[_Result] = loop.create_future()
-        self._waiting.append((asked, result, trace))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._send)
-        elif len(self._waiting) == AT_ONCE:
-            self._send()
-        return result
+    async def _sent(self, asked: Spend, trace: Trace | None) -> tuple[int, Row]:
+        seat = _Awaited(asked, trace)
+        self.take(seat)
+        return await seat.outcome
 
     def _send(self) -> None:
-        batch, self._waiting = self._waiting, []
-        if batch:
-            call = asyncio.create_task(self._call(batch))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+        """Sends what waits, at most AT_ONCE of it; the rest waits for the answer."""
+        self._scheduled = False
+        waiting = self._waiting
+        batch, self._waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        batch = [seat for seat in batch if not seat.left]
+        if batch and not self._redis.up:
+            self._observer.store_failed(REDIS, "down")
+            _fail(batch, StoreUnavailable(REDIS, "down"))
+        elif batch and not self._begin(batch):
+            task = asyncio.create_task(self._connect_and_begin(batch))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
 
-    async def _call(self, batch: Sequence[_Waiting]) -> None:
-        batch = [waiting for waiting in batch if not waiting[1].done()]  # who has left wants nothing
-        if not batch:
-            return
-        asked = [one for one, _, _ in batch]
-        self._observer.limit_batch(len(asked))
-        call = begin_call(REDIS, "spend", [trace for _, _, trace in batch], len(batch))
-        failure: Exception = StoreUnavailable(REDIS, "deadline")  # where we are closed meanwhile
+    def _begin(self, batch: Sequence[Seat]) -> bool:
+        """Whether a call for these is under way, or even over; False where there is no connection."""
+        asked = [seat.spend for seat in batch]
+        call = SharedCall(self, batch, self._unmarked(asked) if self._keeps_usage else ())
+        self._under_way.add(call)
         try:
-            results = await self._redis.run(lambda: self._marked_and_spent(asked))
-            end_call(call)
-            for (_, waiter, _), result in zip(batch, results, strict=True):
-                if not waiter.done():
-                    waiter.set_result(result)
+            call.leave = self._limits.begin(asked, call.marks, call)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, it is for those who wait
+            call.end(bug)
+            return True
+        if call.leave is None:
+            self._under_way.discard(call)
+            self._marked.difference_update(call.marks)
+            return False
+        self._observer.limit_batch(len(batch))
+        self._overdue.watch(call)
+        return True
+
+    async def _connect_and_begin(self, batch: Sequence[Seat]) -> None:
+        failure: Exception = StoreUnavailable(REDIS, "deadline")  # where the limiter is closed meanwhile
+        begun = False
+        try:
+            await self._redis.run(self._limits.connect)
+            batch = [seat for seat in batch if not seat.left]
+            begun = not batch or self._begin(batch)
+            failure = StoreUnavailable(REDIS, "connection")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
             failure = error
-            end_call(call, error)
         finally:
-            for _, waiter, _ in batch:
-                if not waiter.done():
-                    waiter.set_exception(another(failure))
+            if not begun:
+                _fail(batch, failure)
 
-    async def _marked_and_spent(self, asked: Sequence[Spend]) -> Sequence[_Result]:
-        pairs = self._unmarked(asked)
-        if not pairs or self._log is None:
-            return await self._limits.spend(asked)
-        _, results = await asyncio.gather(self._mark(self._log, pairs), self._limits.spend(asked))  # in one write
-        return results
+    def ended(self, call: "SharedCall") -> None:
+        """A call is over: the next one leaves before its outcomes are told."""
+        self._under_way.discard(call)
+        if self._waiting and not self._scheduled:
+            self._send()
 
-    def _unmarked(self, asked: Sequence[Spend]) -> list[tuple[str, str]]:
+    def failed(self, call: "SharedCall", error: StoreUnavailable) -> None:
+        """A call failed as a whole: its marks may not be set."""
+        self._marked.difference_update(call.marks)
+        self._redis.failed(error)
+
+    def refused(self, error: StoreUnavailable) -> None:
+        """Redis took the call and refused a part of it: a full server or a replica does that to all that is written."""
+        self._observer.store_failed(REDIS, error.reason)
+        self._redis.doubt()
+
+    def unmark(self, marks: Sequence[Mark]) -> None:
+        """These are to be marked again by the next charge."""
+        self._marked.difference_update(marks)
+
+    def _unmarked(self, asked: Sequence[Spend]) -> Sequence[Mark]:
         now = monotonic()
         if now >= self._marked_until:
             self._marked.clear()
             self._marked_until = now + MARK_LASTS
-        pairs = {(one.owner.id, one.key_id) for one in asked if one.windows is not None and one.operation != "peek"}
-        pairs -= self._marked
-        self._marked |= pairs
-        return sorted(pairs)
+        marks = {(one.owner.id, one.key_id) for one in asked if one.windows is not None and one.operation != "peek"}
+        marks -= self._marked
+        self._marked |= marks
+        return sorted(marks)
 
-    async def _mark(self, log: UsageLog, pairs: Sequence[tuple[str, str]]) -> None:
-        known = False
-        try:
-            await log.mark(pairs)
-            known = True
-        except StoreUnavailable as error:
-            self._observer.store_failed(REDIS, error.reason)
-            self._redis.doubt()
-        finally:
-            if not known:  # nor is it where we are cancelled
-                self._marked.difference_update(pairs)
+
+class SharedCall:
+    """One call under way, and the seats that wait for it."""
+
+    def __init__(self, limiter: Limiter, seats: Sequence[Seat], marks: Sequence[Mark]) -> None:
+        self.marks = marks
+        self.over = False
+        self.leave: Callable[[], None] | None = None  # see LimitStore.begin
+        self._limiter = limiter
+        self._seats = seats
+        self._recorded = begin_call(REDIS, "spend", [seat.trace for seat in seats], len(seats))
+
+    def answered(self, now: int, results: Sequence[Row | StoreUnavailable]) -> None:
+        """One result for each seat."""
+        if self.over:  # nothing waits for it any more
+            return
+        if len(results) != len(self._seats):
+            self.failed(StoreUnavailable(REDIS, "client"))
+            return
+        self._close(None)
+        for seat, result in zip(self._seats, results, strict=True):
+            if isinstance(result, StoreUnavailable):
+                self._limiter.refused(result)
+                seat.fail(result)
+            else:
+                seat.settle(now, result)
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """All outcomes are unknown."""
+        if not self.over:
+            self._limiter.failed(self, error)
+            self.end(error)
+
+    def unmarked(self, error: StoreUnavailable) -> None:
+        """The marks were not set."""
+        self._limiter.unmark(self.marks)
+        self._limiter.refused(error)
+
+    def end_late(self) -> None:
+        """Redis did not answer in time; its answer, should it come, is dropped."""
+        if self.leave is not None:
+            self.leave()
+        self.failed(StoreUnavailable(REDIS, "timeout"))
+
+    def end(self, error: Exception) -> None:
+        """Tells all seats that their outcome is unknown."""
+        self._close(error)
+        _fail(self._seats, error)
+
+    def _close(self, error: Exception | None) -> None:
+        self.over = True
+        end_call(self._recorded, error)
+        self._limiter.ended(self)
+
+
+class _Awaited:
+    """A seat whose outcome is awaited."""
+
+    def __init__(self, spend: Spend, trace: Trace | None) -> None:
+        self.spend = spend
+        self.trace = trace
+        self.outcome: asyncio.Future[tuple[int, Row]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def left(self) -> bool:
+        return self.outcome.done()
+
+    def settle(self, now: int, row: Row) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result((now, row))
+
+    def fail(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+def _fail(seats: Sequence[Seat], error: Exception) -> None:
+    for seat in seats:
+        seat.fail(another(error))

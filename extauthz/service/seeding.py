@@ -176,7 +176,7 @@ async def patiently(call: Coroutine[Any, Any, T], seconds: float, store: str) ->
         await end([task])
 
 
-def another(error: BaseException) -> BaseException:
+def another(error: Exception) -> Exception:
     """The same failure for one more who waits: an exception that many raise collects all their stacks."""
     if isinstance(error, StoreUnavailable):
         return StoreUnavailable(error.store, error.reason, said=error.said, remedy=error.remedy)
@@ -215,4 +215,4 @@ def _outcome(task: asyncio.Task[None], store: Store) -> None:
     if not task.done() or task.cancelled():
         raise StoreUnavailable(store, "deadline")
     if (error := task.exception()) is not None:
-        raise another(error)
+        raise another(error) if isinstance(error, Exception) else error

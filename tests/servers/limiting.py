@@ -105,7 +105,7 @@ async def limiter_on(
         for guard in (redis, postgresql):
             await guard.start()
         seeding = Seeding(limits, usage, redis=redis, postgresql=postgresql)
-        limiter = Limiter(limits, None, seeding=seeding, redis=redis, observer=watch)
+        limiter = Limiter(limits, keeps_usage=False, seeding=seeding, redis=redis, observer=watch)
         try:
             yield limiter
         finally:

@@ -49,6 +49,16 @@ class Link:
         self.operations += 1
         return await (await self._connected()).execute_command(*args)
 
+    @property
+    def wire(self) -> Wire | None:
+        """The connection, where it is open."""
+        wire = self._wire
+        return wire if wire is not None and wire.open else None
+
+    async def connect(self) -> None:
+        """Opens the connection where it is not."""
+        await self._connected()
+
     async def epoch(self) -> str:
         """Whose memory the connection leads to; NO_EPOCH if Redis does not say.
 

@@ -1,18 +1,27 @@
 """Scripts that Redis runs whole or not at all."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
+import hiredis
 from redis.exceptions import NoScriptError
 
 from extauthz.backends.redis.commands import Commands
+from extauthz.backends.redis.wire import Wire
 
 
 def read(name: str) -> str:
     """The text of `scripts/<name>.lua`; its header names its keys, arguments and result."""
     return files("extauthz.backends.redis").joinpath(f"scripts/{name}.lua").read_text("utf-8")
+
+
+class Begun(NamedTuple):
+    """A packed command, and what is called with its answer."""
+
+    command: bytes
+    answered: Callable[[Any], None]
 
 
 class Script:
@@ -36,3 +45,36 @@ class Script:
             return await client.execute_command("EVALSHA", self._sha, len(keys), *keys, *arguments)
         except NoScriptError:
             return await client.execute_command("EVAL", self._text, len(keys), *keys, *arguments)
+
+    def begin(
+        self,
+        wire: Wire,
+        keys: Sequence[str],
+        arguments: Sequence[int | str],
+        *,
+        answered: Callable[[Any], None],
+        before: "Begun | None" = None,
+    ) -> None:
+        """Runs the script without waiting, in one write with what is to run `before` it.
+
+        `answered` is called once with what the script returns, or with a refusal. It must not raise.
+        """
+        begun = self.begun(wire, keys, arguments, answered=answered)
+        if before is None:
+            wire.send(begun.command, begun.answered)
+        else:
+            wire.send(before.command + begun.command, before.answered, begun.answered)
+
+    def begun(
+        self, wire: Wire, keys: Sequence[str], arguments: Sequence[int | str], *, answered: Callable[[Any], None]
+    ) -> "Begun":
+        """The same as a command that is yet to be sent."""
+        asked: tuple[Any, ...] = (len(keys), *keys, *arguments)
+
+        def known(answer: Any) -> None:
+            if isinstance(answer, NoScriptError) and wire.open:
+                wire.send(hiredis.pack_command(("EVAL", self._text, *asked)), answered)
+            else:
+                answered(answer)
+
+        return Begun(hiredis.pack_command(("EVALSHA", self._sha, *asked)), known)

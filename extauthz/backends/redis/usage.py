@@ -5,7 +5,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -14,8 +14,11 @@ from typing import TypeVar
 from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace, scripts
-from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.errors import translated, unavailable
 from extauthz.backends.redis.link import Link
+from extauthz.backends.redis.wire import Wire
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import Mark
 from extauthz.core.usage import ORGANIZATION, Counted, Due
 
 MARGIN = 10.0  # seconds that a mark is kept: whoever has set it may charge once more without another
@@ -63,6 +66,15 @@ class RedisUsage:
         """These (tenant, key) are about to be charged: their counters are to be saved; ORGANIZATION: all of them."""
         with translated():
             await _DUE.run(self._link, keyspace.usage_due(), *map(_BETWEEN.join, pairs))
+
+    def begun(self, wire: Wire, pairs: Sequence[Mark], failed: Callable[[StoreUnavailable], None]) -> scripts.Begun:
+        """The same as a command that is yet to be sent; `failed` is told where the marks were not set."""
+
+        def answered(answer: object) -> None:
+            if isinstance(answer, Exception):
+                failed(unavailable(answer))
+
+        return _DUE.begun(wire, [keyspace.usage_due()], [_BETWEEN.join(pair) for pair in pairs], answered=answered)
 
     async def unsaved(self, at_most: int) -> Due:
         """What is marked, the oldest first, with all that was counted of it.

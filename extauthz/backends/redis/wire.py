@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import hiredis
@@ -13,6 +15,7 @@ from extauthz.backends.redis.server_info import ServerInfo
 RETIREMENT = 1.0  # seconds in which a connection that was replaced may still bring its answers
 
 _INCOMPLETE = object()
+_LOST = "the connection to Redis was lost"
 
 
 class Wire(asyncio.Protocol):
@@ -20,7 +23,7 @@ class Wire(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._parser = hiredis.Reader(replyError=refusal, notEnoughData=_INCOMPLETE)
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[Callable[[Any], None]] = deque()  # in the order of their commands
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -38,18 +41,12 @@ class Wire(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Hands answers to those who asked, in order."""
+        """Hands answers on, in the order of their commands."""
         self.doubtful = False
         try:
             self._parser.feed(data)
             while self._waiting and (answer := self._parser.gets()) is not _INCOMPLETE:
-                waiter = self._waiting.popleft()
-                if waiter.done():  # who asked has left; the answer was still theirs
-                    continue
-                if isinstance(answer, Exception):
-                    waiter.set_exception(answer)
-                else:
-                    waiter.set_result(answer)
+                self._waiting.popleft()(answer)
             if not self._waiting and self._parser.has_data():
                 self.close()
         except hiredis.ProtocolError:
@@ -58,21 +55,30 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Everything that was asked and not answered fails."""
         self._transport = None
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for answered in waiting:
+            answered(redis.ConnectionError(_LOST))
+
+    def send(self, command: bytes, *answered: Callable[[Any], None]) -> None:
+        """Sends packed commands now, one for each of `answered`, which is called with the answer.
+
+        A refusal of Redis is an answer, and so is a ConnectionError where the connection is lost. `answered` is called
+        once, and must not raise. The connection must be open.
+        """
+        self._send()  # what was asked before leaves before
+        self._waiting.extend(answered)
+        cast("asyncio.Transport", self._transport).write(command)
 
     def ask(self, arguments: tuple[Any, ...]) -> asyncio.Future[Any]:
         """The answer to come of one command."""
         waiter: asyncio.Future[Any] = self._loop.create_future()
         if self._transport is None:
-            waiter.set_exception(redis.ConnectionError("the connection to Redis was lost"))
+            waiter.set_exception(redis.ConnectionError(_LOST))
             return waiter
         if not self._unsent:
             self._loop.call_soon(self._send)
         self._unsent.append(hiredis.pack_command(arguments))
-        self._waiting.append(waiter)
+        self._waiting.append(partial(_deliver, waiter))
         return waiter
 
     async def execute_command(self, *args: Any) -> Any:
@@ -84,9 +90,14 @@ class Wire(asyncio.Protocol):
             raise
 
     def _send(self) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
+        if self._unsent:
+            if self._transport is not None:
+                self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+
+    def leave(self) -> None:
+        """Notes that an answer was not waited for: until another byte comes, the other side may be gone."""
+        self.doubtful = True
 
     def close(self) -> None:
         """Ends the connection; whoever still waits on it is told so."""
@@ -100,3 +111,12 @@ class Wire(asyncio.Protocol):
             self._loop.call_later(RETIREMENT, self.close)
         else:
             self.close()
+
+
+def _deliver(waiter: "asyncio.Future[Any]", answer: Any) -> None:
+    if waiter.done():  # its caller has left; the answer was still the one to its command
+        return
+    if isinstance(answer, Exception):
+        waiter.set_exception(answer)
+    else:
+        waiter.set_result(answer)

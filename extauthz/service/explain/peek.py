@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from extauthz.core import twin
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, REDIS, CounterReader, LimitStore, UsageStore
+from extauthz.core.ports import POSTGRESQL, REDIS, CounterReader, UsageStore
 from extauthz.core.spend import MICRO, Spend, Spent, Untaken, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed
@@ -14,6 +15,14 @@ from extauthz.service.limiter import ATTEMPTS
 from extauthz.service.seeding import patiently
 
 COUNTERS_TIMEOUT_SECONDS = SEEDS_TIMEOUT_SECONDS = 5.0
+
+
+class LimitPeek(Protocol):
+    """What tells what spends would come to."""
+
+    async def spend(self, asked: Sequence[Spend]) -> Sequence[Spent | Untaken | StoreUnavailable]:
+        """One result for each, in one call. Raises StoreUnavailable."""
+        ...
 
 
 class Peek:
@@ -25,7 +34,7 @@ class Peek:
 
     def __init__(
         self,
-        limits: LimitStore,
+        limits: LimitPeek,
         counters: CounterReader,
         usage: UsageStore | None,
         *,

@@ -2,21 +2,22 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
-from extauthz.core.ports import POSTGRESQL, REDIS, Store
+from extauthz.core.ports import POSTGRESQL, REDIS, Mark, SpendCall, Store
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
 from extauthz.core.twin import State, spend
 from extauthz.core.usage import ORGANIZATION, Seed, Span
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.limiter import Limiter
 from extauthz.service.seeding import Seeding
-from tests.unit.service.fakes import NOW, Failing, Watch
+from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
 QUOTA = Limits(daily_quota=1000)
 
@@ -42,6 +43,26 @@ class Gate:
         await self.open.wait()
 
 
+class Marks(Failing):
+    """Remembers marks, and when they came; nobody saves here."""
+
+    def __init__(self, log: list[str]) -> None:
+        super().__init__()
+        self.gate = Gate()
+        self.marked: list[list[Mark]] = []
+        self._log = log
+
+    def note(self, marks: Sequence[Mark]) -> None:
+        """They have left for the store."""
+        self._log.append("mark")
+        self.marked.append(list(marks))
+
+    async def answer(self) -> None:
+        """Returns when they are set."""
+        await self.gate.passed()
+        self.called()
+
+
 class Hashes(Failing):
     """LimitStore on the reference arithmetic. Tenants in `harmed` fail alone.
 
@@ -60,18 +81,56 @@ class Hashes(Failing):
         self.known: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.harmed: set[str] = set()
         self.log: list[str] = []
+        self.marks = Marks(self.log)
+        self.tasks: set[asyncio.Task[None]] = set()
         self.seeding = self.most = 0
 
     def state(self, owner: Owner) -> State:
         """What is kept of an owner; a tenant's has to be seeded."""
         return self.states.setdefault(owner, State(seeded=owner.kind == "address"))
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    async def connect(self) -> None:
+        """There is a connection."""
+
+    def begin(self, asked: Sequence[Spend], marks: Sequence[Mark], call: SpendCall) -> Callable[[], None]:
+        if self.error is not None and not isinstance(self.error, StoreUnavailable):
+            raise self.error
         self.batches.append(list(asked))
+        marked = asyncio.create_task(self._marked(marks, call)) if marks else None
         self.log.append("spend")
+        task = asyncio.create_task(self._answered(asked, marked, call))
+        self.tasks |= {task, marked or task}
+
+        def leave() -> None:
+            task.cancel()
+
+        return leave
+
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
         await self.gate.passed()
         self.called()
         return [self._spent(one) for one in asked]
+
+    def _marked(self, marks: Sequence[Mark], call: SpendCall) -> Coroutine[Any, Any, None]:
+        self.marks.note(marks)
+
+        async def answer() -> None:
+            try:
+                await self.marks.answer()
+            except StoreUnavailable as error:
+                call.unmarked(error)
+
+        return answer()
+
+    async def _answered(self, asked: Sequence[Spend], marked: "asyncio.Task[None] | None", call: SpendCall) -> None:
+        try:
+            results = await self.spend(asked)
+            if marked is not None:
+                await marked  # answers come in the order of the commands
+        except StoreUnavailable as error:
+            call.failed(error)
+        else:
+            call.answered(int(NOW * MICRO), [row_of(each) for each in results])
 
     def _spent(self, asked: Spend) -> Spent | Untaken | StoreUnavailable:
         if asked.owner.id in self.harmed:
@@ -103,22 +162,6 @@ class Hashes(Failing):
             state.counters[seed.field] = state.counters.get(seed.field, 0) + seed.cost
 
 
-class Marks(Failing):
-    """UsageLog that remembers marks, and when they came; nobody saves here."""
-
-    def __init__(self, log: list[str]) -> None:
-        super().__init__()
-        self.gate = Gate()
-        self.marked: list[list[tuple[str, str]]] = []
-        self._log = log
-
-    async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
-        self._log.append("mark")
-        self.marked.append(list(pairs))
-        await self.gate.passed()
-        self.called()
-
-
 class Books(Failing):
     """UsageStore that knows today's `cost` of every tenant. A query with one of `heavy` fails."""
 
@@ -144,7 +187,7 @@ class Counter:
     def __init__(self, *, timeout: float = 5, patience: float = 5) -> None:
         self.watch = Watch()
         self.hashes = Hashes()
-        self.marks = Marks(self.hashes.log)
+        self.marks = self.hashes.marks
         self.books = Books()
         self.away: set[Store] = set()
         terms = Terms(timeout=timeout, places=100, cancel=True)
@@ -159,7 +202,7 @@ class Counter:
         )
         self.limiter = Limiter(
             self.hashes,
-            self.marks,  # type: ignore[arg-type]  # only marks are set here
+            keeps_usage=True,
             seeding=self.seeding,
             redis=self.redis,
             observer=self.watch,

@@ -17,13 +17,13 @@ from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.ports import POSTGRESQL, REDIS, Layer, Store
+from extauthz.core.ports import POSTGRESQL, REDIS, Layer, Mark, SpendCall, Store
 from extauthz.core.ports import Cache as Kind
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
+from extauthz.core.spend import MICRO, NAMES, NOTHING_HAPPENED, PROVISIONAL, REPEATED, Owner, Row, Spend, Spent, Untaken
 from extauthz.core.tenants import Tenant
 from extauthz.core.twin import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
@@ -150,6 +150,17 @@ def _read_at(record: Record | None, now: float) -> Record | None:
     return None if record is None else replace(record, loaded_at=now)
 
 
+def row_of(result: Spent | Untaken | StoreUnavailable) -> Row | StoreUnavailable:
+    """A result as stores tell it to calls."""
+    if isinstance(result, StoreUnavailable):
+        return result
+    if isinstance(result, Untaken):
+        return ({why: number for number, why in NOTHING_HAPPENED.items()}[result.why], *11 * [0])
+    refused = sum(1 << NAMES.index(name) for name in result.refused)
+    flags = REPEATED * result.repeated | PROVISIONAL * result.provisional
+    return (refused, flags, result.day + 1, result.month + 1, *result[2:10])
+
+
 class LimitsInMemory(Failing):
     """LimitStore on the reference arithmetic, by a clock that the test sets (Unix seconds)."""
 
@@ -158,7 +169,25 @@ class LimitsInMemory(Failing):
         self.now = NOW
         self.states: dict[Owner, State] = {}
 
+    async def connect(self) -> None:
+        """There is a connection."""
+
+    def begin(self, asked: Sequence[Spend], _: Sequence[Mark], call: SpendCall) -> Callable[[], None]:
+        def answer() -> None:
+            try:
+                results = self._results(asked)
+            except StoreUnavailable as error:
+                call.failed(error)
+            else:
+                call.answered(int(self.now * MICRO), [row_of(each) for each in results])
+
+        asyncio.get_running_loop().call_soon(answer)
+        return lambda: None
+
     async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        return self._results(asked)
+
+    def _results(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
         self.called()
         return [spend(self.states.setdefault(one.owner, State()), one, int(self.now * MICRO)) for one in asked]
 
@@ -294,7 +323,7 @@ class House:
         self.rejected = RejectedRows()
         self.rejections = Rejections(self.rejected, kept_days=30, hide=KEY_FORMAT.hide, observer=self.watch)
         seeding = Seeding(self.limits, None, redis=self.redis, postgresql=self.postgresql)
-        self.limiter = Limiter(self.limits, None, seeding=seeding, redis=self.redis, observer=self.watch)
+        self.limiter = Limiter(self.limits, keeps_usage=False, seeding=seeding, redis=self.redis, observer=self.watch)
         self.now = NOW
         self.transaction = KEY.version
         self.fences, self.belief = Fences(seconds=720), Belief()

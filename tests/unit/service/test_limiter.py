@@ -37,18 +37,34 @@ async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
         assert sorted(spent.by_day for spent in found) == list(range(1, count + 1))
 
 
-async def test_the_next_turn_does_not_wait() -> None:
-    """While a call is under way the next one leaves: nobody waits for another's answer."""
+async def test_what_comes_during_a_call_leaves_together() -> None:
+    """While a call is under way what comes is collected, and leaves in one call with its answer."""
     async with open_counter() as counter:
         counter.ready()
         counter.hashes.gate.open.clear()
         first = asyncio.create_task(counter.spend(spend_of()))
         await counter.hashes.gate.entered.acquire()
-        second = asyncio.create_task(counter.spend(spend_of()))
-        await counter.hashes.gate.entered.acquire()
+        later = [asyncio.create_task(counter.spend(spend_of())) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert sizes(counter) == [1]
         counter.hashes.gate.open.set()
-        assert {(await first).by_day, (await second).by_day} == {1, 2}
-        assert sizes(counter) == [1, 1]
+        assert (await first).by_day == 1
+        assert {spent.by_day for spent in await asyncio.gather(*later)} == {2, 3, 4}
+        assert sizes(counter) == [1, 3]
+
+
+async def test_many_do_not_wait_for_a_call() -> None:
+    """As many as fit into one call leave at once, whatever is under way."""
+    async with open_counter() as counter:
+        counter.ready()
+        counter.hashes.gate.open.clear()
+        first = asyncio.create_task(counter.spend(spend_of()))
+        await counter.hashes.gate.entered.acquire()
+        later = [asyncio.create_task(counter.spend(spend_of())) for _ in range(AT_ONCE)]
+        await counter.hashes.gate.entered.acquire()
+        assert sizes(counter) == [1, AT_ONCE]
+        counter.hashes.gate.open.set()
+        await asyncio.gather(first, *later)
 
 
 async def test_each_has_its_own_result() -> None:
