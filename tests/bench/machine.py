@@ -7,11 +7,15 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVED = CORES[-1:]  # the core of what is measured
-REST = CORES[:-1] or CORES  # of the load, PostgreSQL and Redis; on a machine of one core, the same
-_TICK = os.sysconf("SC_CLK_TCK")
+REST = CORES[:-1] or CORES  # of everything else; on a machine of one core, the same
+LOAD = REST[:1]  # the core of the load
+STORES = REST[1:] or REST  # of PostgreSQL and Redis: with two cores, the load's
+FULL = 95.0  # percent of a core in use: a load on it could not have sent more
+_SCHEDULED = 2  # of the clocks of a process, the one of the scheduler: clock_getcpuclockid(3)
 _LIBRARIES = ("aiohttp", "uvloop", "redis", "hiredis", "psycopg", "prometheus-client", "pydantic")
 
 
@@ -24,8 +28,33 @@ def pin(pids: Iterable[int], cores: Collection[int]) -> None:
 
 
 def cpu(pids: Iterable[int]) -> float:
-    """Seconds of CPU, user and system, that these processes have used since they began; to 10 ms each."""
-    return sum(sum(map(int, _stat(pid)[11:13])) for pid in pids) / _TICK
+    """Seconds of CPU, user and system, that these processes have used since they began."""
+    return sum(time.clock_gettime(~pid << 3 | _SCHEDULED) for pid in pids)
+
+
+class Ticks(NamedTuple):
+    """What the kernel has counted of cores so far: time in use and time in all."""
+
+    used: int
+    all: int
+
+    def percent_since(self, before: "Ticks") -> float:
+        """How much of the time since then was in use; 0 where no time has passed."""
+        passed = self.all - before.all
+        return 100 * (self.used - before.used) / passed if passed else 0.0
+
+
+def ticks(stat: str, cores: Collection[int]) -> Ticks:
+    """The time of these cores in the text of `/proc/stat`. Waiting for a disk is idle, a hypervisor's theft is use."""
+    names = {f"cpu{core}" for core in cores}
+    rows = [list(map(int, line.split()[1:9])) for line in stat.splitlines() if line.partition(" ")[0] in names]
+    whole = sum(map(sum, rows))
+    return Ticks(whole - sum(row[3] + row[4] for row in rows), whole)
+
+
+def core_ticks(cores: Collection[int]) -> Ticks:
+    """The time of these cores until now."""
+    return ticks(Path("/proc/stat").read_text(), cores)
 
 
 def resident(pids: Iterable[int]) -> float:
@@ -43,6 +72,7 @@ def describe() -> dict[str, str]:
         "cpu": models[0].partition(": ")[2] if models else platform.machine(),
         "cores": str(len(CORES)),
         "memory": f"{total / 1e9:.0f} GB",
+        "layout": _layout(),
         "kernel": platform.release(),
         "load": "{:.1f} {:.1f} {:.1f}".format(*os.getloadavg()),
         "python": platform.python_version(),
@@ -50,8 +80,10 @@ def describe() -> dict[str, str]:
     }
 
 
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def _layout() -> str:
+    served, load, stores = (", ".join(map(str, cores)) for cores in (SERVED, LOAD, STORES))
+    shared = " (the same: what Redis and PostgreSQL use there, the load has not)" if LOAD == STORES else ""
+    return f"service and bare aiohttp on core {served}, load on {load}, Redis and PostgreSQL on {stores}{shared}"
 
 
 def _version(name: str) -> str:

@@ -11,7 +11,8 @@ from extauthz.core.credentials import KeyFormat
 from tests.bench.ground import PLENTY, Ground
 
 SPENT = {"rate": "1/d", "burst": 1, "daily_quota": None, "monthly_quota": None}
-PLANS: Mapping[str, Mapping[str, object]] = {"plenty": PLENTY, "spent": SPENT}
+WINDOWS = {"rate": "60000000/min", "burst": 10**9, "daily_quota": 10**12, "monthly_quota": None}
+PLANS: Mapping[str, Mapping[str, object]] = {"plenty": PLENTY, "spent": SPENT, "windows": WINDOWS}
 FULL = '{"*": ["read", "write"]}'
 
 

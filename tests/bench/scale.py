@@ -1,4 +1,4 @@
-"""How speed depends on how much there is: keys, organizations, connections, workers; latency at half of the pace."""
+"""How speed depends on how much there is: keys, organizations, workers; what PostgreSQL is asked meanwhile."""
 
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -6,41 +6,53 @@ from dataclasses import replace
 from tests.bench import machine
 from tests.bench.cases import WARM
 from tests.bench.population import Population
-from tests.bench.runs import Case, Rows, in_turn, load
+from tests.bench.runs import Case, Rows, in_turn
 from tests.bench.stage import Stage, job, stage
 
 SKEW = 1.1  # the exponent of Zipf's law
-DRAWS = 400_000
-WARM_UP = 100_000  # requests at most; where there are fewer keys, each is asked for once
-SMALL, TEN_THOUSAND, LARGE = "10 keys, 1 tenant", "10,000 keys, 1,000 tenants", "1,000,000 keys, 100,000 tenants"
-LARGE_EVENLY = f"{LARGE}, evenly"
-HALF = "half of saturation"
+DRAWS = 1_000_000
+WARM_UP = 300_000  # requests at most; where there are fewer keys, each is asked for once
+ONCE_SECONDS = 90.0  # at most, for a million keys each once
+WARM_SECONDS = 130.0  # longer than any record lasts
+SIZES = ((1, 1), (10, 1), (10_000, 1), (10_000, 1_000), (1_000_000, 100_000))
 ONE, TWO = "1 worker", "2 workers"
-SIZES = ((1, 1), (10, 1), (100, 1), (10_000, 1), (10_000, 1_000), (1_000_000, 100_000))
-CONNECTIONS = (1, 8, 64, 256, 512)
 OWN_CORES = len(machine.CORES) >= 4  # for two workers, beside the load's
 
 
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _short(number: int) -> str:
+    return f"{number}" if number < 1_000 else "10" + str(len(str(number)) - 1).translate(_RAISED)
+
+
+def size(keys: int, tenants: int) -> str:
+    """What a population of that size is called."""
+    return f"{_short(keys)} key{'s'[: keys - 1]}, {_short(tenants)} tenant{'s'[: tenants - 1]}"
+
+
+LARGEST = SIZES[-1][0]
+SMALL, LARGE = size(10, 1), size(*SIZES[-1])
+TEN_THOUSAND = (10_000, 1_000)
+EACH_ONCE = "10⁶ keys, each once"
+LONG_WARM = "10⁴ keys, warm"
+
+
 async def populations(at: Stage, *, rounds: int, seconds: float, at_most: int) -> Rows:
-    """By keys and tenants, none of more than `at_most` keys; after the largest, keys drawn by Zipf's law and evenly."""
+    """By keys and tenants, drawn by Zipf's law, none of more than `at_most` keys; then each key of the largest once."""
     sizes = [(keys, tenants) for keys, tenants in SIZES if keys <= at_most]
-    rows = await in_turn([_drawn(at, *size, seconds, SKEW) for size in sizes], rounds=rounds)
-    if at_most >= SIZES[-1][0]:
-        even = _drawn(at, *SIZES[-1], seconds, 0.0)
-        rows |= await in_turn([replace(even, name=LARGE_EVENLY)], rounds=rounds)
+    rows = await in_turn([_drawn(at, *each, seconds) for each in sizes], rounds=rounds)
+    if at_most >= LARGEST:
+        rows |= await in_turn([_once(at)], rounds=1)
     return rows
 
 
-async def connections(at: Stage, *, rounds: int, seconds: float) -> Rows:
-    """By connections."""
-    asked = job(at.envoy, keys=at.keys_of(WARM))
-    return await in_turn(
-        [
-            Case(f"{count} connections", at.envoy, replace(asked, connections=count, seconds=seconds))
-            for count in CONNECTIONS
-        ],
-        rounds=rounds,
-    )
+async def queries(at: Stage) -> Rows:
+    """Checks for longer than any record lasts, so that each is read anew at least once."""
+    population = _population(*TEN_THOUSAND)
+    keys = at.keys_of(population)
+    asked = replace(job(at.envoy, keys=keys), seconds=WARM_SECONDS)
+    return await in_turn([Case(LONG_WARM, at.envoy, asked, warm_up=population.keys, all_keys=keys)], rounds=1)
 
 
 async def workers(*, rounds: int, seconds: float) -> Rows:
@@ -55,19 +67,20 @@ async def workers(*, rounds: int, seconds: float) -> Rows:
         return await in_turn(found, rounds=rounds)
 
 
-async def half(at: Stage, *, rounds: int, seconds: float) -> Rows:
-    """Latency by a timetable at half of the rate that the service can do, found out at once before."""
-    asked = job(at.envoy, keys=at.keys_of(WARM))
-    full = [await load(replace(asked, seconds=seconds)) for _ in range(rounds)]
-    saturation = sorted(one.requests / one.seconds for one in full)[rounds // 2]
-    case = Case(HALF, at.envoy, replace(asked, seconds=2 * seconds, rate=saturation / 2))
-    return await in_turn([case], rounds=rounds)
-
-
-def _drawn(at: Stage, keys: int, tenants: int, seconds: float, skew: float) -> Case:
-    name = f"{keys:,} key{'s'[: keys - 1]}, {tenants:,} tenant{'s'[: tenants - 1]}"
-    population = Population(name, keys=keys, tenants=tenants)
-    asked = replace(job(at.envoy, keys=at.keys_of(population, draws=DRAWS, skew=skew)), seconds=seconds)
+def _drawn(at: Stage, keys: int, tenants: int, seconds: float) -> Case:
+    population = _population(keys, tenants)
+    draws = at.keys_of(population, draws=DRAWS, skew=SKEW)
+    asked = replace(job(at.envoy, keys=draws), seconds=seconds)
     if keys > WARM_UP:
-        return Case(name, at.envoy, asked, warm_up=WARM_UP)
-    return Case(name, at.envoy, asked, warm_up=max(keys, 1_000), all_keys=at.keys_of(population))
+        return Case(population.name, at.envoy, asked, warm_up=WARM_UP)
+    return Case(population.name, at.envoy, asked, warm_up=max(keys, 1_000), all_keys=at.keys_of(population))
+
+
+def _once(at: Stage) -> Case:
+    keys, tenants = SIZES[-1]
+    asked = job(at.envoy, keys=at.keys_of(_population(keys, tenants)))
+    return Case(EACH_ONCE, at.envoy, replace(asked, seconds=ONCE_SECONDS, at_most=keys), warm_up=0)
+
+
+def _population(keys: int, tenants: int) -> Population:
+    return Population(size(keys, tenants), keys=keys, tenants=tenants)

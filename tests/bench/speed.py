@@ -6,20 +6,25 @@ Ratios count, made of medians of rounds in one run: the service and bare aiohttp
 import argparse
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
-from tests.bench import machine, scale
-from tests.bench.cases import KINDS, cases, cold, hold_against_bare
-from tests.bench.figures import show
+from tests.bench import cases, machine, rates, scale
+from tests.bench.figures import goals_text, part_text
 from tests.bench.goals import judge
 from tests.bench.report import write
-from tests.bench.runs import WRK, Rows, in_turn
-from tests.bench.stage import stage
+from tests.bench.runs import WRK, Rows
+from tests.bench.stage import LEASES, whole_stage
 from tests.bench.start import start
 
-PARTS = (*KINDS, "scale", "connections", "half", "workers", "start")
-QUICK = (*KINDS, "half")
+PARTS = (
+    *(*cases.KINDS, "connections", "rates", "half", "metrics"),
+    *("traced", "cold", "scale", "queries", "bares", "start", "workers"),
+)
+QUICK = (*cases.KINDS, "connections", "rates", "half")
+QUICK_CONNECTIONS = (1, 8)
+QUICK_RATES = (rates.JUDGED_RATE,)
+QUICK_KEYS = 10_000
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs/explanation/performance"
 ELSEWHERE = ROOT / ".venv/bench"  # of a part: it is no report
@@ -30,39 +35,57 @@ async def main() -> None:
     told = _arguments()
     parts = told.only or (QUICK if told.quick else PARTS)
     rounds, seconds = (3, 1.0) if told.quick else (5, 2.0)
-    machine_before = machine.describe()
-    found = await _measure(parts, rounds=rounds, seconds=seconds, quick=told.quick)
-    how = {"load generator": (WRK and "wrk") or "tests/bench/client.py", "rounds": f"{rounds} of {seconds:g} s"}
-    folder = told.out or (REPORT if parts == PARTS else ELSEWHERE)
+    about = machine.describe() | {
+        "load generator": f"{WRK and 'wrk, at fixed rates '}tests/bench/client.py",
+        "rounds": f"{rounds} of {seconds:g} s",
+        "leases": "measured" if LEASES else "this version has none",
+    }
+    found: dict[str, Rows] = {}
+    async for name, rows in _measure(parts, rounds=rounds, seconds=seconds, quick=told.quick):
+        found[name] = rows
+        print(part_text(name, rows), end="\n\n", flush=True)
+    folder = told.out or (REPORT if parts == PARTS and not told.quick else ELSEWHERE)
     folder.mkdir(parents=True, exist_ok=True)
-    about, goals = machine_before | how, judge(found)
+    goals = judge(found)
     (folder / "bench.json").write_text(json.dumps({"machine": about, "found": found}, indent=1))
     write(about, found, goals, folder)
-    show(found, goals)
+    print(goals_text(goals))
     print(f"\nWritten to {folder}.")
 
 
-async def _measure(parts: Collection[str], *, rounds: int, seconds: float, quick: bool) -> dict[str, Rows]:
-    found: dict[str, Rows] = {}
-    async with stage() as at:
-        async with cases(at, parts, seconds=seconds) as some:
-            if some:
-                found["cases"] = await in_turn(some, rounds=rounds)
-        if "cold" in parts:
-            found.setdefault("cases", {}).update(await in_turn([cold(at, rounds=rounds)], rounds=rounds))
-        if "half" in parts:
-            found["half"] = await scale.half(at, rounds=rounds, seconds=seconds)
+async def _measure(
+    parts: Collection[str], *, rounds: int, seconds: float, quick: bool
+) -> AsyncIterator[tuple[str, Rows]]:
+    """The tables of these parts, one after the other."""
+    fewer = 3  # rounds, where there are many rows
+    async with whole_stage() as at:
+        if not set(cases.KINDS).isdisjoint(parts):
+            yield "cases", await cases.cases(at, parts, rounds=rounds, seconds=seconds)
         if "connections" in parts:
-            found["connections"] = await scale.connections(at, rounds=3, seconds=seconds)
+            counts = QUICK_CONNECTIONS if quick else rates.CONNECTIONS
+            yield "connections", await rates.connections(at, counts, rounds=fewer, seconds=seconds)
+        if "rates" in parts:
+            several = QUICK_RATES if quick else rates.RATES
+            yield "rates", await rates.rates(at, several, rounds=rounds, seconds=seconds)
+        if "half" in parts:
+            yield "half", await rates.half(at, rounds=rounds, seconds=seconds)
+        if "metrics" in parts:
+            yield "metrics", await cases.metrics(at, rounds=rounds, seconds=seconds)
+        if "traced" in parts:
+            yield "traced", await cases.traced(at, rounds=fewer, seconds=seconds)
+        if "cold" in parts:
+            yield "cold", await cases.cold(at, rounds=rounds)
         if "scale" in parts:
-            most = 10_000 if quick else 1_000_000
-            found["scale"] = await scale.populations(at, rounds=3, seconds=seconds, at_most=most)
+            most = QUICK_KEYS if quick else scale.LARGEST
+            yield "scale", await scale.populations(at, rounds=fewer, seconds=seconds, at_most=most)
+        if "queries" in parts:
+            yield "queries", await scale.queries(at)
+        if "bares" in parts:
+            yield "bares", await cases.bares(rounds=fewer, seconds=seconds)
         if "start" in parts:
-            found["start"] = await start(at)
+            yield "start", await start(at)
     if "workers" in parts:
-        found["workers"] = await scale.workers(rounds=3, seconds=seconds)
-    hold_against_bare(found.get("cases", {}))
-    return found
+        yield "workers", await scale.workers(rounds=fewer, seconds=seconds)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,42 +5,66 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from extauthz.config import Settings
 from extauthz.demo.folders import temporary_folder
+from extauthz.demo.process import family
 from tests.bench import machine
-from tests.bench.client import Job
+from tests.bench.bare import LOOPS
+from tests.bench.client import KEY, NUMBER, Job
 from tests.bench.gauges import Gauges, log_queries
 from tests.bench.ground import Ground, ground
 from tests.bench.population import Population, furnish, make_plans
-from tests.bench.runs import Server
+from tests.bench.runs import Case, Server
 
+LEASES = {"RATE_LIMIT_LEASES": "auto"} if "rate_limit_leases" in Settings.model_fields else {}
+PUBLIC = "/public/status"
+ROUTES = f"""
+[[routes]]
+path = "/**"
+resource = "api"
+
+[[routes]]
+path = "{PUBLIC}"
+public = true
+rate = "1000000/s"
+burst = 1_000_000_000
+"""
 # What Envoy and nginx send as configured in envoy/ and nginx/, less the credential.
-_MORE = "x-request-id: 0d6f0aa7-2ec6-4b2c-9b39-5a1f8ab6a3de\r\n"
+_ID = f"x-request-id: 0d6f0aa7-2ec6-4b2c-9b39-{NUMBER}\r\n"
 _HEADS = {
     "envoy": (
-        "GET /api/v1/customers/42?page=2 HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 0\r\n"
-        f"{_MORE}x-forwarded-for: 203.0.113.7\r\nx-envoy-expected-rq-timeout-ms: 200\r\n"
+        "GET {path} HTTP/1.1\r\nhost: api.example.com\r\ncontent-length: 0\r\n"
+        f"{_ID}x-forwarded-for: {{address}}\r\nx-envoy-expected-rq-timeout-ms: 200\r\n"
     ),
     "nginx": (
         "GET /check HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Original-Method: GET\r\n"
-        "X-Original-URI: /api/v1/customers/42?page=2\r\nX-Original-Host: api.example.com\r\n"
-        f"{_MORE}X-Real-IP: 203.0.113.7\r\n"
+        "X-Original-URI: {path}\r\nX-Original-Host: api.example.com\r\n"
+        f"{_ID}X-Real-IP: {{address}}\r\n"
     ),
 }
-BEARER = "authorization: Bearer "
+BEARER = f"authorization: Bearer {KEY}\r\n"
+MALFORMED = "authorization: Bearer a b\r\n"
+DIFFERENT, SAME = f"/api/v1/customers/{NUMBER}?page=2", "/api/v1/customers/42?page=2"
+ADDRESS = "203.0.113.7"
 
 
 @dataclass
 class Stage:
-    """A running service as a `Server` for each listener; `keys` made so far, by their population."""
+    """A running service as a `Server` for each listener; `keys` made so far, by their population.
+
+    Beside it, where they were asked for: bare aiohttp, and a service on the same stores that takes leases.
+    """
 
     at: Ground
     folder: Path
     envoy: Server
     nginx: Server
+    bare: Server | None = None
+    leased: Server | None = None
     keys: dict[Population, list[str]] = field(default_factory=dict)
 
     def keys_of(self, population: Population, *, draws: int = 0, skew: float = 0.0) -> str:
@@ -51,13 +75,43 @@ class Stage:
             file.write_text("\n".join(_drawn(keys, draws, skew) if draws else keys))
         return str(file)
 
+    def addresses(self, count: int) -> str:
+        """A file of so many client addresses."""
+        file = self.folder / f"{count}.addresses"
+        file.write_text("\n".join(f"198.18.{number // 256}.{number % 256}" for number in range(count)))
+        return str(file)
+
+    def beside_bare(self, name: str, asked: Job) -> list[Case]:
+        """Rows for the same question to bare aiohttp, to the service, and to the one that takes leases."""
+        servers = {bare_row(name): self.bare, allow_row(name): self.envoy, leases_row(name): self.leased}
+        return [
+            Case(row, server, replace(asked, host=server.host, port=server.port), beside=bare_row(name))
+            for row, server in servers.items()
+            if server is not None
+        ]
+
+
+def bare_row(name: str) -> str:
+    """The row of bare aiohttp."""
+    return f"bare, {name}"
+
+
+def allow_row(name: str) -> str:
+    """The row of allowed checks."""
+    return f"allow, {name}"
+
+
+def leases_row(name: str) -> str:
+    """The row of allowed checks where leases are taken."""
+    return f"leases, {name}"
+
 
 @asynccontextmanager
 async def stage(*, workers: int = 1, cores: Collection[int] = machine.SERVED, **more: str) -> AsyncIterator[Stage]:
-    """The service on cores of its own; everything else, ourselves too, stays on the rest. `more` is its environment."""
-    os.sched_setaffinity(0, machine.REST)
+    """The service on cores of its own; the stores on others. `more` is its environment."""
+    os.sched_setaffinity(0, machine.STORES)
     with temporary_folder("extauthz bench ") as folder:
-        async with ground(workers=workers, **more) as at:
+        async with ground(workers=workers, configuration=ROUTES, **more) as at:
             pids = at.workers()
             machine.pin(pids, cores)
             log_queries(at)
@@ -70,6 +124,26 @@ async def stage(*, workers: int = 1, cores: Collection[int] = machine.SERVED, **
                     Server(pids, at.host, at.port, gauges),
                     Server(pids, host, int(port), gauges),
                 )
+
+
+@asynccontextmanager
+async def whole_stage() -> AsyncIterator[Stage]:
+    """The service, bare aiohttp on the loop that the service has, and where there are leases, one that takes them."""
+    async with AsyncExitStack() as stack:
+        at = await stack.enter_async_context(stage())
+        at.bare = await stack.enter_async_context(bare("application", LOOPS[-1]))
+        if LEASES:
+            at.leased = await stack.enter_async_context(another(at, **LEASES))
+        yield at
+
+
+@asynccontextmanager
+async def another(at: Stage, **more: str) -> AsyncIterator[Server]:
+    """Another service on the same stores and the same core; `more` is its environment."""
+    async with at.at.beside(**more) as (service, host, port):
+        pids = family(service.process.pid)
+        machine.pin(pids, machine.SERVED)
+        yield Server(pids, host, port, at.envoy.gauges)
 
 
 @asynccontextmanager
@@ -88,11 +162,20 @@ async def bare(form: str, loop: str) -> AsyncIterator[Server]:
         await program.wait()
 
 
-def job(server: Server, *, dialect: str = "envoy", keys: str = "", credential: str = BEARER, status: int = 200) -> Job:
-    """The question of a proxy of that family, with a key of the file behind `credential`; without either, with none."""
-    head, end = _HEADS[dialect], "\r\n\r\n"
-    before, after = (head + credential, end) if keys or credential != BEARER else (head, "\r\n")
-    return Job(server.host, server.port, before, after, keys, connections=64, seconds=2.0, status=status)
+def job(
+    server: Server,
+    *,
+    dialect: str = "envoy",
+    path: str = DIFFERENT,
+    keys: str = "",
+    credential: str | None = None,
+    address: str = ADDRESS,
+    status: int = 200,
+) -> Job:
+    """The question of a proxy of that family, a keys' file behind the credential, or with another credential."""
+    shown = credential if credential is not None else BEARER if keys else ""
+    request = _HEADS[dialect].replace("{path}", path).replace("{address}", address) + shown + "\r\n"
+    return Job(server.host, server.port, request, keys, connections=64, seconds=2.0, status=status)
 
 
 def _drawn(keys: Sequence[str], draws: int, skew: float) -> list[str]:

@@ -1,21 +1,22 @@
-"""What the bench of speed says is so: its load asks what it is told to, and its verdicts follow from the figures."""
+"""The load of the bench asks what it is told to, when it is due, and what a server and a core did is counted."""
 
-import json
+import asyncio
 import os
 from dataclasses import replace
+from itertools import islice
+from math import inf
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import compare, machine
-from tests.bench.chart import bars
-from tests.bench.client import Job
-from tests.bench.goals import Goal
-from tests.bench.runs import load
+from tests.bench import machine
+from tests.bench.client import Job, requests
+from tests.bench.runs import load, wrk
 from tests.bench.stage import bare
+from tests.bench.timetable import Timetable, milliseconds
+from tests.servers.distribution import distribution_server
 
-REQUEST = ("GET / HTTP/1.1\r\nHost: bench\r\nX-Key: ", "\r\n\r\n")
+REQUEST = "GET /{number} HTTP/1.1\r\nHost: bench\r\nX-Key: {key}\r\n\r\n"
 
 
 @pytest.fixture
@@ -25,11 +26,60 @@ def keys(tmp_path: Path) -> str:
     return str(file)
 
 
+def test_requests_differ(keys: str) -> None:
+    """Numbers are never the same, keys go round from where they are to begin, and nothing else is touched."""
+    job = Job("", 0, "GET /{number}?a=100%25 {key} {number}", keys, connections=1, seconds=1, skip=2, first=7)
+    assert list(islice(requests(job), 3)) == [
+        b"GET /000000000007?a=100%25 three 000000000007",
+        b"GET /000000000008?a=100%25 one 000000000008",
+        b"GET /000000000009?a=100%25 two 000000000009",
+    ]
+
+
+class Refusal(asyncio.Protocol):
+    """A server that notes every request and refuses it; `over` is set while it has no connection."""
+
+    def __init__(self, seen: list[bytes], open_connections: set[asyncio.Protocol], over: asyncio.Event) -> None:
+        self._seen = seen
+        self._open = open_connections
+        self._over = over
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._open.add(self)
+        self._over.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._seen.append(data)
+        self._transport.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._open.discard(self)
+        if not self._open:
+            self._over.set()
+
+
+async def test_wrk_asks_the_same(keys: str) -> None:
+    """wrk sends what our own load sends, byte for byte, and finds the same answers wrong."""
+    program = str(distribution_server("wrk"))
+    seen, opened, over = list[bytes](), set[asyncio.Protocol](), asyncio.Event()
+    server = await asyncio.get_running_loop().create_server(lambda: Refusal(seen, opened, over), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        job = Job("127.0.0.1", port, REQUEST, keys, connections=1, seconds=1, skip=1, first=41)
+        outcomes = [await wrk(program, replace(job, status=status)) for status in (401, 200)]
+        await over.wait()
+    # wrk tries its script before it connects: the first request is never sent.
+    assert seen[:5] == list(islice(requests(job), 1, 6))
+    assert [outcome.others for outcome in outcomes] == [0, outcomes[1].requests]
+
+
 @pytest.mark.parametrize("form", ["application", "server"])
 async def test_load_asks_so_often(form: str, keys: str) -> None:
-    """A load asks as often as it was told, goes on from the first key after the last, and counts other answers."""
+    """A load asks as often as it was told, and counts other answers."""
     async with bare(form, "asyncio") as server:
-        job = Job(server.host, server.port, *REQUEST, keys, connections=4, seconds=60, skip=2, at_most=10)
+        job = Job(server.host, server.port, REQUEST, keys, connections=4, seconds=60, at_most=10)
         outcome = await load(job)
         assert (outcome.requests, outcome.others) == (10, 0)
         outcome = await load(replace(job, status=401))
@@ -39,49 +89,56 @@ async def test_load_asks_so_often(form: str, keys: str) -> None:
 async def test_load_by_timetable() -> None:
     """By a timetable as many requests are sent as were due, however late."""
     async with bare("server", "asyncio") as server:
-        before, after = REQUEST
-        outcome = await load(Job(server.host, server.port, before, after, "", connections=2, seconds=0.25, rate=400))
+        job = Job(server.host, server.port, REQUEST, "", connections=2, seconds=0.25, rate=400)
+        outcome = await load(job)
     assert (outcome.requests, outcome.others) == (100, 0)
     assert 0 < outcome.p50 <= outcome.p90 <= outcome.p99 <= outcome.p999
+
+
+def test_requests_are_due_at_their_times() -> None:
+    """By a timetable the times follow from the start alone, and end with it; otherwise a request is due at once."""
+    table = Timetable(10.0, 1.0, rate=4)
+    dues: list[float] = []
+    while (due := table.due(99.0)) < inf:
+        table.send(len(dues), due)
+        dues.append(due)
+    assert dues == [10.0, 10.25, 10.5, 10.75]
+    closed = Timetable(10.0, 1.0, at_most=1)
+    assert (closed.due(10.5), closed.due(11.0)) == (10.5, inf)
+    closed.send(0, 10.5)
+    assert closed.due(10.75) == inf
+
+
+def test_a_stall_is_felt_by_all_who_were_due() -> None:
+    """A request that waited for a free connection is late from the time at which it was due, not from its sending."""
+    table = Timetable(0.0, 1.0, rate=100)
+    table.send(7, table.due(0.0))
+    now = 1.0  # the first answer took a second; the others are sent then, and answered at once
+    table.answer(7, now)
+    while (due := table.due(now)) < inf:
+        table.send(7, due)
+        table.answer(7, now)
+    assert (len(table.took), table.waiting) == (100, 0)
+    p50, p90, p99, _ = milliseconds(table.took)
+    assert (p50, p90, p99) == pytest.approx((510, 910, 1000))
+
+
+def test_the_use_of_a_core_is_counted() -> None:
+    """What is neither idle nor waiting for a disk is use, of the cores that are meant and no others."""
+    before, after = (
+        f"cpu  {used} 0 0 9000 0 0 0 0 0 0\ncpu1 {used} 0 50 {idle} {idle} 0 0 0 0 0\ncpu11 7 0 0 9 0 0 0 0 0 0\nintr 5"
+        for used, idle in ((100, 200), (196, 202))
+    )
+    ticks = [machine.ticks(text, [1]) for text in (before, after)]
+    assert ticks[1].percent_since(ticks[0]) == 96.0
+    assert ticks[1].percent_since(ticks[1]) == 0.0
 
 
 async def test_cost_of_a_server() -> None:
     """What a process has used grows with what it is asked, and it stays on the core that it was given."""
     async with bare("application", "asyncio") as server:
         before = machine.cpu(server.pids)
-        await load(Job(server.host, server.port, *REQUEST, "", connections=8, seconds=60, at_most=2_000))
+        await load(Job(server.host, server.port, REQUEST, "", connections=8, seconds=60, at_most=2_000))
         assert machine.cpu(server.pids) > before
         assert machine.resident(server.pids) > 1
         assert os.sched_getaffinity(server.pids[0]) == set(machine.SERVED)
-
-
-def test_goals_say_by_how_much() -> None:
-    """A goal that is missed says by how much, in the direction that counts."""
-    assert Goal("cost", 0.5, 0.5).verdict == "met"
-    assert Goal("cost", 0.5, 0.75).verdict == "missed by 50%"
-    assert Goal("pace", 0.8, 0.9, at_least=True).verdict == "met"
-    assert Goal("pace", 0.8, 0.4, at_least=True).verdict == "missed by a factor of 2.0"
-    assert Goal("pace", 0.8, 0.4, at_least=True, judged=False).verdict.startswith("not judged")
-
-
-def test_compare_tells_change_from_chance(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Only what left the range of the rounds is a change, and better or worse is what it is for that figure."""
-    before = {"rate": [100.0, 110.0, 120.0], "cpu": [10.0, 11.0, 12.0], "memory": [80.0, 81.0]}
-    after = {"rate": [200.0, 210.0, 220.0], "cpu": [20.0, 21.0, 22.0], "memory": [81.0, 90.0]}
-    for name, figures in (("a", before), ("b", after)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"machine": {}, "found": {"cases": {"allow": figures}}}))
-    monkeypatch.setattr("sys.argv", ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")])
-    compare.main()
-    lines = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [(line[2], line[5], line[6]) for line in lines] == [
-        ("requests/s", "1.91", "better"),
-        ("CPU µs a request", "1.91", "worse"),
-    ]
-
-
-def test_charts_are_whole() -> None:
-    """A chart is well-formed whatever its rows are called, and has a bar for each."""
-    root = ElementTree.fromstring(bars("a < b & c", {"<one>": [1.0, 2.0, 3.0], "two": [0.0]}, form=".1f"))
-    assert len([each for each in root.iter() if each.get("class") == "bar"]) == 2

@@ -1,6 +1,6 @@
 -- What wrk does for a bench: the requests of client.py's Job, and its Outcome as the last line.
--- Arguments: what stands before the key in a request, what after it, a file of keys or nothing, the status that is
--- wanted, how many keys to leave out at the beginning.
+-- Arguments: the request with {number} and {key} in it, a file of keys or nothing, the status that is wanted, how many
+-- keys to leave out at the beginning, the first number.
 
 local thread_of_load
 
@@ -9,20 +9,35 @@ function setup(thread)
 end
 
 function init(args)
-   before, after, wanted, number = args[1], args[2], tonumber(args[4]), tonumber(args[5])
+   wanted, place, number = tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
    keys = {}
-   if args[3] == "" then
+   if args[2] == "" then
       keys[1] = ""
    else
-      for line in io.lines(args[3]) do
+      for line in io.lines(args[2]) do
          keys[#keys + 1] = line
       end
+   end
+   -- Text and names in turn; a place of `pieces` that has a name is filled at each request.
+   pieces, names = {}, {}
+   for text, name in (args[1] .. "{}"):gmatch("(.-){(%a*)}") do
+      pieces[#pieces + 1] = text
+      pieces[#pieces + 1] = ""
+      names[#pieces] = name
    end
 end
 
 function request()
-   number = number % #keys + 1
-   return before .. keys[number] .. after
+   place = place % #keys + 1
+   for index, name in pairs(names) do
+      if name == "number" then
+         pieces[index] = string.format("%012d", number)
+      elseif name == "key" then
+         pieces[index] = keys[place]
+      end
+   end
+   number = number + 1
+   return table.concat(pieces)
 end
 
 function done(summary, latency, _)
