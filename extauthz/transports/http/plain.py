@@ -20,14 +20,15 @@ _UNREAD = rb": [!-~][ -~]*+(?<! )\r\n"  # a value that ends with a blank is one 
 _VALUE = rb": ([!-~][ -~]*+)(?<! )\r\n"
 # How the names begin of headers that change the message or its connection, or that may stand only once.
 _SPECIAL = (
-    "au", "con", "etag", "exp", "host", "keep", "max-", "pro", "sec-w", "server", "te:", "trai", "tran", "upg", "user-"
+    "au", "con", "etag", "exp", "host", "keep", "max-", "pro", "sec-w", "server", "te:", "trai", "tran", "upgrade:",
+    "user-",
 )  # fmt: skip
 # Most names begin with a letter that no special one begins with, which spares the look at what follows. Nothing in a
 # possessive repeat may match in two ways: that goes wrong before Python 3.11.5.
 _OTHERS = (
     rb"(?:(?:[bdfgijlnoqrvwxyzBDFGIJLNOQRVWXYZ]|(?!" + b"|".join(map(_in_any_case, _SPECIAL)) + rb")" + _TOKEN + rb")"
     + _TOKEN + rb"*+" + _UNREAD
-    + rb"|[uU]ser-[aA]gent" + _UNREAD
+    + rb"|(?:[uU]ser-[aA]gent|[cC]ontent-[tT]ype)" + _UNREAD
     + rb"|[cC]ontent-[lL]ength: 0\r\n|[cC]onnection: keep-alive\r\n){0,300}+"  # of all, fewer than the parser takes
 )  # fmt: skip
 _HOST, _CREDENTIAL = rb"[hH]ost" + _UNREAD + _OTHERS, rb"[aA]uthorization" + _VALUE + _OTHERS
@@ -36,17 +37,18 @@ _PLAIN = re.compile(
     + _OTHERS
     + rb"(?:" + _HOST + rb"(?:" + _CREDENTIAL + rb")?|" + _CREDENTIAL + _HOST + rb")\r\n"
 )  # fmt: skip
-_ONCE = b"ontent-", b"gent: "  # of Content-Length and User-Agent, which the parser refuses where they are repeated
 
 
 def recognise(data: bytes) -> tuple[bytes, bytes | None] | None:
     """Method and path of a plain request, without the query, and its credential; None where it is not plain."""
-    found = _PLAIN.fullmatch(data)
-    if found is None or len(data) > PLAIN_BYTES_MAX:
+    found = _PLAIN.fullmatch(data) if len(data) <= PLAIN_BYTES_MAX else None
+    if found is None:
         return None
-    for name in _ONCE:
-        if data.count(name) > 1:
-            return None
+    # The parser refuses Content-Length, Content-Type and User-Agent where they are repeated.
+    if data.count(b"gent: ") > 1:
+        return None
+    if data.count(b"ontent-") > 1 and (data.count(b"ength: 0\r\n") > 1 or data.count(b"ype: ") > 1):
+        return None
     line, first, second = found.groups()
     return line, first or second
 
