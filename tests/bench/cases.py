@@ -1,6 +1,6 @@
 """The rows of the first tables: one kind of request each, over 64 connections, warm unless the row says otherwise."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.bench.stage import (
 from tests.servers.otlp import otlp_receiver
 
 HOOKS = Path(__file__).with_name("hooks")
+NO_METRICS = {"PYTHONPATH": str(HOOKS), "BENCH_UNMEASURED": "yes"}
 KINDS = ("allow", "401", "403", "429", "windows")  # held against bare aiohttp
 ALL_DIFFER, ONE_PATH = "all differ", "one path"
 ALLOW, HELLO = allow_row(ALL_DIFFER), bare_row(ALL_DIFFER)
@@ -34,12 +35,15 @@ ADDRESSES, TWO_WINDOWS = "public, by address", "allow, bucket and quota"
 MEASURED, UNMEASURED = "allow, with metrics", "allow, without metrics"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
 WARM = Population("warm", keys=1_000, tenants=100)
+UNPERMITTED = Population("unpermitted", keys=100, permissions='{"other": ["read"]}')
+OVERDRAWN = Population("spent", keys=100, tenants=100, plan="spent")
+WINDOWS = Population("windows", keys=1_000, tenants=100, plan="windows")
 FRESH = 1_000  # keys that each round of the cold row asks for, each of an organization of its own
 
 
 async def cases(at: Stage, kinds: Collection[str], *, rounds: int, seconds: float) -> Rows:
     """The rows of those kinds, all beside bare aiohttp."""
-    some = [case for kind in KINDS if kind in kinds for case in _of(kind, at)]
+    some = [case for kind in KINDS if kind in kinds for case in kind_of(kind, at)]
     if "allow" not in kinds:
         assert at.bare is not None
         some.insert(0, Case(HELLO, at.bare, job(at.bare)))
@@ -48,7 +52,7 @@ async def cases(at: Stage, kinds: Collection[str], *, rounds: int, seconds: floa
 
 async def metrics(at: Stage, *, rounds: int, seconds: float) -> Rows:
     """The service beside the same that counts nothing at a check."""
-    async with another(at, PYTHONPATH=str(HOOKS), BENCH_UNMEASURED="yes") as unmeasured:
+    async with another(at, **NO_METRICS) as (unmeasured, _):
         servers = {MEASURED: at.envoy, UNMEASURED: unmeasured}
         some = [Case(name, server, job(server, keys=at.keys_of(WARM))) for name, server in servers.items()]
         return await in_turn(_for(some, seconds), rounds=rounds)
@@ -94,7 +98,7 @@ async def _tracing(at: Stage) -> AsyncIterator[Server]:
     """The same service that records one in a hundred checks, and those that the proxy records."""
     with otlp_receiver() as receiver:
         sampler = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
-        async with another(at, **sampler, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) as server:
+        async with another(at, **sampler, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url) as (server, _):
             yield server
 
 
@@ -102,34 +106,37 @@ def _for(some: list[Case], seconds: float) -> list[Case]:
     return [replace(case, job=replace(case.job, seconds=seconds)) for case in some]
 
 
-def _of(kind: str, at: Stage) -> list[Case]:
-    envoy, nginx = at.envoy, at.nginx
+def kind_of(kind: str, at: Stage) -> list[Case]:
+    """The rows of a kind."""
 
-    def row(name: str, asked: Job) -> Case:
-        return Case(name, envoy, asked, beside=HELLO)
+    def row(name: str, question: str) -> Case:
+        return Case(name, at.envoy, ASKED[question](at), beside=HELLO)
 
     match kind:
         case "allow":
-            keys = at.keys_of(WARM)
             return [
-                *at.beside_bare(ALL_DIFFER, job(envoy, keys=keys)),
-                *at.beside_bare(ONE_PATH, job(envoy, keys=keys, path=SAME)),
-                Case(NGINX, nginx, job(nginx, dialect="nginx", keys=keys), beside=HELLO),
+                *at.beside_bare(ALL_DIFFER, ASKED["different"](at)),
+                *at.beside_bare(ONE_PATH, ASKED["one-path"](at)),
+                Case(NGINX, at.nginx, job(at.nginx, dialect="nginx", keys=at.keys_of(WARM)), beside=HELLO),
             ]
         case "401":
-            return [
-                row(NO_CREDENTIAL, job(envoy, status=401)),
-                row(MALFORMED_CREDENTIAL, job(envoy, credential=MALFORMED, status=401)),
-            ]
+            return [row(NO_CREDENTIAL, "401"), row(MALFORMED_CREDENTIAL, "malformed")]
         case "403":
-            unpermitted = Population("unpermitted", keys=100, permissions='{"other": ["read"]}')
-            return [row(FORBIDDEN, job(envoy, keys=at.keys_of(unpermitted), status=403))]
+            return [row(FORBIDDEN, "403")]
         case "429":
-            spent = Population("spent", keys=100, tenants=100, plan="spent")
-            return [row(SPENT, job(envoy, keys=at.keys_of(spent), status=429))]
+            return [row(SPENT, "429")]
         case _:
-            windows = Population("windows", keys=1_000, tenants=100, plan="windows")
-            return [
-                row(ADDRESSES, job(envoy, keys=at.addresses(1_000), path=PUBLIC, address=KEY, credential="")),
-                row(TWO_WINDOWS, job(envoy, keys=at.keys_of(windows))),
-            ]
+            return [row(ADDRESSES, "public"), row(TWO_WINDOWS, "windows")]
+
+
+# Questions, each to the service's listener for Envoy.
+ASKED: Mapping[str, Callable[[Stage], Job]] = {
+    "different": lambda at: job(at.envoy, keys=at.keys_of(WARM)),
+    "one-path": lambda at: job(at.envoy, keys=at.keys_of(WARM), path=SAME),
+    "401": lambda at: job(at.envoy, status=401),
+    "malformed": lambda at: job(at.envoy, credential=MALFORMED, status=401),
+    "403": lambda at: job(at.envoy, keys=at.keys_of(UNPERMITTED), status=403),
+    "429": lambda at: job(at.envoy, keys=at.keys_of(OVERDRAWN), status=429),
+    "public": lambda at: job(at.envoy, keys=at.addresses(1_000), path=PUBLIC, address=KEY, credential=""),
+    "windows": lambda at: job(at.envoy, keys=at.keys_of(WINDOWS)),
+}

@@ -15,6 +15,7 @@ REST = CORES[:-1] or CORES  # of everything else; on a machine of one core, the 
 LOAD = REST[:1]  # the core of the load
 STORES = REST[1:] or REST  # of PostgreSQL and Redis: with two cores, the load's
 FULL = 95.0  # percent of a core in use: a load on it could not have sent more
+_TICK = os.sysconf("SC_CLK_TCK")
 _SCHEDULED = 2  # of the clocks of a process, the one of the scheduler: clock_getcpuclockid(3)
 _LIBRARIES = ("aiohttp", "uvloop", "redis", "hiredis", "psycopg", "prometheus-client", "pydantic")
 
@@ -30,6 +31,12 @@ def pin(pids: Iterable[int], cores: Collection[int]) -> None:
 def cpu(pids: Iterable[int]) -> float:
     """Seconds of CPU, user and system, that these processes have used since they began."""
     return sum(time.clock_gettime(~pid << 3 | _SCHEDULED) for pid in pids)
+
+
+def times(pid: int) -> tuple[float, float]:
+    """Seconds of CPU that a process has used itself, and that the kernel has used for it; to 10 ms each."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) / _TICK, int(fields[12]) / _TICK
 
 
 class Ticks(NamedTuple):

@@ -4,8 +4,8 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tests.bench.gauges import Gauges, log_queries
 from tests.bench.ground import Ground, ground
 from tests.bench.population import Population, furnish, make_plans
 from tests.bench.runs import Case, Server
+from tests.servers.process import Service
 
 LEASES = {"RATE_LIMIT_LEASES": "auto"} if "rate_limit_leases" in Settings.model_fields else {}
 PUBLIC = "/public/status"
@@ -109,8 +110,7 @@ def leases_row(name: str) -> str:
 @asynccontextmanager
 async def stage(*, workers: int = 1, cores: Collection[int] = machine.SERVED, **more: str) -> AsyncIterator[Stage]:
     """The service on cores of its own; the stores on others. `more` is its environment."""
-    os.sched_setaffinity(0, machine.STORES)
-    with temporary_folder("extauthz bench ") as folder:
+    with _affinity(machine.STORES), temporary_folder("extauthz bench ") as folder:
         async with ground(workers=workers, configuration=ROUTES, **more) as at:
             pids = at.workers()
             machine.pin(pids, cores)
@@ -126,24 +126,35 @@ async def stage(*, workers: int = 1, cores: Collection[int] = machine.SERVED, **
                 )
 
 
+@contextmanager
+def _affinity(cores: Collection[int]) -> Iterator[None]:
+    """Keeps this process, and what it starts meanwhile, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @asynccontextmanager
-async def whole_stage() -> AsyncIterator[Stage]:
+async def whole_stage(**more: str) -> AsyncIterator[Stage]:
     """The service, bare aiohttp on the loop that the service has, and where there are leases, one that takes them."""
     async with AsyncExitStack() as stack:
-        at = await stack.enter_async_context(stage())
+        at = await stack.enter_async_context(stage(workers=1, cores=machine.SERVED, **more))
         at.bare = await stack.enter_async_context(bare("application", LOOPS[-1]))
         if LEASES:
-            at.leased = await stack.enter_async_context(another(at, **LEASES))
+            at.leased, _ = await stack.enter_async_context(another(at, **LEASES))
         yield at
 
 
 @asynccontextmanager
-async def another(at: Stage, **more: str) -> AsyncIterator[Server]:
+async def another(at: Stage, **more: str) -> AsyncIterator[tuple[Server, Service]]:
     """Another service on the same stores and the same core; `more` is its environment."""
     async with at.at.beside(**more) as (service, host, port):
         pids = family(service.process.pid)
         machine.pin(pids, machine.SERVED)
-        yield Server(pids, host, port, at.envoy.gauges)
+        yield Server(pids, host, port, at.envoy.gauges), service
 
 
 @asynccontextmanager
