@@ -30,17 +30,17 @@ check: .venv/dev ## formatting, lint, types, import rules
 	@$(PYTHON) -m mypy
 	@$(PYTHON) .venv/bin/lint-imports --no-cache
 
-bench: .venv/dev ## how fast it is and what a check costs (ARGS=--quick: the first minute of it)
+bench: .venv/dev ## how fast it is and what a check costs, beside goals (ARGS=--quick: within two minutes)
 	@$(PYTHON) -m tests.bench.speed $(ARGS)
 
 bench-compare: .venv/dev ## what changed between two benches (ARGS="A.json B.json")
 	@$(PYTHON) -m tests.bench.compare $(ARGS)
 
-bench-profile: .venv/dev ## where the time of an allowed check goes (ARGS chooses functions or files)
+bench-profile: .venv/dev ## where the CPU of a check goes (ARGS="--ask 429 --lines"; names choose functions)
 	@$(PYTHON) -m tests.bench.hot_path $(ARGS)
 
-bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load
-	@$(PYTHON) -m tests.bench.revoke
+bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load (ARGS=--leases)
+	@$(PYTHON) -m tests.bench.revoke $(ARGS)
 
 bench-flood: .venv/dev ## what becomes of good keys while 10,000 unknown ones come at one instant
 	@$(PYTHON) -m tests.bench.flood
@@ -54,8 +54,8 @@ bench-decisions: .venv/dev ## what the decision log and live tails cost an allow
 bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
 	@$(PYTHON) -m tests.bench.queries
 
-bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connections, one tenant and 1,000
-	@$(PYTHON) -m tests.bench.accuracy
+bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connections (ARGS=--leases)
+	@$(PYTHON) -m tests.bench.accuracy $(ARGS)
 
 bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs it and us
 	@$(PYTHON) -m tests.bench.round_trips

@@ -3,14 +3,15 @@
 What buckets admit is held against capacity + rate x time, on Redis's clock from the first spend to the last, in whole
 numbers; every denial against what the bucket certainly held (judge.py); the day's counter in Redis, and what
 PostgreSQL keeps of it, against what clients saw. Rates are about a third of what is asked, and no whole number of
-tokens a second, so that every refill leaves something over.
+tokens a second, so that every refill leaves something over. A deep bucket and a large quota are full for a while first,
+which is where leases (--leases) are taken; up to a hundredth of a limit may then be on other workers at a denial.
 """
 
 import asyncio
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import psycopg
 from redis.asyncio import Redis
@@ -22,6 +23,7 @@ from extauthz.core.limits import Rate
 from extauthz.core.records import KeyTerms
 from tests.bench.ground import PLENTY, Ground, ground, table
 from tests.bench.judge import ALLOWED, DENIED, Fields, Off, Run, judge_buckets, judge_quotas, off
+from tests.bench.leases import leases_asked_for
 from tests.bench.load import Asked, Check, Crowd, Target, ask_all, crowd, seconds
 from tests.servers.serving import PATIENT
 
@@ -30,7 +32,11 @@ CONNECTIONS = 32  # of each process of the load
 CHECKS = 100_000
 COSTS = (1, 2, 7)
 OPENING = {1: 500, 1000: 20}  # cost of each tenant's first check, by their number: what then comes in has room
-QUOTA, QUOTA_TENANTS, QUOTA_CHECKS = 500, 100, 30_000  # twice as much is asked
+DEEP = 2 / 5  # of all that is asked for fits into a deep bucket
+QUOTAS = {1: 50_000, 100: 500}  # quota by the number of tenants: twice as much is asked
+QUOTA_CHECKS = 30_000
+LEASED = 100  # a limit's hundredth part is leased at most
+LOOKS, LOOK_AGAIN_AFTER = 60, 0.05  # seconds; leases go back within a quarter of one
 WARM_UP = 20_000
 FLUSHED_WITHIN = 30.0  # seconds; it is done every ten
 SEEN = ("", "checks", "a second", "allowed", "429", "other", "over-admitted", "falsely denied", "exact")
@@ -43,22 +49,25 @@ ROUTES = "".join(
 class Bench:
     """The service under load, and its Redis."""
 
-    def __init__(self, at: Ground, load: Crowd, redis: Redis) -> None:
+    def __init__(self, at: Ground, load: Crowd, redis: Redis, *, leases: bool) -> None:
         self._at = at
         self._load = load
         self._redis = redis
+        self._leases = leases
 
-    async def pace(self, count: int) -> float:
-        """How much cost a second can be asked for here, by so many tenants."""
-        _, target = await self._furnish(f"warm-up {count}", count, PLENTY)
+    async def pace(self, name: str, count: int) -> float:
+        """How much cost a second can be asked for here, by so many tenants, in preparation of the run of that name."""
+        _, target = await self._furnish(f"before {name}", count, PLENTY)
         checks = await self._load.ask(target, _mixed(count, WARM_UP), connections=CONNECTIONS)
         return sum(check.cost for check in checks) / seconds(checks)
 
-    async def buckets(self, count: int) -> Run:
-        """Tenants who ask for about three times of what their buckets have room for."""
-        a_minute = int(await self.pace(count) / count / 3 * 60) // 60 * 60 + 7
-        rate, burst = Rate.parse(f"{a_minute}/min"), 2 * max(a_minute // 60, OPENING[count])
-        name = "1 bucket" if count == 1 else f"{count} buckets"
+    async def buckets(self, count: int, *, deep: bool = False) -> Run:
+        """Tenants who ask for about three times of what their buckets have room for, or get in time and at first."""
+        name = f"{count} {'deep ' if deep else ''}bucket{'s'[: count - 1]}"
+        a_minute = int(await self.pace(name, count) / count / 3 * 60) // 60 * 60 + 7
+        wanted = _mixed(count, CHECKS - count)
+        room = int(DEEP * sum(one.cost for one in wanted) / count) if deep else 2 * (a_minute // 60)
+        rate, burst = Rate.parse(f"{a_minute}/min"), max(room, 2 * OPENING[count])
         limits = {"rate": str(rate), "burst": burst, "daily_quota": None, "monthly_quota": None}
         ids, target = await self._furnish(name, count, limits)
         opened: list[Check] = []
@@ -69,17 +78,24 @@ class Bench:
             opened.extend(await ask_all(target, opening, connections=min(count, CONNECTIONS)))
             first.extend(await self.states(ids))
 
-        checks = await self._load.ask(target, _mixed(count, CHECKS - count), connections=CONNECTIONS, before=open_all)
-        run = Run(name, ids, opened + checks)
-        return judge_buckets(run, rate, burst, first=first, last=await self.states(ids))
+        checks = await self._load.ask(target, wanted, connections=CONNECTIONS, before=open_all)
+        run, leased = Run(name, ids, opened + checks), self._leased(burst)
 
-    async def quotas(self) -> Run:
+        async def judged() -> Run:
+            return judge_buckets(run, rate, burst, first=first, last=await self.states(ids), leased=leased)
+
+        return await _settled(judged)
+
+    async def quotas(self, count: int) -> Run:
         """Tenants without a bucket who ask for twice of what they may have on a day; not across midnight."""
-        limits = {"rate": None, "burst": None, "daily_quota": QUOTA, "monthly_quota": None}
-        name = f"{QUOTA_TENANTS} quotas"
-        ids, target = await self._furnish(name, QUOTA_TENANTS, limits)
-        checks = await self._load.ask(target, _mixed(QUOTA_TENANTS, QUOTA_CHECKS), connections=CONNECTIONS)
-        return judge_quotas(Run(name, ids, checks), QUOTA)
+        quota, name = QUOTAS[count], f"{count} quota{'s'[: count - 1]}"
+        limits = {"rate": None, "burst": None, "daily_quota": quota, "monthly_quota": None}
+        ids, target = await self._furnish(name, count, limits)
+        checks = await self._load.ask(target, _mixed(count, QUOTA_CHECKS), connections=CONNECTIONS)
+        return judge_quotas(Run(name, ids, checks), quota, self._leased(quota))
+
+    def _leased(self, limit: int) -> int:
+        return limit // LEASED if self._leases else 0
 
     async def states(self, ids: Sequence[str]) -> list[Fields]:
         """The hash of each tenant."""
@@ -99,16 +115,29 @@ class Bench:
 
 async def main() -> None:
     """Measures, judges and prints."""
+    leases = leases_asked_for("make bench-accuracy", __doc__)
     async with (
-        ground(workers=WORKERS, configuration=ROUTES, **PATIENT, RATE_LIMIT_ON_REDIS_DOWN="closed") as at,
+        ground(workers=WORKERS, configuration=ROUTES, **PATIENT, **leases, RATE_LIMIT_ON_REDIS_DOWN="closed") as at,
         connect(at.redis.redis_url, patience=5) as redis,
     ):
         with crowd() as load:
-            bench = Bench(at, load, redis)
+            bench = Bench(at, load, redis, leases=bool(leases))
             runs = [await bench.buckets(count) for count in OPENING]
-            runs.append(await bench.quotas())
+            runs.append(await bench.buckets(1, deep=True))
+            runs += [await bench.quotas(count) for count in QUOTAS]
         differences = [await _saved(at.postgres.dsn, run, await bench.states(run.tenants)) for run in runs]
     _report(runs, differences)
+
+
+async def _settled(judged: Callable[[], Awaitable[Run]]) -> Run:
+    """The run once every tenant adds up, as soon as all leases are back; as it is when the time for that is over."""
+    run = await judged()
+    for _ in range(LOOKS):
+        if run.exact == len(run.tenants):
+            break
+        await asyncio.sleep(LOOK_AGAIN_AFTER)
+        run = await judged()
+    return run
 
 
 def _mixed(tenants: int, checks: int) -> list[Asked]:

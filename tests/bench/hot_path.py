@@ -22,8 +22,9 @@ from tests.bench import machine
 from tests.bench.cases import ASKED
 from tests.bench.ground import table
 from tests.bench.hooks import sitecustomize
+from tests.bench.leases import LEASES
 from tests.bench.runs import load
-from tests.bench.stage import LEASES, stage
+from tests.bench.stage import stage
 
 SECONDS = 10.0
 LINES = 40
@@ -43,7 +44,7 @@ async def main() -> None:
     told = _arguments()
     with temporary_folder("extauthz bench ") as folder:
         file, way = folder / "profile", "BENCH_PROFILE" if told.calls else "BENCH_SAMPLES"
-        more = {"PYTHONPATH": str(HOOK), way: str(file)} | (LEASES if told.leases else {})
+        more = {"PYTHONPATH": str(HOOK), way: str(file)} | (dict(LEASES) if told.leases else {})
         async with stage(workers=1, cores=machine.SERVED, **more) as at:
             asked = replace(ASKED[told.ask](at), seconds=SECONDS)
             await load(replace(asked, at_most=10_000))

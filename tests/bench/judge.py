@@ -49,26 +49,31 @@ class Off(NamedTuple):
     refused: int
 
 
-def judge_buckets(run: Run, rate: Rate, burst: int, *, first: Sequence[Fields], last: Sequence[Fields]) -> Run:
-    """The run judged; `first` are the tenants' hashes after their first spend from a full bucket, `last` at the end."""
+def judge_buckets(
+    run: Run, rate: Rate, burst: int, *, first: Sequence[Fields], last: Sequence[Fields], leased: int = 0
+) -> Run:
+    """The run judged; `first` are the tenants' hashes after their first spend from a full bucket, `last` at the end.
+
+    So much of a bucket may be `leased` to other workers when one denies.
+    """
     over, false_denials, exact = Fraction(), 0, 0
     unit = MICRO * rate.seconds
     for checks, opened, ended in zip(run.by_tenant(), first, last, strict=True):
         (*_, since), (level, carry, until) = _numbers(opened[b"bucket"]), _numbers(ended[b"bucket"])
         spare = burst * unit + rate.tokens * (until - since) - admitted(checks) * unit
         over += max(Fraction(-spare, unit), beyond_bucket(checks, rate, burst))
-        false_denials += falsely_denied_by_bucket(checks, rate, burst)
+        false_denials += falsely_denied_by_bucket(checks, rate, burst, leased)
         exact += spare == level * rate.seconds + carry
     return replace(run, over=over, false_denials=false_denials, exact=exact)
 
 
-def judge_quotas(run: Run, quota: int) -> Run:
-    """The run judged, where nothing but a daily quota limits each tenant."""
+def judge_quotas(run: Run, quota: int, leased: int = 0) -> Run:
+    """The run judged, where nothing but a daily quota limits each tenant, of which so much may be leased to others."""
     parts = run.by_tenant()
     return replace(
         run,
         over=Fraction(sum(max(admitted(checks) - quota, 0) for checks in parts)),
-        false_denials=sum(falsely_denied_by_quota(checks, quota) for checks in parts),
+        false_denials=sum(falsely_denied_by_quota(checks, quota, leased) for checks in parts),
         exact=sum(admitted(checks) == quota for checks in parts),
     )
 
@@ -107,8 +112,11 @@ def beyond_bucket(checks: Sequence[Check], rate: Rate, burst: int) -> Fraction:
     return Fraction(max(0, max(excesses, default=0)), unit)
 
 
-def falsely_denied_by_bucket(checks: Sequence[Check], rate: Rate, burst: int) -> int:
-    """How many were denied though the bucket certainly had enough, or by an answer that says itself that it had."""
+def falsely_denied_by_bucket(checks: Sequence[Check], rate: Rate, burst: int, leased: int = 0) -> int:
+    """How many were denied though the bucket certainly had enough, or by an answer that says itself that it had.
+
+    Enough is what was asked for beyond what may be `leased` to others.
+    """
     unit = MICRO * rate.seconds
     allowed = [check for check in checks if check.status == ALLOWED]
     begun, sent = _sums(allowed, lambda check: check.sent)
@@ -125,14 +133,14 @@ def falsely_denied_by_bucket(checks: Sequence[Check], rate: Rate, burst: int) ->
         return burst * unit + rate.tokens * check.sent - taken - peak
 
     denied = (check for check in checks if check.status == DENIED)
-    return sum(check.left >= check.cost or least(check) >= check.cost * unit for check in denied)
+    return sum(check.left >= check.cost or least(check) >= (check.cost + leased) * unit for check in denied)
 
 
-def falsely_denied_by_quota(checks: Sequence[Check], quota: int) -> int:
-    """How many were denied though the quota certainly had enough."""
+def falsely_denied_by_quota(checks: Sequence[Check], quota: int, leased: int = 0) -> int:
+    """How many were denied though the quota certainly had enough, beyond what may be leased to others."""
     begun, sent = _sums([check for check in checks if check.status == ALLOWED], lambda check: check.sent)
     denied = (check for check in checks if check.status == DENIED)
-    return sum(begun[bisect_right(sent, check.answered)] + check.cost <= quota for check in denied)
+    return sum(begun[bisect_right(sent, check.answered)] + check.cost + leased <= quota for check in denied)
 
 
 def _sums(checks: Sequence[Check], moment: Callable[[Check], int]) -> tuple[list[int], list[int]]:

@@ -15,6 +15,7 @@ from aiohttp import ClientSession
 from extauthz import management
 from extauthz.core.records import KeyTerms
 from tests.bench.ground import PLENTY, TOKEN, Connection, Ground, connections, ground, percentile, table
+from tests.bench.leases import leases_asked_for
 
 REVOCATIONS = 200
 WATCHERS = 8  # connections that use the key to be revoked
@@ -27,7 +28,7 @@ Revoke = Callable[[str], Coroutine[Any, Any, None]]
 
 async def main() -> None:
     """Measures and prints."""
-    async with ground(workers=2) as at:
+    async with ground(workers=2, **leases_asked_for("make bench-revoke", __doc__)) as at:
         async with management.management(at.settings, actor="bench") as office:
             await office.tenants.create_plan("plenty", PLENTY)
             acme = await office.tenants.create_organization("acme", "plenty")

@@ -12,9 +12,10 @@ from pathlib import Path
 from tests.bench import cases, machine, rates, scale
 from tests.bench.figures import goals_text, part_text
 from tests.bench.goals import judge
+from tests.bench.leases import LEASES
 from tests.bench.report import write
 from tests.bench.runs import WRK, Rows
-from tests.bench.stage import LEASES, whole_stage
+from tests.bench.stage import whole_stage
 from tests.bench.start import start
 
 PARTS = (

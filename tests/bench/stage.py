@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmana
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from extauthz.config import Settings
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.process import family
 from tests.bench import machine
@@ -17,11 +16,11 @@ from tests.bench.bare import LOOPS
 from tests.bench.client import KEY, NUMBER, Job
 from tests.bench.gauges import Gauges, log_queries
 from tests.bench.ground import Ground, ground
+from tests.bench.leases import LEASES
 from tests.bench.population import Population, furnish, make_plans
 from tests.bench.runs import Case, Server
 from tests.servers.process import Service
 
-LEASES = {"RATE_LIMIT_LEASES": "auto"} if "rate_limit_leases" in Settings.model_fields else {}
 PUBLIC = "/public/status"
 ROUTES = f"""
 [[routes]]

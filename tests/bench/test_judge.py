@@ -100,6 +100,7 @@ def test_a_denial_is_false_from_the_moment_that_there_was_certainly_enough() -> 
     denial = Check(0, 7, enough, enough + 5, DENIED, -1)
     assert falsely_denied_by_bucket([FULL, denial], RATE, BURST) == 1
     assert falsely_denied_by_bucket([FULL, denial._replace(sent=enough - 20)], RATE, BURST) == 0
+    assert falsely_denied_by_bucket([FULL, denial], RATE, BURST, leased=1) == 0
     other = Check(0, 1, enough + 5, enough + 9, ALLOWED, -1)
     assert falsely_denied_by_bucket([FULL, denial, other], RATE, BURST) == 0
 
@@ -111,6 +112,7 @@ def test_quotas_are_judged_by_what_was_certainly_left() -> None:
     assert falsely_denied_by_quota([*taken, denial], 10) == 0
     assert falsely_denied_by_quota([*taken, denial], 11) == 1
     assert falsely_denied_by_quota([*taken, denial._replace(sent=35, answered=38)], 10) == 1
+    assert [falsely_denied_by_quota([*taken, denial], 15, leased) for leased in (4, 5)] == [1, 0]
     judged = [judge_quotas(Run("", ["t"], [*taken, denial]), quota) for quota in (9, 10, 11)]
     assert [(float(run.over), run.false_denials, run.exact) for run in judged] == [(1, 0, 0), (0, 0, 1), (0, 1, 0)]
 
