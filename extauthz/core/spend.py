@@ -58,7 +58,7 @@ class Spend:
     operation: Operation = "spend"
     charged_at: int = 0
     # As a store sends it, kept here by the store: the same spend is asked again and again.
-    encoded: tuple[str, str, int, int] | None = field(default=None, init=False, repr=False, compare=False)
+    encoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
 
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from extauthz import management
 from extauthz.backends.redis import keyspace
+from extauthz.backends.redis.layout import by_name
 from extauthz.backends.redis.topology import connect
 from extauthz.core.limits import Rate
 from extauthz.core.records import KeyTerms
@@ -98,11 +99,13 @@ class Bench:
         return limit // LEASED if self._leases else 0
 
     async def states(self, ids: Sequence[str]) -> list[Fields]:
-        """The hash of each tenant."""
+        """What the hash of each tenant has, by name."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for tenant_id in ids:
                 pipe.hgetall(keyspace.tenant_limits(tenant_id))
-            return await pipe.execute()
+            found = await pipe.execute()
+        named = [by_name({field.decode(): value for field, value in fields.items()}) for fields in found]
+        return [{field.encode(): value.encode() for field, value in fields.items()} for fields in named]
 
     async def _furnish(self, name: str, count: int, limits: Mapping[str, object]) -> tuple[list[str], Target]:
         """Organizations on a plan of their own, each with one key."""

@@ -171,7 +171,7 @@ async def test_another_servers_counters_are_saved(till: Till, redis: RedisClient
     assert await till.marks() == set()
 
 
-@pytest.mark.parametrize("harm", ["DEL {}", "SET {} x", "HSET {} d:20270331:" + ONE + " x", "HSET {} days 99999999"])
+@pytest.mark.parametrize("harm", ["DEL {}", "SET {} x", "HSET {} state:" + ONE + " x", "HSET {} days 99999999"])
 async def test_state_that_is_gone_or_makes_no_sense(till: Till, redis: RedisClient, harm: str) -> None:
     """There is nothing to be saved: others are, and the mark goes."""
     await till.charge(ONE)

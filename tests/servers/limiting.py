@@ -14,8 +14,10 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.redis.keyspace import tenant_limits
-from extauthz.backends.redis.limits import SPEND, RedisLimits
+from extauthz.backends.redis.layout import by_name
+from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import Link, linked
+from extauthz.backends.redis.spends import SPEND
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits
@@ -75,17 +77,17 @@ async def seed(link: Link, *tenants: str) -> RedisLimits:
 
 
 async def hash_of(redis: RedisClient, key: str = HASH) -> dict[str, str]:
-    """Everything that is kept of a tenant."""
+    """Everything that is kept of a tenant, by its name."""
     found: Mapping[bytes, bytes] = await redis.hgetall(key)  # type: ignore[assignment]  # bytes, as nothing is decoded
-    return {field.decode("utf-8", "surrogateescape"): value.decode("ascii") for field, value in found.items()}
+    return by_name({field.decode("utf-8", "surrogateescape"): value for field, value in found.items()})
 
 
 def as_hash(state: State, epoch: str) -> dict[str, str]:
-    """The hash that holds a state."""
+    """What a hash that holds a state has, by name."""
     dates = sorted({field[2:10] for field in (*state.counters, *state.days) if field.startswith("d:")})
     kept = {"seeded": epoch, "days": " ".join(dates)} if state.seeded else {}
     kept |= {f"bucket:{name}" if name else "bucket": _text(bucket) for name, bucket in state.buckets.items()}
-    kept |= {field: str(used) for field, used in state.counters.items()}
+    kept |= {field: str(used) for field, used in state.counters.items() if used or not field.startswith("m:")}
     return kept | {field: _text(charged) for field, charged in state.days.items()}
 
 

@@ -5,8 +5,10 @@ from datetime import UTC, date, datetime, time
 from uuid import UUID
 
 from extauthz.backends.redis import keyspace
-from extauthz.backends.redis.limits import SPEND, RedisLimits
+from extauthz.backends.redis.layout import by_name
+from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import Link
+from extauthz.backends.redis.spends import SPEND
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.limits import UNLIMITED, Limits
@@ -84,9 +86,9 @@ class Till:
         return {tuple(member.decode().split("\n")) for member in found}
 
     async def fields(self, tenant_id: str = ACME) -> dict[str, str]:
-        """A tenant's hash."""
+        """What a tenant's hash has, by name."""
         found = await self.link.execute_command("HGETALL", keyspace.tenant_limits(tenant_id))
-        return {name.decode(): value.decode() for name, value in zip(found[::2], found[1::2], strict=True)}
+        return by_name({name.decode(): value for name, value in zip(found[::2], found[1::2], strict=True)})
 
     async def _seeds(self, asked: Spend) -> Sequence[Seed] | None:
         if self.usage is None or asked.windows is None:

@@ -1,20 +1,18 @@
 """The counters of an organization as a check would begin them, read from Redis and left there as they are."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from redis.exceptions import ResponseError
 
-from extauthz.backends.redis import keyspace
+from extauthz.backends.redis import keyspace, layout
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.layout import by_name, one, three
 from extauthz.core.spend import Spend, day_field, month_field
 from extauthz.core.twin import State
 from extauthz.core.usage import ORGANIZATION, Seed
 
 FIELDS_AT_ONCE = 400  # that one call reads
-
-_NUMBER, _THREE = re.compile(r"\d{1,16}", re.ASCII), re.compile(r"(\d{1,16}) (\d{1,16}) (\d{1,16})", re.ASCII)
 
 
 class RedisCounters:
@@ -32,35 +30,34 @@ class RedisCounters:
         owners, own = _fields(asked)
         buckets = {"bucket": "", f"bucket:{asked.key_id}": asked.key_id}
         names = [*buckets, *owners, *own, *(f"{seed.field}:{seed.key_id}" for seed in known)]
+        states = [layout.STATE, *(layout.state_field(key) for key in (asked.key_id, *(seed.key_id for seed in known)))]
         with translated():
-            here = await self._read(keyspace.tenant_limits(asked.owner.id), list(dict.fromkeys(names)))
-        counts = {name: _first(here[name]) for name in (*owners, *own)}
+            here = await self._read(keyspace.tenant_limits(asked.owner.id), list(dict.fromkeys([*states, *names])))
+        counts = {name: _first(here.get(name, "")) for name in (*owners, *own)}
         for seed in known:
             field = f"{seed.field}:{seed.key_id}"
-            more = max(seed.cost - _first(here[field]), 0)
+            more = max(seed.cost - _first(here.get(field, "")), 0)
             counts[seed.field] = counts.get(seed.field, 0) + more
             if field in own:
                 counts[field] += more
         return State(
-            buckets={key: three for name, key in buckets.items() if (three := _three(here[name])) is not None},
+            buckets={key: held for name, key in buckets.items() if (held := three(here.get(name, ""))) is not None},
             counters=counts,
             days={field: (counts[field], 0, 0) for field in own},
         )
 
     async def _read(self, name: str, fields: Sequence[str]) -> Mapping[str, str]:
-        """The text of each field, empty where there is none, or where the key is of another type."""
-        found: dict[str, str] = dict.fromkeys(fields, "")
+        """Buckets and counters by their names; none where the key is of another type."""
+        found: dict[str, bytes] = {}
         try:
             for start in range(0, len(fields), FIELDS_AT_ONCE):
                 part = fields[start : start + FIELDS_AT_ONCE]
                 values = await self._client.execute_command("HMGET", name, *part)
-                found |= {
-                    field: (value or b"").decode("ascii", "replace") for field, value in zip(part, values, strict=True)
-                }
+                found |= {field: value for field, value in zip(part, values, strict=True) if value is not None}
         except ResponseError as error:
             if not str(error).startswith("WRONGTYPE"):
                 raise
-        return found
+        return by_name(found)
 
 
 def _fields(asked: Spend) -> tuple[list[str], list[str]]:
@@ -74,10 +71,5 @@ def _fields(asked: Spend) -> tuple[list[str], list[str]]:
 
 def _first(text: str) -> int:
     """A counter: a number, or the first of a key's three of a day."""
-    found = _THREE.fullmatch(text) or _NUMBER.fullmatch(text)
-    return int(found[0].split(" ")[0]) if found else 0
-
-
-def _three(text: str) -> tuple[int, int, int] | None:
-    found = _THREE.fullmatch(text)
-    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+    found = three(text)
+    return found[0] if found else one(text)

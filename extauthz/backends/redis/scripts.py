@@ -12,9 +12,10 @@ from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.wire import Wire
 
 
-def read(name: str) -> str:
-    """The text of `scripts/<name>.lua`; its header names its keys, arguments and result."""
-    return files("extauthz.backends.redis").joinpath(f"scripts/{name}.lua").read_text("utf-8")
+def read(*names: str) -> str:
+    """The texts of `scripts/<name>.lua` as one script; the header of the last names its keys, arguments and result."""
+    folder = files("extauthz.backends.redis").joinpath("scripts")
+    return "\n".join(folder.joinpath(f"{name}.lua").read_text("utf-8") for name in names)
 
 
 class Begun(NamedTuple):
@@ -39,7 +40,7 @@ class Script:
         """What the script returns for one key. It is sent once more only where Redis said that it did not know it."""
         return await self.run_many(client, (key,), arguments)
 
-    async def run_many(self, client: Commands, keys: Sequence[str], arguments: Sequence[int | str]) -> Any:
+    async def run_many(self, client: Commands, keys: Sequence[str], arguments: Sequence[int | str | bytes]) -> Any:
         """What the script returns. It is sent once more only where Redis said that it did not know it."""
         try:
             return await client.execute_command("EVALSHA", self._sha, len(keys), *keys, *arguments)
@@ -50,7 +51,7 @@ class Script:
         self,
         wire: Wire,
         keys: Sequence[str],
-        arguments: Sequence[int | str],
+        arguments: Sequence[int | str | bytes],
         *,
         answered: Callable[[Any], None],
         before: "Begun | None" = None,
@@ -66,7 +67,12 @@ class Script:
             wire.send(before.command + begun.command, before.answered, begun.answered)
 
     def begun(
-        self, wire: Wire, keys: Sequence[str], arguments: Sequence[int | str], *, answered: Callable[[Any], None]
+        self,
+        wire: Wire,
+        keys: Sequence[str],
+        arguments: Sequence[int | str | bytes],
+        *,
+        answered: Callable[[Any], None],
     ) -> "Begun":
         """The same as a command that is yet to be sent."""
         asked: tuple[Any, ...] = (len(keys), *keys, *arguments)

@@ -9,7 +9,8 @@ from extauthz.core.usage import ORGANIZATION, Seed
 
 FIELDS_AT_ONCE = 400  # that one call changes or reads
 _KEPT = 70 * 86_400_000  # milliseconds: longer than any month, the next, and what it takes to save them
-_SEED, _PROVISIONAL = scripts.Script(scripts.read("seed")), scripts.Script(scripts.read("provisional"))
+_SEED = scripts.Script(scripts.read("layout", "named", "seed"))
+_PROVISIONAL = scripts.Script(scripts.read("layout", "named", "provisional"))
 _MANY, _LEFT = 1, 2  # what the scripts return where there is more to do
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ async def begin(link: Commands, tenant_id: str, epoch: str) -> None:
     """Counters begin with what is there, and remember what that was."""
     name = keyspace.tenant_limits(tenant_id)
     if await _PROVISIONAL.run(link, name, epoch, _KEPT, "begin") == _MANY:
-        async for fields in _fields(link, name, "*[dm]:*"):
+        async for fields in _fields(link, name, "*"):
             await _PROVISIONAL.run(link, name, epoch, _KEPT, "remember", *fields)
         await _PROVISIONAL.run(link, name, epoch, _KEPT, "begun")
 

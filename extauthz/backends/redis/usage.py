@@ -1,6 +1,6 @@
 """What was charged, from Redis to whoever writes it down: marks say whom to look at, the tenants' hashes how much.
 
-`scripts/spend.lua` says what a hash holds. Nothing here holds Redis for long: a tenant's keys are read some at a time.
+`scripts/layout.lua` says what a hash holds. Nothing here holds Redis for long: a tenant's keys are read some at a time.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import translated, unavailable
+from extauthz.backends.redis.layout import by_name, is_packed, three
 from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.wire import Wire
 from extauthz.core.errors import StoreUnavailable
@@ -29,12 +30,11 @@ KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnigh
 # in no time zone is over, and so is a month that began so long ago.
 DAY_OVER, MONTH_OVER = timedelta(days=1), timedelta(days=62)
 
-_DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.read("unsaved"))
-_SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("drop"))
+_DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.read("layout", "named", "unsaved"))
+_SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("layout", "named", "drop"))
 _READY, _WAITING = 2, 1
 _BETWEEN = "\n"  # tenant and key of a mark: neither can hold it; ORGANIZATION as the key stands for all keys
 _COUNTER = re.compile(r"([dm]):([0-9]{8})(?::(.+))?", re.ASCII)
-_CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
 
 T = TypeVar("T")
 
@@ -197,17 +197,19 @@ class RedisUsage:
         return [row for row in rows if row is not None]
 
     async def _all(self, tenant_id: str) -> Mapping[str, str]:
-        """Every field of a tenant's hash that is text as we write it."""
-        found: dict[str, str] = {}
+        """Every counter of a tenant's hash by its name, as far as it is text as we write it."""
+        found: dict[str, bytes] = {}
         cursor = b"0"
         while True:
             cursor, part = await self._link.execute_command(
                 "HSCAN", keyspace.tenant_limits(tenant_id), cursor, "COUNT", FIELDS_AT_ONCE
             )
             pairs = zip(part[::2], part[1::2], strict=True)
-            found |= {name.decode(): value.decode() for name, value in pairs if name.isascii() and value.isascii()}
+            for name, value in pairs:
+                if name.isascii() and (value.isascii() or is_packed(name.decode())):
+                    found[name.decode()] = value
             if cursor == b"0":
-                return found
+                return by_name(found)
 
     async def _dropped(self, tenant_id: str, past: _Past) -> None:
         for day, counters in past.days.items():
@@ -229,10 +231,10 @@ class RedisUsage:
 
 def _row(tenant_id: str, key_id: str, day: str, value: str) -> Counted | None:
     """A row of usage; None for what makes no sense, which counts as never written."""
-    match = _CHARGED.fullmatch(value)
-    if match is None:
+    charged = three(value)
+    if charged is None:
         return None
-    cost, allowed, revision = map(int, match.groups())
+    cost, allowed, revision = charged
     on = _date(day)
     return None if on is None else Counted(tenant_id, key_id, on, allowed, cost, revision)
 

@@ -1,4 +1,4 @@
-"""The counters of one organization in Redis, for people who ask: `scripts/spend.lua` says what its hash holds."""
+"""The counters of one organization in Redis, for people who ask: `scripts/layout.lua` says what its hash holds."""
 
 import asyncio
 import re
@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace
 from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.layout import STATE, by_name, one, three
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import NOTHING, Charged, Live
 
@@ -19,8 +20,6 @@ PATIENCE = 5.0  # seconds for all of them
 
 _WAS = "was:"  # before a field: what it was when counting went on without PostgreSQL
 _OF_KEY = re.compile(r"d:([0-9]{8}):(.+)", re.ASCII)
-_CHARGED = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII)
-_COST = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
 class RedisUsageReader:
@@ -47,20 +46,19 @@ class RedisUsageReader:
 
     async def _costs(self, name: str, fields: Sequence[str]) -> tuple[str, Mapping[str, tuple[int, int]]]:
         """What stands before a field that says what it began with, and the costs."""
-        wanted = ["seeded", *fields, *(_WAS + field for field in fields)]
+        wanted = ["seeded", STATE, *fields, *(_WAS + field for field in fields)]
         values = await self._client.hmget(name, wanted)
-        found = {field: _text(value) for field, value in zip(wanted, values, strict=True)}
+        held = {field: _bytes(value) for field, value in zip(wanted, values, strict=True) if value is not None}
+        found = dict.fromkeys(wanted, "") | by_name(held)
         # Nobody can say what fields were but where counting goes on without PostgreSQL: else they are what they were.
         began_with = _WAS if found["seeded"].endswith("?") else ""
-        return began_with, {field: (_cost(found[field]), _cost(found[began_with + field])) for field in fields}
+        return began_with, {field: (one(found[field]), one(found[began_with + field])) for field in fields}
 
     async def _days(
         self, name: str, period: Period, began_with: str
     ) -> Mapping[date, Mapping[str, tuple[Charged, Charged]]]:
-        found = {
-            _text(field): _text(value)
-            async for field, value in self._client.hscan_iter(name, match=_pattern(period), count=AT_ONCE)
-        }
+        pairs = self._client.hscan_iter(name, count=AT_ONCE)
+        found = by_name({_bytes(field).decode("utf-8", "replace"): _bytes(value) async for field, value in pairs})
         days: dict[date, dict[str, tuple[Charged, Charged]]] = {}
         for field, text in found.items():
             match = _OF_KEY.fullmatch(field)
@@ -71,26 +69,15 @@ class RedisUsageReader:
         return days
 
 
-def _pattern(period: Period) -> str:
-    """Matches what keys were charged on the one day of a period, or else on every day."""
-    first, last = period
-    return f"*d:{first.isoformat().replace('-', '') if first == last else '?' * 8}:*"
-
-
 def _date(digits: str) -> date | None:
     with suppress(ValueError):
         return date.fromisoformat(digits)
     return None
 
 
-def _text(value: bytes | str | None) -> str:
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else value or ""
-
-
-def _cost(text: str) -> int:
-    return int(text) if _COST.fullmatch(text) else 0
+def _bytes(value: bytes | str) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()
 
 
 def _charged(text: str) -> Charged:
-    match = _CHARGED.fullmatch(text)
-    return Charged(*map(int, match.groups())) if match else Charged()
+    return Charged(*(three(text) or ()))

@@ -2,7 +2,8 @@
 -- was:<field>, so that seed.lua can complete them. Many fields are remembered in several calls; nothing is charged
 -- before the last one.
 --
--- KEYS[1]  tenant_limits:{<tenant>}, the hash of spend.lua
+-- Behind layout.lua and named.lua.
+-- KEYS[1]  tenant_limits:{<tenant>}
 -- ARGV     1 epoch, 2 milliseconds that the hash is kept at least, 3 what to do:
 --          `begin`     all of it, or the first step of it
 --          `remember`  behind it names of fields, a few hundred at most: what these counters begin with
@@ -25,9 +26,16 @@ if action == 'forget' then
 end
 if mark == epoch or mark == epoch .. '?' then return 0 end
 
--- While nothing can be charged, was:<field> is what the field is; one without its field is of an earlier time.
+-- While nothing can be charged, was:<field> is what the field is; one without its field is of an earlier time. Counters
+-- of packed states are moved into their fields first.
 local function remember(fields)
+  local all = {}
   for _, field in ipairs(fields) do
+    local id = string.match(field, '^state:(.*)$')
+    local moved = id and unpack_key(key, id) or field == 'state' and unpack_owner(key) or {field}
+    for _, name in ipairs(moved) do all[#all + 1] = name end
+  end
+  for _, field in ipairs(all) do
     local name = string.match(field, '^was:([dm]:.+)') or string.match(field, '^[dm]:.+')
     local value = name and redis.call('HGET', key, name)
     if value then
@@ -40,6 +48,7 @@ end
 
 local beginning = epoch .. '~?'
 if action == 'begin' then
+  if not mark and redis.call('EXISTS', key) == 0 then begin_packed(key) end
   local many = redis.call('HLEN', key) > FEW
   if not many then remember(redis.call('HKEYS', key)) end
   redis.call('HSET', key, 'seeded', many and beginning or epoch .. '?')

@@ -1,6 +1,7 @@
 -- Gives a tenant's counters back what Redis has forgotten, some fields a call. A call that comes twice changes nothing.
 --
--- KEYS[1]  tenant_limits:{<tenant>}, the hash of spend.lua
+-- Behind layout.lua and named.lua.
+-- KEYS[1]  tenant_limits:{<tenant>}
 -- ARGV     1 epoch, 2 milliseconds that the hash is kept at least, 3 `last` where nothing more is to come, else `more`;
 --          then field and value of counters of keys, as PostgreSQL knows them; a few hundred at most
 -- returns  0 somebody else was faster; 1 done; 2 done, and fields was:<field> are left (provisional.lua drops them)
@@ -19,6 +20,8 @@ end
 if mark == epoch then return 0 end
 -- A ? of another epoch says nothing: an old copy of a hash may have been completed and saved since it was made.
 local provisional, beginning = mark == epoch .. '?', mark == epoch .. '~?'
+if not mark and redis.call('EXISTS', key) == 0 then begin_packed(key) end
+unpack_owner(key)
 
 -- Numbers of a counter: one, or the three of a key's day.
 local function numbers(value)
@@ -27,7 +30,7 @@ local function numbers(value)
   return read
 end
 
-local function text(read)
+local function joined(read)
   local parts = {}
   for i, number in ipairs(read) do parts[i] = string.format('%.0f', number) end
   return table.concat(parts, ' ')
@@ -54,6 +57,14 @@ local function write(field, value)
   writes[#writes + 1], writes[#writes + 2] = field, value
 end
 
+local unpacked_keys = {}
+for _, field in ipairs(fields) do
+  local id = string.match(field, '^[dm]:%d+:(.+)$')
+  if id and not unpacked_keys[id] then
+    unpacked_keys[id] = true
+    unpack_key(key, id)
+  end
+end
 if #fields > 0 then
   local here = redis.call('HMGET', key, unpack(fields))
   local was = provisional and redis.call('HMGET', key, unpack(was_fields)) or here
@@ -64,15 +75,15 @@ if #fields > 0 then
       base[n] = math.max(number, begun[n] or 0)
       sum[n] = (now[n] or 0) + base[n] - (begun[n] or 0)
     end
-    write(field, text(sum))
-    if provisional or beginning then write(was_fields[i], text(base)) end
+    write(field, joined(sum))
+    if provisional or beginning then write(was_fields[i], joined(base)) end
     raise(string.match(field, '^[dm]:%d+'), (sum[1] or 0) - (now[1] or 0))
     note(string.match(field, '^d:(%d+)'))
   end
   for _, owner in ipairs(owners) do
-    write(owner, text({(numbers(redis.call('HGET', key, owner))[1] or 0) + by[owner]}))
+    write(owner, joined({(numbers(redis.call('HGET', key, owner))[1] or 0) + by[owner]}))
     if provisional or beginning then
-      write('was:' .. owner, text({(numbers(redis.call('HGET', key, 'was:' .. owner))[1] or 0) + by[owner]}))
+      write('was:' .. owner, joined({(numbers(redis.call('HGET', key, 'was:' .. owner))[1] or 0) + by[owner]}))
     end
   end
 end

@@ -1,7 +1,8 @@
 -- What some keys of a tenant were charged on its newest two days, all of one moment.
--- KEYS[1]  tenant_limits:{<tenant>}, the hash of spend.lua
+-- Behind layout.lua and named.lua.
+-- KEYS[1]  tenant_limits:{<tenant>}
 -- ARGV     ids of keys, a few hundred at most; none: only state and days are asked for
--- returns  {state, days, then for each of the newest two days, oldest first, the value of d:<day>:<key> of each key}
+-- returns  {state, days, then for each of the newest two days, oldest first, what each key was charged on it: "cost requests changes"}
 --          state: 0 nothing is there, 1 not to be saved yet, since it was counted without knowing what was before,
 --          2 to be saved; days: all dates that have fields, ascending, blanks between
 local key = KEYS[1]
@@ -15,9 +16,14 @@ local days = {}
 for day in string.gmatch(seeded[2] or '', '%d+') do days[#days + 1] = day end
 local reply = {2, table.concat(days, ' ')}
 if #ARGV == 0 then return reply end
+local names = {}
+for i = 1, #ARGV do names[i] = 'state:' .. ARGV[i] end
+local states = redis.call('HMGET', key, unpack(names))
 for i = math.max(#days - 1, 1), #days do
   local fields = {}
   for k = 1, #ARGV do fields[k] = 'd:' .. days[i] .. ':' .. ARGV[k] end
-  for _, value in ipairs(redis.call('HMGET', key, unpack(fields))) do reply[#reply + 1] = value end
+  for k, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
+    reply[#reply + 1] = of_day(value, states[k], tonumber(days[i]))
+  end
 end
 return reply

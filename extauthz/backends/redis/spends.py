@@ -1,0 +1,83 @@
+"""What checks ask in the bytes that `scripts/spend.lua` takes, and its answer."""
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+
+from extauthz.backends.redis import keyspace, scripts
+from extauthz.backends.redis.errors import refusal, unavailable
+from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limits import Limits
+from extauthz.core.spend import FAILED, Owner, Row, Spend
+
+SPEND = scripts.read("layout", "limits", "spend")
+ROW = struct.Struct("<4b8q")  # of each result
+PLACES = struct.Struct("<5H")  # of each asked
+NUMBERS = struct.Struct("<13d")  # of each kind of limits
+
+_OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
+
+
+def command(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | str | bytes]]:
+    """KEYS and ARGV of one call. What several of them have in common is in it once."""
+    names: dict[str, int] = {}
+    kinds: dict[bytes, int] = {}
+    ids: dict[str, int] = {}
+    calendars: dict[int, int] = {}  # by identity: hashing one costs as much as all the rest
+    windows: list[DaysAndMonths] = []
+    places: list[bytes] = []
+    for one in asked:
+        own, calendar, once = one.windows, 0, 0
+        if own is not None:
+            calendar = calendars.get(id(own), 0)
+            if not calendar:
+                windows.append(own)
+                calendar = calendars[id(own)] = len(windows)
+        name, numbers = one.encoded or _encode(one)
+        place = names.setdefault(name, len(names) + 1)
+        if one.once:
+            once = names.setdefault(keyspace.charge_once(one.owner.id, one.once), len(names) + 1)
+        kind = kinds.setdefault(numbers, len(kinds) + 1)
+        places.append(PLACES.pack(kind, place, ids.setdefault(one.key_id, len(ids) + 1), calendar, once))
+    arguments: list[int | str | bytes] = [epoch, b"".join(places), b"".join(kinds), len(ids)]
+    return list(names), [*arguments, *ids, *map(_calendar, windows)]
+
+
+def read_answer(now: int, rows: bytes, *failures: bytes) -> tuple[int, list[Row | StoreUnavailable]]:
+    """The answer of the script: its time (microseconds), and a row for each asked or why there is none."""
+    results: list[Row | StoreUnavailable] = list(ROW.iter_unpack(rows))
+    if failures:
+        words = iter(failures)
+        for place, row in enumerate(ROW.iter_unpack(rows)):
+            if row[0] == FAILED:
+                results[place] = unavailable(refusal(next(words).decode(errors="replace")))
+    return now, results
+
+
+def _encode(asked: Spend) -> tuple[str, bytes]:
+    """The hash of a spend and its numbers, which are the same in every call."""
+    limits = *_limits(asked.limits), *_limits(asked.key_limits)
+    numbers = NUMBERS.pack(_OPERATIONS[asked.operation], asked.cost, asked.charged_at, *limits)
+    asked.encoded = _hash(asked.owner), numbers
+    return asked.encoded
+
+
+def _hash(owner: Owner) -> str:
+    return keyspace.tenant_limits(owner.id) if owner.kind == "tenant" else keyspace.address_limits(owner.id)
+
+
+@lru_cache(maxsize=1024)
+def _calendar(windows: DaysAndMonths) -> str:
+    return " ".join(
+        " ".join([*(f"{day:%Y%m%d}" for day in span.dates[:3]), *map(str, span.bounds)])
+        for span in (windows.days, windows.months)
+    )
+
+
+@lru_cache(maxsize=4096)  # plans are few, checks are many
+def _limits(limits: Limits) -> tuple[int, ...]:
+    rate = limits.rate
+    bucket = (0, 1, 0) if rate is None else (rate.tokens, rate.seconds, limits.burst or 0)
+    quotas = (-1 if quota is None else quota for quota in (limits.daily_quota, limits.monthly_quota))
+    return (*bucket, *quotas)
