@@ -13,16 +13,16 @@ from extauthz.opening import Opened, open_stores
 from extauthz.service.explain.explain import Explain, Ground
 from extauthz.service.explain.findings import LookupParts
 from extauthz.service.fences import Belief, Fences
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import CachePolicy, Surroundings
 from extauthz.service.lookup import Lookup
 from extauthz.service.unobserved import Unobserved
 from extauthz.transports.http.dialect import Dialect
 
 
-def cache_times(settings: Settings) -> tuple[Times, Times]:
+def cache_times(settings: Settings) -> tuple[CachePolicy, CachePolicy]:
     """How long keys and organizations are good. As long as a key may be used, its organization may be what it was."""
     key_ttl, stale = settings.api_key_cache_ttl, settings.api_key_stale_if_error
-    return Times(key_ttl, stale), Times(settings.tenant_quota_cache_ttl, key_ttl + stale)
+    return CachePolicy(key_ttl, stale), CachePolicy(settings.tenant_quota_cache_ttl, key_ttl + stale)
 
 
 def oldest_record(settings: Settings) -> float:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.changes import Thing
@@ -16,6 +17,19 @@ LIMITS_MODES = (ENFORCE, SHADOW)
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _HEADER_SAFE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", re.ASCII)
+
+
+class TenantTerms(NamedTuple):
+    """What is said of an organization, whichever it is and whenever it was read: of many of them the same."""
+
+    plan: str
+    plan_id: str
+    status: str
+    limits: Limits
+    overrides_until: float | None
+    plan_limits: Limits
+    calendar: Calendar
+    shadow: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +75,36 @@ class Tenant:
         """Whether all keys of the organization are refused."""
         return self.status != ACTIVE
 
-    def says_the_same(self, other: "Tenant") -> bool:
-        """Whether two reads of an organization found the same, whenever they were made."""
-        return self.id == other.id and self._said() == other._said()
+    @property
+    def terms(self) -> TenantTerms:
+        """All but its id and its read."""
+        return TenantTerms(
+            plan=self.plan,
+            plan_id=self.plan_id,
+            status=self.status,
+            limits=self.limits,
+            overrides_until=self.overrides_until,
+            plan_limits=self.plan_limits,
+            calendar=self.calendar,
+            shadow=self.shadow,
+        )
 
-    def _said(self) -> tuple[object, ...]:
-        limits = (self.limits, self.overrides_until, self.plan_limits)
-        return (self.plan, self.plan_id, self.status, *limits, self.calendar, self.shadow)
+    @classmethod
+    def of(cls, tenant_id: str, terms: TenantTerms, loaded_at: float, version: int) -> "Tenant":
+        """The organization with that id and those terms, of that read."""
+        return cls(
+            id=tenant_id,
+            plan=terms.plan,
+            status=terms.status,
+            limits=terms.limits,
+            loaded_at=loaded_at,
+            version=version,
+            plan_id=terms.plan_id,
+            overrides_until=terms.overrides_until,
+            plan_limits=terms.plan_limits,
+            calendar=terms.calendar,
+            shadow=terms.shadow,
+        )
 
     def to_record(self) -> dict[str, object]:
         """The JSON object that caches keep."""

@@ -2,92 +2,60 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import replace
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
-from extauthz.core.changes import Thing
+from extauthz.service.entry import Asked, Entry, Record
+from extauthz.service.packed import Packed
 
-HELD_MAX = 20_000  # records of one kind: 40 to 120 MB of keys, by the size of their permissions
 SPARED_AT_ONCE = 100  # so that no request waits for all of them to be looked at
 UNKNOWN_MAX = 10_000
 UNKNOWN_SECONDS = 1.0  # a key that was created a moment later works after that at the latest
 
 
-class Dated(Protocol):
-    """What a record of any kind says of its own making."""
+class Held(Generic[Asked, Record]):
+    """Records by name: those in use as objects, the others packed. An entry is in one of the two places.
 
-    @property
-    def loaded_at(self) -> float:
-        """Unix seconds of the read of PostgreSQL."""
-        ...
-
-    @property
-    def version(self) -> int:
-        """The number of that read."""
-        ...
-
-    @property
-    def made_of(self) -> tuple[Thing, ...]:
-        """What must not have changed since."""
-        ...
-
-    @property
-    def ends_at(self) -> float:
-        """Unix seconds from which on it admits nothing; -inf where it never does, inf where it always does."""
-        ...
-
-
-Asked = TypeVar("Asked")
-Record = TypeVar("Record", bound=Dated)
-
-
-@dataclass(slots=True)
-class Entry(Generic[Asked, Record]):
-    """A record as this process holds it. `until`, `good_until`, `renew_at` and `used_at` in Unix seconds, the rest
-    monotonic.
-
-    It ends at `until` and at `ends` at the latest, so that no step of the clock prolongs it. It answers by itself until
-    `good_until`, which is when what it admits ends; from then on it only stands in for PostgreSQL while that is away.
+    What is not used while others come is packed, and is an object again, another one, once it is looked for. `get` is
+    of the entries in use alone: it returns the same object as long as the entry is in use and unchanged.
     """
 
-    asked: Asked
-    record: Record
-    read_at: float  # when this process began to read it from PostgreSQL; -inf where another process did
-    taken_at: float
-    epoch: int  # of the fences that it has passed
-    until: float
-    good_until: float
-    ends: float
-    renew_at: float
-    used_at: float
-    spared_at: float = 0.0
-
-
-class Held(Generic[Asked, Record]):
-    """Records by name. Who is not used while others come has to leave first."""
-
-    def __init__(self, *, at_most: int = HELD_MAX) -> None:
+    def __init__(self, packed: Packed[Asked, Record], *, at_most: int) -> None:
         self._at_most = at_most
+        self._packed = packed
         self._entries: dict[Hashable, Entry[Asked, Record]] = {}
         self._due: defaultdict[int, list[Hashable]] = defaultdict(list)  # by second of `renew_at`
         self._noted = 0
         self.get: Callable[[Hashable], Entry[Asked, Record] | None] = self._entries.get
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._packed)
+
+    def find(self, name: Hashable, asked: Asked) -> Entry[Asked, Record] | None:
+        """The entry of a name, in use from now on."""
+        entry = self._entries.get(name)
+        if entry is None:
+            entry = self._packed.take(name, asked)
+            if entry is not None:
+                self._hold(name, entry)
+        return entry
+
+    def copy(self, name: Hashable, asked: Asked) -> Entry[Asked, Record] | None:
+        """A copy of the entry of a name, which stays where it is."""
+        entry = self._entries.get(name)
+        return self._packed.peek(name, asked) if entry is None else replace(entry)
 
     def keep(self, name: Hashable, entry: Entry[Asked, Record]) -> None:
         """Holds a record in place of an older one of that name."""
-        self._entries.pop(name, None)
-        self._entries[name] = entry
-        self._note(name, entry.renew_at)
-        if len(self._entries) > self._at_most:
-            self._let_one_go()
+        if self._entries.pop(name, None) is None:
+            self._packed.drop(name)
+        self._hold(name, entry)
 
     def drop(self, name: Hashable) -> None:
-        """Forgets a record."""
-        self._entries.pop(name, None)
+        """Removes a record."""
+        if self._entries.pop(name, None) is None:
+            self._packed.drop(name)
 
     def take_due(self, now: float) -> list[tuple[Hashable, Entry[Asked, Record]]]:
         """The records in use whose time to be read anew has come by `now` (Unix seconds, to the second), each once."""
@@ -103,16 +71,23 @@ class Held(Generic[Asked, Record]):
             self._entries[name].renew_at = until
             self._note(name, until)
 
-    def _let_one_go(self) -> None:
-        """The oldest leaves, or one of the next that was not used since it was spared the last time."""
+    def _hold(self, name: Hashable, entry: Entry[Asked, Record]) -> None:
+        if len(self._entries) >= self._at_most:
+            self._packed.put(*self._least_used())
+        self._entries[name] = entry
+        self._note(name, entry.renew_at)
+
+    def _least_used(self) -> tuple[Hashable, Entry[Asked, Record]]:
+        """Takes out the oldest, or one of the next that was not used since it was spared the last time."""
         for _ in range(SPARED_AT_ONCE):
             oldest = next(iter(self._entries))
             found = self._entries.pop(oldest)
             if found.used_at <= found.spared_at:
-                return
+                return oldest, found
             found.spared_at = found.used_at
             self._entries[oldest] = found
-        del self._entries[next(iter(self._entries))]
+        oldest = next(iter(self._entries))
+        return oldest, self._entries.pop(oldest)
 
     def _note(self, name: Hashable, renew_at: float) -> None:
         self._due[int(renew_at)].append(name)

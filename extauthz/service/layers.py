@@ -12,14 +12,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache, Source
 from extauthz.core.trace import Trace
+from extauthz.service.entry import Asked, Record
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, end
-from extauthz.service.held import Asked, Record
 from extauthz.service.question import Question
 from extauthz.service.store_calls import begin_call, end_call
 
 Item = TypeVar("Item")
 
+IN_USE_MAX = 20_000  # of one kind of record, at about a kilobyte each
+PACKED_MAX = 1 << 18  # of one kind of record, at 128 bytes each
 QUERY_TIMEOUT_SECONDS = 5.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
 AT_ONCE = 100  # records in one call of Redis, so that neither it nor the loop is held by them
 QUERIES_AT_ONCE = 8  # of one kind of record; the guard bounds those of all kinds
@@ -27,11 +29,16 @@ MAX_QUEUED_QUESTIONS = 20_000  # of one kind of record: some 30 MB
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """`ttl` seconds that a record is good after its read of PostgreSQL, `stale` more while PostgreSQL is away."""
+class CachePolicy:
+    """`ttl` seconds that a record is good after its read of PostgreSQL, `stale` more while PostgreSQL is away.
+
+    A process holds so many that are in use as objects, and so many of the rest packed.
+    """
 
     ttl: float
     stale: float
+    in_use: int = IN_USE_MAX
+    packed: int = PACKED_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,32 @@
 """The local cache of one kind of record: what this process holds, refuses and still confirms, and until when."""
 
 import random
-from collections.abc import Callable, Hashable
-from dataclasses import replace
+from collections.abc import Hashable
 from math import inf
 from time import monotonic
 from typing import Generic
 
 from extauthz.core.ports import Cache
+from extauthz.service.entry import Asked, Dated, Entry, Record
 from extauthz.service.guard import OURS
-from extauthz.service.held import Asked, Dated, Entry, Held, Record, Unknown
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.held import Held, Unknown
+from extauthz.service.layers import CachePolicy, Surroundings
+from extauthz.service.packed import Packed, Rows
 
 RENEW_FROM, RENEW_TO = 0.5, 0.8  # share of its time after which a record in use is read anew, spread at random
 
 
 class Local(Generic[Asked, Record]):
-    """Records in this process. `name` is what an asked-for thing is held under."""
+    """Records in this process."""
 
     def __init__(
-        self, kind: Cache, *, name: Callable[[Asked], Hashable], times: Times, surroundings: Surroundings
+        self, kind: Cache, *, rows: Rows[Asked, Record], policy: CachePolicy, surroundings: Surroundings
     ) -> None:
-        self.held: Held[Asked, Record] = Held()
+        self.held: Held[Asked, Record] = Held(Packed(rows, places=policy.packed), at_most=policy.in_use)
         self.unknown = Unknown()
-        self.name = name
+        self.name = rows.name  # what an asked-for thing is held under
         self._kind: Cache = kind
-        self._times = times
+        self._policy = policy
         self._fences = surroundings.fences
         self._belief = surroundings.belief
         self._postgresql = surroundings.postgresql
@@ -34,16 +35,16 @@ class Local(Generic[Asked, Record]):
 
     def lookup(self, asked: Asked, now: float) -> Record | None:
         """The record where it answers by itself. `now` in Unix seconds."""
-        entry = self.held.get(self.name(asked))
+        entry = self.held.find(self.name(asked), asked)
         if entry is None or not self._answers(entry, now):
             return None
         entry.used_at = now
         self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
         return entry.record
 
-    def settled(self, name: Hashable) -> Record | None:
+    def settled(self, asked: Asked) -> Record | None:
         """The record that answers by itself and need not be read anew yet."""
-        entry, now = self.held.get(name), self._clock()
+        entry, now = self.held.find(self.name(asked), asked), self._clock()
         return None if entry is None or now >= entry.renew_at or not self._answers(entry, now) else entry.record
 
     def refuses(self, name: Hashable) -> bool:
@@ -54,14 +55,14 @@ class Local(Generic[Asked, Record]):
         """Remembers that for a moment; the read began at `read_at` (monotonic), in that epoch of changes."""
         self.unknown.remember(name, read_at=read_at, epoch=epoch)
 
-    def ended(self, name: Hashable, now: float) -> Record | None:
+    def ended(self, asked: Asked, now: float) -> Record | None:
         """The record of what is refused, if it has one."""
-        entry = self.held.get(name)
+        entry = self.held.find(self.name(asked), asked)
         return None if entry is None or now < entry.good_until else entry.record
 
-    def stale(self, name: Hashable, now: float, reason: str) -> Record | None:
+    def stale(self, asked: Asked, now: float, reason: str) -> Record | None:
         """What is held, where it could not be confirmed: to its end, and longer only while PostgreSQL is away."""
-        entry = self.held.get(name)
+        entry = self.held.find(self.name(asked), asked)
         beyond = self._grace(reason)
         if entry is None or not _lasts(entry, now, beyond=beyond) or not self._believed(entry):
             return None
@@ -71,7 +72,7 @@ class Local(Generic[Asked, Record]):
 
     def tolerable(self, record: Record, now: float, reason: str) -> bool:
         """Whether a record from elsewhere may stand in for one that could not be read, for that reason."""
-        return now < record.loaded_at + self._times.ttl + self._grace(reason) and self.admits(record, -inf)
+        return now < record.loaded_at + self._policy.ttl + self._grace(reason) and self.admits(record, -inf)
 
     def admits(self, record: Record, read_at: float) -> bool:
         """Whether a record includes every change that this process was told of."""
@@ -86,11 +87,11 @@ class Local(Generic[Asked, Record]):
     def keep(self, asked: Asked, record: Record, read_at: float) -> bool:
         """Holds a record, unless a younger one is held: a slow reading must not put the past back."""
         name, now = self.name(asked), self._clock()
-        before = self.held.get(name)
+        before = self.held.find(name, asked)
         outdone = before is not None and _lasts(before, now) and _younger(before.record, record)
         if before is not None and outdone and self._believed(before):
             return False
-        ttl, taken_at = self._times.ttl, monotonic()
+        ttl, taken_at = self._policy.ttl, monotonic()
         until = min(record.loaded_at, now) + ttl  # whatever the clock of another machine said
         renew_at = until - ttl * (1 - random.uniform(RENEW_FROM, RENEW_TO))  # noqa: S311 - no secret
         entry = Entry(
@@ -111,9 +112,9 @@ class Local(Generic[Asked, Record]):
     def borrow(self, other: "Local[Asked, Record]", asked: Asked) -> None:
         """Holds and refuses a thing as another cache does, which is left as it is."""
         name = self.name(asked)
-        entry = other.held.get(name)
+        entry = other.held.copy(name, asked)
         if entry is not None:
-            self.held.keep(name, replace(entry))
+            self.held.keep(name, entry)
         self.unknown.borrow(other.unknown, name)
 
     def _answers(self, entry: Entry[Asked, Record], now: float) -> bool:
@@ -131,7 +132,7 @@ class Local(Generic[Asked, Record]):
 
     def _grace(self, reason: str) -> float:
         """Seconds beyond its time that a record may be served: only while PostgreSQL is away, not where we are busy."""
-        return 0.0 if reason in OURS and self._postgresql.up else self._times.stale
+        return 0.0 if reason in OURS and self._postgresql.up else self._policy.stale
 
 
 def _lasts(entry: Entry[Asked, Record], now: float, *, beyond: float = 0.0) -> bool:

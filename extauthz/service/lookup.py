@@ -11,8 +11,9 @@ from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
 from extauthz.service.guard import Guard
 from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import Below, Surroundings, Times
+from extauthz.service.layers import Below, CachePolicy, Surroundings
 from extauthz.service.readthrough import ReadThrough
+from extauthz.service.rows import KeyRows, TenantRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Lookup:
         surroundings: Surroundings,
         *,
         last_used: LastUsed,
-        keys: Times,
-        tenants: Times,
+        keys: CachePolicy,
+        tenants: CachePolicy,
         cache_keys: bool,
     ) -> None:
         self.surroundings = surroundings
@@ -49,8 +50,8 @@ class Lookup:
         self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
             "api_key",
             below=Below("api_key", stores.keys, stores.key_cache, surroundings),
-            name=lambda credential: credential.digests[0],
-            times=keys,
+            rows=KeyRows(),
+            policy=keys,
             surroundings=surroundings,
         )
         self.keys.beside = self._hold_tenant
@@ -59,17 +60,17 @@ class Lookup:
             self.tenants = ReadThrough(
                 "tenant_quota",
                 below=Below("tenant_quota", stores.tenants, stores.tenant_cache, surroundings),
-                name=lambda tenant_id: tenant_id,
-                times=tenants,
+                rows=TenantRows(),
+                policy=tenants,
                 surroundings=surroundings,
             )
 
     async def keep_fresh(self) -> None:
         """Reads what is in use anew before it ends, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.keys.keep_fresh())
+            group.create_task(self.keys.renewal.keep_fresh())
             if self.tenants is not None:
-                group.create_task(self.tenants.keep_fresh())
+                group.create_task(self.tenants.renewal.keep_fresh())
 
     async def close(self) -> None:
         """Ends the readings under way."""
@@ -114,5 +115,5 @@ class Lookup:
         tenants, tenant = self.tenants, key.tenant
         if tenants is not None:
             held = tenants.local.settled(tenant.id)
-            if held is None or not held.says_the_same(tenant):
+            if held is None or held.terms != tenant.terms:
                 tenants.offer(tenant.id, tenant, read_at)

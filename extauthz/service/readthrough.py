@@ -2,28 +2,26 @@
 
 One reading per record at a time, however many requests wait for it; a request that gives up does not take the others
 with it. What is wanted at one moment is read together: a crowd of keys that nobody has costs a few queries. What comes
-in is used only if it includes every change that this process was told of. Records in use are read anew before they end.
+in is used only if it includes every change that this process was told of.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from functools import partial
 from math import inf
-from time import monotonic
 from typing import Any, Generic, NamedTuple
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, Cache, Layer
 from extauthz.core.trace import Trace
+from extauthz.service.entry import Asked, Record
 from extauthz.service.guard import OURS, end
-from extauthz.service.held import Asked, Entry, Record
-from extauthz.service.layers import AT_ONCE, Answer, Below, Surroundings, Times, portions
+from extauthz.service.layers import AT_ONCE, Answer, Below, CachePolicy, Surroundings, portions
 from extauthz.service.local import Local
+from extauthz.service.packed import Rows
 from extauthz.service.question import Question
+from extauthz.service.renewal import Renewal
 
-RENEW_EVERY = 1 / 6  # share of its time between two looks for records in use that soon end
-RENEW_EVERY_MAX = 5.0  # seconds
-POSTPONED = 2.0  # seconds, while PostgreSQL is away
 CHANGED_MEANWHILE = 3  # readings of a record that changes faster than it can be read
 
 
@@ -40,7 +38,7 @@ class _Reading(NamedTuple, Generic[Record]):
 
 
 class ReadThrough(Generic[Asked, Record]):
-    """Reads records of one kind. `name` is what an asked-for thing is held under.
+    """Reads records of one kind.
 
     `beside` is told of each record that PostgreSQL was asked for, and when (monotonic seconds) that was begun.
     """
@@ -50,18 +48,18 @@ class ReadThrough(Generic[Asked, Record]):
         kind: Cache,
         *,
         below: Below[Asked, Record],
-        name: Callable[[Asked], Hashable],
-        times: Times,
+        rows: Rows[Asked, Record],
+        policy: CachePolicy,
         surroundings: Surroundings,
     ) -> None:
         self._kind: Cache = kind
         self._below = below
-        self._ttl = times.ttl
         self._fences = surroundings.fences
         self._observer = surroundings.observer
         self._clock = surroundings.clock
-        self.local: Local[Asked, Record] = Local(kind, name=name, times=times, surroundings=surroundings)
+        self.local: Local[Asked, Record] = Local(kind, rows=rows, policy=policy, surroundings=surroundings)
         self.lookup = self.local.lookup
+        self.renewal: Renewal[Asked, Record] = Renewal(self.local, below, ttl=policy.ttl, clock=surroundings.clock)
         self.beside: Callable[[Record, float], None] | None = None
         self._readings: dict[Hashable, Question[Asked, _Reading[Record]]] = {}
         self._begun: list[tuple[Hashable, Question[Asked, _Reading[Record]]]] = []  # in this turn of the loop
@@ -79,14 +77,14 @@ class ReadThrough(Generic[Asked, Record]):
             return record
         name = self.local.name(asked)
         if self.local.refuses(name):
-            record = self.local.ended(name, now)
+            record = self.local.ended(asked, now)
             if record is not None:
                 self._observer.cache_read(self._kind, "process", now - record.loaded_at)
             return record
         try:
             record, layer = await self._awaited(name, asked, deadline, trace)
         except StoreUnavailable as error:
-            record = self.local.stale(name, now, error.reason) or await self._ended(asked, now, error.reason, trace)
+            record = self.local.stale(asked, now, error.reason) or await self._ended(asked, now, error.reason, trace)
             if record is None:
                 raise
             return record
@@ -106,17 +104,6 @@ class ReadThrough(Generic[Asked, Record]):
         if self.local.admits(record, read_at):
             self.local.keep(asked, record, read_at)
             self._share(record)
-
-    async def keep_fresh(self) -> None:
-        """Reads records in use anew before they end, until cancelled."""
-        while True:
-            await asyncio.sleep(min(RENEW_EVERY * self._ttl, RENEW_EVERY_MAX))
-            await self.renew_due()
-
-    async def renew_due(self) -> None:
-        """Reads anew what is in use and soon at its end."""
-        for some in portions(self.local.held.take_due(self._clock()), self._below.at_once):
-            await self._renew(some)
 
     async def shared(self) -> None:
         """Returns when what was read until now is shared with other processes."""
@@ -220,32 +207,6 @@ class ReadThrough(Generic[Asked, Record]):
         await asyncio.sleep(0)  # what was read goes to those who wait first
         records, self._unshared = self._unshared, []
         await self._below.share(records)
-
-    async def _renew(self, due: Sequence[tuple[Hashable, Entry[Asked, Record]]]) -> None:
-        """Takes from Redis what another process has read anew, reads the rest in one query."""
-        rest: list[tuple[Hashable, Entry[Asked, Record]]] = []
-        for some in portions(due, AT_ONCE):
-            for (name, entry), record in zip(some, await self._below.shared([e.asked for _, e in some]), strict=True):
-                newer = record is not None and record.loaded_at > entry.record.loaded_at
-                if record is None or not newer or not self.local.keep(entry.asked, record, -inf):
-                    rest.append((name, entry))
-        if not rest:
-            return
-        read_at = monotonic()
-        try:
-            answers = await self._below.source([entry.asked for _, entry in rest])
-        except StoreUnavailable:
-            for name, _ in rest:
-                self.local.held.postpone(name, self._clock() + POSTPONED)
-            return
-        news: list[Record] = []
-        for (name, entry), answer in zip(rest, answers, strict=True):
-            if answer is None:
-                self.local.held.drop(name)
-            elif self.local.admits(answer, read_at):
-                self.local.keep(entry.asked, answer, read_at)
-                news.append(answer)
-        await self._below.share(news)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

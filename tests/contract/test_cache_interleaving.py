@@ -44,17 +44,23 @@ async def key(office: Office) -> str:
     return (await office.new_key("acme"))[1]
 
 
+@pytest.fixture(params=[False, True], ids=["in use", "packed"])
+def packs(request: pytest.FixtureRequest) -> bool:
+    """Whether records are packed after each use."""
+    return bool(request.param)
+
+
 @pytest.fixture
-async def one(key: str, database: str, redis_url: str) -> AsyncIterator[Reader]:
+async def one(key: str, database: str, redis_url: str, packs: bool) -> AsyncIterator[Reader]:
     """A process that hears of changes."""
-    async with reader(database, redis_url) as process:
+    async with reader(database, redis_url, packs=packs) as process:
         yield process
 
 
 @pytest.fixture
-async def deaf(key: str, database: str, redis_url: str) -> AsyncIterator[Reader]:
+async def deaf(key: str, database: str, redis_url: str, packs: bool) -> AsyncIterator[Reader]:
     """Another one on the same Redis, which hears of none."""
-    async with reader(database, redis_url, deaf=True) as process:
+    async with reader(database, redis_url, deaf=True, packs=packs) as process:
         yield process
 
 

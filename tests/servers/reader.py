@@ -24,11 +24,12 @@ from extauthz.service.changes import Changes
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import IN_USE_MAX, CachePolicy, Surroundings
 from extauthz.service.lookup import Lookup, Stores
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.office import KEY_FORMAT
 from tests.servers.witness import Witness
+from tests.unit.service.asking import pack_all
 
 FAR = 30.0
 TTL = 120
@@ -119,7 +120,10 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`keys`, `key_cache` and `tenants` are what stands between the look-up and the stores."""
+    """`keys`, `key_cache` and `tenants` are what stands between the look-up and the stores.
+
+    `packs`: nothing stays in use after it was read.
+    """
 
     lookup: Lookup
     keys: WatchedSource  # type: ignore[type-arg] # only watched
@@ -127,17 +131,25 @@ class Reader:
     tenants: WatchedSource  # type: ignore[type-arg] # only watched
     changes: Heard
     witness: Witness
+    packs: bool
 
     async def meaning(self, key: str) -> str:
         """What a key means now: `invalid`, `suspended`, or its plan and daily quota."""
         now, started = time.time(), time.monotonic()
         request = CheckRequest("envoy", "GET", "/", "", (), "", "", now, started, started + FAR)
         found = await self.lookup.key(KEY_FORMAT.digest(key), request, cached=True)
+        self._pack()
         if found is None or not found.admits(now):
             return "invalid"
         tenant = await self.lookup.tenant(found, request, cached=True)
+        self._pack()
         assert tenant is not None
         return "suspended" if tenant.suspended else f"{tenant.plan} {tenant.limits.daily_quota}"
+
+    def _pack(self) -> None:
+        for records in (self.lookup.keys, self.lookup.tenants):
+            if self.packs and records is not None:
+                pack_all(records.local)
 
     async def heard(self, *, told: bool = True) -> None:
         """Returns when a change was heard, and (`told`) Redis has its fence."""
@@ -145,7 +157,9 @@ class Reader:
 
 
 @asynccontextmanager
-async def reader(dsn: str, redis_url: str, *, deaf: bool = False) -> AsyncIterator[Reader]:
+async def reader(
+    dsn: str, redis_url: str, *, deaf: bool = False, packs: bool = False, in_use: int = IN_USE_MAX
+) -> AsyncIterator[Reader]:
     """A process that has just started, and hears of changes unless it is `deaf`."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=5, statement_timeout=5))
@@ -176,8 +190,8 @@ async def reader(dsn: str, redis_url: str, *, deaf: bool = False) -> AsyncIterat
             stores,
             Surroundings(postgresql, redis, fences, belief, witness),
             last_used=LastUsed(None),
-            keys=Times(TTL, 600),
-            tenants=Times(30, 720),
+            keys=CachePolicy(TTL, 600, in_use=in_use),
+            tenants=CachePolicy(30, 720, in_use=in_use),
             cache_keys=True,
         )
         stack.push_async_callback(lookup.close)
@@ -188,7 +202,7 @@ async def reader(dsn: str, redis_url: str, *, deaf: bool = False) -> AsyncIterat
             following = asyncio.create_task(changes.follow())
             stack.push_async_callback(_ended, following)
             await witness.until(lambda: witness.flows)
-        yield Reader(lookup, keys, key_cache, tenants, heard, witness)
+        yield Reader(lookup, keys, key_cache, tenants, heard, witness, packs)
 
 
 def through(dsn: str, between: HurtingProxy) -> str:

@@ -11,7 +11,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
 from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import CachePolicy, Surroundings
 from extauthz.service.lookup import Lookup, Stores
 from extauthz.service.unobserved import Unobserved
 
@@ -56,8 +56,8 @@ class LookupParts:
 
     stores: Stores
     surroundings: Surroundings
-    keys: Times
-    tenants: Times
+    keys: CachePolicy
+    tenants: CachePolicy
     cache_keys: bool
     live: Lookup | None = None
 
@@ -73,8 +73,8 @@ class RecordedLookup(Lookup):
             parts.stores,
             parts.surroundings,
             last_used=LastUsed(None),
-            keys=parts.keys,
-            tenants=parts.tenants,
+            keys=replace(parts.keys, in_use=10, packed=0),
+            tenants=replace(parts.tenants, in_use=10, packed=0),
             cache_keys=parts.cache_keys,
         )
         self.found_key: Reading[ApiKey] | None = None

@@ -3,10 +3,12 @@
 import asyncio
 from dataclasses import replace
 from time import monotonic
+from typing import Any
 
 from extauthz.core.changes import Thing
 from extauthz.core.credentials import Credential
 from extauthz.core.keys import ApiKey
+from extauthz.service.local import Local
 from tests.unit.service.fakes import KEY, KEY_FORMAT, TENANT, House
 
 KEY_ITSELF, ORGANIZATION = Thing("api_key", KEY.id), Thing("organization", TENANT.id)
@@ -42,3 +44,10 @@ async def back(house: House) -> None:
     house.away.clear()
     async with asyncio.timeout(5):
         await house.watch.back.wait()
+
+
+def pack_all(local: Local[Any, Any]) -> None:
+    """Packs all that is in use, as if as many others had come since."""
+    held = local.held
+    while held._entries:
+        held._packed.put(*held._entries.popitem())

@@ -14,7 +14,7 @@ from extauthz.core.twin import State
 from extauthz.core.usage import Seed
 from extauthz.service.explain.explain import Explain, Ground
 from extauthz.service.explain.findings import LookupParts
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import CachePolicy, Surroundings
 from extauthz.service.local import Local
 from extauthz.service.lookup import Stores
 from extauthz.transports.http.dialect import Dialect, Wording
@@ -85,7 +85,7 @@ def explain_of(
             key_format=KEY_FORMAT,
             peppers=frozenset({"new", "old"}),
             lookup=LookupParts(
-                stores, around, Times(120, 600), Times(30, 720), cache_keys, house.lookup if live else None
+                stores, around, CachePolicy(120, 600), CachePolicy(30, 720), cache_keys, house.lookup if live else None
             ),
             limits=house.limits,
             counters=NothingCounted(),

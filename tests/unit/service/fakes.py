@@ -31,7 +31,7 @@ from extauthz.service.check import CheckService
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import Surroundings, Times
+from extauthz.service.layers import CachePolicy, Surroundings
 from extauthz.service.limiter import Limiter
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup, Stores
@@ -332,8 +332,8 @@ class House:
             stores,
             Surroundings(self.postgresql, self.redis, self.fences, self.belief, self.watch, clock=lambda: self.now),
             last_used=self.last_used,
-            keys=Times(120, 600),
-            tenants=Times(30, 720),
+            keys=CachePolicy(120, 600),
+            tenants=CachePolicy(30, 720),
             cache_keys=cache_keys,
         )
         self.service = CheckService(

@@ -12,10 +12,11 @@ from extauthz.core.changes import EVERYTHING, Change, Thing
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
+from tests.unit.service.asking import pack_all
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, House, open_house
 
 ASKED = Credential((NEW_DIGEST,))
-STEPS = [*["ask"] * 6, "change", "hear", "hear", "writer", "redis", "renew", "lost"]
+STEPS = [*["ask"] * 6, "change", "hear", "hear", "writer", "redis", "renew", "lost", "pack"]
 LATER = NOW + 1e6
 FIRST = 100  # the number of the first transaction
 
@@ -89,11 +90,13 @@ class Anything:
                 self.house.belief.flowing(True)
             case "writer":
                 self.writer = FIRST + self.count if self.writer is None else None
+            case "pack":
+                pack_all(self.house.lookup.keys.local)
             case "redis":
                 self.house.key_cache.held.clear()
             case "renew":
                 self.house.now += 40
-                self.asking.add(asyncio.create_task(self.house.lookup.keys.renew_due()))
+                self.asking.add(asyncio.create_task(self.house.lookup.keys.renewal.renew_due()))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -21,7 +21,7 @@ async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
         house.key_cache.held.clear()
         house.now += 118
         gate = await asked_at(house, "find")
-        renewal = asyncio.create_task(house.lookup.keys.renew_due())
+        renewal = asyncio.create_task(house.lookup.keys.renewal.renew_due())
         await house.keys.entered.acquire()
         del house.keys.gates["find"]
         house.change(replace(KEY, revoked_at=NOW))

@@ -65,7 +65,7 @@ async def test_it_is_not_read_anew_behind_the_checks() -> None:
         for _ in range(3):
             await house.ask()
         house.now += 118
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert house.keys.calls == 1
 
 

@@ -20,7 +20,7 @@ async def test_records_in_use_are_renewed_together() -> None:
         await read(house, *digests)
         house.key_cache.held.clear()
         house.now += 118.2
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert sorted(each.digests[0] for each in house.keys.asked[-1]) == digests
         asked = len(house.keys.asked)
         house.now += 10  # beyond the end of the first records
@@ -28,7 +28,7 @@ async def test_records_in_use_are_renewed_together() -> None:
             assert house.lookup.keys.lookup(Credential((digest,)), house.now) is not None
         house.key_cache.held.clear()
         house.now += 108.2
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert sorted(each.digests[0] for each in house.keys.asked[-1]) == digests[:30]
         assert len(house.keys.asked) == asked + 1
 
@@ -41,13 +41,13 @@ async def test_renewal_is_spread() -> None:
         first, last = (120 * share for share in (local.RENEW_FROM, local.RENEW_TO))
         house.now += first - 1
         house.keys.asked.clear()
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert house.keys.asked == []
         batches: list[int] = []
         for _ in range(int(last - first) + 3):
             house.now += 1
             house.keys.asked.clear()
-            await house.lookup.keys.renew_due()
+            await house.lookup.keys.renewal.renew_due()
             batches += [len(asked) for asked in house.keys.asked]
         assert sum(batches) == 300
         assert max(batches) < 60
@@ -59,7 +59,7 @@ async def test_renewal_takes_what_another_process_read() -> None:
         await house.ask()
         house.now += 118
         house.key_cache.held[NEW_DIGEST] = replace(KEY, loaded_at=house.now, permissions={})
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert house.keys.calls == 1
         assert (await house.ask()).reason is Reason.PERMISSION_DENIED
 
@@ -71,7 +71,7 @@ async def test_a_key_that_is_gone_is_gone_at_its_renewal() -> None:
         house.key_cache.held.clear()
         house.keys.held = {"0".zfill(64): replace(KEY, revoked_at=NOW, digest="0".zfill(64))}
         house.now += 118
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         revoked, gone = await read(house, "0".zfill(64), "1".zfill(64))
         assert revoked is not None
         assert revoked.revoked_at == NOW
@@ -86,7 +86,7 @@ async def test_postgresql_away_for_long() -> None:
         await house.lose(house.postgresql)
         for seconds in (1, 118, 119, 121, 400, 719.9):
             house.now = house.limits.now = NOW + seconds
-            await house.lookup.keys.renew_due()
+            await house.lookup.keys.renewal.renew_due()
             assert isinstance(await house.ask(now=house.now), Allow)
         house.now = NOW + 720.1
         assert await house.ask(now=house.now) == AUTHENTICATION_UNAVAILABLE
@@ -102,12 +102,12 @@ async def test_a_renewal_that_failed_is_made_up_for() -> None:
         house.key_cache.held.clear()
         await house.lose(house.postgresql)
         house.now += 115
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         await back(house)
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert house.keys.calls == 1
         house.now += 4
-        await house.lookup.keys.renew_due()
+        await house.lookup.keys.renewal.renew_due()
         assert house.keys.calls == 2
         house.now += 100
         await house.ask()
