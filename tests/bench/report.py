@@ -50,7 +50,7 @@ _PARTS = {
     "scale": Part(
         "By keys and organizations",
         "Keys are drawn by Zipf's law with exponent 1.1; caches are as a warm-up of at most 300,000 requests left "
-        "them. In the last row each key comes once, for at most 90 seconds.",
+        "them. In the last row each key comes once, for at most 60 seconds.",
         "cpu",
     ),
     "queries": Part("What PostgreSQL is asked", "Warm, for longer than any record lasts.", ""),
