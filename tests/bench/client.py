@@ -103,15 +103,20 @@ class Load:
         data = received = self._receive[number](65_536)
         if number in self._unfinished:
             data = self._unfinished.pop(number) + received
-        head = data.find(_HEAD_END)
-        length = _LENGTH.search(data, 0, head + 2) if head >= 0 else None
-        if head < 0 or (length and len(data) < head + 4 + int(length[1])):
+        if missing(data):
             if not received:
                 raise ConnectionError("the server closed a connection")
             self._unfinished[number] = data
             return False
         self._others += data[8:13] != self._wanted
         return True
+
+
+def missing(data: bytes) -> bool:
+    """Whether an answer that begins like this goes on."""
+    end = data.find(_HEAD_END)
+    length = _LENGTH.search(data, 0, end + 2) if end >= 0 else None
+    return end < 0 or (length is not None and len(data) < end + len(_HEAD_END) + int(length[1]))
 
 
 def requests(job: Job) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import machine
-from tests.bench.client import Job, requests
+from tests.bench.client import Job, missing, requests
 from tests.bench.runs import load, wrk
 from tests.bench.stage import bare
 from tests.bench.timetable import Timetable, milliseconds
@@ -58,6 +58,22 @@ class Refusal(asyncio.Protocol):
         self._open.discard(self)
         if not self._open:
             self._over.set()
+
+
+@pytest.mark.parametrize(
+    ("answer", "goes_on"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", False),
+        (b"HTTP/1.1 401 No\r\ncontent-length:12\r\nx: y\r\n\r\nhello world", True),
+        (b"HTTP/1.1 401 No\r\ncontent-length:12\r\nx: y\r\n\r\nhello world!", False),
+        (b"HTTP/1.1 204 No Content\r\nx: y\r\n\r\n", False),
+        (b"", True),
+    ],
+)
+def test_the_end_of_an_answer(answer: bytes, goes_on: bool) -> None:
+    """An answer ends with its head, or with as many bytes behind that as it says."""
+    assert missing(answer) == goes_on
 
 
 async def test_wrk_asks_the_same(keys: str) -> None:
