@@ -77,27 +77,36 @@ class ApiKey:
         tenant_record = record.get("tenant")
         if not isinstance(tenant_record, dict):
             raise ValueError("tenant is not an object")
-        tenant = Tenant.from_record(tenant_record)
-        organization_id = header_safe(record, "organization_id")
-        if organization_id != tenant.id:
-            raise ValueError("tenant is not the key's organization")
         limits = record.get("limits")
         if not isinstance(limits, dict):
             raise ValueError("limits is not an object")
+        return cls.of(
+            record,
+            permissions=parse_permissions(record.get("permissions")),
+            limits=Limits.from_record(limits),
+            tenant=Tenant.from_record(tenant_record),
+        )
+
+    @classmethod
+    def of(cls, record: Mapping[str, object], *, permissions: Permissions, limits: Limits, tenant: Tenant) -> "ApiKey":
+        """The key of a record whose parts were read before; ValueError says what makes no sense in the rest."""
+        organization_id = header_safe(record, "organization_id")
+        if organization_id != tenant.id:
+            raise ValueError("tenant is not the key's organization")
         digest = record.get("hash")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise ValueError("hash is not 64 hex digits")
         return cls(
             id=header_safe(record, "id"),
             organization_id=organization_id,
-            permissions=parse_permissions(record.get("permissions")),
+            permissions=permissions,
             expires_at=_time_or_never(record, "expires_at"),
             revoked_at=_time_or_never(record, "revoked_at"),
             disabled_at=_time_or_never(record, "disabled_at"),
             loaded_at=seconds(record, "loaded_at"),
             version=read_version(record),
             tenant=tenant,
-            limits=Limits.from_record(limits),
+            limits=limits,
             digest=digest,
         )
 

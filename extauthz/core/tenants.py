@@ -107,13 +107,13 @@ class Tenant:
         )
 
     def to_record(self) -> dict[str, object]:
-        """The JSON object that caches keep."""
+        """The JSON object that caches keep: first what differs from read to read."""
         return {
             "id": self.id,
-            "plan": self.plan,
-            "status": self.status,
             "loaded_at": self.loaded_at,
             "version": self.version,
+            "plan": self.plan,
+            "status": self.status,
             "plan_id": self.plan_id,
             **self.limits.to_record(),
             "overrides_until": self.overrides_until,

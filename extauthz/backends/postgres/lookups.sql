@@ -10,7 +10,7 @@ SELECT version_num, extract(epoch FROM clock_timestamp())::float8 AS clock FROM 
 SELECT encode(k.hash, 'hex') AS hash,
        k.id::text AS id,
        k.organization_id::text AS organization_id,
-       k.permissions,
+       k.permissions::text AS permissions,
        extract(epoch FROM k.expires_at)::float8 AS expires_at,
        extract(epoch FROM k.revoked_at)::float8 AS revoked_at,
        extract(epoch FROM k.disabled_at)::float8 AS disabled_at,

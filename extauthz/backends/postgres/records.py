@@ -1,6 +1,8 @@
 """Keys and organizations in PostgreSQL, as a check reads them."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import isinf
 
 from psycopg.rows import DictRow
@@ -13,14 +15,20 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.explanation import NamedKey
 from extauthz.core.keys import ApiKey
+from extauthz.core.limits import Limits
+from extauthz.core.permissions import Permissions, parse_permissions
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.records import LIMITS
-from extauthz.core.tenants import Tenant
+from extauthz.core.tenants import Tenant, TenantTerms, header_safe, read_version
 
 AT_ONCE = 500
 PATIENCE_MS = 4000
-_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMITS, "overrides_until", "limits_mode", "version")
+PARTS_MAX = 4096  # of one kind that are remembered
+SHORT = 1024  # characters of a text that is
+_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMITS, "overrides_until", "limits_mode")
 _CALENDAR_FIELDS = ("timezone", "anchor", "timezone_before", "last_day", "anchor_before", "next_month")
+_PLAN_LIMITS, _KEY_LIMITS = (tuple(prefix + name for name in LIMITS) for prefix in ("plan_", "key_"))
+_TERMS = (*_TENANT_FIELDS, *_PLAN_LIMITS, *_CALENDAR_FIELDS)
 
 
 class PostgresKeySource:
@@ -92,38 +100,64 @@ def _first(rows: Mapping[str, DictRow], digests: Sequence[str], now: float) -> A
     return api_key(next(revoked, found[0]), now) if found else None
 
 
-def api_key(row: Mapping[str, object], now: float) -> ApiKey | StoreCorrupt:
+def api_key(row: DictRow, now: float) -> ApiKey | StoreCorrupt:
     """The key of a row of `find_keys`."""
-    record = dict(row) | {
-        "expires_at": _finite(row["expires_at"]),
-        "loaded_at": now,
-        "limits": _limits(row, "key_"),
-        "tenant": _tenant_record(row, row["organization_id"], now),
-    }
     try:
-        return ApiKey.from_record(record)
-    except ValueError as error:
+        return ApiKey.of(
+            row | {"expires_at": _finite(row["expires_at"]), "loaded_at": now},
+            permissions=_permissions(row["permissions"]),
+            limits=_limits(tuple([row[name] for name in _KEY_LIMITS])),
+            tenant=_tenant_of(row, "organization_id", now),
+        )
+    except (ValueError, RecursionError) as error:
         return StoreCorrupt(POSTGRESQL, f"key {row['id']}: {error}")
 
 
-def _tenant(row: Mapping[str, object], now: float) -> Tenant | StoreCorrupt:
+def _tenant(row: DictRow, now: float) -> Tenant | StoreCorrupt:
     try:
-        return Tenant.from_record(_tenant_record(row, row["id"], now))
+        return _tenant_of(row, "id", now)
     except ValueError as error:
         return StoreCorrupt(POSTGRESQL, f"organization {row['id']}: {error}")
 
 
-def _tenant_record(row: Mapping[str, object], tenant_id: object, now: float) -> dict[str, object]:
-    return {name: row[name] for name in _TENANT_FIELDS} | {
-        "id": tenant_id,
-        "loaded_at": now,
-        "plan_limits": _limits(row, "plan_"),
+def _tenant_of(row: DictRow, id_column: str, now: float) -> Tenant:
+    terms = _terms(tuple([row[name] for name in _TERMS]))
+    return Tenant.of(header_safe(row, id_column), terms, now, read_version(row))
+
+
+# Parts of rows of which there are few: the same row is not read and checked again for each key that has it.
+
+
+@lru_cache(maxsize=PARTS_MAX)
+def _terms(values: tuple[object, ...]) -> TenantTerms:
+    row = dict(zip(_TERMS, values, strict=True))
+    record = {name: row[name] for name in _TENANT_FIELDS} | {
+        "plan_limits": _by_name([row[name] for name in _PLAN_LIMITS]),
         "calendar": {name: row[name] for name in _CALENDAR_FIELDS},
     }
+    return Tenant.from_record(record | {"id": ".", "loaded_at": 0, "version": 0}).terms
 
 
-def _limits(row: Mapping[str, object], prefix: str) -> dict[str, object]:
-    return {name: row[prefix + name] for name in LIMITS}
+@lru_cache(maxsize=PARTS_MAX)
+def _limits(values: tuple[object, ...]) -> Limits:
+    return Limits.from_record(_by_name(values))
+
+
+def _by_name(limits: Iterable[object]) -> dict[str, object]:
+    return dict(zip(LIMITS, limits, strict=True))
+
+
+def _permissions(text: object) -> Permissions:
+    if not isinstance(text, str):
+        raise ValueError("permissions are not an object")
+    return _short_permissions(text) if len(text) <= SHORT else _read_permissions(text)
+
+
+def _read_permissions(text: str) -> Permissions:
+    return parse_permissions(json.loads(text))
+
+
+_short_permissions = lru_cache(maxsize=PARTS_MAX)(_read_permissions)
 
 
 def _finite(time: object) -> object:

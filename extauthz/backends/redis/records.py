@@ -3,7 +3,6 @@
 What is returned knows of every change whose fence was raised: see `core.changes`.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
@@ -11,6 +10,7 @@ from typing import TypeVar
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
+from extauthz.backends.redis.texts import key_text, read_key, read_tenant, tenant_text
 from extauthz.core.changes import EVERYTHING
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
@@ -42,7 +42,7 @@ class RedisKeyCache:
         digests = [digest for credential in asked for digest in credential.digests]
         found = await _find(
             self._client,
-            [(keyspace.api_key_cache(digest), partial(_key, digest)) for digest in digests],
+            [(keyspace.api_key_cache(digest), partial(read_key, digest=digest)) for digest in digests],
             in_time=lambda key: _in_time(key, self._ttl, now),
             confirm=lambda key: ended or now < key.ends_at,
             mend=self._writes,
@@ -79,7 +79,7 @@ class RedisTenantCache:
         """The cached organization of each id. Raises StoreUnavailable."""
         return await _find(
             self._client,
-            [(keyspace.tenant_quota_cache(id_), partial(_tenant, id_)) for id_ in asked],
+            [(keyspace.tenant_quota_cache(id_), partial(read_tenant, tenant_id=id_)) for id_ in asked],
             in_time=lambda tenant: _in_time(tenant, self._ttl, now),
             confirm=lambda _: True,
             mend=self._writes,
@@ -104,23 +104,9 @@ def _in_time(record: ApiKey | Tenant, ttl: int, now: float) -> bool:
     return _left(record, ttl, now) > 0
 
 
-def _key(digest: str, record: Mapping[str, object]) -> ApiKey:
-    """The key of a record that says itself whose it is: a stray answer must not pass for another key's."""
-    if record.get("hash") != digest:
-        raise ValueError("another key's record")
-    return ApiKey.from_record(record)
-
-
-def _tenant(id_: str, record: Mapping[str, object]) -> Tenant:
-    tenant = Tenant.from_record(record)
-    if tenant.id != id_:
-        raise ValueError("another organization's record")
-    return tenant
-
-
 async def _find(
     client: Commands,
-    wanted: Sequence[tuple[str, Callable[[Mapping[str, object]], Record]]],
+    wanted: Sequence[tuple[str, Callable[[bytes], Record]]],
     *,
     in_time: Callable[[Record], bool],
     confirm: Callable[[Record], bool],
@@ -156,19 +142,12 @@ async def _get(client: Commands, names: Sequence[str]) -> list[bytes | None]:
     return texts
 
 
-def _parsed(text: bytes, parse: Callable[[Mapping[str, object]], Record]) -> Record | StoreCorrupt:
+def _parsed(text: bytes, parse: Callable[[bytes], Record]) -> Record | StoreCorrupt:
     try:
-        return parse(_object(text))
+        return parse(text)
     except (ValueError, RecursionError) as error:
         # The parser's own words quote the record; ours do not.
         return StoreCorrupt(REDIS, str(error) if type(error) is ValueError else "not JSON")
-
-
-def _object(text: bytes) -> Mapping[str, object]:
-    record = json.loads(text)
-    if not isinstance(record, dict):
-        raise ValueError("not an object")
-    return record
 
 
 async def _fences(client: Commands, records: Collection[ApiKey | Tenant]) -> Mapping[str, bytes | None]:
@@ -194,7 +173,7 @@ async def _put(client: Commands, named: Sequence[tuple[str, ApiKey | Tenant]], t
     arguments: list[int | str] = []
     for name, record in named:
         if _in_time(record, ttl, now):
-            text = json.dumps(record.to_record(), separators=(",", ":"))
+            text = key_text(record) if isinstance(record, ApiKey) else tenant_text(record)
             revoked = isinstance(record, ApiKey) and record.revoked_at is not None
             names.append(name)
             arguments += (text, _left(record, ttl, now), record.version, int(revoked), repr(record.loaded_at))

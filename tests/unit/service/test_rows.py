@@ -23,7 +23,10 @@ from tests.unit.service.fakes import KEY
 times = st.floats(0, 4e9)
 versions = st.integers(0, (1 << 63) - 1)
 quotas = st.none() | st.integers(0, 10**12)
-limits = st.builds(Limits, st.none() | st.builds(Rate, st.integers(1, 99), st.integers(1, 99)), quotas, quotas, quotas)
+rates = st.sampled_from(("10", "0.5", "1/d", "100/min")).map(Rate.parse)
+limits = st.builds(Limits, rates, st.integers(1, 10**9), quotas, quotas) | st.builds(
+    Limits, st.none(), st.none(), quotas, quotas
+)
 ids = (
     st.uuids().map(str)
     | st.uuids().map(lambda id_: str(id_).upper())
