@@ -7,6 +7,7 @@ at a check: what does counting cost?
 
 import atexit
 import cProfile
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from types import FrameType
 
 BEGIN, END = signal.SIGRTMIN, signal.SIGRTMIN + 1
 SAMPLE_SECONDS = 0.002  # of the process's CPU
+_COUNTING = (("extauthz.telemetry.checks", "CheckCounts"), ("extauthz.telemetry.tally", "Tally"))
+_COUNTS = {"decided", "cache_read", "limited", "refused"}
 
 
 def _profiled(file: str) -> None:
@@ -47,13 +50,14 @@ def _sampled(file: str) -> None:
 
 
 def _unmeasured() -> None:
-    from extauthz.telemetry.checks import CheckCounts
-
     def nothing(*_: object) -> None:
         pass
 
-    for name in ("decided", "cache_read"):
-        setattr(CheckCounts, name, nothing)
+    for module, name in _COUNTING:
+        if importlib.util.find_spec(module):
+            counting = getattr(importlib.import_module(module), name)
+            for method in _COUNTS & vars(counting).keys():
+                setattr(counting, method, nothing)
 
 
 if "BENCH_PROFILE" in os.environ:
