@@ -18,11 +18,16 @@ from extauthz.service.lookup import Lookup
 from extauthz.service.unobserved import Unobserved
 from extauthz.transports.http.dialect import Dialect
 
+TENANTS_IN_USE_MAX, TENANTS_PACKED_MAX = 5_000, 65_536  # at some 600 and 77 bytes each
+
 
 def cache_times(settings: Settings) -> tuple[CachePolicy, CachePolicy]:
     """How long keys and organizations are good. As long as a key may be used, its organization may be what it was."""
     key_ttl, stale = settings.api_key_cache_ttl, settings.api_key_stale_if_error
-    return CachePolicy(key_ttl, stale), CachePolicy(settings.tenant_quota_cache_ttl, key_ttl + stale)
+    tenants = CachePolicy(
+        settings.tenant_quota_cache_ttl, key_ttl + stale, in_use=TENANTS_IN_USE_MAX, packed=TENANTS_PACKED_MAX
+    )
+    return CachePolicy(key_ttl, stale), tenants
 
 
 def oldest_record(settings: Settings) -> float:

@@ -20,8 +20,8 @@ from extauthz.service.store_calls import begin_call, end_call
 
 Item = TypeVar("Item")
 
-IN_USE_MAX = 20_000  # of one kind of record, at about a kilobyte each
-PACKED_MAX = 1 << 18  # of one kind of record, at 128 bytes each
+IN_USE_MAX = 10_000  # keys, at some 1,200 bytes each
+PACKED_MAX = 204_800  # keys, at 128 bytes each
 QUERY_TIMEOUT_SECONDS = 5.0  # for a query to find a place in front of PostgreSQL; the guard bounds the query itself
 AT_ONCE = 100  # records in one call of Redis, so that neither it nor the loop is held by them
 QUERIES_AT_ONCE = 8  # of one kind of record; the guard bounds those of all kinds

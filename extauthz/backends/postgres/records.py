@@ -95,7 +95,7 @@ class PostgresUseLog:
 
 def _first(rows: Mapping[str, DictRow], digests: Sequence[str], now: float) -> ApiKey | StoreCorrupt | None:
     """Of several rows for one key (it was stored under two peppers) a revoked one wins: revoked is revoked."""
-    found = [rows[digest] for digest in digests if digest in rows]
+    found = [rows[digest] | {"hash": digest} for digest in digests if digest in rows]  # the same text, kept once
     revoked = (row for row in found if row["revoked_at"] is not None)
     return api_key(next(revoked, found[0]), now) if found else None
 

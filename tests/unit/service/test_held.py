@@ -56,7 +56,7 @@ def test_a_million_names_do_not_grow_it() -> None:
 def test_the_limits_themselves() -> None:
     """The numbers that memory was counted with."""
     policy = CachePolicy(120, 600)
-    assert (policy.in_use, policy.packed) == (20_000, 262_144)
+    assert (policy.in_use, policy.packed) == (10_000, 204_800)
     assert (module.UNKNOWN_MAX, module.UNKNOWN_SECONDS) == (10_000, 1.0)
 
 

@@ -151,3 +151,19 @@ async def test_nobody_wants_to_know() -> None:
     last_used.note("a", 1.0)
     await last_used.write()
     assert last_used._times == {}
+
+
+async def test_many_keys_are_written_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noted does not grow until the half minute is over."""
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(module, "MANY", 3)
+    log = Log()
+    last_used = LastUsed(log)
+    writing = asyncio.create_task(last_used.keep_writing())
+    for number in range(3):
+        last_used.note(str(number), 1.0)
+    async with asyncio.timeout(10):
+        await log.entered.acquire()
+    writing.cancel()
+    await asyncio.wait({writing})
+    assert len(last_used) <= 3
