@@ -30,7 +30,6 @@ from extauthz.core.ports import (
     POSTGRESQL,
     REDIS,
     CounterReader,
-    LimitStore,
     Observer,
     RejectionStore,
     SharedFences,
@@ -76,7 +75,7 @@ class Opened:
     stores: Stores
     readable: Stores
     counters: CounterReader
-    limits: LimitStore
+    limits: RedisLimits
     fences: SharedFences
     books: Books | None
     pool: Pool

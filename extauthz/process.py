@@ -76,7 +76,7 @@ async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: 
         log.info("listening", **addresses(sockets), **service.health.readiness().stores)
         await stop.asked.wait()
         log.info("draining", seconds=drain)
-        service.health.draining = True
+        service.drain()
         await stop.pause(drain)
     log.info("stopped")
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from socket import socket
+from typing import NamedTuple
 
 from extauthz.backends.postgres.feed import PostgresFeed
 from extauthz.backends.webhook import webhook_receiver
@@ -26,6 +27,8 @@ from extauthz.service.guard import end
 from extauthz.service.health import Health
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import Surroundings
+from extauthz.service.lease_ledger import Ledger
+from extauthz.service.leases import Leases
 from extauthz.service.limiter import Limiter
 from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
@@ -48,11 +51,31 @@ ADMIN, USAGE = "admin", "usage"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that answers checks. Set `health.draining` a while before it is left."""
+    """A service that answers checks. It is to `drain` a while before it is left."""
 
     health: Health
     metrics: Metrics
     outputs: DecisionOutputs
+    limiter: Limiter
+
+    def drain(self) -> None:
+        """Traffic may go elsewhere from now on; what is still answered asks the store for each check."""
+        self.health.draining = True
+        if self.limiter.leases is not None:
+            self.limiter.leases.rest()
+
+
+class Place(NamedTuple):
+    """What a worker is among several: its number, how it `send`s to their supervisor what live tails are to show, and
+    what the worker before it has left of its leases.
+    """
+
+    number: int = 0
+    send: Send | None = None
+    ledger: Ledger | None = None
+
+
+ALONE = Place()
 
 
 def bind_all(settings: Settings, passed: PassedSockets | None = None) -> tuple[dict[str, socket], SocketFiles]:
@@ -84,21 +107,19 @@ async def running(
     *,
     patience: float = 0.0,
     settle: Callable[[], None] = lambda: None,
-    worker: int = 0,
-    send: Send | None = None,
+    place: Place = ALONE,
 ) -> AsyncIterator[Running]:
     """Checks on the sockets of `bind_all`, and the private listener on its own where it is among them.
 
     PostgreSQL and Redis may come later; until then the service is not ready. `patience` is the seconds that it waits
     for them before it answers anything: another instance may be answering meanwhile. `settle` is called when
-    everything is there but the listeners. `worker` is the number of this process among several, which then `send`s
-    to them what live tails are to show.
+    everything is there but the listeners.
     """
     async with AsyncExitStack() as stack:
         metrics = Metrics(dialect_names(), tenants=settings.tenant_metrics or 0)
         stack.callback(metrics.lag.stop)
         metrics.lag.start()
-        outputs = decision_outputs(stack, settings, worker=worker, send=send, drops=metrics.drops)
+        outputs = decision_outputs(stack, settings, worker=place.number, send=place.send, drops=metrics.drops)
         opened = await open_stores(stack, settings, metrics, redis_says=metrics.redis_says)
         metrics.stores.watch(
             {POSTGRESQL: opened.pools, REDIS: opened.links},
@@ -106,11 +127,15 @@ async def running(
             breakers=(opened.stores.postgresql, opened.stores.redis),
         )
         seeding = _seeding(settings, opened)
-        limiter = _limiter(stack, opened, seeding, metrics)
+        leases = _leases(settings, opened, metrics, place.ledger)
+        limiter = _limiter(stack, opened, seeding=seeding, metrics=metrics, leases=leases)
         last_used = LastUsed(None if opened.books is None else opened.books.use_log)
         metering = _metering(opened, seeding, metrics)
         rejections = _rejections(settings, opened, metrics)
         stack.push_async_callback(_together, last_used.write_all, metering.save_all, rejections.write_all)
+        if leases is not None:
+            stack.push_async_callback(leases.close)  # before usage is saved: it says what was served
+            stack.push_async_callback(end, [asyncio.create_task(leases.close_left())])
         lookup = await _read_through(stack, settings, opened, last_used=last_used, metrics=metrics)
         kept = (metering.keep_saving, rejections.keep_writing)
         await _keep_books(stack, settings, opened, works=kept, metrics=metrics)
@@ -167,7 +192,7 @@ async def running(
                 live=Live(outputs.tails, explain_on(settings, opened, lookup.surroundings, live=lookup)),
             )
             await stack.enter_async_context(listener)
-        yield Running(health, metrics, outputs)
+        yield Running(health, metrics, outputs, limiter)
 
 
 def _seeding(settings: Settings, opened: Opened) -> Seeding:
@@ -183,11 +208,21 @@ def _seeding(settings: Settings, opened: Opened) -> Seeding:
     )
 
 
-def _limiter(stack: AsyncExitStack, opened: Opened, seeding: Seeding, metrics: Metrics) -> Limiter:
+def _leases(settings: Settings, opened: Opened, metrics: Metrics, ledger: Ledger | None) -> Leases | None:
+    """What is taken ahead of checks; None where every check is to ask Redis."""
+    if settings.rate_limit_leases == "off":
+        return None
+    keeps_usage, redis = opened.books is not None, opened.stores.redis
+    return Leases(opened.limits, keeps_usage=keeps_usage, redis=redis, observer=metrics, ledger=ledger)
+
+
+def _limiter(
+    stack: AsyncExitStack, opened: Opened, *, seeding: Seeding, metrics: Metrics, leases: Leases | None
+) -> Limiter:
     """How checks spend, until the stack is left."""
-    keeps_usage = opened.books is not None
+    keeps_usage, redis = opened.books is not None, opened.stores.redis
     limiter = Limiter(
-        opened.limits, keeps_usage=keeps_usage, seeding=seeding, redis=opened.stores.redis, observer=metrics
+        opened.limits, keeps_usage=keeps_usage, seeding=seeding, redis=redis, observer=metrics, leases=leases
     )
     stack.push_async_callback(limiter.close)
     return limiter

@@ -7,11 +7,13 @@ is the end of the supervisor, and the worker stops.
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from mmap import mmap
 
 import structlog
 
@@ -22,6 +24,7 @@ from extauthz.listeners import dialect_names
 from extauthz.private import Live, private_listener, service_metrics
 from extauthz.process import addresses, run, settle
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
+from extauthz.service.lease_ledger import SIZE, Ledger
 from extauthz.service.tails import Tails
 from extauthz.signals import StopSignals
 from extauthz.tail_channel import SupervisorEnd, WorkerEnd
@@ -102,6 +105,9 @@ class Supervisor:
         self._places = TenantPlaces(settings.tenant_metrics or 0)
         # What is counted is there from the start, and what a dead worker has counted stays counted.
         self._of_the_dead: list[Sample] = counted(metrics.samples())
+        # Memory in which each worker counts what it serves of its leases, for the one that takes its place.
+        leases = settings.rate_limit_leases != "off"
+        self._ledgers = [_shared_memory() for _ in range(settings.workers)] if leases else []
         self._tail_channel = SupervisorEnd()
         self._tails = Tails(self._tail_channel.watch)
         drops = Drops()
@@ -206,6 +212,7 @@ class Supervisor:
             "tail": tail.fileno(),
             "sockets": inherited,
             "patience": self._patience,
+            "ledger": self._ledgers[number] if self._ledgers else None,
         }
         with theirs, tail:
             try:
@@ -215,7 +222,7 @@ class Supervisor:
                     "-m",
                     "extauthz.workers",
                     json.dumps(arguments),
-                    pass_fds=(theirs.fileno(), tail.fileno(), *inherited.values()),
+                    pass_fds=(theirs.fileno(), tail.fileno(), *inherited.values(), *self._ledgers[number : number + 1]),
                     start_new_session=True,  # Ctrl-C reaches the supervisor alone, and it ends them in order
                 )
             except OSError:
@@ -271,7 +278,13 @@ class Supervisor:
 
 
 async def _work(
-    number: int, sockets: Mapping[str, socket.socket], control: socket.socket, tail: socket.socket, *, patience: float
+    number: int,
+    sockets: Mapping[str, socket.socket],
+    *,
+    control: socket.socket,
+    tail: socket.socket,
+    patience: float,
+    ledger: Ledger | None,
 ) -> None:
     """The worker's side."""
     supervisor = Control(*await asyncio.open_connection(sock=control))
@@ -284,7 +297,7 @@ async def _work(
     stop = StopSignals()
     channel = WorkerEnd(tail)
     async with wiring.running(
-        settings, sockets, patience=patience, settle=settle, worker=number, send=channel.send
+        settings, sockets, patience=patience, settle=settle, place=wiring.Place(number, channel.send, ledger)
     ) as service:
         service.metrics.drops.watch("tail", channel.count_dropped)
         channel.listen(service.outputs.watch)
@@ -292,7 +305,7 @@ async def _work(
         structlog.get_logger().info("serving", **service.health.readiness().stores)
         reporter = asyncio.create_task(_answer(supervisor, service, stop))
         await stop.asked.wait()
-        service.health.draining = True
+        service.drain()
         await stop.pause(drain)
         reporter.cancel()
     channel.close()
@@ -309,6 +322,13 @@ async def _answer(supervisor: Control, service: wiring.Running, stop: StopSignal
     stop.hurry()  # what replaces the supervisor needs the addresses
 
 
+def _shared_memory() -> int:
+    """The descriptor of memory that is there as long as the supervisor is."""
+    descriptor = os.memfd_create("extauthz leases")
+    os.ftruncate(descriptor, SIZE)
+    return descriptor
+
+
 def main() -> None:
     """What a worker process runs."""
     signals.hold()
@@ -316,7 +336,15 @@ def main() -> None:
     sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
     control, tail = (socket.socket(fileno=arguments[name]) for name in ("control", "tail"))
     try:
-        run(_work(arguments["number"], sockets, control, tail, patience=arguments["patience"]))
+        work = _work(
+            arguments["number"],
+            sockets,
+            control=control,
+            tail=tail,
+            patience=arguments["patience"],
+            ledger=None if arguments["ledger"] is None else Ledger(memoryview(mmap(arguments["ledger"], SIZE))),
+        )
+        run(work)
     except AddressTaken:
         sys.exit(TAKEN)
 

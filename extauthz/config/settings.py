@@ -16,6 +16,7 @@ Environment = Literal["live", "test"]
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 NginxQuestion = Literal["uri", "url"]
+Leasing = Literal["off", "auto"]
 OnRedisDown = Literal["local", "open", "closed"]
 
 DatabaseUrl = Annotated[SecretStr, PlainValidator(urls.database_url)]
@@ -57,6 +58,9 @@ class Settings(OtelSettings):
     ] = setting("RATE_LIMIT_REDIS_SENTINEL_MASTER", "mymaster", "what the sentinels call the master")
     rate_limit_on_redis_down: Annotated[OnRedisDown, PlainValidator(values.one_of(*get_args(OnRedisDown)))] = setting(
         "RATE_LIMIT_ON_REDIS_DOWN", "open", "without Redis: `open` allows, `closed` answers 503"
+    )
+    rate_limit_leases: Annotated[Leasing, PlainValidator(values.one_of(*get_args(Leasing)))] = setting(
+        "RATE_LIMIT_LEASES", "off", "`auto`: tokens are taken ahead in batches and served in process; never too many"
     )
     rate_limit_headers: Annotated[frozenset[str], PlainValidator(values.header_families)] = setting(
         "RATE_LIMIT_HEADERS", "ietf,x", "rate-limit headers for clients"

@@ -7,6 +7,7 @@ from uuid import UUID
 from extauthz.core.changes import Change
 from extauthz.core.check_result import CheckResult
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.spend import Row, Spend, Spent, Untaken
@@ -141,6 +142,17 @@ class LimitStore(Protocol):
         ...
 
 
+class LeaseStore(Protocol):
+    """Where units of a spend can be taken ahead."""
+
+    async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> Sequence[Leased]:
+        """One answer for each, in one call that is never sent twice; see core/lease_twin.py. `marks` as for `begin`.
+
+        Raises StoreUnavailable; all outcomes are then unknown.
+        """
+        ...
+
+
 class CounterReader(Protocol):
     """Reads counters where limits are kept, and leaves them as they are."""
 
@@ -263,6 +275,10 @@ class Observer(Protocol):
 
     def limit_batch(self, checks: int) -> None:
         """The limits of so many checks are asked in one call."""
+        ...
+
+    def leased(self, operation: str, units: int) -> None:
+        """Units were taken ahead (`take`, `more`) or given back (`close`)."""
         ...
 
     def usage_saved(self, seconds: float, *, complete: bool) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from extauthz.core.calendar import Calendar, DaysAndMonths
 from extauthz.core.hosts import normal_host
@@ -59,6 +59,8 @@ class Spend:
     charged_at: int = 0
     # As a store sends it, kept here by the store: the same spend is asked again and again.
     encoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    # What this process holds of it ahead, kept here by service/leases.py.
+    account: Any = field(default=None, init=False, repr=False, compare=False)
 
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""

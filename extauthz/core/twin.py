@@ -7,6 +7,7 @@ leaves is carried, so nothing is lost over time.
 
 from dataclasses import dataclass, field
 
+from extauthz.core.leases import ENDED, LAPSED_MAX, Lease, lapsing
 from extauthz.core.limits import Rate
 from extauthz.core.spend import MICRO, NAMES, Spend, Spent, Untaken, day_field, month_field
 
@@ -19,7 +20,8 @@ class State:
     """An owner's stored state: buckets as (level, carry, at), by key or "" for the owner's own, and counters by field.
 
     A field is a window's name, for a key with its id behind it; what a key was charged on a day is (cost, requests,
-    changes). `once` counts the free repeats of a request.
+    changes). `once` counts the free repeats of a request. `leases` are those that hold tokens, by id; `lapsed` those
+    that ended without a word of their workers.
     """
 
     seeded: bool = True
@@ -27,11 +29,16 @@ class State:
     counters: dict[str, int] = field(default_factory=dict)
     days: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    lapsed: dict[str, Lease] = field(default_factory=dict)
 
 
-def refill(stored: tuple[int, int, int] | None, rate: Rate, burst: int, now: int) -> tuple[int, int]:
-    """Level (micro-tokens) and carry of a bucket at `now` (microseconds), at most full; the clock may step back."""
-    full = burst * MICRO
+def refill(stored: tuple[int, int, int] | None, rate: Rate, burst: int, now: int, *, held: int = 0) -> tuple[int, int]:
+    """Level (micro-tokens) and carry of a bucket at `now` (microseconds), at most full; the clock may step back.
+
+    `held` tokens of its capacity are leased.
+    """
+    full = max(burst - held, 0) * MICRO
     if stored is None:
         return full, 0
     level, carry, at = stored
@@ -63,9 +70,11 @@ def spend(state: State, asked: Spend, now: int) -> Spent | Untaken:
         if not state.seeded:
             return Untaken("unseeded", now)
         day, month = days, months
-    step = _Step(state, asked, now, (day, month))
+    step = Step(state, asked, now, (day, month))
+    if asked.operation != "peek":
+        step.lapse()
     if asked.operation == "refund":
-        step.give_back()
+        step.give_back(asked.cost, 1)
         return step.outcome(())
     if asked.operation == "spend" and asked.once and state.once.get(asked.once, FREE_REPEATS) < FREE_REPEATS:
         state.once[asked.once] += 1
@@ -75,18 +84,18 @@ def spend(state: State, asked: Spend, now: int) -> Spent | Untaken:
         if refused:
             step.set_back()
         else:
-            step.take()
+            step.take(asked.cost, 1)
     return step.outcome(refused)
 
 
-class _Step:
-    """One check's view of the state."""
+class Step:
+    """One check's view of the state: buckets refilled, at most to what leases leave of their capacity."""
 
-    def __init__(self, state: State, asked: Spend, now: int, held: tuple[int, int]) -> None:
+    def __init__(self, state: State, asked: Spend, now: int, at: tuple[int, int]) -> None:
         self.state, self.asked, self.now = state, asked, now
-        self.day, self.month = day, month = held
+        self.day, self.month = day, month = at
         self.buckets = {
-            name: refill(state.buckets.get(name), limits.rate, limits.burst or 0, now)
+            name: refill(state.buckets.get(name), limits.rate, limits.burst or 0, now, held=self.held(name))
             for name, limits in (("", asked.limits), (asked.key_id, asked.key_limits))
             if limits.rate is not None
         }
@@ -94,6 +103,32 @@ class _Step:
         if asked.windows is not None:
             by_day, by_month = day_field(asked.windows, day), month_field(asked.windows, month)
             self.fields = (by_day, by_month, f"{by_day}:{asked.key_id}", f"{by_month}:{asked.key_id}")
+
+    def held(self, name: str) -> int:
+        """Tokens of a bucket that are leased. Those of a key's own bucket are until that key spends again, because only
+        then its limits, and so what has come in until the end, are known.
+        """
+        leases = self.state.leases.values()
+        if name == "":
+            return sum(lease.held for lease in leases if lease.stage != ENDED)
+        return sum(lease.held for lease in leases if lease.key_id == name)
+
+    def lapse(self) -> None:
+        """Ends leases that are late. What was granted stays charged, since it may have been served."""
+        leases, before = self.state.leases, dict(self.state.leases)
+        for lease_id, lease in before.items():
+            leases[lease_id] = seen = lapsing(lease, self.now)
+            if seen.stage == ENDED and (seen.key_id == self.asked.key_id or not seen.own):
+                self.state.lapsed[lease_id] = leases.pop(lease_id)
+        for lease_id in list(self.state.lapsed)[:-LAPSED_MAX]:
+            del self.state.lapsed[lease_id]
+        if leases != before:
+            self.store()
+
+    def store(self) -> None:
+        """Keeps the buckets as they are now: what comes in from here on may fill another capacity."""
+        for name, (level, carry) in self.buckets.items():
+            self.state.buckets[name] = level, carry, self.now
 
     def used(self) -> tuple[int, int, int, int]:
         """The counters: day and month, of the owner and of the key."""
@@ -109,6 +144,7 @@ class _Step:
         )
 
     def refused(self) -> tuple[str, ...]:
+        """The limits that have less left than is asked."""
         asked = self.asked
         by_day, by_month, key_by_day, key_by_month = self.used()
         refused: list[str] = []
@@ -125,29 +161,31 @@ class _Step:
                 refused.append(names[2])
         return tuple(refused)
 
-    def take(self) -> None:
-        cost = self.asked.cost
+    def take(self, cost: int, requests: int) -> None:
+        """Takes from all limits, and counts requests."""
         for name, (level, carry) in self.buckets.items():
             self.buckets[name] = level - cost * MICRO, carry
-            self.state.buckets[name] = level - cost * MICRO, carry, self.now
-        self._count(cost, 1)
+        self.store()
+        self._count(cost, requests)
         if self.asked.once:
             self.state.once.setdefault(self.asked.once, 0)
 
     def set_back(self) -> None:
+        """Buckets whose time is yet to come fill from now on."""
         for name, (level, carry) in self.buckets.items():
             stored = self.state.buckets.get(name)
             if stored is not None and stored[2] > self.now:
                 self.state.buckets[name] = level, carry, self.now
 
-    def give_back(self) -> None:
+    def give_back(self, cost: int, requests: int) -> None:
+        """Gives back what was taken, as far as it fits beside what is leased."""
         for name, limits in (("", self.asked.limits), (self.asked.key_id, self.asked.key_limits)):
             if name in self.buckets and limits.burst is not None:
                 level, carry = self.buckets[name]
-                level, full = level + self.asked.cost * MICRO, limits.burst * MICRO
+                level, full = level + cost * MICRO, max(limits.burst - self.held(name), 0) * MICRO
                 self.buckets[name] = (full, 0) if level >= full else (level, carry)
-                self.state.buckets[name] = *self.buckets[name], self.now
-        self._count(-self.asked.cost, -1)
+        self.store()
+        self._count(-cost, -requests)
 
     def _count(self, cost: int, requests: int) -> None:
         if self.fields is None:
@@ -159,6 +197,7 @@ class _Step:
         self.state.days[key_by_day] = max(charged + cost, 0), max(allowed + requests, 0), changes + 1
 
     def outcome(self, refused: tuple[str, ...], *, repeated: bool = False) -> Spent:
+        """The result, with the state as it is now."""
         by_day, by_month, key_by_day, key_by_month = self.used()
         level, carry = self.buckets.get("", (0, 0)) if self.asked.limits.rate is not None else (0, 0)
         key_level, key_carry = (0, 0)

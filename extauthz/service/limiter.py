@@ -13,6 +13,7 @@ from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
 from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
 from extauthz.core.trace import Trace
 from extauthz.service.guard import Guard, end
+from extauthz.service.leases import Leases
 from extauthz.service.overdue import Overdue
 from extauthz.service.seeding import Seeding, another
 from extauthz.service.store_calls import begin_call, end_call
@@ -53,9 +54,17 @@ class Limiter:
     """Spends by way of shared calls. What is charged is marked first, so that it is saved whatever becomes of us."""
 
     def __init__(
-        self, limits: LimitStore, *, keeps_usage: bool, seeding: Seeding, redis: Guard, observer: Observer
+        self,
+        limits: LimitStore,
+        *,
+        keeps_usage: bool,
+        seeding: Seeding,
+        redis: Guard,
+        observer: Observer,
+        leases: Leases | None = None,
     ) -> None:
-        """`keeps_usage`: charges are marked, because they are to be saved."""
+        """`keeps_usage`: charges are marked, because they are to be saved. `leases` None: all spends ask the store."""
+        self.leases = leases
         self._limits = limits
         self._keeps_usage = keeps_usage
         self._seeding = seeding
@@ -84,6 +93,8 @@ class Limiter:
 
         Raises StoreUnavailable; the outcome is then unknown.
         """
+        if self.leases is not None and (found := self.leases.take(asked)) is not None:
+            return await self.go_on(asked, found, trace)
         return await self.go_on(asked, await self._sent(asked, trace), trace)
 
     async def go_on(self, asked: Spend, first: tuple[int, Row], trace: Trace | None = None) -> tuple[Spend, Spent]:
@@ -220,12 +231,15 @@ class SharedCall:
             self.failed(StoreUnavailable(REDIS, "client"))
             return
         self._close(None)
+        leases = self._limiter.leases
         for seat, result in zip(self._seats, results, strict=True):
             if isinstance(result, StoreUnavailable):
                 self._limiter.refused(result)
                 seat.fail(result)
-            else:
-                seat.settle(now, result)
+                continue
+            if leases is not None:
+                leases.note(seat.spend, result)
+            seat.settle(now, result)
 
     def failed(self, error: StoreUnavailable) -> None:
         """All outcomes are unknown."""

@@ -36,6 +36,9 @@ class Unobserved(Observer):
     def limit_batch(self, checks: int) -> None:
         """Takes no notice."""
 
+    def leased(self, operation: str, units: int) -> None:
+        """Takes no notice."""
+
     def change_arrived(self, seconds: float) -> None:
         """Takes no notice."""
 

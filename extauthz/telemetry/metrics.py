@@ -76,6 +76,15 @@ class Metrics(Collector):
             "extauthz_shadow_decisions", "What limits in shadow would have decided.", ["decision"], registry=registry
         )
         self._shadow = {reason: shadow.labels(reason.value) for reason in _BY_LIMITS}
+        units = Counter(
+            "extauthz_lease_units",
+            "Units that were taken ahead of requests, and given back.",
+            ["what"],
+            registry=registry,
+        )
+        calls = Counter("extauthz_leases", "Leases begun, renewed and ended.", ["operation"], registry=registry)
+        self._lease_units = {what: units.labels(what) for what in ("granted", "returned")}
+        self._lease_calls = {operation: calls.labels(operation) for operation in ("take", "more", "close")}
         self.usage_trouble = ""
 
     def collect(self) -> Iterable[Metric]:
@@ -155,6 +164,11 @@ class Metrics(Collector):
     def limit_batch(self, checks: int) -> None:
         """Counts checks whose limits are asked in one call."""
         self._batches.observe(checks)
+
+    def leased(self, operation: str, units: int) -> None:
+        """Counts units that were taken ahead, or given back."""
+        self._lease_units["returned" if operation == "close" else "granted"].inc(units)
+        self._lease_calls[operation].inc()
 
     def change_arrived(self, seconds: float) -> None:
         """Measures how long a change took to arrive."""

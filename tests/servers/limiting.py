@@ -15,11 +15,13 @@ from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
+from extauthz.backends.redis.leases import LEASE
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.link import Link, linked
 from extauthz.backends.redis.spends import SPEND
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.leases import Lease
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
@@ -35,8 +37,8 @@ HASH = tenant_limits(TENANT.id)
 
 # The one line that reads the clock, reading a clock of the test's instead.
 TIME = "redis.call('TIME')"
-SCRIPT = SPEND.replace(TIME, "redis.call('MGET', 'clock:s', 'clock:us')")
-assert SPEND.count(TIME) == 1
+SCRIPT, LEASING = (text.replace(TIME, "redis.call('MGET', 'clock:s', 'clock:us')") for text in (SPEND, LEASE))
+assert SPEND.count(TIME) == LEASE.count(TIME) == 1
 
 
 @pytest.fixture
@@ -88,7 +90,15 @@ def as_hash(state: State, epoch: str) -> dict[str, str]:
     kept = {"seeded": epoch, "days": " ".join(dates)} if state.seeded else {}
     kept |= {f"bucket:{name}" if name else "bucket": _text(bucket) for name, bucket in state.buckets.items()}
     kept |= {field: str(used) for field, used in state.counters.items() if used or not field.startswith("m:")}
+    for field, leases in ("leases", state.leases), ("lapsed", state.lapsed):
+        if leases:
+            kept[field] = "".join(_lease(*each) for each in leases.items())
     return kept | {field: _text(charged) for field, charged in state.days.items()}
+
+
+def _lease(lease_id: str, lease: Lease) -> str:
+    numbers = lease.granted, lease.served, lease.until, lease.stage, int(lease.own)
+    return f"{lease_id} {lease.cost} {lease.day[2:]} {lease.month[2:]} {_text(numbers)} {lease.key_id}\n"
 
 
 def _text(numbers: tuple[int, ...]) -> str:

@@ -72,6 +72,9 @@ class Witness:
     def limit_batch(self, checks: int) -> None:
         self.batches.append(checks)
 
+    def leased(self, operation: str, units: int) -> None:
+        """Units were taken ahead, or given back."""
+
     def usage_saved(self, seconds: float, *, complete: bool) -> None:  # noqa: ARG002 - only told
         self.saved.append(seconds)
         self._told.set()

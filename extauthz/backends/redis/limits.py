@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from extauthz.backends.redis import scripts
+from extauthz.backends.redis import leases, scripts
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.seeds import begin, complete
 from extauthz.backends.redis.spends import SPEND, command, read_answer
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.ports import Mark, SpendCall
 from extauthz.core.spend import Spend, Spent, Untaken, result_of
 from extauthz.core.usage import ORGANIZATION, Seed
@@ -22,10 +23,12 @@ class RedisLimits:
     `log` is told whose counters begin anew, before they do; None: nobody saves them.
     """
 
-    def __init__(self, link: Link, log: RedisUsage | None = None, *, script: str = SPEND) -> None:
+    def __init__(
+        self, link: Link, log: RedisUsage | None = None, *, script: str = SPEND, leasing: str = leases.LEASE
+    ) -> None:
         self._link = link
         self._log = log
-        self._script = scripts.Script(script)
+        self._script, self._leasing = scripts.Script(script), scripts.Script(leasing)
 
     async def connect(self) -> None:
         """Returns when calls can begin. Raises StoreUnavailable."""
@@ -64,6 +67,17 @@ class RedisLimits:
             keys, arguments = command(asked, epoch)
             now, results = read_answer(*await self._script.run_many(self._link, keys, arguments))
             return [each if isinstance(each, StoreUnavailable) else result_of(now, each) for each in results]
+
+    async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> list[Leased]:
+        """One answer for each, in one call; see LeaseStore. `marks` leave before it, in the same write."""
+        with translated():
+            keys, arguments = leases.command(asks, await self._link.epoch())
+            work = self._leasing.run_many(self._link, keys, arguments)
+            if marks and self._log is not None:
+                _, answer = await asyncio.gather(self._log.mark(marks), work)
+            else:
+                answer = await work
+            return leases.read_answer(*answer)
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
         """Raises a tenant's counters to what is known of its keys; None: nobody can say, they begin with what is there.

@@ -11,7 +11,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.spend import FAILED, Owner, Row, Spend
 
-SPEND = scripts.read("layout", "limits", "spend")
+SPEND = scripts.read("layout", "leases", "limits", "spend")
 ROW = struct.Struct("<4b8q")  # of each result
 PLACES = struct.Struct("<5H")  # of each asked
 NUMBERS = struct.Struct("<13d")  # of each kind of limits
@@ -41,7 +41,7 @@ def command(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | s
         kind = kinds.setdefault(numbers, len(kinds) + 1)
         places.append(PLACES.pack(kind, place, ids.setdefault(one.key_id, len(ids) + 1), calendar, once))
     arguments: list[int | str | bytes] = [epoch, b"".join(places), b"".join(kinds), len(ids)]
-    return list(names), [*arguments, *ids, *map(_calendar, windows)]
+    return list(names), [*arguments, *ids, *map(calendar_text, windows)]
 
 
 def read_answer(now: int, rows: bytes, *failures: bytes) -> tuple[int, list[Row | StoreUnavailable]]:
@@ -57,7 +57,7 @@ def read_answer(now: int, rows: bytes, *failures: bytes) -> tuple[int, list[Row 
 
 def _encode(asked: Spend) -> tuple[str, bytes]:
     """The hash of a spend and its numbers, which are the same in every call."""
-    limits = *_limits(asked.limits), *_limits(asked.key_limits)
+    limits = *limit_numbers(asked.limits), *limit_numbers(asked.key_limits)
     numbers = NUMBERS.pack(_OPERATIONS[asked.operation], asked.cost, asked.charged_at, *limits)
     asked.encoded = _hash(asked.owner), numbers
     return asked.encoded
@@ -68,7 +68,8 @@ def _hash(owner: Owner) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _calendar(windows: DaysAndMonths) -> str:
+def calendar_text(windows: DaysAndMonths) -> str:
+    """Three days and four bounds, three months and four bounds."""
     return " ".join(
         " ".join([*(f"{day:%Y%m%d}" for day in span.dates[:3]), *map(str, span.bounds)])
         for span in (windows.days, windows.months)
@@ -76,7 +77,8 @@ def _calendar(windows: DaysAndMonths) -> str:
 
 
 @lru_cache(maxsize=4096)  # plans are few, checks are many
-def _limits(limits: Limits) -> tuple[int, ...]:
+def limit_numbers(limits: Limits) -> tuple[int, ...]:
+    """Tokens and seconds of the rate (0 tokens: no bucket), burst, daily and monthly quota (-1: none)."""
     rate = limits.rate
     bucket = (0, 1, 0) if rate is None else (rate.tokens, rate.seconds, limits.burst or 0)
     quotas = (-1 if quota is None else quota for quota in (limits.daily_quota, limits.monthly_quota))

@@ -52,6 +52,7 @@ def mistake(**environ: str) -> str:
         ("RATE_LIMIT_HEADERS", "x, ietf", "rate_limit_headers", frozenset({"x", "ietf"})),
         ("RATE_LIMIT_HEADERS", "off", "rate_limit_headers", frozenset()),
         ("RATE_LIMIT_ON_REDIS_DOWN", "closed", "rate_limit_on_redis_down", "closed"),
+        ("RATE_LIMIT_LEASES", "auto", "rate_limit_leases", "auto"),
         ("API_KEY_CACHE_ENABLED", "False", "api_key_cache_enabled", False),
         ("EXTAUTHZ_STRIP_CREDENTIAL", "0", "strip_credential", False),
         ("EXTAUTHZ_CHARGE_ONCE", "true", "charge_once", True),

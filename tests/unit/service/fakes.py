@@ -213,6 +213,7 @@ class Watch:
         self.ages: dict[Kind, list[float | None]] = {"api_key": [], "tenant_quota": []}
         self.lost = 0
         self.batches: list[int] = []
+        self.leases: list[tuple[str, int]] = []
         self.saves: list[bool] = []
 
     def decided(self, result: CheckResult) -> None:
@@ -246,6 +247,9 @@ class Watch:
 
     def limit_batch(self, checks: int) -> None:
         self.batches.append(checks)
+
+    def leased(self, operation: str, units: int) -> None:
+        self.leases.append((operation, units))
 
     def usage_saved(self, seconds: float, *, complete: bool) -> None:
         assert seconds >= 0

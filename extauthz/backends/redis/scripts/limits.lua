@@ -66,9 +66,10 @@ local function limits_of(tokens, per, burst, daily, monthly)
   }
 end
 
--- Level and carry of a bucket now, and whether its time is yet to come: the clock has stepped back.
-local function refill(level, carry, at, limit)
-  local full = limit.burst * MICRO
+-- Level and carry of a bucket now, and whether its time is yet to come: the clock has stepped back. It fills to what
+-- leases leave of it.
+local function refill(level, carry, at, limit, leased)
+  local full = max(limit.burst - leased, 0) * MICRO
   if level < 0 then return full, 0, false end
   level = min(level, full)
   if carry >= limit.seconds then carry = 0 end
@@ -107,7 +108,7 @@ local function moved(o, field)
 end
 
 local function read_first(o, id, date)
-  local found = pcall_redis('HMGET', o.name, 'state', 'state:' .. id, 'seeded', 'd:' .. date)
+  local found = pcall_redis('HMGET', o.name, 'state', 'state:' .. id, 'seeded', 'd:' .. date, 'leases')
   if found.err then
     if not string.find(found.err, 'WRONGTYPE', 1, true) then
       o.words = found.err
@@ -115,7 +116,7 @@ local function read_first(o, id, date)
     end
     o.wrong, found = true, {} -- thrown away by the first who charges, and seeded again
   end
-  o.read, o.seeded = true, found[3]
+  o.read, o.seeded, o.leases = true, found[3], found[5] and read_leases(found[5]) or {}
   if not read_owner(o, found[1]) and not found[1] and not o.wrong then
     local old = call('HMGET', o.name, 'bucket', 'text_until')
     o.text_until = stored(old[2], 4e9)
@@ -223,12 +224,12 @@ end
 -- What is in the buckets now, in `left` and `part`; `ahead`: the time of a bucket is yet to come.
 local function stand(o, k, asked)
   if asked.owner.tokens > 0 then
-    o.left, o.part, o.ahead = refill(o.level, o.carry, o.at, asked.owner)
+    o.left, o.part, o.ahead = refill(o.level, o.carry, o.at, asked.owner, held(o))
   else
     o.left, o.part, o.ahead = 0, 0, false
   end
   if asked.own.tokens > 0 then
-    k.left, k.part, k.ahead = refill(k.level, k.carry, k.at, asked.own)
+    k.left, k.part, k.ahead = refill(k.level, k.carry, k.at, asked.own, held(o, k.id))
   else
     k.left, k.part, k.ahead = 0, 0, false
   end
@@ -250,9 +251,9 @@ end
 
 -- Takes from one bucket, of an owner or of a key. The hash has to be kept until it is full.
 local function pour(o, holder, limit, cost)
-  local full = limit.burst * MICRO
-  local level = min(holder.left - cost * MICRO, full)
-  if level == full then holder.part = 0 end
+  local full, brim = limit.burst * MICRO, max(limit.burst - held(o, holder.id), 0) * MICRO
+  local level = min(holder.left - cost * MICRO, brim)
+  if level == brim then holder.part = 0 end
   holder.left, holder.level, holder.carry, holder.at = level, level, holder.part, now
   local fills = (full - level) / limit.tokens * limit.seconds / 1000 * 1.000001 + 1000
   -- set beyond what is needed, so that it need not be set again by every charge
@@ -294,6 +295,35 @@ end
 local function set_back(o, k)
   if o.ahead then o.level, o.carry, o.at, o.turned = o.left, o.part, now, true end
   if k.ahead then k.level, k.carry, k.at, k.changed, o.turned = k.left, k.part, now, true, true end
+end
+
+-- Keeps the buckets as they are now, because what comes in from here on may fill another capacity.
+local function keep(o, k, asked)
+  if asked.owner.tokens > 0 then o.level, o.carry, o.at = o.left, o.part, now end
+  if asked.own.tokens > 0 then k.level, k.carry, k.at, k.changed = k.left, k.part, now, true end
+  o.turned = true
+end
+
+-- Ends leases that are late. What was granted stays charged, since it may have been served; those of the bucket of
+-- another key hold it until that key is charged, because only then its limits are known.
+local function lapse(o, k, asked)
+  local changed, kept, ended = false, {}, nil
+  for _, l in ipairs(o.leases) do
+    changed = seen(l, now) or changed
+    if l.stage == ENDED and (l.key == k.id or l.own == 0) then
+      ended = ended or read_leases(named(o, 'lapsed'))
+      ended[#ended + 1], changed = l, true
+    else
+      kept[#kept + 1] = l
+    end
+  end
+  if not changed then return end
+  o.leases, o.writes.leases = kept, leases_text(kept)
+  if ended then
+    while #ended > LAPSED_MAX do table.remove(ended, 1) end
+    o.writes.lapsed = leases_text(ended)
+  end
+  keep(o, k, asked)
 end
 
 -- The fields of a hash that stays as an earlier release wrote it.

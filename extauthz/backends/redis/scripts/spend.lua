@@ -77,6 +77,7 @@ local function run(i, o, id, asked, calendar, once_name)
     enter(o, k, calendar.days[day], calendar.months[month])
   end
   stand(o, k, asked)
+  if operation ~= 1 then lapse(o, k, asked) end
   local refused = 0
   local once = once_name and operation == 0 and charged_before(o, once_name)
   if once and once.seen and once.seen < REPEATS then

@@ -1,0 +1,142 @@
+"""The script that leases against its twin: workers interleave, die and lose messages, and clocks step."""
+
+import asyncio
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis.asyncio import Redis as RedisClient
+from redis.exceptions import ResponseError
+
+from extauthz.backends.redis.keyspace import tenant_limits
+from extauthz.backends.redis.layout import by_name
+from extauthz.backends.redis.leases import LEASE, command
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import Link
+from extauthz.core.leases import NO_LEASE, LeaseAsk, Leased
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.spend import MICRO, Spend, Spent
+from extauthz.demo.redis import Redis
+from tests.generated import examples
+from tests.leasing import TENANT, Leasing
+from tests.servers.limiting import HASH, KEY, LEASING, SCRIPT, as_hash, hash_of, now, seed, set_clock, spend_of, taken
+
+PLENTY = Limits(Rate(1, 3600), 1000, 10_000, 100_000)
+
+
+class OnRedis(Leasing):
+    """Redis beside the twin: every answer, and all that is stored afterwards, are the twin's."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.link = self.runner.run(self._open())
+        self.limits_on_redis = RedisLimits(self.link, script=SCRIPT, leasing=LEASING)
+
+    async def _open(self) -> Link:
+        link = Link(self.url)
+        await link.execute_command("FLUSHALL")
+        await seed(link, TENANT.id)
+        return link
+
+    def teardown(self) -> None:
+        self.runner.run(self.link.close())
+        self.runner.close()
+
+    def spend(self, asked: Spend) -> Spent:
+        expected = super().spend(asked)
+        self.runner.run(self._agree(asked, expected))
+        return expected
+
+    def lease(self, ask: LeaseAsk) -> Leased:
+        expected = super().lease(ask)
+        self.runner.run(self._agree(ask, expected))
+        return expected
+
+    async def _agree(self, asked: Spend | LeaseAsk, expected: Spent | Leased) -> None:
+        await set_clock(self.link, self.now)
+        limits = self.limits_on_redis
+        found = await (limits.spend([asked]) if isinstance(asked, Spend) else limits.lease([asked], ()))
+        assert found == [expected]
+        flat = await self.link.execute_command("HGETALL", tenant_limits(TENANT.id))
+        kept = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        assert by_name(kept) == as_hash(self.state, await self.link.epoch())
+
+
+@pytest.mark.fuzz
+def test_script_and_twin_agree(redis_server: Redis) -> None:
+    """Whatever is leased, served, lost and given back, at any time: answers and hashes are the twin's, to the byte."""
+    machine = type("Machine", (OnRedis,), {"url": redis_server.redis_url})
+    run_state_machine_as_test(machine, settings=settings(examples(8, 1_000), stateful_step_count=30))
+
+
+def take(asked: Spend, *, wanted: int = 6) -> LeaseAsk:
+    """The first message of a lease."""
+    return LeaseAsk("take", "1234abcd", asked, 0, wanted)
+
+
+async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, link: Link) -> None:
+    """Bucket and counters have the units at once; a close gives back what was not served, once."""
+    limits, asked = await seed(link), spend_of(PLENTY, now(), cost=3)
+    (leased,) = await limits.lease([take(asked, wanted=3)], ())
+    assert (leased.units, leased.row[4], leased.row[6], leased.row[10]) == (3, 991 * MICRO, 9, 9)
+    spent = taken((await limits.spend([asked]))[0])
+    assert (spent.level // MICRO, spent.by_day) == (988, 12)
+    close = LeaseAsk("close", "1234abcd", asked, 2, 0)
+    assert [answer.units for answer in await limits.lease([close], ())] == [1]
+    assert [answer.row[0] for answer in await limits.lease([close], ())] == [NO_LEASE]
+    kept = await hash_of(redis)
+    day = kept["days"]
+    assert (kept[f"d:{day}"], kept[f"d:{day}:{KEY}"].split()[:2]) == ("9", ["9", "3"])
+    assert int(kept["bucket"].split()[0]) // MICRO == 991
+    assert "leases" not in kept
+
+
+async def test_another_epoch_leases_nothing(redis: RedisClient, link: Link) -> None:
+    """Counters of another server, or such as nobody could seed, are not leased."""
+    limits, asked = await seed(link), spend_of(PLENTY, now())
+    for mark in ("other", await link.epoch() + "?"):
+        await redis.hset(HASH, "seeded", mark)
+        (leased,) = await limits.lease([take(asked)], ())
+        assert (leased.units, leased.row[0]) == (0, -2)
+    assert "leases" not in await hash_of(redis)
+
+
+@pytest.mark.parametrize("kept", ["x", "1234abcd 1 2 3\n", "\n\n", " ", "zz 1 1 1 1 1 1 0 0 k\n", "9" * 400])
+async def test_leases_that_make_no_sense_hold_nothing(redis: RedisClient, link: Link, kept: str) -> None:
+    """They count as never written."""
+    limits, asked = await seed(link), spend_of(PLENTY, now())
+    await redis.hset(HASH, mapping={"leases": kept, "lapsed": kept})
+    assert taken((await limits.spend([asked]))[0]).level // MICRO == 999
+    (leased,) = await limits.lease([take(asked)], ())
+    assert leased.units == 6
+
+
+@pytest.mark.parametrize("position", range(14))
+@pytest.mark.parametrize("value", ["", "x", "-2", "1.5", "nan", "1e3", str(2**53 + 1)])
+async def test_a_bad_argument(redis: RedisClient, link: Link, position: int, value: str) -> None:
+    """Nothing is written where one number of one lease makes no sense."""
+    await seed(link)
+    before = await hash_of(redis)
+    keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await link.epoch())
+    numbers = arguments[5].split(" ")
+    numbers[position] = value
+    arguments[5] = " ".join(numbers)
+    with pytest.raises(ResponseError):
+        await redis.eval(LEASE, len(keys), *keys, *arguments)
+    assert await hash_of(redis) == before
+
+
+async def test_no_memory_left(redis: RedisClient, link: Link) -> None:
+    """Where Redis takes nothing more, no unit is given, and none is lost."""
+    limits, asked = await seed(link), spend_of(PLENTY, now())
+    before = await hash_of(redis)
+    await redis.config_set("maxmemory", 1)
+    try:
+        (leased,) = await limits.lease([take(asked)], ())
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert (leased.units, leased.row[0]) == (0, -3)
+    assert await hash_of(redis) == before

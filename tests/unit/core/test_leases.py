@@ -1,0 +1,111 @@
+"""Leases: what workers serve from them is what a store that is asked each time would have allowed."""
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from extauthz.core.leases import HOLD
+from extauthz.core.limits import UNLIMITED, Limits, Rate
+from extauthz.core.spend import MICRO
+from tests.generated import examples
+from tests.leasing import Leasing
+
+BUCKET, OF_KEY = Limits(Rate(500, 1), 250), Limits(Rate(300, 1), 200)
+FEW, DEAR = 0, 3  # kinds of requests: of cost 1 and 40
+
+
+@pytest.mark.fuzz
+def test_leases_never_admit_too_much() -> None:
+    """However messages, deaths and clocks interleave: never one too much, hardly one too early, charged to the unit."""
+    run_state_machine_as_test(Leasing, settings=settings(examples(25, 3_000), stateful_step_count=40))
+
+
+def leasing(limits: Limits, own: Limits = UNLIMITED, *, until_midnight: int = 7200) -> Leasing:
+    """Workers of which the first has a lease of a few units, so many seconds before midnight."""
+    world = Leasing()
+    world.begin(limits, own)
+    world.step(by=(1 - until_midnight) * MICRO)
+    world.drain(worker=0)
+    world.exchange(worker=0, kind=FEW, calls=1)
+    assert world.workers[0].accounts[FEW].left > 0
+    return world
+
+
+def empty(world: Leasing) -> None:
+    """Another worker takes all that is left, and the first serves what it holds."""
+    world.request(worker=1, kind=DEAR, times=20)
+    world.request(worker=1, kind=FEW, times=50)
+    world.request(worker=0, kind=FEW, times=20)
+
+
+@pytest.mark.parametrize(("limits", "own"), [(BUCKET, UNLIMITED), (UNLIMITED, OF_KEY)], ids=["owner", "key"])
+def test_a_bucket_does_not_fill_beside_a_lease(limits: Limits, own: Limits) -> None:
+    """While units are leased, bucket and lease together are one bucket; it fills again once they are given back."""
+    world = leasing(limits, own)
+    world.wait(900_000)
+    empty(world)
+    world.settle()
+    world.wait(MICRO)
+    empty(world)
+
+
+@pytest.mark.parametrize(("limits", "own"), [(BUCKET, UNLIMITED), (UNLIMITED, OF_KEY)], ids=["owner", "key"])
+@pytest.mark.parametrize("by", [1, 3, 3600])
+def test_a_clock_that_steps_ends_no_lease_that_is_served(limits: Limits, own: Limits, by: int) -> None:
+    """A step forward ends no lease at once, because its worker may not know of it."""
+    world = leasing(limits, own)
+    world.step(by=by * MICRO)
+    world.request(worker=1, kind=DEAR, times=1)  # sees that the lease is late
+    world.wait(900_000)
+    empty(world)
+
+
+@pytest.mark.parametrize(("limits", "own"), [(BUCKET, UNLIMITED), (UNLIMITED, OF_KEY)], ids=["owner", "key"])
+def test_a_lease_that_ended_gives_nothing_back_to_a_bucket(limits: Limits, own: Limits) -> None:
+    """It may have been full meanwhile; the units are given back to the counters alone."""
+    world = leasing(limits, own)
+    for _ in range(3):
+        world.wait(HOLD)
+        world.request(worker=1, kind=FEW, times=1)
+    world.request(worker=1, kind=DEAR, times=20)
+    world.drain(worker=0)
+    world.request(worker=1, kind=FEW, times=20)
+    world.settle()
+
+
+def test_nothing_is_served_from_a_lease_for_long() -> None:
+    """A worker that heard nothing of the store asks it, before another could have ended its lease."""
+    world = leasing(BUCKET)
+    world.wait(MICRO)
+    assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is None
+
+
+def test_a_lease_ends_before_its_day_does() -> None:
+    """What was counted on one day is not served on the next."""
+    world = leasing(UNLIMITED, until_midnight=1)
+    world.wait(998_000)
+    assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is not None
+    world.wait(1_000)
+    assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is None
+
+
+def test_what_a_report_makes_free_has_not_filled_before() -> None:
+    """A report that units were served gives the bucket room from then on, not for the time before."""
+    world = leasing(BUCKET)
+    world.wait(500_000)
+    account = world.workers[0].accounts[FEW]
+    world.request(worker=0, kind=FEW, times=account.left)
+    world.deliver(worker=0)
+    world.request(worker=1, kind=DEAR, times=20)
+    world.request(worker=1, kind=FEW, times=50)
+    world.request(worker=0, kind=FEW, times=20)
+
+
+def test_a_killed_worker_holds_nothing_for_ever() -> None:
+    """Its lease ends four seconds later, charged; the bucket is whole again, and other workers may lease."""
+    world = leasing(BUCKET)
+    world.kill(worker=0)
+    world.settle()
+    world.wait(MICRO)
+    world.exchange(worker=1, kind=FEW, calls=2)
+    assert world.workers[1].accounts[FEW].left > 0

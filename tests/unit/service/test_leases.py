@@ -1,0 +1,249 @@
+"""Leases of a worker: who is busy is served without a call, and everything is given back to the unit."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from extauthz.core import lease_twin
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.lease_account import BUSY
+from extauthz.core.leases import LeaseAsk, Leased
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.ports import REDIS, Mark
+from extauthz.core.spend import MICRO, Owner, Spend, result_of
+from extauthz.core.twin import State, spend
+from extauthz.service.guard import Guard, Terms
+from extauthz.service.lease_ledger import PLACES, SIZE, Ledger
+from extauthz.service.leases import Leases
+from tests.unit.core.test_spend import question
+from tests.unit.service.fakes import NOW, Failing, Watch, row_of
+
+PLENTY = Limits(Rate(1000, 1), 100_000, 1_000_000)
+OWNER = Owner("tenant", "org-1")
+
+
+class Lent(Failing):
+    """A LeaseStore on the reference arithmetic. While it is `shut`, calls wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = State()
+        self.asks: list[LeaseAsk] = []
+        self.marks: list[Sequence[Mark]] = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.changed = asyncio.Condition()
+
+    async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> list[Leased]:
+        self.asks += asks
+        self.marks.append(marks)
+        await self.open.wait()
+        self.called()
+        answers = [lease_twin.lease(self.state, ask, int(NOW * MICRO)) for ask in asks]
+        async with self.changed:
+            self.changed.notify_all()
+        return answers
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Returns when a call has made it so."""
+        async with asyncio.timeout(10), self.changed:
+            await self.changed.wait_for(happened)
+
+
+class Worker:
+    """Leases, and the store that they come from."""
+
+    def __init__(self) -> None:
+        self.watch, self.store = Watch(), Lent()
+        self.fit = True
+        terms = Terms(timeout=5, places=10, cancel=True)
+        self.redis = Guard(REDIS, terms=terms, probe=self._probe, observer=self.watch)
+        self.memory = memoryview(bytearray(SIZE))
+        self.leases = self.begin()
+        self.asked = 0
+
+    def begin(self) -> Leases:
+        """Leases of a worker in this place, with what the one before it has left."""
+        return Leases(self.store, keeps_usage=True, redis=self.redis, observer=self.watch, ledger=Ledger(self.memory))
+
+    async def _probe(self) -> None:
+        if not self.fit:
+            raise StoreUnavailable(REDIS, "connection")
+
+    def request(self, asked: Spend) -> bool:
+        """Whether it was served in process; else the store was asked."""
+        found = self.leases.take(asked)
+        if found is None:
+            self.asked += 1
+            row = row_of(spend(self.store.state, asked, int(NOW * MICRO)))
+            assert isinstance(row, tuple)
+            self.leases.note(asked, row)
+        return found is not None
+
+    async def busy(self, asked: Spend) -> None:
+        """Asks until there is a lease."""
+        for _ in range(BUSY):
+            assert not self.request(asked)
+        await self.store.until(lambda: self.store.state.leases != {})
+        while asked.account is None or asked.account.pending:  # noqa: ASYNC110 - the answer is on its way
+            await asyncio.sleep(0)
+
+    def used(self) -> tuple[int, int]:
+        """Cost of the day, and requests of the key."""
+        return self.store.state.counters["d:20270115"], self.store.state.days["d:20270115:key-1"][1]
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    """Leases on a store that is there."""
+    async with _working() as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _working() -> AsyncIterator[Worker]:
+    worker = Worker()
+    await worker.redis.start()
+    try:
+        yield worker
+    finally:
+        worker.store.open.set()
+        await worker.leases.close()
+        await worker.redis.close()
+
+
+async def test_a_busy_spend_is_served_without_a_call(worker: Worker) -> None:
+    """After a few answers of the store a worker serves by itself; what is left is counted down by each request."""
+    asked = question(PLENTY, cost=3)
+    await worker.busy(asked)
+    found = [worker.leases.take(asked) for _ in range(5)]
+    rows = [result_of(*each) for each in found if each is not None]
+    assert len(rows) == 5
+    assert [spent.by_day - rows[0].by_day for spent in rows] == [0, 3, 6, 9, 12]  # type: ignore[union-attr]
+    assert rows[0].by_day == 3 * (BUSY + 1)  # type: ignore[union-attr]
+    assert rows[0].level == (100_000 - 3 * (BUSY + 1)) * MICRO  # type: ignore[union-attr]
+    assert set(map(tuple, worker.store.marks)) == {(("org-1", "key-1"),)}
+
+
+async def test_what_is_left_comes_back_in_silence(worker: Worker) -> None:
+    """Without requests a lease is closed; charged is what was served, to the unit."""
+    asked = question(PLENTY, cost=2)
+    await worker.busy(asked)
+    served = sum(worker.request(asked) for _ in range(7))
+    assert served == 7
+    await worker.store.until(lambda: worker.store.state.leases == {})
+    assert worker.used() == (2 * (BUSY + 7), BUSY + 7)
+    assert worker.store.state.buckets[""][0] == (100_000 - 2 * (BUSY + 7)) * MICRO
+
+
+async def test_a_lease_grows_with_what_is_asked(worker: Worker) -> None:
+    """Before the units are used up more are asked for, so that a steady load is hardly ever without."""
+    asked = question(PLENTY)
+    await worker.busy(asked)
+    assert asked.account is not None
+    for _ in range(3000):
+        worker.request(asked)
+        await asyncio.sleep(0)
+        while asked.account.pending:  # noqa: ASYNC110 - the answer is on its way
+            await asyncio.sleep(0)
+    assert worker.asked < 100
+    assert any(ask.operation == "more" for ask in worker.store.asks)
+
+
+async def test_all_is_given_back_at_the_end(worker: Worker) -> None:
+    """A worker that drains holds nothing, and takes nothing more."""
+    asked = question(PLENTY)
+    await worker.busy(asked)
+    assert worker.request(asked)
+    await worker.leases.close()
+    assert worker.store.state.leases == {}
+    assert worker.used() == (BUSY + 1, BUSY + 1)
+    for _ in range(3 * BUSY):
+        assert not worker.request(asked)
+    assert worker.store.asks[-1].operation == "close"
+
+
+async def test_a_refusal_gives_back_what_its_organization_holds(worker: Worker) -> None:
+    """Where one key of an organization is refused, what is held for others comes back at once."""
+    asked, other = question(PLENTY), question(PLENTY, key="key-2", own=Limits(daily_quota=0))
+    await worker.busy(asked)
+    assert not worker.request(other)
+    assert worker.leases.take(asked) is None
+    await worker.store.until(lambda: worker.store.state.leases == {})
+    assert worker.used() == (BUSY, BUSY)
+
+
+async def test_a_lost_answer_costs_nothing(worker: Worker) -> None:
+    """Where the outcome of a call is unknown, a close says what was served; nothing else stays charged."""
+    asked = question(PLENTY)
+    await worker.busy(asked)
+    assert worker.request(asked)
+    worker.store.error = StoreUnavailable(REDIS, "busy")
+    worker.leases.rest()
+    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - it is on its way
+        await asyncio.sleep(0)
+    worker.store.error = None
+    await worker.store.until(lambda: worker.store.state.leases == {})
+    assert worker.used() == (BUSY + 1, BUSY + 1)
+
+
+async def test_nothing_is_served_while_redis_is_away(worker: Worker) -> None:
+    """What is held of a store that is away may be lost there: every check is then one without Redis."""
+    asked = question(PLENTY)
+    await worker.busy(asked)
+    worker.fit = False
+    worker.redis.failed(StoreUnavailable(REDIS, "connection"))
+    assert worker.leases.take(asked) is None
+    worker.fit = True
+    await worker.watch.back.wait()
+    await worker.store.until(lambda: worker.store.state.leases == {})
+    assert worker.used() == (BUSY, BUSY)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(Rate(10, 1), 199), Limits(daily_quota=199), Limits(monthly_quota=150), Limits(Rate(1000, 1), 1000, 10)],
+)
+async def test_small_limits_are_never_leased(worker: Worker, limits: Limits) -> None:
+    """Where a hundredth of a limit is less than two requests, the store is asked for each."""
+    asked = question(limits)
+    for _ in range(8):
+        assert not worker.request(asked)
+    await worker.leases.close()
+    assert worker.store.state.leases == {}
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["in time", "late"])
+async def test_a_successor_gives_back_what_a_killed_worker_held(worker: Worker, ended: bool) -> None:
+    """It reads what was served where the killed worker counted it: charged is that, to the unit."""
+    asked = question(PLENTY, cost=3, own=Limits(daily_quota=1_000_000))
+    await worker.busy(asked)
+    assert all(worker.request(asked) for _ in range(5))
+    if ended:
+        worker.store.state.lapsed, worker.store.state.leases = worker.store.state.leases, {}
+    successor = worker.begin()
+    await successor.close_left()
+    assert (worker.store.state.leases, worker.store.state.lapsed) == ({}, {})
+    assert worker.used() == (3 * (BUSY + 5), BUSY + 5)
+    assert list(Ledger(worker.memory).left()) == []
+
+
+def test_a_ledger_has_room_for_so_many() -> None:
+    """A place is free again once its lease is closed; what does not fit is not leased."""
+    memory = memoryview(bytearray(SIZE))
+    ledger, asked = Ledger(memory), question(PLENTY, own=Limits(Rate(7, 60), 3))
+    places = [ledger.begin(asked)[1] for _ in range(PLACES)]
+    assert not ledger.has_room(asked)
+    assert sorted(places) == list(range(PLACES))
+    for place in places[1:]:
+        ledger.end(place)
+    assert ledger.has_room(asked)
+    assert not ledger.has_room(question(PLENTY, key="k" * 256))
+    ledger.served[places[0]] = 41
+    (left,) = Ledger(memory).left()
+    assert (left.place, left.served) == (places[0], 41)
+    spend = left.spend
+    assert (spend.owner, spend.key_id, spend.cost) == (asked.owner, asked.key_id, asked.cost)
+    assert (spend.limits, spend.key_limits) == (asked.limits, asked.key_limits)
