@@ -44,7 +44,7 @@ async def main() -> None:
     told = _arguments()
     with temporary_folder("extauthz bench ") as folder:
         file, way = folder / "profile", "BENCH_PROFILE" if told.calls else "BENCH_SAMPLES"
-        more = {"PYTHONPATH": str(HOOK), way: str(file)} | (dict(LEASES) if told.leases else {})
+        more = {"PYTHONPATH": str(HOOK), way: str(file)} | (LEASES if told.leases else {})
         async with stage(workers=1, cores=machine.SERVED, **more) as at:
             asked = replace(ASKED[told.ask](at), seconds=SECONDS)
             await load(replace(asked, at_most=10_000))

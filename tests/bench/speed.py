@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.bench import cases, machine, rates, scale
 from tests.bench.figures import goals_text, part_text
 from tests.bench.goals import judge
-from tests.bench.leases import LEASES
 from tests.bench.report import write
 from tests.bench.runs import WRK, Rows
 from tests.bench.stage import whole_stage
@@ -39,7 +38,6 @@ async def main() -> None:
     about = machine.describe() | {
         "load generator": f"{WRK and 'wrk, at fixed rates '}tests/bench/client.py",
         "rounds": f"{rounds} of {seconds:g} s",
-        "leases": "measured" if LEASES else "this version has none",
     }
     found: dict[str, Rows] = {}
     async for name, rows in _measure(parts, rounds=rounds, seconds=seconds, quick=told.quick):

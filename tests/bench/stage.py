@@ -56,7 +56,7 @@ ADDRESS = "203.0.113.7"
 class Stage:
     """A running service as a `Server` for each listener; `keys` made so far, by their population.
 
-    Beside it, where they were asked for: bare aiohttp, and a service on the same stores that takes leases.
+    Beside it on a whole stage: bare aiohttp, and a service on the same stores that takes leases.
     """
 
     at: Ground
@@ -138,12 +138,11 @@ def _affinity(cores: Collection[int]) -> Iterator[None]:
 
 @asynccontextmanager
 async def whole_stage(**more: str) -> AsyncIterator[Stage]:
-    """The service, bare aiohttp on the loop that the service has, and where there are leases, one that takes them."""
+    """The service, bare aiohttp on the loop that the service has, and another that takes leases."""
     async with AsyncExitStack() as stack:
         at = await stack.enter_async_context(stage(workers=1, cores=machine.SERVED, **more))
         at.bare = await stack.enter_async_context(bare("application", LOOPS[-1]))
-        if LEASES:
-            at.leased, _ = await stack.enter_async_context(another(at, **LEASES))
+        at.leased, _ = await stack.enter_async_context(another(at, **LEASES))
         yield at
 
 

@@ -5,6 +5,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.bench import machine
 from tests.bench.cases import ASKED, KINDS, NO_METRICS, kind_of
 from tests.bench.hooks import sitecustomize
@@ -13,6 +15,7 @@ from tests.bench.stage import stage, whole_stage
 from tests.servers.serving import PATIENT
 
 
+@pytest.mark.timeout(180)  # two dozen loads, each a process, on three services
 async def test_every_question_gets_its_answer() -> None:
     """No row of the first table meets another answer than its own, once each of its keys was asked for."""
     others = {}
