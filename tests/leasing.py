@@ -64,6 +64,7 @@ class Call:
 class Worker:
     """The leases of one process."""
 
+    spends: list[Spend]
     accounts: list[Account]
     calls: list[Call] = field(default_factory=list)
 
@@ -82,7 +83,7 @@ class Leasing(RuleBasedStateMachine):
         self.stepped_at = -HOLD  # when the store's clock last stepped forward, in real time
         self.stepped_back = False
         self.book = Book()
-        self.workers = [Worker(self._accounts()) for _ in range(WORKERS)]
+        self.workers = [self._worker() for _ in range(WORKERS)]
 
     def spend_of(self, kind: int) -> Spend:
         """What a request asks."""
@@ -90,11 +91,12 @@ class Leasing(RuleBasedStateMachine):
         asked = Spend(TENANT, cost, self.limits, UTC_CALENDAR, key_id=key, key_limits=self.own[key])
         return asked.at(self.now / MICRO)
 
-    def _accounts(self) -> list[Account]:
-        return [self._account(kind) for kind in range(len(KINDS))]
+    def _worker(self) -> Worker:
+        kinds = range(len(KINDS))
+        return Worker([self.spend_of(kind) for kind in kinds], [self._account() for _ in kinds])
 
-    def _account(self, kind: int) -> Account:
-        return Account(self.spend_of(kind), self.real / MICRO, self.book)
+    def _account(self) -> Account:
+        return Account(self.real / MICRO, self.book)
 
     # what a store does; another store does it beside the twin
 
@@ -118,12 +120,12 @@ class Leasing(RuleBasedStateMachine):
 
     def _request(self, worker: Worker, kind: int) -> None:
         account = worker.accounts[kind]
-        if self.spend_of(kind).windows != account.spend.windows:  # remembered until its day is over
+        if self.spend_of(kind).windows != worker.spends[kind].windows:  # remembered until its day is over
             self._give_back(worker, kind)
             account = worker.accounts[kind]
         found = account.serve(self.real / MICRO)
         if found is not None:
-            self._admitted(account.spend, found[1][2] - 1, found[1][3] - 1)
+            self._admitted(worker.spends[kind], found[1][2] - 1, found[1][3] - 1)
             spent = result_of(*found)
             assert isinstance(spent, Spent)
             assert not spent.refused
@@ -205,7 +207,7 @@ class Leasing(RuleBasedStateMachine):
                 self.lost += (lease.granted - account.served) * lease.cost
                 for name in _counters(lease.day, lease.month, lease.key_id):
                     self.served[name] = self.served.get(name, 0) + (lease.granted - account.served) * lease.cost
-        self.workers[worker] = Worker(self._accounts())
+        self.workers[worker] = self._worker()
 
     @rule(worker=workers)
     def drain(self, worker: int) -> None:
@@ -286,10 +288,10 @@ class Leasing(RuleBasedStateMachine):
             if account.give_back():
                 self._send(worker, kind)
             self.deliver(self.workers.index(worker))
-        worker.accounts[kind] = self._account(kind)
+        worker.spends[kind], worker.accounts[kind] = self.spend_of(kind), self._account()
 
     def _send(self, worker: Worker, kind: int) -> None:
-        worker.calls.append(Call(kind, worker.accounts[kind].ask(self.real / MICRO)))
+        worker.calls.append(Call(kind, worker.accounts[kind].ask(self.real / MICRO, worker.spends[kind])))
 
 
 def _counters(day: str, month: str, key_id: str) -> tuple[str, str, str, str]:

@@ -47,6 +47,7 @@ class Account:
         "_asked",
         "_base",
         "_book",
+        "_cost",
         "_failures",
         "_looked",
         "_measured_at",
@@ -71,8 +72,8 @@ class Account:
         "until",
     )
 
-    def __init__(self, spend: Spend, now: float, book: Book) -> None:
-        self.spend = spend
+    def __init__(self, now: float, book: Book) -> None:
+        self.spend: Spend | None = None  # of the lease; it may hold this account, so that both would outlive their use
         self._book, self._written, self._place = book, book.served, 0
         self.lease_id = ""  # empty: there is no lease
         self.left = 0  # units that may be served
@@ -87,8 +88,7 @@ class Account:
         self._failures = 0  # calls of unknown outcome
         self._target = UNITS_MIN
         self._now, self._base = 0, _NOTHING  # the store's last answer
-        self._unit = 0 if spend.limits.rate is None else spend.cost * MICRO
-        self._unit_of_key = 0 if spend.key_limits.rate is None else spend.cost * MICRO
+        self._cost = self._unit = self._unit_of_key = 0  # of one unit: cost, and micro-tokens of the buckets there are
 
     def serve(self, now: float) -> tuple[int, Row] | None:
         """The store's time (microseconds) and the row of one unit, which is charged already; None: ask the store.
@@ -101,7 +101,7 @@ class Account:
         self.served = served = self.served + 1
         self._written[self._place] = served
         _, flags, day, month, level, carry, by_day, by_month, key_level, key_carry, key_day, key_month = self._base
-        cost = left * self.spend.cost
+        cost = left * self._cost
         return self._now + int((now - self._received_at) * MICRO), (
             0,
             flags,
@@ -145,16 +145,20 @@ class Account:
             return self.give_back()
         return not self.pending and not self._quiet and now - self._sent_at >= RENEW_AFTER
 
-    def ask(self, now: float) -> LeaseAsk:
-        """What the store is to be asked, by a message that has not left yet."""
+    def ask(self, now: float, spend: Spend) -> LeaseAsk:
+        """What the store is to be asked of a spend, by a message that has not left yet."""
         self.pending, self._sent_at = True, now
+        spend = self.spend or spend
         if self.closing:
-            return LeaseAsk("close", self.lease_id, self.spend, self.served, 0)
+            return LeaseAsk("close", self.lease_id, spend, self.served, 0)
         self._measure(now)
         if self.lease_id:
-            return LeaseAsk("more", self.lease_id, self.spend, self.served, max(self._target - self.left, 0))
-        self.lease_id, self._place = self._book.begin(self.spend)
-        return LeaseAsk("take", self.lease_id, self.spend, 0, self._target)
+            return LeaseAsk("more", self.lease_id, spend, self.served, max(self._target - self.left, 0))
+        self.spend, self._cost = spend, spend.cost
+        self._unit = 0 if spend.limits.rate is None else spend.cost * MICRO
+        self._unit_of_key = 0 if spend.key_limits.rate is None else spend.cost * MICRO
+        self.lease_id, self._place = self._book.begin(spend)
+        return LeaseAsk("take", self.lease_id, spend, 0, self._target)
 
     def told(self, ask: LeaseAsk, leased: Leased, now: float) -> bool:
         """Takes the store's answer. Whether the store is to be asked again at once."""
@@ -172,7 +176,7 @@ class Account:
         if refused < 0 or flags & NEAR:
             return self.give_back()
         if not self.closing:
-            self._hold(leased, now)
+            self._hold(ask, leased, now)
         return self.closing
 
     def failed(self) -> None:
@@ -183,9 +187,9 @@ class Account:
         if self._failures == FAILURES_MAX:
             self._end()
 
-    def _hold(self, leased: Leased, now: float) -> None:
+    def _hold(self, ask: LeaseAsk, leased: Leased, now: float) -> None:
         """What was granted is served from now on, until shortly before the day or month ends in which it is charged."""
-        windows, row = self.spend.windows, leased.row
+        windows, row = ask.spend.windows, leased.row
         if windows is None:
             return
         ends_in = (min(windows.days.bounds[row[2]], windows.months.bounds[row[3]]) * MICRO - leased.now) / MICRO
@@ -203,5 +207,6 @@ class Account:
 
     def _end(self) -> None:
         self._book.end(self._place)
+        self.spend = None
         self.lease_id, self.left, self.served, self._served_then = "", 0, 0, 0
         self.closing, self._failures = False, 0

@@ -36,7 +36,8 @@ class Leases:
         self._redis = redis
         self._observer = observer
         self._open: dict[str, set[Account]] = {}  # by their owner
-        self._due: dict[Account, None] = {}
+        self._due: dict[Account, Spend] = {}
+        self._once = Account(0.0, self._ledger)  # of every spend that was asked once
         self._calling: asyncio.Task[None] | None = None
         self._looking: asyncio.TimerHandle | None = None
         self._resting = False
@@ -48,7 +49,7 @@ class Leases:
             return None
         found = account.serve(monotonic())
         if account.left <= account.low and not account.pending:
-            self._ask(account)
+            self._ask(account, asked)
         return found
 
     def note(self, asked: Spend, row: Row) -> None:
@@ -57,15 +58,18 @@ class Leases:
         if refused < 0 or asked.windows is None or asked.once or asked.operation != "spend" or self._resting:
             return
         now = monotonic()
-        account: Account | None = asked.account
-        if account is None:
-            account = asked.account = Account(asked, now, self._ledger)
         if refused:
             for other in self._open.get(asked.owner.id, ()):
                 if other.answered(now, refused=True):
-                    self._ask(other)
+                    self._ask(other, asked)
+        account: Account | None = asked.account
+        if account is None:
+            asked.account = self._once
+            return
+        if account is self._once:
+            account = asked.account = Account(now, self._ledger)
         if account.answered(now, refused=refused != 0):
-            self._ask(account)
+            self._ask(account, asked)
 
     def rest(self) -> None:
         """Takes nothing more ahead, and gives back what is held."""
@@ -100,28 +104,28 @@ class Leases:
 
     def _give_all_back(self) -> None:
         for account in [each for accounts in self._open.values() for each in accounts]:
-            if account.give_back():
-                self._ask(account)
+            if account.spend is not None and account.give_back():
+                self._ask(account, account.spend)
 
-    def _ask(self, account: Account) -> None:
-        self._due[account] = None
+    def _ask(self, account: Account, spend: Spend) -> None:
+        self._due[account] = spend
         if self._redis.up and (self._calling is None or self._calling.done()):
             self._calling = asyncio.get_running_loop().create_task(self._call_all())
 
     async def _call_all(self) -> None:
         while self._due and self._redis.up:
             asked: list[tuple[Account, LeaseAsk]] = []
-            for account in list(self._due)[:AT_ONCE]:
+            for account, spend in list(self._due.items())[:AT_ONCE]:
                 del self._due[account]
-                if not account.pending and (account.lease_id or self._ledger.has_room(account.spend)):
-                    asked.append((account, account.ask(monotonic())))
+                if not account.pending and (account.lease_id or self._ledger.has_room(spend)):
+                    asked.append((account, account.ask(monotonic(), spend)))
             if asked:
                 await self._call(asked)
 
     async def _call(self, asked: Sequence[tuple[Account, LeaseAsk]]) -> None:
         asks = [ask for _, ask in asked]
-        for account, _ in asked:
-            self._keep(account)
+        for account, ask in asked:
+            self._keep(account, ask.spend.owner.id)
         results: Sequence[Leased | None] = [None] * len(asks)
         try:
             results = await self._redis.run(partial(self._limits.lease, asks, self._marks(asks)))
@@ -140,20 +144,20 @@ class Leases:
             if result.row[0] == FAILED:
                 self._redis.doubt()
             if account.told(ask, result, monotonic()):
-                self._due[account] = None
+                self._due[account] = ask.spend
         if not account.lease_id:
             accounts = self._open[ask.spend.owner.id]
             accounts.discard(account)
             if not accounts:
                 del self._open[ask.spend.owner.id]
         elif self._resting and account.give_back():
-            self._due[account] = None
+            self._due[account] = ask.spend
 
     def _marks(self, asks: Sequence[LeaseAsk]) -> Sequence[Mark]:
         return sorted({(ask.spend.owner.id, ask.spend.key_id) for ask in asks}) if self._keeps_usage else ()
 
-    def _keep(self, account: Account) -> None:
-        accounts = self._open.setdefault(account.spend.owner.id, set())
+    def _keep(self, account: Account, owner_id: str) -> None:
+        accounts = self._open.setdefault(owner_id, set())
         if account not in accounts:
             accounts.add(account)
         if self._looking is None:
@@ -169,7 +173,7 @@ class Leases:
             self._give_all_back()
         now = monotonic()
         for account in [each for accounts in self._open.values() for each in accounts]:
-            if account.look(now):
-                self._ask(account)
+            if account.look(now) and account.spend is not None:
+                self._ask(account, account.spend)
         if self._open:
             self._look_later()

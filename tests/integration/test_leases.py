@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from tests.servers.waiting import until
 LEASES = PATIENT | {"RATE_LIMIT_LEASES": "auto"}
 PLENTY: dict[str, object] = {"rate": "1/d", "burst": 10**6, "daily_quota": 10**6, "monthly_quota": 10**7}
 CONNECTIONS = 16
+LEFT = re.compile('"daily";r=([0-9]+)')
 
 
 class Customer:
@@ -103,6 +105,17 @@ async def test_a_quota_is_used_up_to_the_last_unit(office: Office, database: str
     assert acme.answers["allow"] == quota
     assert set(acme.answers) == {"allow", "daily_quota_exceeded"}
     assert await acme.counted() == (quota, quota)
+
+
+async def test_headers_count_down(office: Office, database: str, redis_url: str) -> None:
+    """Served ahead or not, each answer of a worker says what is left after it."""
+    acme = await customer(office, PLENTY)
+    async with listening(settings(database, redis_url, **LEASES)) as service:
+        port = int((await service.address("envoy")).rpartition(":")[2])
+        async with wire(port) as connection:
+            answers = [await connection.ask(question("envoy", "/api", key=acme.key)) for _ in range(120)]
+    left = [int(LEFT.findall(answer["ratelimit"])[0]) for answer in answers]
+    assert left == [10**6 - number for number in range(1, 121)]
 
 
 async def test_a_killed_worker_takes_nothing_along(office: Office, database: str, redis_url: str) -> None:
