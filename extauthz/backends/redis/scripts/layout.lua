@@ -51,16 +51,17 @@ local function read_owner(o, value)
     if version == VERSION and sound(level, carry, at, day, month)
       and by_day >= 0 and by_day <= MOST and by_month >= 0 and by_month <= MOST then
       o.level, o.carry, o.at, o.day, o.by_day = level, carry, at, day, by_day
-      o.month, o.by_month, o.expires, o.foreign = month, by_month, expires, foreign
+      o.month, o.by_month, o.expires = month, by_month, expires
+      o.foreign = foreign > 0 and foreign or nil -- one field less where it says nothing
       return true
     end
   end
-  o.level, o.carry, o.at, o.day, o.by_day, o.month, o.by_month, o.expires, o.foreign = -1, 0, 0, 0, 0, 0, 0, 0, 0
+  o.level, o.carry, o.at, o.day, o.by_day, o.month, o.by_month, o.expires, o.foreign = -1, 0, 0, 0, 0, 0, 0, 0, nil
   return false
 end
 
 local function packed_owner(o)
-  return pack(OWNER, VERSION, o.level, o.carry, o.at, o.day, o.by_day, o.month, o.by_month, o.expires, o.foreign)
+  return pack(OWNER, VERSION, o.level, o.carry, o.at, o.day, o.by_day, o.month, o.by_month, o.expires, o.foreign or 0)
 end
 
 -- The same of `state:<key>`.

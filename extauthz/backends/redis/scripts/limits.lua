@@ -70,26 +70,42 @@ end
 -- leases leave of it.
 local function refill(level, carry, at, limit, leased)
   local full = max(limit.burst - leased, 0) * MICRO
-  if level < 0 then return full, 0, false end
+  if level < 0 then return full, 0 end
   level = min(level, full)
   if carry >= limit.seconds then carry = 0 end
   local elapsed = now - at
-  if elapsed <= 0 then return level, level == full and 0 or carry, elapsed < 0 end
+  if elapsed <= 0 then return level, level == full and 0 or carry, elapsed < 0 or nil end
   local per, part = floor(limit.tokens / limit.seconds), limit.tokens % limit.seconds
-  if per > 0 and elapsed >= ceil((full - level) / per) then return full, 0, false end
+  if per > 0 and elapsed >= ceil((full - level) / per) then return full, 0 end
   -- elapsed is split before it is multiplied, so that no product passes 2^53
   local periods, rest = floor(elapsed / limit.seconds), elapsed % limit.seconds
   local sum = rest * part + carry
   level = level + elapsed * per + periods * part + floor(sum / limit.seconds)
-  if level >= full then return full, 0, false end
-  return level, sum % limit.seconds, false
+  if level >= full then return full, 0 end
+  return level, sum % limit.seconds
+end
+
+-- Tables have from the start the fields that every check sets: one that grows costs more than what is computed in it.
+-- `level` false: not read yet.
+local function new_owner(name)
+  return {
+    name = name, keys = {}, writes = {}, leases = {}, seeded = false, known = false, counted = false, changed = false,
+    level = false, carry = 0, at = 0, day = 0, by_day = 0, month = 0, by_month = 0, expires = 0, left = 0, part = 0,
+  }
+end
+
+local function new_key(id, field)
+  return {
+    id = id, field = field, level = 0, carry = 0, at = 0, day = 0, cost = 0, requests = 0, changes = 0, month = 0,
+    by_month = 0, left = 0, part = 0, changed = false, counted = false,
+  }
 end
 
 local owners, order = {}, {}
 local function owner_of(name)
   local o = owners[name]
   if not o then
-    o = {name = name, keys = {}, writes = {}, read = false}
+    o = new_owner(name)
     owners[name], order[#order + 1] = o, o
   end
   return o
@@ -107,8 +123,8 @@ local function moved(o, field)
   if not o.text then o.writes[field] = false end
 end
 
-local function read_first(o, id, date)
-  local found = pcall_redis('HMGET', o.name, 'state', 'state:' .. id, 'seeded', 'd:' .. date, 'leases')
+local function read_first(o, field, date)
+  local found = pcall_redis('HMGET', o.name, 'state', field, 'seeded', 'd:' .. date, 'leases')
   if found.err then
     if not string.find(found.err, 'WRONGTYPE', 1, true) then
       o.words = found.err
@@ -116,7 +132,8 @@ local function read_first(o, id, date)
     end
     o.wrong, found = true, {} -- thrown away by the first who charges, and seeded again
   end
-  o.read, o.seeded, o.leases = true, found[3], found[5] and read_leases(found[5]) or {}
+  o.seeded = found[3]
+  if found[5] then o.leases = read_leases(found[5]) end
   if not read_owner(o, found[1]) and not found[1] and not o.wrong then
     local old = call('HMGET', o.name, 'bucket', 'text_until')
     o.text_until = stored(old[2], 4e9)
@@ -138,14 +155,15 @@ local function key_of(o, id, date)
   local k = o.keys[id]
   if k then return k end
   local value
-  if not o.read then
-    local found = read_first(o, id, date or 0)
+  local own = 'state:' .. id
+  if not o.level then
+    local found = read_first(o, own, date or 0)
     if not found then return nil end
     value = found[2]
   elseif not o.wrong then
-    value = call('HGET', o.name, 'state:' .. id)
+    value = call('HGET', o.name, own)
   end
-  k = {id = id}
+  k = new_key(id, own)
   if not read_key(k, value) and not o.wrong then
     local field = 'bucket:' .. id
     local old = named(o, field)
@@ -156,14 +174,17 @@ local function key_of(o, id, date)
       k.shifted = true
     end
   end
-  if value and o.text then o.writes['state:' .. id] = false end
+  if value and o.text then -- was about to be unpacked (unpack.lua)
+    o.writes[own] = false
+    k.changed, k.counted = true, true
+  end
   o.keys[id] = k
   return k
 end
 
 -- Whether named fields may hold what another release has charged, which is to be added to the packed state.
 local function may_be_foreign(o)
-  return o.foreign > seconds
+  return o.foreign and o.foreign > seconds
 end
 
 local function add_named(o, field, count)
@@ -226,12 +247,12 @@ local function stand(o, k, asked)
   if asked.owner.tokens > 0 then
     o.left, o.part, o.ahead = refill(o.level, o.carry, o.at, asked.owner, held(o))
   else
-    o.left, o.part, o.ahead = 0, 0, false
+    o.left, o.part, o.ahead = 0, 0, nil
   end
   if asked.own.tokens > 0 then
     k.left, k.part, k.ahead = refill(k.level, k.carry, k.at, asked.own, held(o, k.id))
   else
-    k.left, k.part, k.ahead = 0, 0, false
+    k.left, k.part, k.ahead = 0, 0, nil
   end
 end
 
@@ -287,7 +308,10 @@ local function take(o, k, asked, calendar, cost, requests)
   o.by_day, o.by_month = max(o.by_day + cost, 0), max(o.by_month + cost, 0)
   k.cost, k.by_month = max(k.cost + cost, 0), max(k.by_month + cost, 0)
   k.requests, k.changes = max(k.requests + requests, 0), k.changes + 1
-  if not o.known then o.writes.days, o.known = with_day(o, o.day), true end
+  if not o.known then
+    o.writes.days = with_day(o, o.day)
+    o.known = true
+  end
   if calendar.expires > o.expires * 1000 then o.keep = max(o.keep or 0, calendar.expires) end
 end
 
@@ -307,6 +331,7 @@ end
 -- Ends leases that are late. What was granted stays charged, since it may have been served; those of the bucket of
 -- another key hold it until that key is charged, because only then its limits are known.
 local function lapse(o, k, asked)
+  if #o.leases == 0 then return end
   local changed, kept, ended = false, {}, nil
   for _, l in ipairs(o.leases) do
     changed = seen(l, now) or changed
@@ -334,7 +359,7 @@ local function as_text(o)
   if o.month > 0 then writes['m:' .. o.month] = string.format('%.0f', o.by_month) end
   for id, k in pairs(o.keys) do
     if k.changed and k.level >= 0 then writes['bucket:' .. id] = text(k.level, k.carry, k.at) end
-    if k.counted then
+    if k.counted and k.month > 0 then
       if k.changes > 0 then writes['d:' .. k.day .. ':' .. id] = text(k.cost, k.requests, k.changes) end
       writes['m:' .. k.month .. ':' .. id] = string.format('%.0f', k.by_month)
     end
@@ -345,15 +370,15 @@ end
 local function save(o)
   if o.wrong and o.thrown then call('DEL', o.name) end
   if not o.changed and not o.turned then return nil end
-  local fields, n, gone = {}, 0, {}
+  local fields, n, gone = {0, 0, 0, 0, 0, 0}, 0, nil
   if o.keep then o.expires = ceil(o.keep / 1000) end
   if o.text then
     as_text(o)
   else
     fields[1], fields[2], n = 'state', packed_owner(o), 2
-    for id, k in pairs(o.keys) do
+    for _, k in pairs(o.keys) do
       if k.changed or k.shifted then
-        fields[n + 1], fields[n + 2], n = 'state:' .. id, packed_key(k), n + 2
+        fields[n + 1], fields[n + 2], n = k.field, packed_key(k), n + 2
       end
     end
   end
@@ -364,12 +389,13 @@ local function save(o)
     if value then
       fields[n + 1], fields[n + 2], n = field, value, n + 2
     else
+      gone = gone or {}
       gone[#gone + 1] = field
     end
   end
-  local answer = pcall_redis('HSET', o.name, unpack(fields))
+  local answer = pcall_redis('HSET', o.name, unpack(fields, 1, n))
   if type(answer) == 'table' and answer.err then return answer.err end
-  if #gone > 0 then call('HDEL', o.name, unpack(gone)) end
+  if gone then call('HDEL', o.name, unpack(gone)) end
   -- never sooner than it was: counters that were given back are kept longer
   local kept = o.keep and ceil(o.keep - milliseconds)
   if kept and call('PTTL', o.name) < kept then call('PEXPIRE', o.name, string.format('%.0f', kept)) end

@@ -120,8 +120,8 @@ for i = 1, count do rows[i] = pack(ROW, run(i, asked_at(i))) end
 
 -- Asks once more on behalf of an owner whose charges Redis refuses: who peeks or is refused is answered all the same.
 local function run_again(o, words)
-  local again = {name = o.name, keys = {}, writes = {}, read = false, refused = words}
-  owners[o.name] = again
+  local again = new_owner(o.name)
+  again.refused, owners[o.name] = words, again
   for i = 1, count do
     local here, id, asked, calendar, once = asked_at(i)
     if here == again then rows[i] = pack(ROW, run(i, here, id, asked, calendar, once)) end

@@ -1,0 +1,53 @@
+"""The way back that docs/howto/upgrade.md shows, run as it stands there."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis as RedisClient
+
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import linked
+from extauthz.core.limits import Limits, Rate
+from tests.servers.earlier import EarlierLimits
+from tests.servers.limiting import HASH, SCRIPT, TENANT, set_clock, spend_of, taken
+
+PAGE = Path(__file__).parents[2] / "docs/howto/upgrade.md"
+NOW = 1_800_000_000
+
+
+def command() -> list[str]:
+    """The command of the page, by the Python of the tests."""
+    (found,) = re.findall(r"```sh\n\s*(python -m \S+)\n", PAGE.read_text())
+    return [sys.executable, *found.split()[1:]]
+
+
+async def test_counters_go_back(redis: RedisClient, redis_url: str) -> None:
+    """After the command a worker of the release before goes on where this one was."""
+    asked = spend_of(Limits(Rate(1, 86_400), 5, 10, 20), NOW, cost=2)
+    async with linked(redis_url) as link:
+        limits, earlier = RedisLimits(link, script=SCRIPT), EarlierLimits(link)
+        await limits.seed(TENANT.id, ())
+        await set_clock(link, NOW * 1_000_000)
+        await limits.spend([asked])
+        environ = {**os.environ, "REDIS_URL": redis_url}
+        done = await asyncio.to_thread(
+            subprocess.run, command(), env=environ, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "hashes unpacked: 1\n"
+        assert await redis.hget(HASH, "state") is None
+        spent = taken((await earlier.spend([asked]))[0])
+    assert (spent.level, spent.by_day, spent.key_by_month) == (1_000_000, 4, 4)
+
+
+@pytest.mark.parametrize(("url", "said"), [("redis://127.0.0.1:1", "redis is away"), ("", "REDIS_URL")])
+def test_a_redis_that_is_not_there(url: str, said: str) -> None:
+    """The command ends with one line that says what is wrong."""
+    done = subprocess.run(command(), env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
