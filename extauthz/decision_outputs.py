@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from extauthz.config import Settings
 from extauthz.config.values import OTLP, STDOUT
-from extauthz.core.ports import CheckObserver
+from extauthz.core.ports import CheckWatcher
 from extauthz.core.tail import TailFilter
 from extauthz.management import key_format
 from extauthz.service.tails import Tails
@@ -28,7 +28,7 @@ class DecisionOutputs:
     `tails` are those of a process that is alone.
     """
 
-    observers: tuple[CheckObserver, ...]
+    observers: tuple[CheckWatcher, ...]
     watch: Callable[[Mapping[int, TailFilter]], None]
     tails: Tails
 
@@ -41,7 +41,7 @@ def decision_outputs(
     `send` takes the lines for live tails to where these are; None: they are here. `drops` counts what was dropped.
     """
     records = DecisionRecords(hide=key_format(settings).hide, worker=worker)
-    observers: list[CheckObserver] = []
+    observers: list[CheckWatcher] = []
     if settings.decision_log is not None:
         log = DecisionLog(_sink(settings), records, allowed=settings.decision_log.allowed)
         stack.push_async_callback(_finish, log.close)

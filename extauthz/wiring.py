@@ -20,17 +20,20 @@ from extauthz.opening import Opened, open_stores
 from extauthz.private import Live, own_reports, private_listener, service_metrics
 from extauthz.service.background import forever
 from extauthz.service.changes import Changes
-from extauthz.service.check import CheckService
+from extauthz.service.check.fast import FastChecks
+from extauthz.service.check.pipeline import CheckService
+from extauthz.service.check.rate_limit import Limiting
+from extauthz.service.check.remembered import Memory
 from extauthz.service.completion import Completion
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import end
 from extauthz.service.health import Health
+from extauthz.service.known import Known
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import Surroundings
 from extauthz.service.lease_ledger import Ledger
 from extauthz.service.leases import Leases
 from extauthz.service.limiter import Limiter
-from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup
 from extauthz.service.metering import Metering
 from extauthz.service.own_usage import OwnUsage
@@ -40,10 +43,11 @@ from extauthz.service.webhook import Webhook
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.tail import Send
 from extauthz.telemetry.tracing import Tracing, sent_to
+from extauthz.transports.http.fast_path import FastPath
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.listen import AddressTaken, SocketFiles, bind
 from extauthz.transports.http.passed import PassedSockets
-from extauthz.transports.http.server import serve_checks
+from extauthz.transports.http.server import CheckDoor, serve_checks
 from extauthz.transports.http.usage import serve_usage
 
 ADMIN, USAGE = "admin", "usage"
@@ -146,6 +150,7 @@ async def running(
             charge_once=settings.charge_once,
             observer=metrics,
         )
+        watchers = (*([metrics.tenants] if settings.tenant_metrics else []), *outputs.observers)
         tracing = await _tracing(stack, settings, metrics)
         check = CheckService(
             routes=settings.routes,
@@ -155,27 +160,40 @@ async def running(
             observers=(
                 metrics,
                 rejections,
-                *([metrics.tenants] if settings.tenant_metrics else []),
                 *([] if tracing is None else [tracing]),
-                *outputs.observers,
+                *watchers,
             ),
         )
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)
-        handlers = {
-            sockets[name]: CheckHandler(
-                check,
-                dialect,
-                deadline=settings.deadline_ms / 1000,
-                health=health,
-                tracing=tracing,
-                reads_traceparent=bool(outputs.observers),
-            )
-            for name, dialect in dialects(settings).items()
-            if name in sockets
-        }
+        known = Known(lookup)
+        metrics.checks.pull(known.count)
+        fast = FastChecks(
+            check,
+            Memory(check, key_format(settings), known),
+            limiter=limiter,
+            limiting=limiting,
+            meter=metering,
+            watchers=watchers,
+        )
+        doors: dict[socket, CheckDoor] = {}
+        for name, dialect in dialects(settings).items():
+            if name in sockets:
+                handler = CheckHandler(
+                    check,
+                    dialect,
+                    deadline=settings.deadline_ms / 1000,
+                    health=health,
+                    tracing=tracing,
+                    reads_traceparent=bool(outputs.observers),
+                )
+                fast_path = None
+                if settings.short_way:
+                    fast_path = FastPath(fast, handler, tally=metrics.tally(name), observer=rejections)
+                    rejections.pull(fast_path.denials.count)
+                doors[sockets[name]] = CheckDoor(handler, fast_path)
         settle()
-        await stack.enter_async_context(serve_checks(handlers, short_way=settings.short_way))
+        await stack.enter_async_context(serve_checks(doors))
         if USAGE in sockets:
             own_usage = OwnUsage(key_format(settings), lookup, limiter)
             deadline = settings.deadline_ms / 1000

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from extauthz.core.reason import Reason
 
@@ -46,16 +46,26 @@ class Pepper:
         return f"Pepper(id={self.id!r})"
 
 
+class NoCredential(NamedTuple):
+    """Why a request has no credential that could be looked up.
+
+    `flaw` says why the form of a key alone refuses it, empty where there is no key: `wrong_environment`,
+    `wrong_check_characters` or `wrong_form`.
+    """
+
+    reason: Reason
+    flaw: str = ""
+
+
 class CredentialReader(Protocol):
     """What finds the credential of a request."""
 
-    def extract(self, authorization: Sequence[str]) -> Credential | Reason:
-        """The credential of a request's `Authorization` headers, or the reason why there is none."""
+    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:
+        """The credential of a request's `Authorization` headers, or why there is none."""
         ...
 
-    def flaw(self, authorization: Sequence[str]) -> str:
-        """Why the form of a key alone refuses it; empty where it does not."""
-        ...
+
+_ABSENT, _MALFORMED = NoCredential(Reason.NO_CREDENTIALS), NoCredential(Reason.MALFORMED_CREDENTIALS)
 
 
 class KeyFormat:
@@ -75,59 +85,48 @@ class KeyFormat:
         reserved: Iterable[bytes] = (),
     ) -> None:
         self._own = f"{prefix}_"
+        self._env = env
         self._head = f"{prefix}_{env}_"
         self._looks_own = re.compile("".join(map(_in_any_form, self._own)) + "[0-9A-Za-z_%]+")
-        self._length = len(self._head) + SECRET_LENGTH + CHECK_LENGTH
         self.signing_pepper = peppers[0].id
         self._sha256 = sha256
         self._macs = tuple(_padded(pepper.value) for pepper in peppers)
         self._reserved = frozenset(hashlib.sha256(each).digest() for each in reserved)
 
-    def extract(self, authorization: Sequence[str]) -> Credential | Reason:
-        """The credential of a request's `Authorization` headers, or the reason why there is none."""
+    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:
+        """The credential of a request's `Authorization` headers, or why there is none."""
         if not authorization:
-            return Reason.NO_CREDENTIALS
+            return _ABSENT
         if len(authorization) > 1:
-            return Reason.MALFORMED_CREDENTIALS
+            return _MALFORMED
         match = _BEARER.fullmatch(authorization[0])
         if match is None:
             scheme = _SCHEME.match(authorization[0])
             is_bearer = scheme is not None and scheme[1].lower() == "bearer"
-            return Reason.MALFORMED_CREDENTIALS if is_bearer else Reason.NO_CREDENTIALS
-        key = match[1]
-        if not self.plausible(key):
-            return Reason.INVALID_CREDENTIALS
-        return self.digest(key)
+            return _MALFORMED if is_bearer else _ABSENT
+        flaw = self.flaw(match[1])
+        return NoCredential(Reason.INVALID_CREDENTIALS, flaw) if flaw else self.digest(match[1])
 
-    def flaw(self, authorization: Sequence[str]) -> str:
-        """Why the form of a key alone refuses it: `wrong_environment`, `wrong_check_characters` or `wrong_form`.
-
-        Empty where the key's form is right, or where `authorization` holds no key.
+    def flaw(self, key: str) -> str:
+        """Why no look-up could find `key`, as in NoCredential; empty for our own of the right form, and for foreign
+        ones that could have been imported.
         """
-        match = _BEARER.fullmatch(authorization[0]) if len(authorization) == 1 else None
-        if match is None or self.plausible(match[1]):
-            return ""
-        key = match[1]
+        if not key.startswith(self._own):
+            return "wrong_form" if len(key) < FOREIGN_LENGTH_MIN or _JWT.fullmatch(key) is not None else ""
         environment, _, secret = key.removeprefix(self._own).partition("_")
-        if not key.startswith(self._own) or len(secret) != SECRET_LENGTH + CHECK_LENGTH:
+        if len(secret) != SECRET_LENGTH + CHECK_LENGTH:
             return "wrong_form"
-        if check_characters(key[:-CHECK_LENGTH]) != key[-CHECK_LENGTH:]:
+        if not hmac.compare_digest(check_characters(key[:-CHECK_LENGTH]), key[-CHECK_LENGTH:]):
             return "wrong_check_characters"
-        return "wrong_form" if self._head == f"{self._own}{environment}_" else "wrong_environment"
+        return "" if environment == self._env else "wrong_environment"
+
+    def plausible(self, key: str) -> bool:
+        """Whether a look-up could find `key`."""
+        return not self.flaw(key)
 
     def hide(self, text: str) -> str:
         """A text in which whatever looks like one of our keys, percent-encoded or not, is cut off after its prefix."""
         return self._looks_own.sub(f"{self._own}…", text) if self._own in text or "%" in text else text
-
-    def plausible(self, key: str) -> bool:
-        """Whether a look-up could find `key`: our own with right check characters, or an imported one."""
-        if key.startswith(self._own):
-            return (
-                len(key) == self._length
-                and key.startswith(self._head)
-                and hmac.compare_digest(check_characters(key[:-CHECK_LENGTH]), key[-CHECK_LENGTH:])
-            )
-        return len(key) >= FOREIGN_LENGTH_MIN and _JWT.fullmatch(key) is None
 
     def is_reserved(self, key: str) -> bool:
         """Whether `key` is a secret of the service, which would then travel in every request."""

@@ -10,6 +10,7 @@ from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
+from extauthz.core.request import CheckRequest
 from extauthz.core.spend import Row, Spend, Spent, Untaken
 from extauthz.core.trace import Trace
 from extauthz.core.twin import State
@@ -228,6 +229,39 @@ class CheckObserver(Protocol):
         ...
 
 
+class CheckWatcher(CheckObserver, Protocol):
+    """A CheckObserver that may want every check whole, and at other times none."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether it does now."""
+        ...
+
+
+class DenialObserver(Protocol):
+    """What is told of many denials at once. It never waits and never raises."""
+
+    def denied(self, result: CheckResult, times: int, requests: Sequence[CheckRequest]) -> None:
+        """The result of a check came so often in a span of five minutes; `requests` are the last of them."""
+        ...
+
+
+class CheckTally(Protocol):
+    """What counts checks of one dialect that no observer is told of. It neither waits nor raises."""
+
+    def limited(self, seconds: float, identified_after: float, tokens: int) -> None:
+        """A check was allowed by its limits; `tokens` were taken from buckets. Times are those of CheckResult."""
+        ...
+
+    def refused(self, reason: Reason, seconds: float, identified_after: float) -> None:
+        """A check was refused by its limits."""
+        ...
+
+    def decided(self, reason: Reason, seconds: float) -> None:
+        """A check was answered without asking limits."""
+        ...
+
+
 class Tracing(Protocol):
     """What decides which checks are recorded, and begins their traces. It never waits."""
 
@@ -239,9 +273,9 @@ class Tracing(Protocol):
 class Observer(Protocol):
     """What telemetry is told. None of it waits, and none of it sees a credential."""
 
-    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:
         """A record was found in a layer; None: in none, so that PostgreSQL was read. It was read there `age` seconds
-        ago; None: there is no such record.
+        ago; None: there is no such record. `times`: so often, within a second.
         """
         ...
 

@@ -59,6 +59,7 @@ class Spend:
     charged_at: int = 0
     # As a store sends it, kept here by the store: the same spend is asked again and again.
     encoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
+    marked: int = field(default=0, init=False, repr=False, compare=False)  # kept here by the limiter
     # What this process holds of it ahead, kept here by service/leases.py.
     account: Any = field(default=None, init=False, repr=False, compare=False)
 

@@ -77,6 +77,7 @@ class Limiter:
         self._connecting: set[asyncio.Task[None]] = set()
         self._marked: set[Mark] = set()
         self._marked_until = 0.0
+        self._marking = 1  # a spend with this number need not be looked up among the marked
 
     def take(self, seat: Seat) -> None:
         """Spends what a seat asks for. The seat is told later, never in this call. Nothing is sent twice."""
@@ -106,7 +107,7 @@ class Limiter:
                 return asked, result
             asked = asked.at(now / MICRO)
             if result.why == "unseeded":
-                self._marked.clear()  # Redis may have forgotten the marks as well
+                self._forget_marks()  # Redis may have forgotten them as well
                 await self._seeded(asked, trace)
             if attempt < ATTEMPTS:
                 now, row = await self._sent(asked, trace)
@@ -161,7 +162,7 @@ class Limiter:
             return True
         if call.leave is None:
             self._under_way.discard(call)
-            self._marked.difference_update(call.marks)
+            self.unmark(call.marks)
             return False
         self._observer.limit_batch(len(batch))
         self._overdue.watch(call)
@@ -189,7 +190,7 @@ class Limiter:
 
     def failed(self, call: "SharedCall", error: StoreUnavailable) -> None:
         """A call failed as a whole: its marks may not be set."""
-        self._marked.difference_update(call.marks)
+        self.unmark(call.marks)
         self._redis.failed(error)
 
     def refused(self, error: StoreUnavailable) -> None:
@@ -198,18 +199,29 @@ class Limiter:
         self._redis.doubt()
 
     def unmark(self, marks: Sequence[Mark]) -> None:
-        """These are to be marked again by the next charge."""
-        self._marked.difference_update(marks)
+        """These may not be set: the next charge sets them again."""
+        if marks:
+            self._marked.difference_update(marks)
+            self._marking += 1
 
     def _unmarked(self, asked: Sequence[Spend]) -> Sequence[Mark]:
+        """The marks that are to be set before these are charged."""
         now = monotonic()
         if now >= self._marked_until:
-            self._marked.clear()
             self._marked_until = now + MARK_LASTS
-        marks = {(one.owner.id, one.key_id) for one in asked if one.windows is not None and one.operation != "peek"}
-        marks -= self._marked
-        self._marked |= marks
-        return sorted(marks)
+            self._forget_marks()
+        marking, new = self._marking, set[Mark]()
+        for one in asked:
+            if one.marked != marking and one.windows is not None and one.operation != "peek":
+                one.marked = marking
+                new.add((one.owner.id, one.key_id))
+        new -= self._marked
+        self._marked |= new
+        return sorted(new)
+
+    def _forget_marks(self) -> None:
+        self._marked.clear()
+        self._marking += 1
 
 
 class SharedCall:

@@ -35,17 +35,23 @@ class Local(Generic[Asked, Record]):
 
     def lookup(self, asked: Asked, now: float) -> Record | None:
         """The record where it answers by itself. `now` in Unix seconds."""
-        entry = self.held.find(self.name(asked), asked)
-        if entry is None or not self._answers(entry, now):
+        entry = self.find(asked, now)
+        if entry is None:
             return None
         entry.used_at = now
         self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
         return entry.record
 
+    def find(self, asked: Asked, now: float) -> Entry[Asked, Record] | None:
+        """The entry of a record that answers by itself. `now` in Unix seconds."""
+        entry = self.held.find(self.name(asked), asked)
+        return entry if entry is not None and self._answers(entry, now) else None
+
     def settled(self, asked: Asked) -> Record | None:
         """The record that answers by itself and need not be read anew yet."""
-        entry, now = self.held.find(self.name(asked), asked), self._clock()
-        return None if entry is None or now >= entry.renew_at or not self._answers(entry, now) else entry.record
+        now = self._clock()
+        entry = self.find(asked, now)
+        return None if entry is None or now >= entry.renew_at else entry.record
 
     def refuses(self, name: Hashable) -> bool:
         """Whether PostgreSQL had no record of it a moment ago, or one that has ended: both are kept alike."""
@@ -64,7 +70,7 @@ class Local(Generic[Asked, Record]):
         """What is held, where it could not be confirmed: to its end, and longer only while PostgreSQL is away."""
         entry = self.held.find(self.name(asked), asked)
         beyond = self._grace(reason)
-        if entry is None or not _lasts(entry, now, beyond=beyond) or not self._believed(entry):
+        if entry is None or not _lasts(entry, now, beyond=beyond) or not self.believes(entry):
             return None
         entry.used_at = now
         self._observer.cache_read(self._kind, "process", now - entry.record.loaded_at)
@@ -89,7 +95,7 @@ class Local(Generic[Asked, Record]):
         name, now = self.name(asked), self._clock()
         before = self.held.find(name, asked)
         outdone = before is not None and _lasts(before, now) and _younger(before.record, record)
-        if before is not None and outdone and self._believed(before):
+        if before is not None and outdone and self.believes(before):
             return False
         ttl, taken_at = self._policy.ttl, monotonic()
         until = min(record.loaded_at, now) + ttl  # whatever the clock of another machine said
@@ -118,11 +124,12 @@ class Local(Generic[Asked, Record]):
         self.unknown.borrow(other.unknown, name)
 
     def _answers(self, entry: Entry[Asked, Record], now: float) -> bool:
-        if now >= entry.good_until or monotonic() >= entry.ends or not self._believed(entry):
+        if now >= entry.good_until or monotonic() >= entry.ends or not self.believes(entry):
             return False
         return entry.taken_at >= self._belief.since
 
-    def _believed(self, entry: Entry[Asked, Record]) -> bool:
+    def believes(self, entry: Entry[Asked, Record]) -> bool:
+        """Whether an entry includes every change that this process was told of."""
         epoch = self._fences.epoch
         if entry.epoch != epoch:
             if not self.admits(entry.record, entry.read_at):

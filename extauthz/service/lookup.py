@@ -45,8 +45,8 @@ class Lookup:
         cache_keys: bool,
     ) -> None:
         self.surroundings = surroundings
-        self._last_used = last_used
-        self._cache_keys = cache_keys
+        self.last_used = last_used
+        self.caches_keys = cache_keys
         self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
             "api_key",
             below=Below("api_key", stores.keys, stores.key_cache, surroundings),
@@ -80,7 +80,7 @@ class Lookup:
 
     def note_use(self, key: ApiKey, request: CheckRequest) -> None:
         """The key was presented and may be used."""
-        self._last_used.note(key.id, request.now)
+        self.last_used.note(key.id, request.now)
 
     async def key(self, credential: Credential, request: CheckRequest, *, cached: bool) -> ApiKey | None:
         """The key of `credential`; None where there is none, or where its record makes no sense.
@@ -88,7 +88,7 @@ class Lookup:
         Raises StoreUnavailable when nobody can say.
         """
         trace = request.trace
-        if not (cached and self._cache_keys):
+        if not (cached and self.caches_keys):
             return await self.keys.fresh(credential, request.deadline, trace)
         if trace is not None:
             trace.cache_layer = "process"  # until a layer below is asked
@@ -101,7 +101,7 @@ class Lookup:
         read. Raises StoreUnavailable when it is known that this is no longer so.
         """
         tenants, own = self.tenants, key.tenant
-        if tenants is None or not (cached and self._cache_keys):
+        if tenants is None or not (cached and self.caches_keys):
             return own
         try:
             return await tenants.read(own.id, request.now, request.deadline, request.trace)

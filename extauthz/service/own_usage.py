@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from extauthz.core import failure
 from extauthz.core.balance import balance
-from extauthz.core.credentials import KeyFormat
+from extauthz.core.credentials import KeyFormat, NoCredential
 from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
@@ -79,8 +79,8 @@ class OwnUsage:
     async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:
         """Whose key it is. The raw key stays inside this one call."""
         credential = self._key_format.extract(request.authorization)
-        if isinstance(credential, Reason):
-            return deny(credential)
+        if isinstance(credential, NoCredential):
+            return deny(credential.reason)
         try:
             key = await self._lookup.key(credential, request, cached=True)
             if key is None or not key.admits(request.now):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
@@ -50,10 +50,19 @@ class Rejections:
         self._rooms = 0
         self._batch: tuple[UUID, list[Rejected]] | None = None
         self._lost = 0
+        self._pulls: list[Callable[[], None]] = []
         self._forgot_at: float | None = None
+
+    def pull(self, count: Callable[[], None]) -> None:
+        """Lets something count what it has not counted yet, before refusals are written down."""
+        self._pulls.append(count)
 
     def decided(self, result: CheckResult) -> None:
         """Counts a refusal; an allowed check is none."""
+        self.denied(result, 1, () if result.request is None else (result.request,))
+
+    def denied(self, result: CheckResult, times: int, requests: Sequence[CheckRequest]) -> None:
+        """Counts a refusal that came so often in a span of five minutes; `requests` are the last of them."""
         if self._store is None or isinstance(result.decision, Allow):
             return
         key, request = result.key, result.request
@@ -70,12 +79,12 @@ class Rejections:
             )
         )
         if group not in self._counts and len(self._counts) >= GROUPS_MAX:
-            self._lost += 1
-            self._observer.rejections_lost(1)
+            self._lost += times
+            self._observer.rejections_lost(times)
             return
-        self._counts[group] += 1
-        if request is not None:
-            self._sample(group, request)
+        self._counts[group] += times
+        for each in requests:
+            self._sample(group, each)
 
     async def keep_writing(self) -> None:
         """Writes what was counted again and again, until cancelled."""
@@ -94,6 +103,8 @@ class Rejections:
         """Writes what was counted. False: the store failed, and the rest waits."""
         if self._store is None:
             return True
+        for pull in self._pulls:
+            pull()
         try:
             for _ in range((self._batch is not None) + -(-len(self._counts) // AT_ONCE)):
                 id_, rows = self._next()

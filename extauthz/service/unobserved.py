@@ -9,7 +9,7 @@ from extauthz.core.usage import QuotaEvent
 class Unobserved(Observer):
     """An Observer that takes no notice of anything."""
 
-    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:
         """Takes no notice."""
 
     def store_failed(self, store: Store, reason: str) -> None:

@@ -3,7 +3,7 @@
 A counter of the client library locks and looks up at each step, which is several times the price of counting.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily
@@ -16,6 +16,7 @@ from extauthz.core.decision import Allow
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.telemetry.distribution import Distribution, Seen, histograms
+from extauthz.telemetry.tally import Tally
 
 DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 AGE_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
@@ -41,6 +42,8 @@ class CheckCounts(Collector):
         self._stages = {stage: Distribution(DURATION_BUCKETS) for stage in STAGES}
         self._identify, self._limits = self._stages[IDENTIFY].observe, self._stages[LIMITS].observe
         self._tokens = 0
+        self._tallies: dict[str, Tally] = {}
+        self._pulls: list[Callable[[], None]] = []
         self._uncharged = 0
 
     def decided(self, result: CheckResult) -> None:
@@ -62,14 +65,26 @@ class CheckCounts(Collector):
                         self._tokens += decision.cost
                         break
 
-    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:
+    def tally(self, dialect: str) -> Tally:
+        """What counts checks of a dialect of which there is no CheckResult."""
+        return self._tallies.setdefault(dialect, Tally(DURATION_BUCKETS))
+
+    def pull(self, count: Callable[[], None]) -> None:
+        """Lets something count what it has not counted yet, before the metrics are read."""
+        self._pulls.append(count)
+
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:
         """Counts where a record was found, and its age; clocks of other machines may be ahead of ours."""
-        self._reads[cache, layer] += 1
+        self._reads[cache, layer] += times
         if age is not None:
-            self._ages[cache].observe(age if age > 0 else 0.0)
+            self._ages[cache].observe_many(age if age > 0 else 0.0, times)
 
     def collect(self) -> Iterable[Metric]:
         """The metrics as they are now."""
+        for pull in self._pulls:
+            pull()
+        for dialect, tally in self._tallies.items():
+            self._add(dialect, tally)
         yield from self._known_to_dashboards()
         decisions = CounterMetricFamily("extauthz_decisions", "Answered checks.", labels=["dialect", "decision"])
         for (dialect, reason), count in self._decisions.items():
@@ -96,6 +111,16 @@ class CheckCounts(Collector):
         yield histograms(
             "extauthz_record_age_seconds", "Age of the records that were served.", "cache", self._ages.items()
         )
+
+    def _add(self, dialect: str, tally: Tally) -> None:
+        """Adds what was tallied since the metrics were read the last time."""
+        taken = tally.take()
+        for reason, count in taken.reasons.items():
+            self._decisions[dialect, reason] += count
+        self._tokens += taken.tokens
+        self._durations[dialect].add(taken.durations.counts, taken.durations.total)
+        self._stages[IDENTIFY].add(taken.identify.counts, taken.identify.total)
+        self._stages[LIMITS].add(taken.limits.counts, taken.limits.total)
 
     def _known_to_dashboards(self) -> Iterator[Metric]:
         """Five of the six that other limiters have, too."""

@@ -44,6 +44,11 @@ class DecisionLog:
         self._saying = threading.Lock()
         self._writer = LogWriter(sink, queue_bytes=QUEUE_BYTES, gather=GATHER_SECONDS, tick=self._tick)
 
+    @property
+    def watching(self) -> bool:
+        """Whether every check is wanted."""
+        return True
+
     def decided(self, result: CheckResult) -> None:
         """Takes the line of a check to be written."""
         if self._allowed < 1 and isinstance(result.decision, Allow) and self._draw() >= self._allowed:

@@ -32,6 +32,16 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def observe_many(self, value: float, times: int) -> None:
+        """Counts a value that came so often."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Adds what was counted elsewhere in the same buckets, and its sum."""
+        self._counts = [one + other for one, other in zip(self._counts, counts, strict=True)]
+        self._sum += total
+
     def trace(self, seen: Seen) -> None:
         """Keeps the trace of a value that was counted, as the example of its bucket."""
         self._seen[bisect_left(self._bounds, seen.value)] = seen

@@ -48,7 +48,7 @@ class Metrics(Collector):
         self.checks = CheckCounts(dialects)
         self.stores, self.usage, self.drops, self.lag = StoreMetrics(), UsageMetrics(), Drops(), LoopLag()
         self.tenants = TenantCounts(tenants)
-        self.decided, self.cache_read = self.checks.decided, self.checks.cache_read
+        self.decided, self.cache_read, self.tally = self.checks.decided, self.checks.cache_read, self.checks.tally
         self._batches, self._arrivals = Distribution(BATCH_BUCKETS), Distribution(ARRIVAL_BUCKETS)
         for collector in (self.checks, self.stores, self.usage, self.drops, self.lag, self.tenants, LogDrops(), self):
             registry.register(collector)

@@ -21,6 +21,11 @@ class TailObserver:
         """From now on these tails are there, by their numbers."""
         self._filters = filters
 
+    @property
+    def watching(self) -> bool:
+        """Whether every check is wanted."""
+        return bool(self._filters)
+
     def decided(self, result: CheckResult) -> None:
         """Hands a check on to the tails that want it."""
         if self._filters:

@@ -38,6 +38,11 @@ class TenantCounts(Collector):
         """Those that have series of their own."""
         return tuple(self._counts)
 
+    @property
+    def watching(self) -> bool:
+        """Whether every check is wanted."""
+        return self._at_most > 0
+
     def decided(self, result: CheckResult) -> None:
         """Counts an answered check whose organization is known."""
         if result.key is None:

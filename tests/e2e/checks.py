@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from extauthz.demo.stack import Proxy
-from extauthz.service.limiting import JITTER
+from extauthz.service.check.rate_limit import JITTER
 from tests.e2e.client import Answer, ask, bearer
 from tests.e2e.site import Customer
 

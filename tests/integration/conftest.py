@@ -65,9 +65,7 @@ async def key(shared_office: tuple[str, Office]) -> str:
     return (await office.new_key("acme"))[1]
 
 
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=["true", "false"], ids=["short way", "aiohttp's way"]
-)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["true", "false"], ids=["fast path", "full path"])
 async def service(
     shared_office: tuple[str, Office], redis_server: Redis, request: pytest.FixtureRequest
 ) -> AsyncIterator[Serving]:

@@ -1,5 +1,6 @@
 """A dialect is added as CONTRIBUTING.md says: a class, a row of the registry, and a setting for its listener."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ class Example:
     """Asks for a path in `X-Path`."""
 
     name = "example"
+    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
@@ -38,6 +40,9 @@ class Example:
         path = only(received, "x-path")
         credential = tuple(received.getall(headers.AUTHORIZATION, []))
         return Question(method, path, "", credential, "", "") if path else None
+
+    def asked_in(self, *, hosts: bool) -> Sequence[str]:  # noqa: ARG002 - it reads none
+        return ("x-path",)
 
     def render(self, decision: Decision) -> Answer:
         if isinstance(decision, Allow):

@@ -40,8 +40,8 @@ class Witness:
         self.changes.clear()
         self.corrupt.clear()
 
-    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:  # noqa: ARG002 - only told
-        self.reads[cache, layer] += 1
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:  # noqa: ARG002 - only told
+        self.reads[cache, layer] += times
         self._told.set()
 
     def messages_flow(self, flows: bool) -> None:

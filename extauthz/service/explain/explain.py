@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from extauthz.core.check_result import CheckResult
-from extauthz.core.credentials import Credential, CredentialReader, KeyFormat
+from extauthz.core.credentials import Credential, CredentialReader, KeyFormat, NoCredential
 from extauthz.core.decision import Decision, Deny
 from extauthz.core.errors import InvalidInput, NotFound, StoreUnavailable
 from extauthz.core.explanation import Explanation, NamedKey, Question, Step, StepName, StepOutcome
@@ -17,14 +17,14 @@ from extauthz.core.request import CheckRequest
 from extauthz.core.routes import RouteTable
 from extauthz.core.shown import shown
 from extauthz.core.spend import Spend, Spent
-from extauthz.service.check import CheckService
+from extauthz.service.check.pipeline import CheckService
+from extauthz.service.check.rate_limit import Limiting
 from extauthz.service.explain.findings import Findings, LookupParts, RecordedLookup
 from extauthz.service.explain.identity_steps import key_step, organization_step, permission_step
 from extauthz.service.explain.limits_step import limits_step
 from extauthz.service.explain.peek import Peek
 from extauthz.service.explain.request_steps import credential_step, host_step, path_step, route_step
 from extauthz.service.explain.seen import STEPS, Seen
-from extauthz.service.limiting import Limiting
 
 TIMEOUT_SECONDS = 5.0  # for a store; a person waits longer than a check
 SECRET_MIN = 8  # characters of a key from which it is taken out of what is told
@@ -77,11 +77,8 @@ class _Presented:
     def __init__(self, credential: Credential) -> None:
         self._credential = credential
 
-    def extract(self, authorization: Sequence[str]) -> Credential | Reason:  # noqa: ARG002 - the key was named
+    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:  # noqa: ARG002 - the key was named
         return self._credential
-
-    def flaw(self, authorization: Sequence[str]) -> str:  # noqa: ARG002 - as above
-        return ""
 
 
 class _NotMetered:

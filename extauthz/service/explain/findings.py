@@ -37,7 +37,7 @@ class Findings(Unobserved):
         self.corrupt = ""
         self.would: Reason | None = None
 
-    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None) -> None:  # noqa: ARG002 - records say it
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:  # noqa: ARG002 - records say it
         """Remembers the layer."""
         self.layers[cache] = layer or "postgresql"
 
@@ -86,7 +86,7 @@ class RecordedLookup(Lookup):
 
     async def key(self, credential: Credential, request: CheckRequest, *, cached: bool) -> ApiKey | None:
         """As for Lookup."""
-        cached = cached and self._cache_keys
+        cached = cached and self.caches_keys
         below: tuple[ReadFrom, ...] = ("redis", "postgresql") if cached else ("postgresql",)
         self.layers = ("process", *below) if self._live is not None and cached else below
         if self._live is not None and cached:

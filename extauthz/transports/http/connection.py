@@ -1,23 +1,26 @@
-"""One connection of a proxy: aiohttp's, with a short way for what most requests are.
+"""One connection of a proxy: aiohttp's, with a fast path for what most requests are.
 
-A request without a body on an idle connection that lives on needs no task, request and response of aiohttp's: its check
-begins in the call that brings its bytes, and if it waits, then for one future. Everything else goes aiohttp's way, and
-both say the same. docs/adr/0011-a-short-way-for-plain-requests.md says what is taken from aiohttp for that.
+A plain request on an idle connection that lives on needs nothing of aiohttp's: its check begins in the call that brings
+its bytes, and its answer is written in the call that brings the last thing it waits for. Everything else goes aiohttp's
+way, and both say the same. docs/adr/0011-a-fast-path-for-plain-requests.md says
+what is taken from aiohttp for that.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
 from typing import Any
 
 import structlog
-from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from extauthz.core.trace import Trace
 from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
-from extauthz.transports.http.dialect import Answer
-from extauthz.transports.http.handler import FAILED, CheckHandler, announces_more, as_bytes, as_response
+from extauthz.transports.http.fast_path import FastCheck, FastPath
+from extauthz.transports.http.handler import FAILED, CheckHandler, as_response
 
 HEADER_BYTES_MAX = 65_536  # Envoy passes up to 60 KiB
 KEEPALIVE = 75  # seconds; longer than the proxies keep an idle connection to us
@@ -33,10 +36,20 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class CheckConnection(BoundedConnection):
-    """Answers one request after the other. `short_way` off: all of them aiohttp's way."""
+_LAST, _END = b"Connection: close\r\n\r\n", b"\r\n"
+_END_OF_HEAD = b"\r\n\r\n"
 
-    __slots__ = ("_check", "_handler", "_lent", "_method", "_short_way")
+
+@lru_cache(maxsize=4)
+def _date(now: int) -> bytes:
+    """RFC 9110 §6.6.1; the same for all answers of a second."""
+    return f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii")
+
+
+class CheckConnection(BoundedConnection):
+    """Answers one request after the other. `fast_path` None: all of them aiohttp's way."""
+
+    __slots__ = ("_check", "_clean", "_handler", "_lent", "_trace")
 
     def __init__(
         self,
@@ -44,30 +57,80 @@ class CheckConnection(BoundedConnection):
         handler: CheckHandler,
         loop: asyncio.AbstractEventLoop,
         *,
-        short_way: bool,
+        fast_path: FastPath | None,
         head_seconds: float = HEAD_SECONDS,
     ) -> None:
         super().__init__(manager, loop, head_seconds=head_seconds, **_OPTIONS)
         self._handler = handler
-        self._method = ""
-        self._short_way = short_way
-        self._check: Coroutine[Any, Any, Answer] | None = None
-        # What aiohttp's own task of this connection waits for, while a check of ours is under way: it must not wake.
+        self._check = None if fast_path is None else FastCheck(fast_path, self)
+        self._clean = True  # the parser has read whole requests without a body, and nothing behind them
+        # What aiohttp's own task of this connection waits for, while a check is under way here: it must not wake.
         self._lent: asyncio.Future[None] | None = None
+        self._trace: Trace | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come: parsed by aiohttp, and answered the short way where that will do."""
-        waiter = self._waiter
-        if waiter is None or waiter.done() or self._messages or not self._short_way or self._paused:
-            super().data_received(data)
+        """Bytes have come: a plain request alone on an idle connection, or something for aiohttp."""
+        check, waiter = self._check, self._waiter
+        if (
+            check is None
+            or waiter is None
+            or not self._clean
+            or waiter.done()
+            or self._messages
+            or self._paused
+            or self._close
+            or self._force_close
+            or self._handler.draining
+        ):
+            self._leave_to_aiohttp(data)
             return
-        self._waiter = None
+        self._waiter, self._lent = None, waiter
         try:
-            super().data_received(data)
-        finally:  # whatever happens, it is there to be cancelled
-            self._waiter = waiter
-        if self._messages and not waiter.done() and not (len(self._messages) == 1 and self._begin(waiter)):
+            begun = check.begin(data)
+        except Exception as bug:  # noqa: BLE001 - told, whatever it is
+            check.stop(bug)
+            return
+        if not begun:
+            self._waiter, self._lent = waiter, None
+            self._leave_to_aiohttp(data)
+
+    def finish(self, head: bytes, body: bytes, *, last: bool = False) -> None:
+        """Writes the answer to a plain request, and gives the connection back to aiohttp's task."""
+        waiter, self._waiter, self._lent = self._lent, self._lent, None
+        if waiter is None:
+            return
+        transport = self.transport
+        if transport is None:  # the client has gone
+            waiter.cancel()
+            return
+        if last or self._close or self._force_close or self._handler.draining:
+            transport.write(b"".join((head, _date(int(time())), _LAST, body)))
+            transport.close()
+            waiter.cancel()
+            return
+        transport.write(b"".join((head, _date(int(time())), _END, body)))
+        self._next_keepalive_close_time = self._loop.time() + KEEPALIVE
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        if self._messages:
             waiter.set_result(None)
+
+    def hold_trace(self, trace: Trace) -> None:
+        """Keeps the trace of a request that is left to aiohttp."""
+        self._trace = trace
+
+    def take_trace(self) -> Trace | None:
+        """The trace of the request that was left to aiohttp, once."""
+        trace, self._trace = self._trace, None
+        return trace
+
+    def _leave_to_aiohttp(self, data: bytes) -> None:
+        requests = self._request_count
+        super().data_received(data)
+        if self._request_count != requests:
+            self._clean = self._body is EMPTY_PAYLOAD and not self._upgraded and data.endswith(_END_OF_HEAD)
+        elif data:
+            self._clean = False
 
     def handle_error(
         self,
@@ -84,76 +147,3 @@ class CheckConnection(BoundedConnection):
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
-
-    def _begin(self, waiter: "asyncio.Future[None]") -> bool:
-        """Begins the only request that has come, if it is a plain one."""
-        message, payload = self._messages[0]
-        parser = self._parser
-        if (
-            parser is None
-            or payload is not EMPTY_PAYLOAD
-            or not isinstance(message, RawRequestMessage)
-            or not _is_plain(message)
-            or self._handler.draining
-        ):
-            return False
-        self._messages.clear()
-        parser.message_consumed()
-        self._waiter, self._lent = None, waiter
-        self._method = message.method
-        self._check = self._handler.judge(message.method, message.path, message.headers)
-        self._go_on()
-        return True
-
-    def _go_on(self, _: object = None) -> None:
-        """Runs the check until it waits for something, or to its end."""
-        check = self._check
-        if check is None:
-            return
-        try:
-            awaited = check.send(None)
-        except StopIteration as over:
-            answer = over.value
-        except (Exception, asyncio.CancelledError) as bug:  # noqa: BLE001 - told, whatever it is
-            structlog.get_logger().error("bug", exc_info=bug)
-            answer = FAILED
-        else:
-            if awaited is None:  # a bare turn of the loop
-                self._loop.call_soon(self._go_on)
-            else:
-                awaited._asyncio_future_blocking = False  # as a task does it: it has been waited for properly
-                awaited.add_done_callback(self._go_on)
-            return
-        self._check = None
-        self._finish(answer)
-
-    def _finish(self, answer: Answer) -> None:
-        """Writes the answer, and gives the connection back to aiohttp's task."""
-        waiter, self._waiter, self._lent = self._lent, self._lent, None
-        if waiter is None:
-            return
-        transport = self.transport
-        if transport is None:  # who asked has gone
-            waiter.cancel()
-            return
-        last = answer is FAILED or self._close or self._force_close or self._handler.draining
-        transport.write(as_bytes(answer, self._method, last=last))
-        if last:
-            transport.close()
-            waiter.cancel()
-            return
-        self._next_keepalive_close_time = self._loop.time() + KEEPALIVE
-        if self._keepalive_handle is None:
-            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
-        if self._messages:
-            waiter.set_result(None)
-
-
-def _is_plain(message: RawRequestMessage) -> bool:
-    """Whether it is a whole request after which another one may come, and nothing but that."""
-    return (
-        not message.should_close
-        and message.version == HttpVersion11
-        and hdrs.EXPECT not in message.headers
-        and not announces_more(message.method, message.headers)
-    )

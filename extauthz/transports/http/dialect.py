@@ -75,8 +75,20 @@ class Dialect(Protocol):
         """As metrics and logs call it."""
         ...
 
+    @property
+    def address_in(self) -> str:
+        """The header in which the proxy says the address of the client."""
+        ...
+
     def read(self, method: str, target: str, headers: ReceivedHeaders) -> Question | None:
         """The question of a request; None where the proxy's headers do not say what is asked."""
+        ...
+
+    def asked_in(self, *, hosts: bool) -> Sequence[str]:
+        """The headers that, with the request line, say which method and path are asked for, and which host if `hosts`.
+
+        Of paths, what stands behind the first `?` says nothing of that.
+        """
         ...
 
     def render(self, decision: Decision) -> Answer:

@@ -1,10 +1,9 @@
 """Bytes to CheckRequest, Decision to bytes, for one dialect."""
 
 from collections.abc import Mapping
-from email.utils import formatdate
-from functools import lru_cache
 from http import HTTPStatus
 from time import monotonic, time
+from typing import Protocol, runtime_checkable
 
 from aiohttp import hdrs, web
 
@@ -15,22 +14,24 @@ from extauthz.core.ports import Tracing
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.trace import STATE_LONGEST, Trace
-from extauthz.service.check import CheckService
+from extauthz.service.check.pipeline import CheckService
 from extauthz.service.health import Health
-from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
+from extauthz.transports.http.dialect import Answer, Dialect, Question, ReceivedHeaders, in_lines, only
 from extauthz.transports.http.render import OF_NOBODY, to_log
 
 # To a request that has met a bug of ours; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-_LAST = "Connection: close\r\n"
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
-@lru_cache(maxsize=4)
-def _date(now: int) -> str:
-    """RFC 9110 §6.6.1; the same for all answers of a second."""
-    return f"Date: {formatdate(now, usegmt=True)}\r\n"
+@runtime_checkable
+class HoldsTrace(Protocol):
+    """A connection that has begun the trace of its next request."""
+
+    def take_trace(self) -> Trace | None:
+        """The trace, once."""
+        ...
 
 
 class CheckHandler:
@@ -58,52 +59,77 @@ class CheckHandler:
         self._reads_traceparent = reads_traceparent or tracing is not None
 
     @property
+    def dialect(self) -> Dialect:
+        """How the proxies of the listener ask."""
+        return self._dialect
+
+    @property
+    def traces(self) -> bool:
+        """Whether some checks are recorded."""
+        return self._tracing is not None
+
+    @property
     def draining(self) -> bool:
         """Whether answers end their connections."""
         return self._health.draining
 
-    async def judge(self, method: str, target: str, received: ReceivedHeaders) -> Answer:
-        """The answer to any request: every path and method is a check. The clock is read once, here."""
+    async def judge(self, method: str, target: str, received: ReceivedHeaders, *, begun: Trace | None = None) -> Answer:
+        """The answer to any request: every path and method is a check. The clock is read once, here.
+
+        `begun` is the trace of the check where it is known already that it is to be recorded.
+        """
         started = monotonic()
-        traceparent = only(received, headers.TRACEPARENT) if self._reads_traceparent else ""
-        trace = None if self._tracing is None else _begun(self._tracing, traceparent, received)
+        trace = begun or (self.begin_trace(received) if self.traces else None)
         question = self._dialect.read(method, target, received)
         if question is None:
-            return self._rendered(self._service.refuse_proxy_request(self._dialect.name, started, trace))
+            return self.render(self._service.refuse_proxy_request(self._dialect.name, started, trace))
+        request = self.request_of(question, received, now=time(), started=started)
+        request.trace = trace
+        return self.render(await self._service.check(request))
+
+    def request_of(self, question: Question, received: ReceivedHeaders, *, now: float, started: float) -> CheckRequest:
+        """The request of a question that came at `now` (Unix seconds), `started` on the monotonic clock."""
         patience = self._deadline
         if question.time_left is not None:
             patience = min(patience, question.time_left)
-        result = await self._service.check(
-            CheckRequest(
-                dialect=self._dialect.name,
-                method=question.method,
-                path=question.path,
-                host=question.host,
-                authorization=question.authorization,
-                request_id=question.request_id,
-                client_address=question.client_address,
-                now=time(),
-                started=started,
-                deadline=started + patience,
-                traceparent=traceparent,
-                trace=trace,
-            )
+        return CheckRequest(
+            dialect=self._dialect.name,
+            method=question.method,
+            path=question.path,
+            host=question.host,
+            authorization=question.authorization,
+            request_id=question.request_id,
+            client_address=question.client_address,
+            now=now,
+            started=started,
+            deadline=started + patience,
+            traceparent=only(received, headers.TRACEPARENT) if self._reads_traceparent else "",
         )
-        return self._rendered(result)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The same for a request of aiohttp's."""
-        answer = await self.judge(request.method, request.raw_path, request.headers)
+        begun = None
+        if self.traces and isinstance(request.protocol, HoldsTrace):
+            begun = request.protocol.take_trace()
+        answer = await self.judge(request.method, request.raw_path, request.headers, begun=begun)
         return as_response(answer, last=self._health.draining or announces_more(request.method, request.headers))
 
     def refuse(self) -> web.Response:
         """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
         trace = None if self._tracing is None else self._tracing.begin("")
-        answer = self._rendered(self._service.refuse_proxy_request(self._dialect.name, monotonic(), trace))
+        answer = self.render(self._service.refuse_proxy_request(self._dialect.name, monotonic(), trace))
         bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
         return as_response(bare, last=True)
 
-    def _rendered(self, result: CheckResult) -> Answer:
+    def begin_trace(self, received: ReceivedHeaders) -> Trace | None:
+        """The trace of a check that is to be recorded, with the proxy's own words about it."""
+        trace = None if self._tracing is None else self._tracing.begin(only(received, headers.TRACEPARENT))
+        if trace is not None and trace.parent_id:
+            state = ",".join(received.getall(headers.TRACESTATE, []))
+            trace.state = state if len(state) <= STATE_LONGEST else ""  # it waits with the trace until that is sent
+        return trace
+
+    def render(self, result: CheckResult) -> Answer:
         """The answer of the dialect; a refusal also tells the proxy, for its log, whose request it was.
 
         Not where the credential is invalid: a revoked key and an unknown one are answered with the same bytes.
@@ -117,22 +143,12 @@ class CheckHandler:
         return answer._replace(varying=[*answer.varying, *to_log(key.organization_id, key.id)])
 
 
-def _begun(tracing: Tracing, traceparent: str, received: ReceivedHeaders) -> Trace | None:
-    """The trace of a check that is to be recorded, with the proxy's own words about it."""
-    trace = tracing.begin(traceparent)
-    if trace is not None and trace.parent_id:
-        state = ",".join(received.getall(headers.TRACESTATE, []))
-        trace.state = state if len(state) <= STATE_LONGEST else ""  # it waits with the trace until that is sent
-    return trace
-
-
-def as_bytes(answer: Answer, method: str, *, last: bool) -> bytes:
-    """The whole answer to a request of `method`. `last`: its connection ends with it."""
-    raw = (
-        f"{_STATUS_LINES[answer.status]}{answer.fixed.text}{in_lines(answer.varying)}"
-        f"Content-Length: {len(answer.body)}\r\n{_date(int(time()))}{_LAST if last else ''}\r\n"
-    ).encode("latin-1")
-    return raw if method == hdrs.METH_HEAD else raw + answer.body
+def head_of(answer: Answer) -> str:
+    """The head of an answer up to its date."""
+    return (
+        f"{STATUS_LINES[answer.status]}{answer.fixed.text}{in_lines(answer.varying)}"
+        f"Content-Length: {len(answer.body)}\r\n"
+    )
 
 
 def as_response(answer: Answer, *, last: bool) -> web.Response:

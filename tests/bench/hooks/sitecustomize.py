@@ -7,7 +7,7 @@ at a check: what does counting cost?
 
 import atexit
 import cProfile
-import importlib.util
+import importlib
 import json
 import os
 import signal
@@ -54,10 +54,9 @@ def _unmeasured() -> None:
         pass
 
     for module, name in _COUNTING:
-        if importlib.util.find_spec(module):
-            counting = getattr(importlib.import_module(module), name)
-            for method in _COUNTS & vars(counting).keys():
-                setattr(counting, method, nothing)
+        counting = getattr(importlib.import_module(module), name)
+        for method in _COUNTS & vars(counting).keys():
+            setattr(counting, method, nothing)
 
 
 if "BENCH_PROFILE" in os.environ:

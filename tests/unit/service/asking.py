@@ -9,7 +9,7 @@ from extauthz.core.changes import Thing
 from extauthz.core.credentials import Credential
 from extauthz.core.keys import ApiKey
 from extauthz.service.local import Local
-from tests.unit.service.fakes import KEY, KEY_FORMAT, TENANT, House
+from tests.unit.service.fakes import KEY, KEY_FORMAT, TENANT, House, LimitGate
 
 KEY_ITSELF, ORGANIZATION = Thing("api_key", KEY.id), Thing("organization", TENANT.id)
 OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
@@ -17,7 +17,10 @@ FAR = 60.0
 
 
 async def asked_at(house: House, gate: str) -> asyncio.Event:
-    """Makes PostgreSQL (`find`) or Redis (`put`) wait before it answers, or writes, until the event is set."""
+    """Makes PostgreSQL (`find`) or Redis (`put`, `spend`) wait before it answers, or writes, until the event is set."""
+    if gate == "spend":
+        house.limits.gate = LimitGate()
+        return house.limits.gate
     store = house.key_cache if gate == "put" else house.keys
     store.gates[gate] = asyncio.Event()
     return store.gates[gate]

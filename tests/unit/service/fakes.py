@@ -27,13 +27,16 @@ from extauthz.core.spend import MICRO, NAMES, NOTHING_HAPPENED, PROVISIONAL, REP
 from extauthz.core.tenants import Tenant
 from extauthz.core.twin import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
-from extauthz.service.check import CheckService
+from extauthz.service.check.fast import FastChecks
+from extauthz.service.check.pipeline import CheckService
+from extauthz.service.check.rate_limit import Limiting
+from extauthz.service.check.remembered import Memory
 from extauthz.service.fences import Belief, Fences
 from extauthz.service.guard import Guard, Terms
+from extauthz.service.known import Known
 from extauthz.service.last_used import LastUsed
 from extauthz.service.layers import CachePolicy, Surroundings
 from extauthz.service.limiter import Limiter
-from extauthz.service.limiting import Limiting
 from extauthz.service.lookup import Lookup, Stores
 from extauthz.service.rejections import Rejections
 from extauthz.service.seeding import Seeding
@@ -161,18 +164,51 @@ def row_of(result: Spent | Untaken | StoreUnavailable) -> Row | StoreUnavailable
     return (refused, flags, result.day + 1, result.month + 1, *result[2:10])
 
 
+class LimitGate(asyncio.Event):
+    """Where calls wait for their answers until it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[Callable[[], None]] = []
+
+    def answer(self, answer: Callable[[], None]) -> None:
+        """Answers in a later turn of the loop, and not before the gate is set."""
+        if self.is_set():
+            asyncio.get_running_loop().call_soon(answer)
+        else:
+            self._held.append(answer)
+
+    def set(self) -> None:
+        super().set()
+        held, self._held = self._held, []
+        for each in held:
+            self.answer(each)
+
+
 class LimitsInMemory(Failing):
-    """LimitStore on the reference arithmetic, by a clock that the test sets (Unix seconds)."""
+    """LimitStore on the reference arithmetic, by a clock that the test sets (Unix seconds).
+
+    A call waits for `gate`; `entered` counts what the calls ask. Rows of `first` are answered before anything is spent.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
         self.states: dict[Owner, State] = {}
+        self.gate = LimitGate()
+        self.gate.set()
+        self.entered = asyncio.Semaphore(0)
+        self.first: list[Untaken] = []
 
     async def connect(self) -> None:
         """There is a connection."""
 
-    def begin(self, asked: Sequence[Spend], _: Sequence[Mark], call: SpendCall) -> Callable[[], None]:
+    def begin(
+        self,
+        asked: Sequence[Spend],
+        marks: Sequence[Mark],  # noqa: ARG002 - nobody saves here
+        call: SpendCall,
+    ) -> Callable[[], None]:
         def answer() -> None:
             try:
                 results = self._results(asked)
@@ -181,7 +217,9 @@ class LimitsInMemory(Failing):
             else:
                 call.answered(int(self.now * MICRO), [row_of(each) for each in results])
 
-        asyncio.get_running_loop().call_soon(answer)
+        self.gate.answer(answer)
+        for _ in asked:
+            self.entered.release()
         return lambda: None
 
     async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
@@ -189,10 +227,13 @@ class LimitsInMemory(Failing):
 
     def _results(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
         self.called()
-        return [spend(self.states.setdefault(one.owner, State()), one, int(self.now * MICRO)) for one in asked]
+        return [self.first.pop(0) if self.first else self._spend(one) for one in asked]
+
+    def _spend(self, asked: Spend) -> Spent | Untaken:
+        return spend(self.states.setdefault(asked.owner, State()), asked, int(self.now * MICRO))
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        raise NotImplementedError
+        """They are always there."""
 
 
 class Watch:
@@ -200,6 +241,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.decisions: list[tuple[str, Decision]] = []
+        self.reasons: list[tuple[str, Reason]] = []  # of all checks, also of those that were only tallied
         self.reads: Counter[tuple[Kind, Layer | None]] = Counter()
         self.failures: Counter[tuple[Store, str]] = Counter()
         self.corrupt: list[StoreCorrupt] = []
@@ -219,10 +261,15 @@ class Watch:
     def decided(self, result: CheckResult) -> None:
         assert result.seconds >= 0
         self.decisions.append((result.dialect, result.decision))
+        self.reasons.append((result.dialect, result.decision.reason))
 
-    def cache_read(self, cache: Kind, layer: Layer | None, age: float | None) -> None:
-        self.reads[cache, layer] += 1
-        self.ages[cache].append(age)
+    def tally(self, dialect: str) -> "Tallied":
+        """What counts checks of a dialect of which there is no CheckResult."""
+        return Tallied(self, dialect)
+
+    def cache_read(self, cache: Kind, layer: Layer | None, age: float | None, times: int = 1) -> None:
+        self.reads[cache, layer] += times
+        self.ages[cache] += times * [age]
 
     def messages_flow(self, flows: bool) -> None:
         self.flows = flows
@@ -264,6 +311,28 @@ class Watch:
 
     def store_unfit(self, error: StoreUnavailable) -> None:
         self.unfit.append(error.detail)
+
+
+class Tallied:
+    """A CheckTally that tells a Watch."""
+
+    def __init__(self, watch: Watch, dialect: str) -> None:
+        self._watch = watch
+        self._dialect = dialect
+        self.tokens = 0
+
+    def limited(self, seconds: float, identified_after: float, tokens: int) -> None:
+        assert 0 <= identified_after <= seconds
+        self.tokens += tokens
+        self._watch.reasons.append((self._dialect, Reason.ALLOW))
+
+    def refused(self, reason: Reason, seconds: float, identified_after: float) -> None:
+        assert 0 <= identified_after <= seconds
+        self._watch.reasons.append((self._dialect, reason))
+
+    def decided(self, reason: Reason, seconds: float) -> None:
+        assert seconds >= 0
+        self._watch.reasons.append((self._dialect, reason))
 
 
 class RejectedRows:
@@ -340,18 +409,22 @@ class House:
             tenants=CachePolicy(30, 720),
             cache_keys=cache_keys,
         )
+        self.limiting = Limiting(
+            self.limiter, self.meter, on_redis_down=on_redis_down, charge_once=charge_once, observer=self.watch
+        )
         self.service = CheckService(
             routes=RouteTable.compile(routes, {"customers": "customer"}),
             key_format=KEY_FORMAT,
             lookup=self.lookup,
-            limiting=Limiting(
-                self.limiter,
-                self.meter,
-                on_redis_down=on_redis_down,
-                charge_once=charge_once,
-                observer=self.watch,
-            ),
+            limiting=self.limiting,
             observers=(self.watch, self.rejections),
+        )
+        self.fast = FastChecks(
+            self.service,
+            Memory(self.service, KEY_FORMAT, Known(self.lookup)),
+            limiter=self.limiter,
+            limiting=self.limiting,
+            meter=self.meter,
         )
         self.store(KEY)
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from extauthz.core.failure import OnRedisDown
+from extauthz.core.trace import Trace
 from extauthz.service.health import Health
 from extauthz.transports.http.bounded import HEAD_SECONDS
 from extauthz.transports.http.connection import CheckConnection
@@ -16,18 +17,19 @@ from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, W
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx, NginxQuestion
+from extauthz.transports.http.fast_path import FastPath
 from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.listen import bind
-from extauthz.transports.http.server import serve_checks
+from extauthz.transports.http.server import CheckDoor, serve_checks
 from tests.servers.serving import question
+from tests.unit.service.asking import asked_at
 from tests.unit.service.fakes import SECRET, House
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
-GATED = "/api/vault/1"  # PostgreSQL is asked each time
 ALLOWED = question("envoy", "/api/customers/7", key=SECRET)
 REFUSED = question("envoy", "/api/customers/7")
 AMBIGUOUS = question("envoy", "/a//b")
-WAITS = question("envoy", GATED, key=SECRET)
+WAITS = question("envoy", "/api/customers/8", key=SECRET)  # for its limits, where these are held
 LAST = question("envoy", "/api/customers/7", more=b"Connection: close\r\n")
 
 _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]+")
@@ -40,12 +42,10 @@ class Handler(CheckHandler):
 
     judged = 0
     by_aiohttp = 0
-    judging: asyncio.Semaphore
 
-    async def judge(self, method: str, target: str, received: ReceivedHeaders) -> Answer:
+    async def judge(self, method: str, target: str, received: ReceivedHeaders, *, begun: Trace | None = None) -> Answer:
         self.judged += 1
-        self.judging.release()
-        return await super().judge(method, target, received)
+        return await super().judge(method, target, received, begun=begun)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.by_aiohttp += 1
@@ -56,19 +56,27 @@ class Door:
     """A listener for each dialect."""
 
     def __init__(
-        self, house: House, *, short_way: bool, question: NginxQuestion = "uri", head_seconds: float = HEAD_SECONDS
+        self,
+        house: House,
+        *,
+        fast_path: bool,
+        question: NginxQuestion = "uri",
+        path_prefix: str = "",
+        wording: Wording = Wording(),  # noqa: B008 - nothing changes it
+        head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self.house = house
-        self.short_way = short_way
+        self.fast_path = fast_path
         self.head_seconds = head_seconds
         self.health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
-        wording = Wording()
-        dialects: tuple[Dialect, ...] = (Envoy(wording), Nginx(wording, question=question), Forward(wording))
+        dialects: tuple[Dialect, ...] = (
+            Envoy(wording, path_prefix=path_prefix),
+            Nginx(wording, question=question),
+            Forward(wording),
+        )
         self.handlers = {
             dialect.name: Handler(house.service, dialect, deadline=PATIENCE, health=self.health) for dialect in dialects
         }
-        for handler in self.handlers.values():
-            handler.judging = asyncio.Semaphore(0)
         self.sockets = {name: bind("127.0.0.1", 0, None) for name in self.handlers}
 
     @property
@@ -79,9 +87,21 @@ class Door:
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Door"]:
         """Listens until left."""
-        handlers = {self.sockets[name]: handler for name, handler in self.handlers.items()}
-        async with serve_checks(handlers, short_way=self.short_way, head_seconds=self.head_seconds):
+        doors = {self.sockets[name]: self.check_door(name) for name in self.handlers}
+        async with serve_checks(doors, head_seconds=self.head_seconds):
             yield self
+
+    def check_door(self, listener: str) -> CheckDoor:
+        """How a listener answers."""
+        handler = self.handlers[listener]
+        return CheckDoor(handler, self._fast_path(handler) if self.fast_path else None)
+
+    def _fast_path(self, handler: Handler) -> FastPath:
+        house = self.house
+        tally = house.watch.tally(handler.dialect.name)
+        path = FastPath(house.fast, handler, tally=tally, observer=house.rejections)
+        house.rejections.pull(path.denials.count)
+        return path
 
     @asynccontextmanager
     async def client(self, listener: str = "envoy", *, receive: int | None = None) -> AsyncIterator["Client"]:
@@ -96,6 +116,11 @@ class Door:
         finally:
             writer.transport.abort()
             await asyncio.sleep(0)
+
+    async def warm(self, listener: str = "envoy", *, key: str = SECRET) -> None:
+        """Has the records of a key read, so that the next check of it needs nothing but its limits."""
+        async with self.client(listener) as client:
+            await client.ask(question(listener, "/api/beta/1", key=key))
 
     async def has_read(self, listener: str = "envoy") -> None:
         """Returns when what was sent before is read: another connection was answered since."""
@@ -135,6 +160,17 @@ class Client:
                 return _DATE.sub(b"-", await self._reader.read())
             except ConnectionResetError:
                 return b""
+
+
+async def held(door: Door, client: Client, data: bytes = WAITS) -> asyncio.Event:
+    """Has the check of a client wait for its limits, on the way that is meant, until the event is set."""
+    await door.warm()
+    limits, by_aiohttp = door.house.limits, door.by_aiohttp
+    gate, limits.entered = await asked_at(door.house, "spend"), asyncio.Semaphore(0)
+    client.send(data)
+    await limits.entered.acquire()
+    assert (door.by_aiohttp == by_aiohttp) is door.fast_path
+    return gate
 
 
 def with_line(line: bytes, *, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
+from tests.unit.service.fakes import NOW
+
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
     """What holds on one of them holds on the other."""
@@ -18,3 +20,10 @@ def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test connects while a listener closes, so that none waits for it."""
     for module in ("server", "usage"):
         monkeypatch.setattr(f"extauthz.transports.http.{module}.LAST_CALL", 0)
+
+
+@pytest.fixture(autouse=True)
+def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests come when the records and the limits of fakes say that it is."""
+    for module in ("handler", "fast_path"):
+        monkeypatch.setattr(f"extauthz.transports.http.{module}.time", lambda: NOW)

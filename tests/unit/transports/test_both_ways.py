@@ -1,134 +1,164 @@
-"""A plain request's short way and aiohttp's: the same bytes for every decision in every dialect and for what is odd."""
+"""A plain request's fast path and aiohttp's: the same bytes for every decision in every dialect and for what is odd."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Sequence
 
 import pytest
 
-from extauthz.core.failure import OnRedisDown
-from extauthz.core.limits import Limits, Rate
-from extauthz.core.permissions import FULL_ACCESS
 from extauthz.core.reason import Reason
 from extauthz.core.routes import Route
+from extauthz.transports.http.dialect import Wording
+from extauthz.transports.http.dialects.nginx import NginxQuestion
 from tests.servers.serving import LISTENERS, question
-from tests.unit.service.fakes import KEY, KEY_FORMAT, SECRET, TENANT, House, open_house
+from tests.unit.service.fakes import House, open_house
 from tests.unit.transports.check_listener import ALLOWED, LAST, REFUSED, Door, decisions, with_line
+from tests.unit.transports.stories import PATH, PREFIX, PROXIES, STORIES, Story, asked, listener_of
 
-PATH = "/api/customers/7"
-Prepare = Callable[[House], Awaitable[None]]
+WORDINGS = (Wording(), Wording(False, ("ietf",)), Wording(True, ("x",)), Wording(False, ()))
 
 
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a new day are the same twice."""
-    monkeypatch.setattr("extauthz.service.limiting.JITTER", 0)
+    monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
+    monkeypatch.setattr("extauthz.transports.http.answers.JITTER", 0)
 
 
-async def as_it_is(house: House) -> None:
-    """Nothing is special."""
+def opened(house: House, proxy: str, *, fast_path: bool, wording: Wording = WORDINGS[0]) -> Door:
+    """A door that a proxy is to ask at."""
+    by: NginxQuestion = "url" if proxy == "nginx by url" else "uri"
+    prefix = PREFIX if proxy == "envoy with a prefix" else ""
+    return Door(house, fast_path=fast_path, question=by, path_prefix=prefix, wording=wording)
 
 
-def limited(limits: Limits) -> Prepare:
-    """An organization with such limits, whose key may do everything."""
-
-    async def prepare(house: House) -> None:
-        house.store(replace(KEY, permissions=FULL_ACCESS, tenant=replace(TENANT, limits=limits)))
-
-    return prepare
-
-
-async def suspended(house: House) -> None:
-    house.store(replace(KEY, tenant=replace(TENANT, status="suspended")))
-
-
-async def without_postgresql(house: House) -> None:
-    await house.lose(house.postgresql)
-
-
-async def without_redis(house: House) -> None:
-    await house.lose(house.redis)
-
-
-STORIES: dict[str, tuple[Prepare, str, str | None, str, list[str]]] = {
-    "allowed": (as_it_is, PATH, SECRET, "GET", ["allow"]),
-    "no limits": (limited(Limits()), PATH, SECRET, "GET", ["allow"]),
-    "shadow": (limited(Limits(daily_quota=0)), "/api/beta/1", SECRET, "GET", ["allow"]),
-    "public": (as_it_is, "/public/x", None, "GET", ["allow"]),
-    "no credentials": (as_it_is, PATH, None, "GET", ["no_credentials"]),
-    "malformed": (as_it_is, PATH, "a b", "GET", ["malformed_credentials"]),
-    "unknown": (as_it_is, PATH, KEY_FORMAT.issue(bytes(20)), "GET", ["invalid_credentials"]),
-    "suspended": (suspended, PATH, SECRET, "GET", ["organization_suspended"]),
-    "not permitted": (as_it_is, PATH, SECRET, "POST", ["permission_denied"]),
-    "no route": (as_it_is, "/elsewhere", SECRET, "GET", ["route_not_allowed"]),
-    "ambiguous": (as_it_is, "/api//7", SECRET, "GET", ["path_ambiguous"]),
-    "too dear": (limited(Limits(Rate(1, 1), 5)), "/api/reports/1", SECRET, "GET", ["cost_exceeds_limit"]),
-    "too fast": (limited(Limits(Rate(1, 1), 2)), PATH, SECRET, "GET", ["allow", "allow", "rate_limited"]),
-    "day": (limited(Limits(daily_quota=1)), PATH, SECRET, "GET", ["allow", "daily_quota_exceeded"]),
-    "month": (limited(Limits(monthly_quota=1)), PATH, SECRET, "GET", ["allow", "monthly_quota_exceeded"]),
-    "no quota": (limited(Limits(monthly_quota=0)), PATH, SECRET, "GET", ["cost_exceeds_limit"]),
-    "address": (as_it_is, "/public/search", None, "GET", ["allow", "allow", "rate_limited"]),
-    "no PostgreSQL": (without_postgresql, PATH, SECRET, "GET", ["authentication_unavailable"]),
-    "no Redis": (without_redis, PATH, SECRET, "GET", ["allow"]),
-    "closed": (without_redis, PATH, SECRET, "GET", ["limits_unavailable"]),
-}
+async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -> tuple[object, ...]:
+    """The answers of a story, what was counted of them, and what is left of limits."""
+    async with open_house(**story.house) as house:  # type: ignore[arg-type]
+        await story.prepare(house)
+        door = opened(house, proxy, fast_path=fast_path, wording=wording)
+        async with door.open(), door.client(listener_of(proxy)) as client:
+            answers = [await client.ask(story.asked(proxy)) for _ in story.expected]
+            assert decisions(b"".join(answers)) == story.expected
+            assert door.by_aiohttp == (story.slow if fast_path else len(answers))
+            client.send(story.asked(proxy, head=True))
+            answers.append(await client.answer(to_head=True))
+            answers.append(await client.ask(asked(proxy, PATH, key=None)))  # from its own first byte
+            assert door.by_aiohttp == (story.slow + 1 if fast_path else len(answers))
+        return answers, house.watch.reasons, house.watch.in_shadow, house.limits.states
 
 
 @pytest.mark.parametrize("story", STORIES)
-@pytest.mark.parametrize("listener", LISTENERS)
-async def test_both_ways_say_the_same(listener: str, story: str) -> None:
-    """Every decision in every dialect: status line, headers and body are the same bytes, to HEAD as well."""
-    prepare, path, key, method, expected = STORIES[story]
-    on_redis_down = OnRedisDown.CLOSED if story == "closed" else OnRedisDown.OPEN
-    said = []
-    for short_way in (True, False):
-        async with open_house(on_redis_down=on_redis_down) as house, Door(house, short_way=short_way).open() as door:
-            await prepare(house)
-            asked = question(listener, path, key=key, method=method)
-            async with door.client(listener) as client:
-                answers = [await client.ask(asked) for _ in expected]
-                assert decisions(b"".join(answers)) == expected
-                client.send(b"HEAD" + asked.removeprefix(b"GET").removeprefix(b"POST"))
-                answers.append(await client.answer(to_head=True))
-                answers.append(await client.ask(REFUSED))  # from its own first byte
-            assert door.by_aiohttp == (0 if short_way else len(answers))
-            said.append((answers, house.watch.decisions))
-    assert said[0] == said[1]
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_both_ways_say_the_same(proxy: str, story: str) -> None:
+    """Every decision in every dialect and wording: the same bytes, at first, again, and to HEAD; the same charges."""
+    for wording in WORDINGS if proxy in LISTENERS else WORDINGS[:1]:
+        fast, full = [await told(STORIES[story], proxy, wording, fast_path=way) for way in (True, False)]
+        assert fast == full
 
 
 def test_every_decision_is_told() -> None:
     """No decision is missing above, but for those of requests that are no question, or whose host is ambiguous."""
-    told = {decision for *_, expected in STORIES.values() for decision in expected}
+    told = {decision for story in STORIES.values() for decision in story.expected}
     assert told == set(Reason) - {Reason.BAD_PROXY_REQUEST, Reason.HOST_AMBIGUOUS}
 
 
+async def said(door: Door, listener: str, requests: Sequence[bytes]) -> list[bytes]:
+    """The answers to requests on one connection."""
+    async with door.client(listener) as client:
+        return [await client.ask(each) for each in requests]
+
+
+async def test_listeners_share_no_words() -> None:
+    """A key that is used at every listener is answered in the words of each, whichever was asked first."""
+    for order in (LISTENERS, LISTENERS[::-1]):
+        both = []
+        for fast_path in (True, False):
+            async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+                answers = []
+                for path in 3 * (PATH, "/api/reports/1", "/elsewhere"):
+                    for listener in order:
+                        answers += await said(door, listener, [asked(listener, path), asked(listener, path, key=None)])
+                assert door.by_aiohttp == (1 if fast_path else len(answers))
+                both.append(answers)
+        assert both[0] == both[1]
+
+
+HOSTS = ["api.example.com", "admin.example.org", "api.example.com?x", "admin.example.org?x", "admin.example.org.:80"]
+
+
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_an_ambiguous_host(listener: str) -> None:
-    """Where a route names a host, one that is ambiguous is refused with the same bytes, to HEAD as well."""
-    routes = [Route("/**", resource="api"), Route("/**", host="api.example.com", public=True)]
-    asked = question(listener, "/x").replace(b"api.example.com", b"api.example.com..")
-    said = []
-    for short_way in (True, False):
-        async with open_house(routes=routes) as house, Door(house, short_way=short_way).open() as door:
+async def test_hosts_are_told_apart(listener: str) -> None:
+    """Where a route names a host, each host is judged for itself, in any order; one that is ambiguous is refused."""
+    routes = [Route("/**", resource="customer"), Route("/**", host="admin.example.org", public=True)]
+    name = {"envoy": "Host", "nginx": "X-Original-Host", "forward": "X-Forwarded-Host"}[listener]
+    plain = question(listener, "/x").replace(
+        b"Host: api.example.com\r\n", b"" if listener == "envoy" else b"Host: x\r\n"
+    )
+    requests = {each: plain.replace(b"\r\n", f"\r\n{name}: {each}\r\n".encode(), 1) for each in [*HOSTS, "a..b"]}
+    for order in (list(requests), list(requests)[::-1]):
+        both = []
+        for fast_path in (True, False):
+            async with open_house(routes=routes) as house, Door(house, fast_path=fast_path).open() as door:
+                both.append(await said(door, listener, 2 * [requests[each] for each in order]))
+                assert door.by_aiohttp == (0 if fast_path else 2 * len(order))
+        assert both[0] == both[1]
+        by_host = dict(zip(order, decisions(b"".join(both[0])), strict=False))
+        assert by_host == {
+            "api.example.com": "no_credentials",
+            "admin.example.org": "allow",
+            "api.example.com?x": "host_ambiguous",
+            "admin.example.org?x": "host_ambiguous",
+            "admin.example.org.:80": "allow",
+            "a..b": "host_ambiguous",
+        }
+
+
+@pytest.mark.parametrize("listener", ["nginx", "forward"])
+async def test_a_method_with_a_query_is_none(listener: str) -> None:
+    """It is no method's name, also where that was asked for before."""
+    plain = question(listener, PATH)
+    for fast_path in (True, False):
+        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+            answers = await said(door, listener, [plain, plain.replace(b"Method: GET", b"Method: GET?x"), plain])
+        assert decisions(b"".join(answers)) == ["no_credentials", "bad_proxy_request", "no_credentials"]
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_queries_lead_to_one_place(proxy: str) -> None:
+    """What stands behind a question mark changes nothing but the request."""
+    paths = [PATH, PATH + "?", PATH + "?a=b", PATH + "?a//b", PATH + "?/../x?", "/public/x?y", "/a//b?c", "?", "/?x"]
+    both = []
+    for fast_path in (True, False):
+        async with open_house() as house, opened(house, proxy, fast_path=fast_path).open() as door:
+            both.append(await said(door, listener_of(proxy), 2 * [asked(proxy, path) for path in paths[:-2]]))
+            assert door.by_aiohttp == (1 if fast_path else len(both[0]))
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("listener", LISTENERS)
+async def test_a_drain_is_told_on_both_ways(listener: str) -> None:
+    """Every answer ends its connection from then on, also where the key was asked for before."""
+    both = []
+    for fast_path in (True, False):
+        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+            await door.warm(listener)
             async with door.client(listener) as client:
-                answers = [await client.ask(asked)]
-                client.send(b"HEAD" + asked.removeprefix(b"GET"))
-                answers.append(await client.answer(to_head=True))
-            assert decisions(b"".join(answers)) == 2 * ["host_ambiguous"]
-            assert door.by_aiohttp == (0 if short_way else 2)
-            said.append((answers, house.watch.decisions))
-    assert said[0] == said[1]
+                await client.ask(asked(listener, PATH))
+                door.health.draining = True
+                client.send(2 * asked(listener, PATH))
+                both.append(await client.rest())
+    assert decisions(both[0]) == ["allow"]
+    assert both[0] == both[1]
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_what_is_no_question(listener: str) -> None:
-    """A request in the words of no dialect is refused with the same bytes, the short way."""
-    said = []
-    for short_way in (True, False):
-        async with open_house() as house, Door(house, short_way=short_way).open() as door:
-            async with door.client(listener) as client:
-                said.append([await client.ask(question("envoy", "/elsewhere")) for _ in range(2)])
-            assert door.by_aiohttp == (0 if short_way else 2)
-    assert said[0] == said[1]
+    """A request in the words of no dialect is refused with the same bytes, and takes aiohttp's way."""
+    both = []
+    for fast_path in (True, False):
+        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+            both.append(await said(door, listener, 2 * [question("envoy", "/elsewhere")]))
+            assert door.by_aiohttp == (0 if fast_path and listener == "envoy" else 2)
+    assert both[0] == both[1]
 
 
 UNUSUAL = [
@@ -142,6 +172,8 @@ UNUSUAL = [
     with_line(b"Connection: Upgrade\r\nUpgrade: websocket"),
     with_line(b"Upgrade: h2c"),
     with_line(b"Upgrade:"),
+    with_line(b"Content-Encoding: gzip"),
+    with_line(b"X: "),
     with_line(b"Content-Length: 5", method=b"POST"),
     with_line(b"Content-Length: 00"),
     with_line(b"Transfer-Encoding: chunked", method=b"POST"),
@@ -158,23 +190,22 @@ UNUSUAL = [
 @pytest.mark.parametrize("asked", UNUSUAL)
 async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
     """With the same bytes for an answer and the same end; what is behind it is judged on both ways or on none."""
-    said = []
-    for short_way in (True, False):
-        async with open_house() as house, Door(house, short_way=short_way).open() as door, door.client() as client:
+    both = []
+    for fast_path in (True, False):
+        async with open_house() as house, Door(house, fast_path=fast_path).open() as door, door.client() as client:
             first = await client.ask(asked)
             assert door.by_aiohttp == (0 if decisions(first) == ["bad_proxy_request"] else 1)
             client.send(REFUSED + LAST)
-            said.append((first, await client.rest(), house.watch.decisions))
-    assert said[0] == said[1]
+            both.append((first, await client.rest(), house.watch.reasons))
+    assert both[0] == both[1]
 
 
-@pytest.mark.parametrize("line", [b"Content-Length: 0", b"Content-Encoding: gzip", b"Connection: keep-alive", b"X: "])
-async def test_what_is_usual_goes_the_short_way(line: bytes) -> None:
+@pytest.mark.parametrize("line", [b"Content-Length: 0", b"Accept: */*", b"Connection: keep-alive", b"User-Agent: x"])
+async def test_what_is_usual_goes_the_fast_path(line: bytes) -> None:
     """Also with headers that only seem to say more."""
-    said = []
-    for short_way in (True, False):
-        async with open_house() as house, Door(house, short_way=short_way).open() as door:
-            async with door.client() as client:
-                said.append([await client.ask(with_line(line)) for _ in range(3)])
-            assert door.by_aiohttp == (0 if short_way else 3)
-    assert said[0] == said[1]
+    both = []
+    for fast_path in (True, False):
+        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+            both.append(await said(door, "envoy", 3 * [with_line(line)]))
+            assert door.by_aiohttp == (1 if fast_path else 3)
+    assert both[0] == both[1]

@@ -25,7 +25,7 @@ from tests.unit.transports.check_listener import ALLOWED, REFUSED, WAITS, Door, 
 SOON = 0.3  # seconds
 DRIP = 0.03
 ALL = (*LISTENERS, "usage", "admin")
-WAYS = pytest.mark.parametrize("short_way", [True, False], ids=["fast path", "full path"])
+WAYS = pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "full path"])
 HEAD = b"GET /usage HTTP/1.1\r\nHost: h\r\nX-Slow: "
 
 
@@ -46,10 +46,10 @@ async def listening(house: House, name: str, at: Path | None) -> AsyncIterator[s
     elif name == "admin":
         opened = serve_admin(Reports(ready, no_metrics), sock, head_seconds=SOON)
     else:
-        door = Door(house, short_way=True)
+        door = Door(house, fast_path=True)
         for own in door.sockets.values():
             own.close()
-        opened = serve_checks({sock: door.handlers[name]}, head_seconds=SOON)
+        opened = serve_checks({sock: door.check_door(name)}, head_seconds=SOON)
     async with opened:
         yield sock
 
@@ -119,19 +119,21 @@ async def test_an_idle_connection_is_kept(name: str) -> None:
 
 
 @WAYS
-async def test_half_a_head_behind_a_request(short_way: bool) -> None:
+async def test_half_a_head_behind_a_request(fast_path: bool) -> None:
     """It has its time, too, from the byte that came with the request before it, also where that takes longer."""
-    async with open_house() as house, Door(house, short_way=short_way, head_seconds=SOON).open() as door:
+    async with open_house() as house, Door(house, fast_path=fast_path, head_seconds=SOON).open() as door:
         async with door.client() as client:
             assert decisions(await client.ask(REFUSED + REFUSED[:30])) == ["no_credentials"]
             began = time.monotonic()
             assert await client.rest() == b""
             assert time.monotonic() - began < 10 * SOON
-        gate = await asked_at(house, "find")
+        await door.warm()
+        before, gate = door.by_aiohttp, await asked_at(house, "spend")
         async with door.client() as client, door.client() as other:
             for waiting in (client, other):
                 waiting.send(WAITS)
-                await house.keys.entered.acquire()
+            await door.has_read()
+            assert (door.by_aiohttp == before) is fast_path
             client.send(ALLOWED[:30])
             other.send(REFUSED)
             await asyncio.sleep(1.5 * SOON)
@@ -142,9 +144,9 @@ async def test_half_a_head_behind_a_request(short_way: bool) -> None:
 
 @WAYS
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_many_header_lines(listener: str, short_way: bool) -> None:
+async def test_many_header_lines(listener: str, fast_path: bool) -> None:
     """Far more than a library takes by itself are judged; beyond, and beyond a whole head's size, it is a refusal."""
-    async with open_house() as house, Door(house, short_way=short_way).open() as door:
+    async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
         asked = question(listener, "/api/customers/7", key=SECRET)
         for lines in (1, 125, 126, 127, 128, 129, 200, HEADER_LINES_MAX - 10):
             async with door.client(listener) as client:
@@ -161,7 +163,7 @@ async def test_many_header_lines(listener: str, short_way: bool) -> None:
 
 async def test_a_head_without_end() -> None:
     """It is refused as soon as it is too large, and what is sent behind that is not read into memory."""
-    async with open_house() as house, Door(house, short_way=True).open() as door, door.client() as client:
+    async with open_house() as house, Door(house, fast_path=True).open() as door, door.client() as client:
         client.send(ALLOWED.removesuffix(b"\r\n"))
         line = b"X: " + b"x" * 32_000 + b"\r\n"
         for _ in range(HEAD_BYTES_MAX // len(line) + 2):

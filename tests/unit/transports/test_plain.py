@@ -140,7 +140,7 @@ async def test_these_are_the_parsers_of_a_connection(monkeypatch: pytest.MonkeyP
         return HttpRequestParser(*arguments, **options)
 
     monkeypatch.setattr("aiohttp.web_protocol.HttpRequestParser", record)
-    async with open_house() as house, Door(house, short_way=True).open() as door, door.client() as client:
+    async with open_house() as house, Door(house, fast_path=True).open() as door, door.client() as client:
         await client.ask(REFUSED)
     assert made
     assert made[0].items() >= OPTIONS.items()

@@ -3,8 +3,13 @@
 import pytest
 from multidict import CIMultiDict
 
+from extauthz.core.failure import OnRedisDown
 from extauthz.core.trace import STATE_LONGEST, Trace
-from extauthz.transports.http.handler import _begun
+from extauthz.service.health import Health
+from extauthz.transports.http.dialect import Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from extauthz.transports.http.handler import CheckHandler
+from tests.unit.service.fakes import House
 
 
 class Recording:
@@ -27,6 +32,9 @@ class Recording:
 )
 def test_a_long_tracestate_does_not_wait_with_its_check(states: list[str], kept: str) -> None:
     """Thousands of checks may wait for a receiver that hangs, and a client may send a header of 60 KiB with each."""
-    trace = _begun(Recording(), "", CIMultiDict(("tracestate", state) for state in states))
+    house = House()
+    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+    handler = CheckHandler(house.service, Envoy(Wording()), deadline=5, health=health, tracing=Recording())
+    trace = handler.begin_trace(CIMultiDict(("tracestate", state) for state in states))
     assert trace is not None
     assert trace.state == kept

@@ -14,6 +14,7 @@ class Envoy:
     """The request line is the question. `path_prefix` is what Envoy was told to put before the path."""
 
     name = "envoy"
+    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording, *, path_prefix: str = "") -> None:
         self._wording = wording
@@ -35,6 +36,10 @@ class Envoy:
             client_address=last_address(received, headers.FORWARDED_FOR),
             time_left=_seconds(only(received, headers.ENVOY_TIME_LEFT)),
         )
+
+    def asked_in(self, *, hosts: bool) -> Sequence[str]:
+        """Where the question stands; see Dialect."""
+        return (headers.HOST,) if hosts else ()
 
     def render(self, decision: Decision) -> Answer:
         """The true status, a problem+json body on refusals; names to remove in one header on allow."""

@@ -1,5 +1,7 @@
 """Forward auth, as Caddy and HAProxy ask: 200 allows, everything else goes to the client as it is."""
 
+from collections.abc import Sequence
+
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
@@ -18,6 +20,7 @@ class Forward:
     """The question stands in `X-Forwarded-Method` and `X-Forwarded-Uri`."""
 
     name = "forward"
+    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
@@ -36,6 +39,11 @@ class Forward:
             request_id=only(received, headers.REQUEST_ID),
             client_address=last_address(received, headers.FORWARDED_FOR),
         )
+
+    def asked_in(self, *, hosts: bool) -> Sequence[str]:
+        """Where the question stands; see Dialect."""
+        names = (headers.FORWARDED_METHOD, headers.FORWARDED_URI)
+        return (*names, headers.FORWARDED_HOST) if hosts else names
 
     def render(self, decision: Decision) -> Answer:
         """The true status, a problem+json body on refusals; names without a value are empty on allow."""

@@ -1,6 +1,7 @@
 """nginx's `auth_request` (ngx_http_auth_request_module): a GET without body; it understands 2xx, 401 and 403."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from extauthz.core import headers
@@ -24,6 +25,7 @@ class Nginx:
     """
 
     name = "nginx"
+    address_in = headers.REAL_IP
 
     def __init__(self, wording: Wording, *, question: NginxQuestion = "uri") -> None:
         self._wording = wording
@@ -44,6 +46,10 @@ class Nginx:
             request_id=only(received, headers.REQUEST_ID),
             client_address=only(received, headers.REAL_IP),
         )
+
+    def asked_in(self, *, hosts: bool) -> Sequence[str]:
+        """Where the question stands; see Dialect."""
+        return headers.ORIGINAL_METHOD, headers.ORIGINAL_URI, headers.ORIGINAL_URL, headers.ORIGINAL_HOST
 
     def render(self, decision: Decision) -> Answer:
         """200, 401, 403 or 503 with an empty body: a body would cost nginx its connection to us."""

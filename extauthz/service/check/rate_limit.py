@@ -48,25 +48,32 @@ class Limiting:
     ) -> Decision:
         """The decision on what a request asks of limits, or on the reason why it never fits."""
         if isinstance(asked, Reason):
-            decision: Decision = deny(asked)
-        else:
-            # Redis has its time even where we are late already: who asks often enough to make us late must not pass
-            # uncharged.
-            try:
-                decision = await self._spent(asked, identity, trace)
-            except StoreUnavailable:
-                decision = failure.without_limits(self._on_redis_down, identity)
-                return Allow(identity, degraded=True, shadow=True) if shadow else decision
-        if not shadow:
-            return decision
-        self._observer.shadowed(decision.reason)
-        return only_shadow(decision, identity)
+            return self._shown(deny(asked), identity, shadow=shadow)
+        # Redis has its time even where the deadline of the request is over: under overload clients could otherwise
+        # bypass limits.
+        try:
+            asked, spent = await self._limiter.spend(asked, trace)
+        except StoreUnavailable:
+            return self.uncharged(identity, shadow=shadow)
+        return self.concluded(asked, spent, identity, shadow=shadow)
 
-    async def _spent(self, asked: Spend, identity: Identity | None, trace: Trace | None) -> Decision:
-        asked, spent = await self._limiter.spend(asked, trace)
+    def concluded(self, asked: Spend, spent: Spent, identity: Identity | None, *, shadow: bool) -> Decision:
+        """The decision on a spend that has an outcome, which is then counted."""
         jitter = random.randint(0, JITTER) if spent.refused else 0  # noqa: S311 - no secret
         cost = 0 if spent.repeated else asked.cost
         decision = conclude(identity, balance(asked, spent, jitter=jitter), cost)
         if asked.owner.kind == "tenant" and not spent.repeated:
             self._meter.note(asked, spent, decision.reason)
-        return decision
+        return self._shown(decision, identity, shadow=shadow)
+
+    def uncharged(self, identity: Identity | None, *, shadow: bool) -> Decision:
+        """The decision where the outcome of a spend is unknown."""
+        if shadow:
+            return Allow(identity, degraded=True, shadow=True)
+        return failure.without_limits(self._on_redis_down, identity)
+
+    def _shown(self, decision: Decision, identity: Identity | None, *, shadow: bool) -> Decision:
+        if not shadow:
+            return decision
+        self._observer.shadowed(decision.reason)
+        return only_shadow(decision, identity)

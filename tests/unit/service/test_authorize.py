@@ -13,8 +13,8 @@ from extauthz.core.reason import Reason
 from extauthz.core.routes import Match
 from extauthz.core.spend import Spend
 from extauthz.core.tenants import Tenant
-from extauthz.service import grants
-from extauthz.service.grants import Grant, Grants
+from extauthz.service.check import authorize
+from extauthz.service.check.authorize import Grant, Grants
 from tests.unit.service.fakes import KEY, NOW, TENANT
 
 SLOT = 900  # seconds
@@ -128,7 +128,7 @@ def test_the_windows_are_those_of_now(zone: str) -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names a client thinks of, no more than so many grants are held; those in use come back."""
-    monkeypatch.setattr(grants, "HELD_MAX", 10)
+    monkeypatch.setattr(authorize, "HELD_MAX", 10)
     held = Grants()
     key = replace(KEY, permissions=FULL_ACCESS)
     for number in range(100):
@@ -141,7 +141,7 @@ def test_what_is_refused_is_not_kept() -> None:
     """A key that names resources which it has no permission for fills no memory, and pushes out nobody's grant."""
     held = Grants()
     grant = held.of(KEY, TENANT, READ, NOW)
-    for number in range(2 * grants.HELD_MAX):
+    for number in range(2 * authorize.HELD_MAX):
         assert isinstance(held.of(KEY, TENANT, READ._replace(resource=f"r{number}"), NOW).identity, Deny)
     assert len(held._held) == 1
     assert held.of(KEY, TENANT, READ, NOW) is grant

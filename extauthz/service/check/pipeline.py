@@ -7,7 +7,7 @@ from time import monotonic, time
 from extauthz.core import failure
 from extauthz.core.addresses import address_group
 from extauthz.core.check_result import CheckResult
-from extauthz.core.credentials import Credential, CredentialReader
+from extauthz.core.credentials import Credential, CredentialReader, NoCredential
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.hosts import normal_host
@@ -15,11 +15,11 @@ from extauthz.core.keys import ended_by
 from extauthz.core.ports import CheckObserver
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.routes import Match, RouteTable, is_ambiguous
+from extauthz.core.routes import Bucket, Match, RouteTable, is_ambiguous
 from extauthz.core.spend import Owner, Spend, once_name
 from extauthz.core.trace import Trace
-from extauthz.service.grants import Grants
-from extauthz.service.limiting import Limiting
+from extauthz.service.check.authorize import Grants
+from extauthz.service.check.rate_limit import Limiting
 from extauthz.service.lookup import Lookup
 
 
@@ -39,49 +39,64 @@ class CheckService:
         self._routes = routes
         self._key_format = key_format
         self._lookup = lookup
-        self._grants = Grants()
+        self.grants = Grants()
         self._limiting = limiting
         self._observers = tuple(observers)
+
+    @property
+    def observers(self) -> Sequence[CheckObserver]:
+        """What is told of every check."""
+        return self._observers
+
+    @property
+    def names_hosts(self) -> bool:
+        """Whether the host of a request may matter."""
+        return self._routes.names_hosts
 
     async def check(self, request: CheckRequest) -> CheckResult:
         """The result of checking `request`. Never raises for what a client sent, nor for a store that is away."""
         result = CheckResult(request.dialect, request, request.now, trace=request.trace)
         result.decision = await self._decide(request, result)
-        return self._told(result, request.started)
+        return self.told(result, request.started)
 
     def refuse_proxy_request(self, dialect: str, started: float, trace: Trace | None = None) -> CheckResult:
         """The result for a request that asks nothing: the proxy's headers do not say what is asked."""
-        return self._told(CheckResult(dialect, None, time(), deny(Reason.BAD_PROXY_REQUEST), trace=trace), started)
+        return self.told(CheckResult(dialect, None, time(), deny(Reason.BAD_PROXY_REQUEST), trace=trace), started)
 
-    def _told(self, result: CheckResult, started: float) -> CheckResult:
+    def told(self, result: CheckResult, started: float) -> CheckResult:
         """The result, once every observer has it."""
         result.seconds = monotonic() - started
         for observer in self._observers:
             observer.decided(result)
         return result
 
-    async def _decide(self, request: CheckRequest, result: CheckResult) -> Decision:
+    def find_route(self, method: str, host: str, path: str) -> Match | Deny:
+        """Where a request leads, by its question alone; or the refusal of its path, its host or its route."""
         # path
-        if is_ambiguous(request.path):
+        if is_ambiguous(path):
             return deny(Reason.PATH_AMBIGUOUS)
 
         # host, where it matters
-        host = normal_host(request.host) if self._routes.names_hosts else None
-        if host is None and self._routes.names_hosts:
+        normal = normal_host(host) if self._routes.names_hosts else None
+        if normal is None and self._routes.names_hosts:
             return deny(Reason.HOST_AMBIGUOUS)
 
         # route
-        route = result.route = self._routes.match(request.method, host, request.path)
-        if route is None:
-            return deny(Reason.ROUTE_NOT_ALLOWED)
+        return self._routes.match(method, normal, path) or deny(Reason.ROUTE_NOT_ALLOWED)
+
+    async def _decide(self, request: CheckRequest, result: CheckResult) -> Decision:
+        route = self.find_route(request.method, request.host, request.path)
+        if isinstance(route, Deny):
+            return route
+        result.route = route
         if route.public:
             return await self._decide_public(route, request)
 
         # credential; the raw key stays inside this one call
         credential = self._key_format.extract(request.authorization)
-        if isinstance(credential, Reason):
-            result.why = self._key_format.flaw(request.authorization)
-            return deny(credential)
+        if isinstance(credential, NoCredential):
+            result.why = credential.flaw
+            return deny(credential.reason)
         return await self._decide_for(credential, route, request, result)
 
     async def _decide_for(
@@ -106,7 +121,7 @@ class CheckService:
             return deny(Reason.ORGANIZATION_SUSPENDED)
 
         # permission
-        grant = self._grants.of(key, tenant, route, request.now)
+        grant = self.grants.of(key, tenant, route, request.now)
         if isinstance(grant.identity, Deny):
             return grant.identity
 
@@ -121,6 +136,10 @@ class CheckService:
     async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
         if route.bucket is None:
             return Allow()
-        owner = Owner("address", f"{route.bucket.name} {address_group(request.client_address)}")
-        asked = Spend(owner, 1, route.bucket.limits)
+        asked = public_spend(route.bucket, request.client_address)
         return await self._limiting.decide(asked, None, shadow=route.shadow, trace=request.trace)
+
+
+def public_spend(bucket: Bucket, client_address: str) -> Spend:
+    """What a request of a client asks of the bucket of a public route."""
+    return Spend(Owner("address", f"{bucket.name} {address_group(client_address)}"), 1, bucket.limits)

@@ -1,0 +1,92 @@
+"""The numbers that headers tell of a spend, straight from the row of a store: those of `balance`, without its objects.
+
+What does not change from one spend to the next (names, sizes, windows) is not worked out again.
+"""
+
+from collections.abc import Iterator
+
+from extauthz.core.limits import Limits
+from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, NAMES, Row, Spend
+
+# Where a row has the level of a bucket, with its carry behind it, and the count of a window.
+_PLACES = {BURST: 4, DAILY: 6, MONTHLY: 7, KEY_BURST: 8, KEY_DAILY: 10, KEY_MONTHLY: 11}
+
+_Limit = tuple[bool, int, int, int, int]
+
+
+class LimitNumbers:
+    """What is left of each limit of one spend, in the order of `Balance.standings`.
+
+    `day` and `month` are those of the rows that it is for.
+    """
+
+    __slots__ = ("_cost", "_limits", "_names")
+
+    def __init__(self, asked: Spend, *, day: int, month: int) -> None:
+        self._cost = asked.cost
+        found = [*_limits_of(asked, NAMES[:3], asked.limits, (day, month))]
+        found += _limits_of(asked, NAMES[3:], asked.key_limits, (day, month))
+        self._names = tuple(name for name, _ in found)
+        self._limits = tuple(limit for _, limit in found)
+
+    def left(self, now: int, row: Row) -> list[int]:
+        """Remaining and reset (seconds) of each limit; then size, remaining and reset of the one with the least left.
+
+        `now` in microseconds, of the store's clock.
+        """
+        numbers: list[int] = []
+        least, binding = -1, (0, 0, 0)
+        for is_bucket, place, size, one, other in self._limits:
+            if is_bucket:
+                level = row[place]
+                remaining = level // MICRO
+                reset = -(((row[place + 1] - ((remaining + 1) * MICRO - level) * other) // one) // MICRO)
+            else:
+                remaining = size - row[place]
+                remaining = max(remaining, 0)
+                reset = -((now - one) // MICRO)
+            reset = max(reset, 1)
+            numbers += (remaining, reset)
+            if least < 0 or remaining < least:
+                least, binding = remaining, (size, remaining, reset)
+        numbers += binding
+        return numbers
+
+    def refused(self, now: int, row: Row, jitter: int) -> tuple[str, list[int]]:
+        """The limit that refused with the longest wait, and the same numbers where that one binds; then the wait.
+
+        `jitter` seconds are added to the wait for a new day or month.
+        """
+        numbers = self.left(now, row)[:-3]
+        strictest, longest, bound = "", -1, 0
+        for place, (name, limit) in enumerate(zip(self._names, self._limits, strict=True)):
+            if row[0] >> NAMES.index(name) & 1:
+                wait = self._bucket_wait(row, limit) if limit[0] else numbers[2 * place + 1] + jitter
+                if wait > longest:
+                    strictest, longest, bound = name, wait, place
+        numbers += (self._limits[bound][2], numbers[2 * bound], numbers[2 * bound + 1], longest)
+        return strictest, numbers
+
+    def _bucket_wait(self, row: Row, limit: _Limit) -> int:
+        _, place, _, tokens, seconds = limit
+        missing = self._cost * MICRO - row[place]
+        return max(-(((row[place + 1] - missing * seconds) // tokens) // MICRO), 1)
+
+
+def _limits_of(
+    asked: Spend, names: tuple[str, ...], limits: Limits, windows_of_row: tuple[int, int]
+) -> Iterator[tuple[str, _Limit]]:
+    """Each limit: whether it is a bucket, its place in a row, its size; then tokens and seconds of its rate, or the
+    microsecond at which its window ends.
+    """
+    bucket, *quotas = names
+    if limits.rate is not None and limits.burst is not None:
+        yield bucket, (True, _PLACES[bucket], limits.burst, limits.rate.tokens, limits.rate.seconds)
+    if asked.windows is None:
+        return
+    spans = asked.windows.days, asked.windows.months
+    for name, size, span, index in zip(
+        quotas, (limits.daily_quota, limits.monthly_quota), spans, windows_of_row, strict=True
+    ):
+        if size is not None:
+            yield name, (False, _PLACES[name], size, span.bounds[index] * MICRO, 0)

@@ -1,0 +1,119 @@
+"""Answers as bytes, up to their date: what does not change from check to check is rendered once."""
+
+import random
+
+from extauthz.core.balance import Balance, balance
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import Allow, Deny, conclude
+from extauthz.core.limit_numbers import LimitNumbers
+from extauthz.core.spend import NAMES, Row, Spend, Spent
+from extauthz.core.usage import THRESHOLDS
+from extauthz.service.check.rate_limit import JITTER
+from extauthz.service.check.remembered import Bounded, Remembered
+from extauthz.transports.http.dialect import in_lines
+from extauthz.transports.http.handler import STATUS_LINES, CheckHandler, head_of
+from extauthz.transports.http.render import to_log
+from extauthz.transports.http.templates import Template, marked
+
+SHAPES_MAX = 2_048
+NO_LENGTH = b"Content-Length: 0\r\n"
+_NEVER = 1 << 62
+
+AnswerBytes = tuple[bytes, bytes]  # the head up to its date, and the body
+
+
+class Refusal:
+    """The refusal by some limits, of which one binds."""
+
+    __slots__ = ("body", "length", "reason", "template")
+
+    def __init__(self, denial: Deny, handler: CheckHandler) -> None:
+        answer = handler.dialect.render(marked(denial))
+        self.reason = denial.reason
+        self.template = Template(f"{STATUS_LINES[answer.status]}{answer.fixed.text}{in_lines(answer.varying)}")
+        self.body = answer.body
+        self.length = b"Content-Length: %d\r\n" % len(answer.body)
+
+
+class Shape:
+    """What answers to spends with the same limits have in common, in the middle one of their windows."""
+
+    def __init__(self, spend: Spend, handler: CheckHandler) -> None:
+        self.day = self.month = 1 if spend.windows is None else 2
+        index = self.day - 1
+        self._handler = handler
+        self._cost = spend.cost
+        self._balance = balance(spend, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, index, index))
+        self._numbers = LimitNumbers(spend, day=self.day, month=self.month)
+        self._refusals: dict[tuple[int, str], Refusal] = {}
+        allowed = handler.dialect.render(marked(Allow(None, self._balance)))
+        self._allowed = Template(in_lines(allowed.varying))
+        self.left = self._numbers.left
+        self.fill = self._allowed.fill
+        self.tokens = spend.cost if spend.limits.rate or spend.key_limits.rate else 0
+        self.notice_day, self.notice_month = (
+            -(-quota * THRESHOLDS[0] // 100) if spend.windows is not None and quota else _NEVER
+            for quota in (spend.limits.daily_quota, spend.limits.monthly_quota)
+        )
+
+    def refuse(self, now: int, row: Row) -> tuple[Refusal, bytes]:
+        """The refusal of a row, and its head up to what the proxy's log is told."""
+        jitter = random.randint(0, JITTER)  # noqa: S311 - no secret
+        name, numbers = self._numbers.refused(now, row, jitter)
+        refusal = self._refusals.get((row[0], name))
+        if refusal is None:
+            refusal = self._refusals[row[0], name] = self._refusal(row[0], name)
+        return refusal, refusal.template.fill(numbers)
+
+    def _refusal(self, bits: int, name: str) -> Refusal:
+        refused = tuple(each for place, each in enumerate(NAMES) if bits >> place & 1)
+        standings = self._balance.standings
+        binding = next(standing for standing in standings if standing.name == name)
+        denial = conclude(None, Balance(standings, refused, 1, binding), self._cost)
+        assert isinstance(denial, Deny)  # noqa: S101 - a limit has refused
+        return Refusal(denial, self._handler)
+
+
+class Kept:
+    """What answers to one credential at one route begin with, and what the proxy's log is told of a refusal."""
+
+    __slots__ = ("allowed", "log", "shape")
+
+    def __init__(self, found: Remembered, shape: Shape, handler: CheckHandler) -> None:
+        answer = handler.dialect.render(Allow(found.identity))
+        key = found.key
+        log = to_log("", "") if key is None else to_log(key.organization_id, key.id)
+        self.shape = shape
+        self.allowed = f"{STATUS_LINES[answer.status]}{answer.fixed.text}".encode("latin-1")
+        self.log = in_lines(log).encode("latin-1")
+
+
+class Answers:
+    """The answers of one listener."""
+
+    def __init__(self, handler: CheckHandler) -> None:
+        self._handler = handler
+        self._shapes: Bounded[object, Shape] = Bounded(SHAPES_MAX)
+
+    def decided(self, found: Remembered) -> AnswerBytes:
+        """The answer to a check that asks no limits."""
+        kept: AnswerBytes | None = found.kept
+        if kept is None:
+            decision = found.decision
+            assert decision is not None  # noqa: S101 - limits are not asked
+            result = CheckResult(self._handler.dialect.name, None, 0.0, decision, found.route, found.key, found.why)
+            answer = self._handler.render(result)
+            kept = found.kept = head_of(answer).encode("latin-1"), answer.body
+        return kept
+
+    def kept(self, found: Remembered, spend: Spend) -> Kept:
+        """What answers to a check that asks limits begin with."""
+        kept: Kept | None = found.kept
+        if kept is None:
+            name = spend.limits, spend.key_limits, spend.windows, spend.cost
+            shape = self._shapes.get(name)
+            if shape is None:
+                shape = Shape(spend, self._handler)
+                self._shapes.put(name, shape)
+            kept = found.kept = Kept(found, shape, self._handler)
+        return kept

@@ -1,0 +1,75 @@
+"""Denials of the fast path, gathered until they are counted with all others: to count each by itself costs more."""
+
+from collections import deque
+from collections.abc import Callable
+
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import deny
+from extauthz.core.ports import DenialObserver
+from extauthz.core.reason import Reason
+from extauthz.core.rejections import SAMPLES, SPAN
+from extauthz.core.request import CheckRequest
+from extauthz.service.check.remembered import Remembered
+
+GROUPS_MAX = 256  # that are gathered at once
+SAMPLE_BYTES_MAX = 2_048  # a longer request is no sample: those that are kept wait for some seconds
+
+
+class _Group:
+    """Denials of one kind."""
+
+    __slots__ = ("last", "requests", "times")
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.last: tuple[bytes, float] = b"", 0.0
+        self.requests: deque[tuple[bytes, float]] = deque(maxlen=SAMPLES)
+
+
+class Denials:
+    """Denials of one listener by what they follow from and, where no organization is known, by client address."""
+
+    def __init__(
+        self, dialect: str, address_header: str, read: Callable[[bytes, float], CheckRequest], observer: DenialObserver
+    ) -> None:
+        """`read` makes the request of bytes that came at a time (Unix seconds)."""
+        self._dialect = dialect
+        self._address = f"\r\n{address_header}: ".encode("ascii")
+        self._read = read
+        self._observer = observer
+        self._groups: dict[tuple[Remembered, Reason, bytes], _Group] = {}
+        self._span_ends = 0.0
+
+    def note(self, found: Remembered, reason: Reason, data: bytes, now: float) -> None:
+        """A request that came at `now` (Unix seconds) was refused."""
+        if not self._span_ends - SPAN <= now < self._span_ends:
+            self.count()
+            self._span_ends = (now // SPAN + 1) * SPAN
+        name = found, reason, b"" if found.key is not None else self._address_of(data)
+        group = self._groups.get(name)
+        if group is None:
+            if len(self._groups) >= GROUPS_MAX:
+                self.count()
+            group = self._groups[name] = _Group()
+        group.times += 1
+        if len(data) <= SAMPLE_BYTES_MAX:
+            group.requests.append((data, now))
+        else:
+            group.last = data, now
+
+    def count(self) -> None:
+        """Tells the observer of what was gathered."""
+        groups, self._groups = self._groups, {}
+        for (found, reason, _), group in groups.items():
+            requests = [self._read(data, now) for data, now in group.requests or (group.last,)]
+            last = requests[-1]
+            result = CheckResult(self._dialect, last, last.now, deny(reason), found.route, found.key, found.why)
+            self._observer.denied(result, group.times, requests)
+
+    def _address_of(self, data: bytes) -> bytes:
+        """The client's address as the last proxy wrote it."""
+        at = data.lower().rfind(self._address)
+        if at < 0:
+            return b""
+        begin = at + len(self._address)
+        return data[begin : data.index(b"\r\n", begin)].rpartition(b",")[2]

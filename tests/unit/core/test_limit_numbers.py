@@ -1,0 +1,98 @@
+"""The numbers of a row are those of `balance`, whatever the limits, the windows and the outcome."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from extauthz.core.balance import Balance, balance
+from extauthz.core.calendar import UTC_CALENDAR, Calendar
+from extauthz.core.limit_numbers import LimitNumbers
+from extauthz.core.limits import UNLIMITED, Limits, Rate
+from extauthz.core.spend import MICRO, NAMES, Owner, Row, Spend, Spent, result_of
+from tests.generated import examples
+
+NOW = 1_800_000_000
+DAY = 86_400
+_ZONES = ["UTC", "Asia/Tokyo", "America/St_Johns", "Pacific/Apia"]
+
+few = st.integers(0, 5) | st.integers(0, 10**12)
+rates = st.builds(Rate, st.integers(1, 10**9), st.sampled_from([1, 7, 60, 1000, 3600, 86_400, 864_000]))
+
+
+@st.composite
+def limits(draw: st.DrawFn) -> Limits:
+    """Any limits: some of them, all, or none."""
+    rate = draw(st.none() | rates)
+    burst = None if rate is None else draw(st.integers(1, 10**9))
+    return Limits(rate, burst, draw(st.none() | few), draw(st.none() | few))
+
+
+@st.composite
+def spends(draw: st.DrawFn) -> Spend:
+    """What a check asks, of an organization with any calendar, or of a public route's bucket."""
+    cost = draw(st.integers(1, 50))
+    if draw(st.booleans()) and draw(st.booleans()):
+        return Spend(Owner("address", "x 203.0.113.7"), cost, Limits(draw(rates), draw(st.integers(1, 10**9))))
+    calendar = draw(st.just(UTC_CALENDAR) | st.builds(Calendar, st.sampled_from(_ZONES), st.integers(1, 31)))
+    own = draw(st.just(UNLIMITED) | limits())
+    asked = Spend(Owner("tenant", "org-1"), cost, draw(limits()), calendar, key_id="key-1", key_limits=own)
+    return asked.at(NOW + draw(st.integers(0, 400 * DAY)))
+
+
+def names_of(asked: Spend) -> list[str]:
+    """The limits that a spend has, in the order of their bits."""
+    standings = balance(asked, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)).standings
+    return [standing.name for standing in standings]
+
+
+@st.composite
+def outcomes(draw: st.DrawFn, *, refused: bool | None = None) -> tuple[Spend, int, Row]:
+    """A spend, the time of a store, and a row that it may answer there."""
+    asked = draw(spends())
+    names = names_of(asked)
+    refuses = bool(names) and (draw(st.booleans()) if refused is None else refused)
+    chosen = draw(st.sets(st.sampled_from(names), min_size=1)) if refuses else set()
+    bits = sum(1 << NAMES.index(name) for name in chosen)
+    day, month = (1, 1) if asked.windows is None else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    now = (NOW + draw(st.integers(-2 * DAY, 400 * DAY))) * MICRO + draw(st.integers(0, MICRO - 1))
+    state: list[int] = []
+    for each, enough in ((asked.limits, 0), (asked.key_limits, 3)):
+        bucket = NAMES[enough] in chosen
+        most = min(asked.cost, each.burst or 0) * MICRO - 1 if bucket else (each.burst or 0) * MICRO
+        level = draw(st.integers(0, max(most, 0))) if each.rate is not None else 0
+        carry = draw(st.integers(0, each.rate.seconds - 1)) if each.rate is not None else 0
+        state += [level, carry, draw(few), draw(few)]
+    return asked, now, (bits, 0, day, month, *state)
+
+
+def numbers_of(told: Balance) -> list[int]:
+    """A balance as numbers."""
+    numbers = [number for each in told.standings for number in (each.remaining, each.reset)]
+    if told.binding is None:
+        return [*numbers, 0, 0, 0]
+    return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset]
+
+
+@examples(200, 20_000)
+@given(outcomes())
+def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
+    """Of every limit, and of the one that binds."""
+    asked, now, row = outcome
+    row = (0, *row[1:])
+    spent = result_of(now, row)
+    assert isinstance(spent, Spent)
+    assert LimitNumbers(asked, day=row[2], month=row[3]).left(now, row) == numbers_of(balance(asked, spent))
+
+
+@examples(200, 20_000)
+@given(outcomes(refused=True), st.integers(0, 5))
+def test_what_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
+    """The limit that refuses the longest, what is left of every one, and the wait."""
+    asked, now, row = outcome
+    spent = result_of(now, row)
+    assert isinstance(spent, Spent)
+    if not spent.refused:  # no limits at all
+        return
+    told = balance(asked, spent, jitter=jitter)
+    assert told.binding is not None
+    name, numbers = LimitNumbers(asked, day=row[2], month=row[3]).refused(now, row, jitter)
+    assert (name, numbers) == (told.binding.name, [*numbers_of(told), told.retry_after])
