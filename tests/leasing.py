@@ -16,6 +16,7 @@ from extauthz.core.leases import ENDED, HOLD, SHARE, LeaseAsk, Leased
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, day_field, month_field, result_of
 from extauthz.core.twin import State, Step, spend
+from tests.unit.service.fakes import row_of
 
 START = 1_800_057_599 * MICRO  # the last second of a day
 TENANT = Owner("tenant", "org-1")
@@ -138,7 +139,9 @@ class Leasing(RuleBasedStateMachine):
             self._admitted(self.spend_of(kind), spent.day, spent.month)
         else:
             self._may_refuse(self.spend_of(kind), spent)
-        if account.answered(self.real / MICRO, refused=bool(spent.refused)):
+        now, row = self.real / MICRO, row_of(spent)
+        assert isinstance(row, tuple)
+        if account.refused(now) if spent.refused else account.answered(now, spent.now, row):
             self._send(worker, kind)
 
     @rule(worker=workers, kind=kinds, calls=st.integers(1, 3))

@@ -48,6 +48,7 @@ class Account:
         "_base",
         "_book",
         "_cost",
+        "_direct",
         "_failures",
         "_looked",
         "_measured_at",
@@ -88,6 +89,7 @@ class Account:
         self._failures = 0  # calls of unknown outcome
         self._target = UNITS_MIN
         self._now, self._base = 0, _NOTHING  # the store's last answer
+        self._direct = 0, _NOTHING  # its last answer to a request
         self._cost = self._unit = self._unit_of_key = 0  # of one unit: cost, and micro-tokens of the buckets there are
 
     def serve(self, now: float) -> tuple[int, Row] | None:
@@ -117,11 +119,16 @@ class Account:
             key_month - cost,
         )
 
-    def answered(self, now: float, *, refused: bool) -> bool:
-        """The store answered a request itself. Whether it is to be asked for units, or given some back, at once."""
-        if refused:
-            self._rest_until = now + REST
-            return self.give_back()
+    def refused(self, now: float) -> bool:
+        """The store refused a request of the owner. Whether it is to be given units back at once."""
+        self._rest_until = now + REST
+        return self.give_back()
+
+    def answered(self, now: float, at: int, row: Row) -> bool:
+        """The store allowed a request `at` its time (microseconds). Whether it is to be asked for units at once."""
+        self._direct = at, row
+        if self.left > 0:
+            self._see(at, row, now)
         self._asked += 1
         if self._asked < BUSY or self.pending or self.closing:
             return False
@@ -197,6 +204,12 @@ class Account:
         self.left += leased.units
         self.low = self.left // 2 if leased.units else -1
         self._now, self._base, self._received_at = leased.now, row, now
+        self._see(*self._direct, now)  # what was asked after that may have been answered before
+
+    def _see(self, at: int, row: Row, now: float) -> None:
+        """What is left is counted from the store's last answer; all that was granted before is charged in it."""
+        if at > self._now and row[2:4] == self._base[2:4]:
+            self._now, self._base, self._received_at = at, row, now
 
     def _measure(self, now: float) -> None:
         """Sets how many units the demand is worth that was seen since the last time."""

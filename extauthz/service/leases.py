@@ -52,15 +52,15 @@ class Leases:
             self._ask(account, asked)
         return found
 
-    def note(self, asked: Spend, row: Row) -> None:
-        """The store answered a spend itself."""
+    def note(self, asked: Spend, at: int, row: Row) -> None:
+        """The store answered a spend itself, `at` its time (microseconds)."""
         refused = row[0]
         if refused < 0 or asked.windows is None or asked.once or asked.operation != "spend" or self._resting:
             return
         now = monotonic()
         if refused:
             for other in self._open.get(asked.owner.id, ()):
-                if other.answered(now, refused=True):
+                if other.refused(now):
                     self._ask(other, asked)
         account: Account | None = asked.account
         if account is None:
@@ -68,7 +68,7 @@ class Leases:
             return
         if account is self._once:
             account = asked.account = Account(now, self._ledger)
-        if account.answered(now, refused=refused != 0):
+        if account.refused(now) if refused else account.answered(now, at, row):
             self._ask(account, asked)
 
     def rest(self) -> None:

@@ -250,7 +250,7 @@ class SharedCall:
                 seat.fail(result)
                 continue
             if leases is not None:
-                leases.note(seat.spend, result)
+                leases.note(seat.spend, now, result)
             seat.settle(now, result)
 
     def failed(self, error: StoreUnavailable) -> None:

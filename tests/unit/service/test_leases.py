@@ -80,7 +80,7 @@ class Worker:
             self.asked += 1
             row = row_of(spend(self.store.state, asked, int(NOW * MICRO)))
             assert isinstance(row, tuple)
-            self.leases.note(asked, row)
+            self.leases.note(asked, int(NOW * MICRO), row)
         return found is not None
 
     async def busy(self, asked: Spend) -> None:
