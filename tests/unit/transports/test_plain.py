@@ -1,17 +1,13 @@
 """Plain requests, as they are recognised from their bytes, against the parser of the connection: aiohttp's."""
 
 import logging
-import os
-from collections.abc import Iterator
-from itertools import count
-from time import monotonic
 from typing import Any
 
 import pytest
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 
 from extauthz.transports.http.plain import PLAIN_BYTES_MAX, recognise
-from tests.generated import is_deep
+from tests.generated import in_time, numbers
 from tests.unit.service.fakes import open_house
 from tests.unit.transports.check_listener import REFUSED, Door
 from tests.unit.transports.generated_heads import heads_of
@@ -25,9 +21,6 @@ from tests.unit.transports.plain_readings import (
 )
 from tests.unit.transports.proxy_heads import HAPROXY, PROXY_HEADS
 
-# `FUZZ_SECONDS=3600 make test-deep ARGS=tests/unit/transports/test_plain.py` looks for differences for an hour.
-FUZZ_SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
-FUZZ_FIRST = int(os.environ.get("FUZZ_FIRST", "0"))  # number of the first head
 SUITE_NUMBERS = 800
 PROGRESS_NUMBERS = 10_000  # after which the log says how far it is
 
@@ -52,25 +45,13 @@ def parsers() -> Parsers:
     return Parsers(HttpRequestParser)
 
 
-def numbers() -> Iterator[int]:
-    """Of generated heads: few in the suite, the same in each run, and as many as time allows in `make test-deep`."""
-    if not is_deep():
-        yield from range(SUITE_NUMBERS)
-        return
-    end = monotonic() + FUZZ_SECONDS
-    for number in count(FUZZ_FIRST):
-        if monotonic() > end:
-            break
-        yield number
-
-
 @pytest.mark.fuzz
-@pytest.mark.timeout(FUZZ_SECONDS + 120 if is_deep() else 60)
+@in_time()
 def test_what_is_plain_is_read_alike(parsers: Parsers) -> None:
     """Whatever is plain is one request for aiohttp's parsers, that in C and that without, and says the same there."""
     in_python = Parsers(HttpRequestParserPy)
     tried = plain = 0
-    for number in numbers():
+    for number in numbers(SUITE_NUMBERS):
         for data in heads_of(number):
             tried += 1
             plain += check(data, parsers)
