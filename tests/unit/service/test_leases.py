@@ -12,7 +12,7 @@ from extauthz.core.lease_account import BUSY
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS, Mark
-from extauthz.core.spend import MICRO, Owner, Spend, result_of
+from extauthz.core.spend import MICRO, Spend, result_of
 from extauthz.core.twin import State, spend
 from extauthz.service.guard import Guard, Terms
 from extauthz.service.lease_ledger import PLACES, SIZE, Ledger
@@ -21,7 +21,6 @@ from tests.unit.core.test_spend import question
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
 PLENTY = Limits(Rate(1000, 1), 100_000, 1_000_000)
-OWNER = Owner("tenant", "org-1")
 ASKED = BUSY + 1  # the first is not counted, because most keys are asked for once
 
 
