@@ -103,9 +103,10 @@ def _busy(random: Random, listener: str, *, drains: bool) -> Iterator[Step]:
         yield Step("send", piece)
         yield from _between(random)
     yield Step("settle")
+    yield Step("resume writing")
+    yield Step("settle")  # while nothing is written, one way may be further than the other
     if random.random() < 0.1:
         yield Step("leave")
-    yield Step("resume writing")
     if drains and random.random() < 0.6:
         yield Step("drain")
     yield from _changes(random)
