@@ -4,9 +4,8 @@ While a call is under way, what comes is collected for the next one.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
-from typing import Protocol
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
@@ -15,39 +14,12 @@ from extauthz.core.trace import Trace
 from extauthz.service.guard import Guard, end
 from extauthz.service.leases import Leases
 from extauthz.service.overdue import Overdue
-from extauthz.service.seeding import Seeding, another
-from extauthz.service.store_calls import begin_call, end_call
+from extauthz.service.seeding import Seeding
+from extauthz.service.spend_call import Awaited, Seat, SharedCall, fail
 
 AT_ONCE = 128  # in one call, so that Redis is not held
 ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
 MARK_LASTS = 5.0  # seconds that a mark is good for further charges; who saves keeps marks for longer
-
-
-class Seat(Protocol):
-    """What waits for the outcome of one spend. Either `settle` or `fail` is called, once; neither may raise."""
-
-    @property
-    def spend(self) -> Spend:
-        """What is asked for."""
-        ...
-
-    @property
-    def trace(self) -> Trace | None:
-        """The trace of the check, where it is recorded."""
-        ...
-
-    @property
-    def left(self) -> bool:
-        """Whether the outcome is not wanted any more; what was not sent by then is not charged."""
-        ...
-
-    def settle(self, now: int, row: Row) -> None:
-        """The outcome at `now` (microseconds of the store's clock)."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """The outcome is unknown, or nothing was taken."""
-        ...
 
 
 class Limiter:
@@ -120,7 +92,7 @@ class Limiter:
         error = StoreUnavailable(REDIS, "deadline")
         for call in list(self._under_way):
             call.end(error)
-        _fail(waiting, error)
+        fail(waiting, error)
         await end(self._connecting)
         await self._seeding.close()
 
@@ -132,7 +104,7 @@ class Limiter:
             raise
 
     async def _sent(self, asked: Spend, trace: Trace | None) -> tuple[int, Row]:
-        seat = _Awaited(asked, trace)
+        seat = Awaited(asked, trace)
         self.take(seat)
         return await seat.outcome
 
@@ -144,7 +116,7 @@ class Limiter:
         batch = [seat for seat in batch if not seat.left]
         if batch and not self._redis.up:
             self._observer.store_failed(REDIS, "down")
-            _fail(batch, StoreUnavailable(REDIS, "down"))
+            fail(batch, StoreUnavailable(REDIS, "down"))
         elif batch and not self._begin(batch):
             task = asyncio.create_task(self._connect_and_begin(batch))
             self._connecting.add(task)
@@ -180,15 +152,15 @@ class Limiter:
             failure = error
         finally:
             if not begun:
-                _fail(batch, failure)
+                fail(batch, failure)
 
-    def ended(self, call: "SharedCall") -> None:
+    def ended(self, call: SharedCall) -> None:
         """A call is over: the next one leaves before its outcomes are told."""
         self._under_way.discard(call)
         if self._waiting and not self._scheduled:
             self._send()
 
-    def failed(self, call: "SharedCall", error: StoreUnavailable) -> None:
+    def failed(self, call: SharedCall, error: StoreUnavailable) -> None:
         """A call failed as a whole: its marks may not be set."""
         self.unmark(call.marks)
         self._redis.failed(error)
@@ -222,86 +194,3 @@ class Limiter:
     def _forget_marks(self) -> None:
         self._marked.clear()
         self._marking += 1
-
-
-class SharedCall:
-    """One call under way, and the seats that wait for it."""
-
-    def __init__(self, limiter: Limiter, seats: Sequence[Seat], marks: Sequence[Mark]) -> None:
-        self.marks = marks
-        self.over = False
-        self.leave: Callable[[], None] | None = None  # see LimitStore.begin
-        self._limiter = limiter
-        self._seats = seats
-        self._recorded = begin_call(REDIS, "spend", [seat.trace for seat in seats], len(seats))
-
-    def answered(self, now: int, results: Sequence[Row | StoreUnavailable]) -> None:
-        """One result for each seat."""
-        if self.over:  # nothing waits for it any more
-            return
-        if len(results) != len(self._seats):
-            self.failed(StoreUnavailable(REDIS, "client"))
-            return
-        self._close(None)
-        leases = self._limiter.leases
-        for seat, result in zip(self._seats, results, strict=True):
-            if isinstance(result, StoreUnavailable):
-                self._limiter.refused(result)
-                seat.fail(result)
-                continue
-            if leases is not None:
-                leases.note(seat.spend, now, result)
-            seat.settle(now, result)
-
-    def failed(self, error: StoreUnavailable) -> None:
-        """All outcomes are unknown."""
-        if not self.over:
-            self._limiter.failed(self, error)
-            self.end(error)
-
-    def unmarked(self, error: StoreUnavailable) -> None:
-        """The marks were not set."""
-        self._limiter.unmark(self.marks)
-        self._limiter.refused(error)
-
-    def end_late(self) -> None:
-        """Redis did not answer in time; its answer, should it come, is dropped."""
-        if self.leave is not None:
-            self.leave()
-        self.failed(StoreUnavailable(REDIS, "timeout"))
-
-    def end(self, error: Exception) -> None:
-        """Tells all seats that their outcome is unknown."""
-        self._close(error)
-        _fail(self._seats, error)
-
-    def _close(self, error: Exception | None) -> None:
-        self.over = True
-        end_call(self._recorded, error)
-        self._limiter.ended(self)
-
-
-class _Awaited:
-    """A seat whose outcome is awaited."""
-
-    def __init__(self, spend: Spend, trace: Trace | None) -> None:
-        self.spend = spend
-        self.trace = trace
-        self.outcome: asyncio.Future[tuple[int, Row]] = asyncio.get_running_loop().create_future()
-
-    @property
-    def left(self) -> bool:
-        return self.outcome.done()
-
-    def settle(self, now: int, row: Row) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result((now, row))
-
-    def fail(self, error: Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-
-
-def _fail(seats: Sequence[Seat], error: Exception) -> None:
-    for seat in seats:
-        seat.fail(another(error))

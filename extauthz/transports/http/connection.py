@@ -19,7 +19,8 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from extauthz.core.trace import Trace
 from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
-from extauthz.transports.http.fast_path import FastCheck, FastPath
+from extauthz.transports.http.fast_check import FastCheck
+from extauthz.transports.http.fast_path import FastPath
 from extauthz.transports.http.handler import FAILED, CheckHandler, as_response
 
 HEADER_BYTES_MAX = 65_536  # Envoy passes up to 60 KiB

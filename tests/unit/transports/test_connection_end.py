@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Untaken
 from extauthz.transports.http import connection
-from extauthz.transports.http import fast_path as fast_path_module
+from extauthz.transports.http import fast_check as fast_check_module
 from extauthz.transports.http.answers import Answers
 from tests.servers.serving import question
 from tests.unit.service.asking import asked_at
@@ -42,7 +42,7 @@ def places(door: Door) -> dict[str, tuple[object, str]]:
     house, limits = door.house, (door.house.limits, "begin")
     if door.fast_path:
         return {
-            "read": (fast_path_module, "recognise"),
+            "read": (fast_check_module, "recognise"),
             "check": (house.fast.memory, "find"),
             "limits": limits,
             "later": (house.fast, "go_on"),

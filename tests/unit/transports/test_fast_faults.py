@@ -10,7 +10,7 @@ from extauthz.core.ports import REDIS
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Owner, Untaken
 from extauthz.transports.http.denials import Denials
-from extauthz.transports.http.fast_path import FastCheck
+from extauthz.transports.http.fast_check import FastCheck
 from tests.servers.serving import question
 from tests.unit.service.asking import asked_at
 from tests.unit.service.fakes import KEY, SECRET, open_house
