@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -116,7 +117,9 @@ class Player:
         watch, rejections = self._house.watch, self._house.rejections
         for pull in rejections._pulls:
             pull()
-        refused = {group._replace(since=0): count for group, count in rejections._counts.items()}
+        refused: Counter[Group] = Counter()
+        for group, count in rejections._counts.items():
+            refused[group._replace(since=0)] += count  # in one span or in two
         return Outcome(answers, self._quiet, watch.reasons, watch.in_shadow, self._house.limits.states, refused)
 
     async def _do(self, step: Step) -> None:
