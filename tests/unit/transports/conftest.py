@@ -25,5 +25,5 @@ def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests come when the records and the limits of fakes say that it is."""
-    for module in ("handler", "fast_path"):
+    for module in ("handler", "fast_check"):
         monkeypatch.setattr(f"extauthz.transports.http.{module}.time", lambda: NOW)

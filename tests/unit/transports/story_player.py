@@ -236,7 +236,7 @@ async def play(story: Story, *, fast_path: bool) -> tuple[Outcome, int]:
             sock.close()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("extauthz.transports.http.server.Acceptor", Acceptor)
-            for module in ("handler", "fast_path"):
+            for module in ("handler", "fast_check"):
                 patch.setattr(f"extauthz.transports.http.{module}.time", lambda: house.now)
             async with door.open():
                 connection = factories[door.sockets[story.listener]]
