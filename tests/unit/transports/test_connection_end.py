@@ -219,7 +219,7 @@ async def test_who_does_not_read_is_not_read(house: House, fast_path: bool) -> N
         assert (door.by_aiohttp <= 2) is fast_path
         client.send(AMBIGUOUS * 20_000)
         await door.has_read()
-        assert len(judged) <= 2 * sent + 1
+        assert len(judged) < 2 * sent + 100  # of 20,000: those that fit into what the kernel sends and holds
         for _ in range(sent + 1000):
             assert decisions(await client.answer()) == ["path_ambiguous"]
 

@@ -112,13 +112,13 @@ async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKe
 
 async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
     """They began at zero while PostgreSQL was away: what they leave would be a guess, and is told to nobody."""
-    spend = usage.house.limits.spend
+    results = usage.house.limits._results
 
-    async def provisional(asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
-        return [one._replace(provisional=True) if isinstance(one, Spent) else one for one in await spend(asked)]
+    def provisional(asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+        return [one._replace(provisional=True) if isinstance(one, Spent) else one for one in results(asked)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(usage.house.limits, "spend", provisional)
+        patch.setattr(usage.house.limits, "_results", provisional)
         answer = await usage.ask()
         check_problem(answer, 503, "limits_unavailable")
         assert answer["retry-after"] == "1"
