@@ -6,7 +6,7 @@ import pytest
 
 from extauthz.admin.api import AdminApi
 from tests.servers.admin_api import TOKENS, bearer, serving
-from tests.servers.raw_http import ask
+from tests.servers.raw_http import ask, wire
 
 
 @pytest.fixture
@@ -42,3 +42,13 @@ async def test_what_the_library_answers_is_ours_too(port: int, data: bytes, stat
     )
     assert b"unheard" not in answer.body
     assert answer["allow"] == ("GET,HEAD" if status == 405 else "")
+
+
+async def test_a_trailer_is_no_header_of_the_next_request(port: int) -> None:
+    """A chunked request is the last of its connection: its trailers give nothing to what comes behind it."""
+    chunked = b"POST /v1/plans HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + bearer() + b"\r\n"
+    behind = b"GET /v1/openapi.json HTTP/1.1\r\nHost: here\r\n\r\n"
+    async with wire(port) as connection:
+        answer = await connection.ask(chunked + behind)
+        assert answer.status == 401
+        assert await connection.ended() == b""

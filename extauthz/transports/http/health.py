@@ -75,6 +75,9 @@ class _Connection(BoundedConnection):
         if isinstance(resp, web.HTTPException):
             resp = _refusal(resp.status, resp.headers.get(hdrs.ALLOW))
         resp.headers.update(_ALWAYS)
+        if hdrs.TRANSFER_ENCODING in request.headers:
+            # aiohttp 3.14's parser hands the last trailer of a chunked request to the next request of its connection.
+            resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: object, **kw: object) -> None:
