@@ -15,7 +15,7 @@ from extauthz.service.guard import Guard, end
 from extauthz.service.leases import Leases
 from extauthz.service.overdue import Overdue
 from extauthz.service.seeding import Seeding
-from extauthz.service.spend_call import Awaited, Seat, SharedCall, fail
+from extauthz.service.spend_call import Awaited, Seat, SharedCall, fail, refuse
 
 AT_ONCE = 128  # in one call, so that Redis is not held
 ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
@@ -116,7 +116,7 @@ class Limiter:
         batch = [seat for seat in batch if not seat.left]
         if batch and not self._redis.up:
             self._observer.store_failed(REDIS, "down")
-            fail(batch, StoreUnavailable(REDIS, "down"))
+            refuse(batch, StoreUnavailable(REDIS, "down"))
         elif batch and not self._begin(batch):
             task = asyncio.create_task(self._connect_and_begin(batch))
             self._connecting.add(task)
@@ -136,6 +136,7 @@ class Limiter:
             self._under_way.discard(call)
             self.unmark(call.marks)
             return False
+        call.record()
         self._observer.limit_batch(len(batch))
         self._overdue.watch(call)
         return True
@@ -152,7 +153,7 @@ class Limiter:
             failure = error
         finally:
             if not begun:
-                fail(batch, failure)
+                refuse(batch, failure)
 
     def ended(self, call: SharedCall) -> None:
         """A call is over: the next one leaves before its outcomes are told."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS, Mark
 from extauthz.core.spend import Row, Spend
-from extauthz.core.trace import Trace
+from extauthz.core.trace import StoreCall, Trace
 from extauthz.service.leases import Leases
 from extauthz.service.seeding import another
 from extauthz.service.store_calls import begin_call, end_call
@@ -71,7 +71,11 @@ class SharedCall:
         self.leave: Callable[[], None] | None = None  # see LimitStore.begin
         self._limiter = limiter
         self._seats = seats
-        self._recorded = begin_call(REDIS, "spend", [seat.trace for seat in seats], len(seats))
+        self._recorded: StoreCall | None = None
+
+    def record(self) -> None:
+        """The call has left: it begins in the traces of its seats."""
+        self._recorded = _begin(self._seats)
 
     def answered(self, now: int, results: Sequence[Row | StoreUnavailable]) -> None:
         """One result for each seat."""
@@ -147,3 +151,13 @@ def fail(seats: Sequence[Seat], error: Exception) -> None:
     """Tells seats of a failure, each by an error of its own."""
     for seat in seats:
         seat.fail(another(error))
+
+
+def refuse(seats: Sequence[Seat], error: Exception) -> None:
+    """The same where no call could be sent, which is a failed call in their traces."""
+    end_call(_begin(seats), error)
+    fail(seats, error)
+
+
+def _begin(seats: Sequence[Seat]) -> StoreCall | None:
+    return begin_call(REDIS, "spend", [seat.trace for seat in seats], len(seats))
