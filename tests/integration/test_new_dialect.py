@@ -19,7 +19,7 @@ from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import Sample
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, only
+from extauthz.transports.http.dialect import Answer, Asked, Question, ReceivedHeaders, Wording, only
 from tests.servers.raw_http import ask
 from tests.servers.serving import PEPPER_SETTING
 
@@ -40,6 +40,10 @@ class Example:
         path = only(received, "x-path")
         credential = tuple(received.getall(headers.AUTHORIZATION, []))
         return Question(method, path, "", credential, "", "") if path else None
+
+    def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:  # noqa: ARG002 - as above
+        path = only(received, "x-path")
+        return Asked(method, path, "") if path else None
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:  # noqa: ARG002 - it reads none
         return ("x-path",)

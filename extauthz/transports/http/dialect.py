@@ -18,6 +18,14 @@ class ReceivedHeaders(Protocol):
         ...
 
 
+class Asked(NamedTuple):
+    """What is asked for: all that decides where a request leads."""
+
+    method: str
+    path: str
+    host: str
+
+
 class Question(NamedTuple):
     """What a proxy asked. `time_left` is the proxy's own timeout in seconds, where it says a usable one."""
 
@@ -82,6 +90,10 @@ class Dialect(Protocol):
 
     def read(self, method: str, target: str, headers: ReceivedHeaders) -> Question | None:
         """The question of a request; None where the proxy's headers do not say what is asked."""
+        ...
+
+    def asked(self, method: str, target: str, headers: ReceivedHeaders) -> Asked | None:
+        """The part of a request's question that decides where it leads; None as for `read`."""
         ...
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Hashable
 
+from extauthz.core.decision import Deny
 from extauthz.core.ports import CheckTally, DenialObserver
 from extauthz.core.request import CheckRequest
+from extauthz.core.routes import Match
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.remembered import PLACES_MAX, Bounded, Place
 from extauthz.transports.http.answers import Answers
@@ -32,6 +34,8 @@ class FastPath:
         self._asked_in = [f"\r\n{header}: ".encode("ascii") for header in headers]
         # By what the headers of this dialect say: the same values lead elsewhere in another one.
         self._places: Bounded[Hashable, Place] = Bounded(PLACES_MAX)
+        # Paths are many, routes are few: a path that was never asked for leads to a place that is there.
+        self._places_of: Bounded[Match | Deny, Place] = Bounded(PLACES_MAX)
 
     def place(self, line: bytes, data: bytes) -> Place | None:
         """Where a request leads; None where it is no question, or one whose headers are repeated."""
@@ -67,10 +71,13 @@ class FastPath:
         return tuple(values)
 
     def _new_place(self, name: Hashable, request: PlainRequest) -> Place | None:
-        question = self.dialect.read(request.method, request.target, request)
-        if question is None:
+        asked = self.dialect.asked(request.method, request.target, request)
+        if asked is None:
             return None
-        found = self.checks.find_route(question.method, question.host, question.path)
-        place = Place(found, door=self.dialect.name)
+        found = self.checks.find_route(asked.method, asked.host, asked.path)
+        place = self._places_of.get(found)
+        if place is None:
+            place = Place(found, door=self.dialect.name)
+            self._places_of.put(found, place)
         self._places.put(name, place)
         return place

@@ -131,3 +131,15 @@ async def test_an_idle_connection_keeps_no_key(door: Door) -> None:
         assert any(b"/api/customers/7" in data for data in gathered)
         assert not [data for data in gathered if SECRET.encode() in data]
         assert door.house.watch.reasons[-1] == ("envoy", Reason.RATE_LIMITED)
+
+
+@pytest.mark.parametrize("listener", ["envoy", "nginx", "forward"])
+async def test_a_sample_lacks_nothing_but_the_credential(door: Door, listener: str) -> None:
+    """A credential that stands elsewhere in the request as well is taken out of its own header alone."""
+    async with door.client(listener) as client:
+        refused = await client.ask(question(listener, "/api/customers/7", more=b"Authorization: X\r\n"))
+    assert decisions(refused) == ["no_credentials"]
+    assert await door.house.rejections.write()
+    ((row,),) = door.house.rejected.batches.values()
+    assert (row.group.decision, row.times) == ("no_credentials", 1)
+    assert [(sample.method, sample.path) for sample in row.samples] == [("GET", "/api/customers/7")]

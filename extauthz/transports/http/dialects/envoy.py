@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Headers, Question, ReceivedHeaders, Wording, last_address, only
+from extauthz.transports.http.dialect import (
+    Answer,
+    Asked,
+    Headers,
+    Question,
+    ReceivedHeaders,
+    Wording,
+    last_address,
+    only,
+)
 
 TIME_LEFT_MIN = 20  # milliseconds; with fewer a check of a key that is not cached would end as if PostgreSQL were away
 
@@ -22,20 +31,23 @@ class Envoy:
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
         """The question of a request; None where the target lacks the prefix."""
-        if not target.startswith(self._path_prefix):
-            return None
-        path = target[len(self._path_prefix) :]
-        if not path:
+        asked = self.asked(method, target, received)
+        if asked is None:
             return None
         return Question(
-            method=method,
-            path=path,
-            host=only(received, headers.HOST),
+            *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
             client_address=last_address(received, headers.FORWARDED_FOR),
             time_left=_seconds(only(received, headers.ENVOY_TIME_LEFT)),
         )
+
+    def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:
+        """What is asked for; see Dialect."""
+        path = target.removeprefix(self._path_prefix)
+        if not path or not target.startswith(self._path_prefix):
+            return None
+        return Asked(method, path, only(received, headers.HOST))
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""

@@ -7,6 +7,7 @@ from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import (
     Answer,
+    Asked,
     Question,
     ReceivedHeaders,
     Wording,
@@ -27,18 +28,23 @@ class Forward:
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
         """The question of a request; None where method or path are missing, empty or repeated."""
-        forwarded_method = asked_method(received, headers.FORWARDED_METHOD)
-        path = only(received, headers.FORWARDED_URI)
-        if not forwarded_method or not path:
+        asked = self.asked(method, target, received)
+        if asked is None:
             return None
         return Question(
-            method=forwarded_method,
-            path=path,
-            host=only(received, headers.FORWARDED_HOST),
+            *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
             client_address=last_address(received, headers.FORWARDED_FOR),
         )
+
+    def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:
+        """What is asked for; see Dialect."""
+        forwarded_method = asked_method(received, headers.FORWARDED_METHOD)
+        path = only(received, headers.FORWARDED_URI)
+        if not forwarded_method or not path:
+            return None
+        return Asked(forwarded_method, path, only(received, headers.FORWARDED_HOST))
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""

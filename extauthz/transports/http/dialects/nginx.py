@@ -7,7 +7,7 @@ from typing import Literal
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Question, ReceivedHeaders, Wording, asked_method, only
+from extauthz.transports.http.dialect import Answer, Asked, Question, ReceivedHeaders, Wording, asked_method, only
 
 NginxQuestion = Literal["uri", "url"]
 
@@ -33,19 +33,23 @@ class Nginx:
 
     def read(self, method: str, target: str, received: ReceivedHeaders) -> Question | None:
         """The question of a subrequest; None where method or path are missing, empty, repeated or said in two ways."""
-        original_method = asked_method(received, headers.ORIGINAL_METHOD)
-        asked = self._target(received)
-        if not original_method or asked is None:
+        asked = self.asked(method, target, received)
+        if asked is None:
             return None
-        host, path = asked
         return Question(
-            method=original_method,
-            path=path,
-            host=host,
+            *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
             client_address=only(received, headers.REAL_IP),
         )
+
+    def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:
+        """What is asked for; see Dialect."""
+        original_method, original = asked_method(received, headers.ORIGINAL_METHOD), self._target(received)
+        if not original_method or original is None:
+            return None
+        host, path = original
+        return Asked(original_method, path, host)
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""
