@@ -28,6 +28,7 @@ NO_METRICS = {"PYTHONPATH": str(HOOKS), "BENCH_UNMEASURED": "yes"}
 KINDS = ("allow", "401", "403", "429", "windows")  # held against bare aiohttp
 ALL_DIFFER, ONE_PATH = "all differ", "one path"
 ALLOW, HELLO = allow_row(ALL_DIFFER), bare_row(ALL_DIFFER)
+FLOOR = "floor, all differ"
 NGINX = "allow (nginx), all differ"
 NO_CREDENTIAL, MALFORMED_CREDENTIAL = "401 no credential", "401 malformed"
 FORBIDDEN, SPENT = "403 not permitted", "429 rate limited"
@@ -76,7 +77,7 @@ async def traced(at: Stage, *, rounds: int, seconds: float) -> Rows:
 
 
 async def bares(*, rounds: int, seconds: float) -> Rows:
-    """Bare aiohttp in every form, on every loop."""
+    """Bare aiohttp in every form and the floor, on every loop."""
     async with AsyncExitStack() as stack:
         some = []
         for form in FORMS:
@@ -114,8 +115,10 @@ def kind_of(kind: str, at: Stage) -> list[Case]:
 
     match kind:
         case "allow":
+            assert at.floor is not None
             return [
                 *at.beside_bare(ALL_DIFFER, ASKED["different"](at)),
+                Case(FLOOR, at.floor, job(at.floor, keys=at.keys_of(WARM)), beside=HELLO),
                 *at.beside_bare(ONE_PATH, ASKED["one-path"](at)),
                 Case(NGINX, at.nginx, job(at.nginx, dialect="nginx", keys=at.keys_of(WARM)), beside=HELLO),
             ]

@@ -7,6 +7,7 @@ from statistics import median
 from tests.bench.cases import (
     ADDRESSES,
     ALL_DIFFER,
+    FLOOR,
     FORBIDDEN,
     MALFORMED_CREDENTIAL,
     MEASURED,
@@ -73,7 +74,7 @@ def judge(found: Mapping[str, Rows]) -> list[Goal]:
 def _costs(rows: Rows) -> Iterator[Goal | None]:
     """What a check costs beside bare aiohttp, with and without leases, and the latency."""
 
-    def bare(name: str, limit: float, *of: str, figure: str = "of_bare") -> Goal | None:
+    def bare(name: str, limit: float | None, *of: str, figure: str = "of_bare") -> Goal | None:
         return _goal(name, limit, [_median(rows, row, figure) for row in of])
 
     ways = ((ALL_DIFFER, 0.5, 0.4), (ONE_PATH, 0.4, 0.35), (over(8), 0.9, 0.5), (over(1), 1.3, 0.7))
@@ -81,6 +82,7 @@ def _costs(rows: Rows) -> Iterator[Goal | None]:
         yield bare(f"allowed check ÷ bare, {way}", limit, allow_row(way))
     for way, _, limit in ways:
         yield bare(f"with leases ÷ bare, {way}", limit, leases_row(way))
+    yield bare("floor ÷ bare", None, FLOOR)
     yield bare("401 ÷ bare", 0.28, NO_CREDENTIAL, MALFORMED_CREDENTIAL)
     yield bare("403 ÷ bare", 0.33, FORBIDDEN)
     yield bare("429 ÷ bare", 0.5, SPENT)
@@ -113,7 +115,7 @@ def _median(rows: Rows, row: str, figure: str) -> float | None:
     return median(values) if values else None
 
 
-def _goal(name: str, limit: float, values: Sequence[float | None]) -> Goal | None:
+def _goal(name: str, limit: float | None, values: Sequence[float | None]) -> Goal | None:
     """The goal, held against the largest of the values; none where one was not measured."""
     known = [value for value in values if value is not None]
     return Goal(name, limit, max(known)) if len(known) == len(values) else None

@@ -26,10 +26,12 @@ _PARTS = {
         "64 keep-alive connections that ask again as soon as they are answered; warm. `bare` is an aiohttp "
         '`web.Application` whose handler returns "ok", sent the same requests; `÷ bare` is the CPU of a request over '
         "its own, in the same round. Where all differ, no path and no request id comes twice; one path has request ids "
-        "that differ. `public, by address` is a public route with a bucket for each of 1,000 addresses: one window, no "
-        "identity. `allow, bucket and quota` is a key whose organization has a bucket by the minute and a daily quota: "
-        "two windows, and an identity. `scripts` that Redis was asked to run and `reads by Redis` are per request, "
-        "`SQL` per 10,000.",
+        "that differ. `allow` has 1,000 keys of 100 organizations, `busy keys` 10 of 10, and `leases` the same 10 "
+        "where `RATE_LIMIT_LEASES=auto`. `floor` writes a constant answer of that size to whatever it receives. "
+        "`public, by address` is a public route with a bucket for each of 1,000 addresses: one window, no identity. "
+        "`allow, bucket and quota` is a key whose organization has a bucket by the minute and a daily quota: two "
+        "windows, and an identity. `scripts` that Redis was asked to run and `reads by Redis` are per request, `SQL` "
+        "per 10,000.",
         "cpu",
     ),
     "connections": Part("By connections", "Allowed checks, each connection asking as soon as it is answered.", "cpu"),
@@ -54,7 +56,7 @@ _PARTS = {
         "cpu",
     ),
     "queries": Part("What PostgreSQL is asked", "Warm, for longer than any record lasts.", ""),
-    "bares": Part("Bare aiohttp", "In each of its forms, on each loop.", ""),
+    "bares": Part("Bare aiohttp and the floor", "In each form, on each loop.", ""),
     "workers": Part("By workers", f"Allowed checks.{_SHARED}", ""),
     "start": Part("Start", "Until the process has ended, or `/readyz` says ready.", ""),
 }

@@ -50,13 +50,14 @@ BEARER = f"authorization: Bearer {KEY}\r\n"
 MALFORMED = "authorization: Bearer a b\r\n"
 DIFFERENT, SAME = f"/api/v1/customers/{NUMBER}?page=2", "/api/v1/customers/42?page=2"
 ADDRESS = "203.0.113.7"
+BUSY = Population("busy", keys=10, tenants=10)  # each asked for often enough to be leased
 
 
 @dataclass
 class Stage:
     """A running service as a `Server` for each listener; `keys` made so far, by their population.
 
-    Beside it on a whole stage: bare aiohttp, and a service on the same stores that takes leases.
+    Beside it on a whole stage: bare aiohttp, the floor, and a service on the same stores that takes leases.
     """
 
     at: Ground
@@ -64,6 +65,7 @@ class Stage:
     envoy: Server
     nginx: Server
     bare: Server | None = None
+    floor: Server | None = None
     leased: Server | None = None
     keys: dict[Population, list[str]] = field(default_factory=dict)
 
@@ -82,11 +84,17 @@ class Stage:
         return str(file)
 
     def beside_bare(self, name: str, asked: Job) -> list[Case]:
-        """Rows for the same question to bare aiohttp, to the service, and to the one that takes leases."""
-        servers = {bare_row(name): self.bare, allow_row(name): self.envoy, leases_row(name): self.leased}
+        """Rows for the same question to bare aiohttp and to the service; with busy keys to it and with leases."""
+        busy = replace(asked, keys=self.keys_of(BUSY))
+        rows = {
+            bare_row(name): (self.bare, asked),
+            allow_row(name): (self.envoy, asked),
+            busy_row(name): (self.envoy, busy),
+            leases_row(name): (self.leased, busy),
+        }
         return [
             Case(row, server, replace(asked, host=server.host, port=server.port), beside=bare_row(name))
-            for row, server in servers.items()
+            for row, (server, asked) in rows.items()
             if server is not None
         ]
 
@@ -101,8 +109,13 @@ def allow_row(name: str) -> str:
     return f"allow, {name}"
 
 
+def busy_row(name: str) -> str:
+    """The row of allowed checks of busy keys, without leases."""
+    return f"busy keys, {name}"
+
+
 def leases_row(name: str) -> str:
-    """The row of allowed checks where leases are taken."""
+    """The row of allowed checks of the same busy keys where leases are taken."""
     return f"leases, {name}"
 
 
@@ -138,10 +151,11 @@ def _affinity(cores: Collection[int]) -> Iterator[None]:
 
 @asynccontextmanager
 async def whole_stage(**more: str) -> AsyncIterator[Stage]:
-    """The service, bare aiohttp on the loop that the service has, and another that takes leases."""
+    """The service, bare aiohttp and the floor on the loop that the service has, and another that takes leases."""
     async with AsyncExitStack() as stack:
         at = await stack.enter_async_context(stage(workers=1, cores=machine.SERVED, **more))
         at.bare = await stack.enter_async_context(bare("application", LOOPS[-1]))
+        at.floor = await stack.enter_async_context(bare("floor", LOOPS[-1]))
         at.leased, _ = await stack.enter_async_context(another(at, **LEASES))
         yield at
 
@@ -157,7 +171,7 @@ async def another(at: Stage, **more: str) -> AsyncIterator[tuple[Server, Service
 
 @asynccontextmanager
 async def bare(form: str, loop: str) -> AsyncIterator[Server]:
-    """Bare aiohttp, on the core of what is measured."""
+    """Bare aiohttp, or the floor, on the core of what is measured."""
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.bench.bare", form, loop), stdout=asyncio.subprocess.PIPE
     )

@@ -18,6 +18,7 @@ from tests.bench.start import HELP, IMPORTS, READY, TYPER
 
 WAYS = (cases.ALL_DIFFER, cases.ONE_PATH, over(8), over(1), at_rate(JUDGED_RATE), HALF)
 SINGLE = (
+    cases.FLOOR,
     *(cases.NO_CREDENTIAL, cases.MALFORMED_CREDENTIAL, cases.FORBIDDEN, cases.SPENT, cases.ADDRESSES),
     *(cases.TWO_WINDOWS, cases.MEASURED, cases.UNMEASURED, LARGE, SMALL, EACH_ONCE, LONG_WARM, ONE, TWO),
     *(HELP, TYPER, READY, IMPORTS),
@@ -65,10 +66,11 @@ def rows_of(*, load: float) -> dict[str, Rows]:
 def test_goals_are_judged_by_what_was_measured() -> None:
     """Rates are held against each other where the server made them; else the CPU is; and only what there is."""
     goals = {goal.name: goal for goal in judge(rows_of(load=50))}
-    assert len(goals) == 25
+    assert len(goals) == 26
     assert goals["401 ÷ bare"].verdict == "missed 7.1-fold"
     assert goals["with leases ÷ bare, all differ"].verdict == "missed 5.0-fold"
     assert goals["cost of metrics, %"].found == 0
+    assert (goals["floor ÷ bare"].found, goals["floor ÷ bare"].verdict) == (2, "printed")
     pace = "10⁶ keys, 10⁵ tenants ÷ 10 keys, rate"
     assert (goals[pace].found, goals[pace].verdict) == (0.9, "met")
     full = {goal.name: goal for goal in judge(rows_of(load=96))}[pace]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import machine
+from tests.bench.bare import FORMS, LOOPS
 from tests.bench.client import Job, missing, requests
 from tests.bench.runs import load, wrk
 from tests.bench.stage import bare
@@ -91,10 +92,11 @@ async def test_wrk_asks_the_same(keys: str) -> None:
     assert [outcome.others for outcome in outcomes] == [0, outcomes[1].requests]
 
 
-@pytest.mark.parametrize("form", ["application", "server"])
-async def test_load_asks_so_often(form: str, keys: str) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("form", FORMS)
+async def test_load_asks_so_often(form: str, loop: str, keys: str) -> None:
     """A load asks as often as it was told, and counts other answers."""
-    async with bare(form, "asyncio") as server:
+    async with bare(form, loop) as server:
         job = Job(server.host, server.port, REQUEST, keys, connections=4, seconds=60, at_most=10)
         outcome = await load(job)
         assert (outcome.requests, outcome.others) == (10, 0)

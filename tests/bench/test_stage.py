@@ -1,5 +1,6 @@
 """What the bench of speed asks is answered as its rows say, and its hooks do to a service what they promise."""
 
+import asyncio
 import json
 import os
 from dataclasses import replace
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.bench import machine
+from tests.bench.bare import ANSWER
 from tests.bench.cases import ASKED, KINDS, NO_METRICS, kind_of
+from tests.bench.client import missing, requests
+from tests.bench.ground import SUFFIX
 from tests.bench.hooks import sitecustomize
 from tests.bench.runs import load
 from tests.bench.stage import stage, whole_stage
@@ -26,6 +30,18 @@ async def test_every_question_gets_its_answer() -> None:
             others[case.name] = (await load(asked)).others
     assert len(others) >= len(ASKED)
     assert not any(others.values()), others
+
+
+async def test_the_floor_answers_as_much() -> None:
+    """The constant answer is a whole one, and of the size of what Envoy is answered to an allowed check."""
+    async with stage(workers=1, cores=machine.SERVED, **PATIENT) as at:
+        reader, writer = await asyncio.open_connection(at.envoy.host, at.envoy.port)
+        writer.write(next(requests(ASKED["different"](at))))
+        answer = await reader.readuntil(SUFFIX)
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert len(answer) == len(ANSWER)
+    assert not missing(ANSWER)
 
 
 async def test_a_service_can_be_sampled_and_count_nothing(tmp_path: Path) -> None:
