@@ -12,13 +12,15 @@ from extauthz.demo.stack import Proxy
 from tests.e2e import edges
 from tests.e2e.site import PATIENT, ROUTES, Customer, PatientStack, Site, issue
 from tests.servers.raw_upstream import raw_upstream
+from tests.servers.serving import LEASING
 
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Ends with a look for keys in everything that was written."""
     # `E2E_SHORT_WAY=false make test ARGS=tests/e2e`: the same through aiohttp's own request path.
-    environ = {"EXTAUTHZ_CONFIG": str(ROUTES), "EXTAUTHZ_SHORT_WAY": os.environ.get("E2E_SHORT_WAY", "true"), **PATIENT}
+    way = {"EXTAUTHZ_SHORT_WAY": os.environ.get("E2E_SHORT_WAY", "true")}
+    environ = {"EXTAUTHZ_CONFIG": str(ROUTES), **way, **LEASING, **PATIENT}
     with (
         temporary_folder("extauthz test ") as folder,
         PatientStack(folder, usual_ports=False, environ=environ) as stack,

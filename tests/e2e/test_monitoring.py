@@ -24,6 +24,7 @@ from tests.e2e.site import eventually
 from tests.servers.distribution import distribution_server
 from tests.servers.fixtures import paused
 from tests.servers.rules import ALERTS, RULES, expressions, recorded, rules, selectors
+from tests.servers.serving import LEASING
 
 OF_PROMETHEUS = {"up", "ALERTS"}
 POSTGRES_AWAY = "postgresql is away from extauthz"
@@ -62,7 +63,8 @@ class Monitored:
 def monitored() -> Iterator[Monitored]:
     """Alerts fire in it as soon as their expression holds: `for` is the one thing that is changed in the rules."""
     program, port = distribution_server("prometheus"), free_port()
-    with temporary_folder("extauthz test ") as folder, Stack(folder, usual_ports=False, environ=SETTINGS) as stack:
+    environ = SETTINGS | LEASING
+    with temporary_folder("extauthz test ") as folder, Stack(folder, usual_ports=False, environ=environ) as stack:
         customers = asyncio.run(furnish(stack.settings))
         files = prometheus_files(f"{LOOPBACK}:{stack.ports[ADMIN]}", port=port, interval="500ms")
         files["alerts.yml"] = FOR.sub(r"\g<1>0s", files["alerts.yml"])

@@ -20,7 +20,7 @@ from aiohttp import ClientSession, TCPConnector, UnixConnector
 
 from extauthz.demo.process import family
 from tests.servers.office import PEPPERS
-from tests.servers.serving import LISTENERS, PEPPER_SETTING, samples
+from tests.servers.serving import LEASING, LISTENERS, PEPPER_SETTING, samples
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
 EXTAUTHZ = (sys.executable, "-m", "extauthz")
@@ -145,8 +145,9 @@ async def started(
 
     Where `environ` does not say otherwise, it ends without a drain. `options` are of `Popen`.
     """
+    env = INHERITED | QUICK | LEASING | dict(environ)
     process = await asyncio.create_subprocess_exec(
-        *argv, "serve", *arguments, env=INHERITED | QUICK | dict(environ), stderr=asyncio.subprocess.PIPE, **options
+        *argv, "serve", *arguments, env=env, stderr=asyncio.subprocess.PIPE, **options
     )
     service = Service(process)
     try:

@@ -1,6 +1,7 @@
 """The whole service inside the test's own event loop, on free ports, and questions as each family of proxies asks."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from tests.servers.raw_http import Answer, ask
 PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)
 LISTENERS = ("envoy", "nginx", "forward")
 PATIENT = {"EXTAUTHZ_DEADLINE_MS": "5000", "EXTAUTHZ_REDIS_TIMEOUT_MS": "2000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "2000"}
+
+# `TEST_LEASES=auto make test`: every service takes leases whose test does not say otherwise.
+LEASING = {"RATE_LIMIT_LEASES": os.environ["TEST_LEASES"]} if "TEST_LEASES" in os.environ else {}
 
 
 def samples(exposition: str) -> dict[str, float]:
@@ -56,7 +60,7 @@ async def serving(database: str, redis_url: str, **environment: str) -> AsyncIte
     """Runs the service; `environment` is further settings by their names in the environment."""
     ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.USAGE, wiring.ADMIN)}
     given = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
-    settings = load(given | ports | environment, None)
+    settings = load(LEASING | given | ports | environment, None)
     sockets, _ = wiring.bind_all(settings)
     async with wiring.running(settings, sockets) as running:
         ports_by_name = {name: sock.getsockname()[1] for name, sock in sockets.items()}
