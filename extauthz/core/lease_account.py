@@ -152,6 +152,11 @@ class Account:
             return self.give_back()
         return not self.pending and not self._quiet and now - self._sent_at >= RENEW_AFTER
 
+    @property
+    def asks_soon(self) -> bool:
+        """Whether half is used of the units after which more are to be asked for, and nothing else hinders it."""
+        return self.left * 2 <= self.low * 3 and not self.pending and not self.closing
+
     def ask(self, now: float, spend: Spend) -> LeaseAsk:
         """What the store is to be asked of a spend, by a message that has not left yet."""
         self.pending, self._sent_at = True, now

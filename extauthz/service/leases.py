@@ -114,6 +114,7 @@ class Leases:
 
     async def _call_all(self) -> None:
         while self._due and self._redis.up:
+            self._add_others()
             asked: list[tuple[Account, LeaseAsk]] = []
             for account, spend in list(self._due.items())[:AT_ONCE]:
                 del self._due[account]
@@ -121,6 +122,13 @@ class Leases:
                     asked.append((account, account.ask(monotonic(), spend)))
             if asked:
                 await self._call(asked)
+
+    def _add_others(self) -> None:
+        """Leases that will ask soon ask along, so that busy keys share a call; those that have to come first."""
+        for accounts in self._open.values():
+            for account in accounts:
+                if account.asks_soon and account.spend is not None:
+                    self._due.setdefault(account, account.spend)
 
     async def _call(self, asked: Sequence[tuple[Account, LeaseAsk]]) -> None:
         asks = [ask for _, ask in asked]

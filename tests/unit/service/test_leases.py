@@ -15,7 +15,7 @@ from extauthz.core.ports import REDIS, Mark
 from extauthz.core.spend import MICRO, Spend, result_of
 from extauthz.core.twin import State, spend
 from extauthz.service.guard import Guard, Terms
-from extauthz.service.lease_ledger import PLACES, SIZE, Ledger
+from extauthz.service.lease_ledger import SIZE, Ledger
 from extauthz.service.leases import Leases
 from tests.unit.core.test_spend import question
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
@@ -86,8 +86,7 @@ class Worker:
         """Asks until there is a lease."""
         for _ in range(ASKED):
             assert not self.request(asked)
-        await self.store.until(lambda: self.store.state.leases != {})
-        while asked.account is None or asked.account.pending:  # noqa: ASYNC110 - the answer is on its way
+        while asked.account is None or not asked.account.left:  # noqa: ASYNC110 - the answer is on its way
             await asyncio.sleep(0)
 
     def used(self) -> tuple[int, int]:
@@ -150,6 +149,27 @@ async def test_a_lease_grows_with_what_is_asked(worker: Worker) -> None:
             await asyncio.sleep(0)
     assert worker.asked < 100
     assert any(ask.operation == "more" for ask in worker.store.asks)
+
+
+async def test_busy_keys_ask_together(worker: Worker) -> None:
+    """A lease that is to be filled up soon asks along with one that has to be; one that is hardly used does not."""
+    keys = [question(PLENTY, key=key) for key in ("key-1", "key-2", "key-3")]
+    for asked in keys:
+        await worker.busy(asked)
+    first, second, third = (asked.account for asked in keys)
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    while second.left * 2 > second.low * 3:
+        assert worker.request(keys[1])
+    assert worker.request(keys[2])
+    assert not third.asks_soon
+    calls = len(worker.store.marks)
+    while first.left > first.low:
+        assert worker.request(keys[0])
+    while first.left <= first.low:  # noqa: ASYNC110 - the answer is on its way
+        await asyncio.sleep(0)
+    assert {("org-1", "key-1"), ("org-1", "key-2")} <= set(worker.store.marks[calls])
 
 
 async def test_all_is_given_back_at_the_end(worker: Worker) -> None:
@@ -228,22 +248,3 @@ async def test_a_successor_gives_back_what_a_killed_worker_held(worker: Worker, 
     assert (worker.store.state.leases, worker.store.state.lapsed) == ({}, {})
     assert worker.used() == (3 * (ASKED + 5), ASKED + 5)
     assert list(Ledger(worker.memory).left()) == []
-
-
-def test_a_ledger_has_room_for_so_many() -> None:
-    """A place is free again once its lease is closed; what does not fit is not leased."""
-    memory = memoryview(bytearray(SIZE))
-    ledger, asked = Ledger(memory), question(PLENTY, own=Limits(Rate(7, 60), 3))
-    places = [ledger.begin(asked)[1] for _ in range(PLACES)]
-    assert not ledger.has_room(asked)
-    assert sorted(places) == list(range(PLACES))
-    for place in places[1:]:
-        ledger.end(place)
-    assert ledger.has_room(asked)
-    assert not ledger.has_room(question(PLENTY, key="k" * 256))
-    ledger.served[places[0]] = 41
-    (left,) = Ledger(memory).left()
-    assert (left.place, left.served) == (places[0], 41)
-    spend = left.spend
-    assert (spend.owner, spend.key_id, spend.cost) == (asked.owner, asked.key_id, asked.cost)
-    assert (spend.limits, spend.key_limits) == (asked.limits, asked.key_limits)
