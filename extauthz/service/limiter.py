@@ -45,6 +45,7 @@ class Limiter:
         self._waiting: list[Seat] = []
         self._under_way: set[SharedCall] = set()
         self._scheduled = False
+        self._alone = False  # the last call carried one check: others need not be waited for in this turn of the loop
         self._overdue: Overdue[SharedCall] = Overdue(lambda: redis.timeout, SharedCall.end_late)
         self._connecting: set[asyncio.Task[None]] = set()
         self._marked: set[Mark] = set()
@@ -58,8 +59,11 @@ class Limiter:
         if len(waiting) >= AT_ONCE:
             self._send()
         elif not self._scheduled and not self._under_way:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            if self._alone:
+                self._send()
+            else:
+                self._scheduled = True
+                asyncio.get_running_loop().call_soon(self._send)
 
     async def spend(self, asked: Spend, trace: Trace | None = None) -> tuple[Spend, Spent]:
         """What came of it, and the spend with the windows that hold by Redis's clock. Never sent twice.
@@ -114,6 +118,7 @@ class Limiter:
         waiting = self._waiting
         batch, self._waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
         batch = [seat for seat in batch if not seat.left]
+        self._alone = len(batch) == 1
         if batch and not self._redis.up:
             self._observer.store_failed(REDIS, "down")
             refuse(batch, StoreUnavailable(REDIS, "down"))
