@@ -11,7 +11,7 @@ from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import Row, Spend, Spent, Untaken
+from extauthz.core.spend import InWindows, Row, Spend, Spent, Untaken
 from extauthz.core.trace import Trace
 from extauthz.core.twin import State
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
@@ -165,7 +165,7 @@ class CounterReader(Protocol):
 class Meter(Protocol):
     """What is told of every answered spend of an organization. It does not wait."""
 
-    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
+    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
         """A spend was answered; `reason` is what was decided by it."""
         ...
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from extauthz.core.calendar import Calendar, DaysAndMonths
 from extauthz.core.hosts import normal_host
@@ -66,6 +66,39 @@ class Spend:
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""
         return self if self.calendar is None else replace(self, windows=self.calendar.round(now))
+
+
+class InWindows(Protocol):
+    """What the outcome of a spend says of an owner's windows: which of three hold, and what is counted there."""
+
+    @property
+    def day(self) -> int:
+        """Of the three days."""
+        ...
+
+    @property
+    def month(self) -> int:
+        """Of the three months."""
+        ...
+
+    @property
+    def by_day(self) -> int:
+        """The counter of that day."""
+        ...
+
+    @property
+    def by_month(self) -> int:
+        """The counter of that month."""
+        ...
+
+
+class Windows(NamedTuple):
+    """An InWindows, and nothing else."""
+
+    day: int
+    month: int
+    by_day: int
+    by_month: int
 
 
 class Spent(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageLog, UsageStore
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Spend, Spent
+from extauthz.core.spend import InWindows, Spend
 from extauthz.core.usage import Counted, Due
 from extauthz.service.refusals import Refusals
 from extauthz.service.seeding import patiently
@@ -49,7 +49,7 @@ class Metering:
         self._late = False  # something could not be saved, and is tried again soon
         self._told = ""
 
-    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
+    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
         """A spend was answered; `reason` is what was decided by it."""
         windows = asked.windows
         if self._usage is None or windows is None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from extauthz.core.calendar import DaysAndMonths
-from extauthz.core.spend import DAILY, MONTHLY, Spend, Spent
+from extauthz.core.spend import DAILY, MONTHLY, InWindows, Spend
 from extauthz.core.usage import THRESHOLDS, QuotaEvent
 
 REMEMBERED_MAX = 50_000  # windows; one that is forgotten is noticed anew, which PostgreSQL knows
@@ -22,7 +22,7 @@ class Thresholds:
         self._highest: dict[tuple[str, str, date], int] = {}
         self._waiting: list[QuotaEvent] = []
 
-    def note(self, asked: Spend, windows: DaysAndMonths, spent: Spent) -> None:
+    def note(self, asked: Spend, windows: DaysAndMonths, spent: InWindows) -> None:
         """Notices what an organization's counters have passed, all of it where they jumped."""
         limits = asked.limits
         for quota, limit, used, first in (

@@ -25,6 +25,8 @@ class DecisionLog:
     Lines that the sink is too slow for, or cannot take, are dropped and counted, and the log says so once a minute.
     """
 
+    watching = True  # every check is wanted
+
     def __init__(
         self,
         sink: Sink,
@@ -43,11 +45,6 @@ class DecisionLog:
         self._said_at = -SAY_EVERY
         self._saying = threading.Lock()
         self._writer = LogWriter(sink, queue_bytes=QUEUE_BYTES, gather=GATHER_SECONDS, tick=self._tick)
-
-    @property
-    def watching(self) -> bool:
-        """Whether every check is wanted."""
-        return True
 
     def decided(self, result: CheckResult) -> None:
         """Takes the line of a check to be written."""

@@ -16,15 +16,12 @@ class TailObserver:
         self._records = records
         self._send = send
         self._filters: Mapping[int, TailFilter] = {}
+        self.watching = False  # every check is wanted
 
     def watch(self, filters: Mapping[int, TailFilter]) -> None:
         """From now on these tails are there, by their numbers."""
         self._filters = filters
-
-    @property
-    def watching(self) -> bool:
-        """Whether every check is wanted."""
-        return bool(self._filters)
+        self.watching = bool(filters)
 
     def decided(self, result: CheckResult) -> None:
         """Hands a check on to the tails that want it."""

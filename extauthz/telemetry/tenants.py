@@ -27,6 +27,7 @@ class TenantCounts(Collector):
 
     def __init__(self, at_most: int = 0) -> None:
         """`at_most` organizations have series of their own; 0: nothing is counted."""
+        self.watching = at_most > 0  # every check is wanted
         self._at_most = at_most
         self._placed: Collection[str] = ()
         self._counts: dict[str, Counts] = {}
@@ -37,11 +38,6 @@ class TenantCounts(Collector):
     def organizations(self) -> Collection[str]:
         """Those that have series of their own."""
         return tuple(self._counts)
-
-    @property
-    def watching(self) -> bool:
-        """Whether every check is wanted."""
-        return self._at_most > 0
 
     def decided(self, result: CheckResult) -> None:
         """Counts an answered check whose organization is known."""

@@ -31,7 +31,6 @@ class Example:
     """Asks for a path in `X-Path`."""
 
     name = "example"
-    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
@@ -44,6 +43,9 @@ class Example:
     def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:  # noqa: ARG002 - as above
         path = only(received, "x-path")
         return Asked(method, path, "") if path else None
+
+    def client_address(self, received: ReceivedHeaders) -> str:  # noqa: ARG002 - it is not told
+        return ""
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:  # noqa: ARG002 - it reads none
         return ("x-path",)

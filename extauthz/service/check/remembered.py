@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from hashlib import blake2s
 from typing import Any, Generic, TypeVar
 
+from extauthz.core.addresses import address_group
 from extauthz.core.credentials import CredentialReader, NoCredential
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.identity import Identity
@@ -19,9 +20,9 @@ from extauthz.core.spend import Spend
 from extauthz.service.check.pipeline import CheckService, public_spend
 from extauthz.service.known import Known, KnownRecords
 
-PLACES_MAX = 8_192  # methods with paths, at each door
+PLACES_MAX = 1_024  # methods with paths, at each door; more of them cost more than to find their routes again
 REMEMBERED_MAX = 20_000  # some 2 KB each
-DENIED_MAX = 5_000  # of them refusals, since clients can make as many as they like
+DENIED_MAX = ADDRESSES_MAX = 5_000  # fewer of what clients can make as many of as they like
 
 Name = TypeVar("Name", bound=Hashable)
 Kept = TypeVar("Kept")
@@ -104,6 +105,7 @@ class Memory:
         self._secret = os.urandom(32)
         self._remembered: Bounded[bytes, Remembered] = Bounded(REMEMBERED_MAX)
         self._denied: Bounded[bytes, Remembered] = Bounded(DENIED_MAX)
+        self._public: Bounded[tuple[Place, str], Remembered] = Bounded(ADDRESSES_MAX)
 
     def find(self, place: Place, authorization: bytes | None, now: float, started: float) -> Remembered | None:
         """What follows from a credential at a place; None where only the pipeline can tell. Its records are then used.
@@ -127,11 +129,15 @@ class Memory:
 
     def public(self, place: Place, address: str) -> Remembered:
         """What a client at `address` asks of the bucket of a public place."""
-        match = place.match
-        assert match is not None and match.bucket is not None  # noqa: S101, PT018 - any other place has an `always`
-        found = Remembered(match)
-        found.spend = public_spend(match.bucket, address)
-        found.shadow = match.shadow
+        name = place, address_group(address)
+        found = self._public.get(name)
+        if found is None:
+            match = place.match
+            assert match is not None and match.bucket is not None  # noqa: S101, PT018 - others have an `always`
+            found = Remembered(match)
+            found.spend = public_spend(match.bucket, address)
+            found.shadow = match.shadow
+            self._public.put(name, found)
         return found
 
     def _add(self, name: bytes, place: Place, authorization: bytes, now: float) -> Remembered | None:

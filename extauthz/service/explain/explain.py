@@ -16,7 +16,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import RouteTable
 from extauthz.core.shown import shown
-from extauthz.core.spend import Spend, Spent
+from extauthz.core.spend import InWindows, Spend
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import Limiting
 from extauthz.service.explain.findings import Findings, LookupParts, RecordedLookup
@@ -84,7 +84,7 @@ class _Presented:
 class _NotMetered:
     """A Meter that counts nothing."""
 
-    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
+    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
         """Nothing was spent."""
 
 

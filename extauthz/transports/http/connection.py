@@ -81,7 +81,7 @@ class CheckConnection(BoundedConnection):
             or self._paused
             or self._close
             or self._force_close
-            or self._handler.draining
+            or self._handler.health.draining
         ):
             self._leave_to_aiohttp(data)
             return
@@ -104,7 +104,7 @@ class CheckConnection(BoundedConnection):
         if transport is None:  # the client has gone
             waiter.cancel()
             return
-        if last or self._close or self._force_close or self._handler.draining:
+        if last or self._close or self._force_close or self._handler.health.draining:
             transport.write(b"".join((head, _date(int(time())), _LAST, body)))
             transport.close()
             waiter.cancel()

@@ -10,6 +10,8 @@ from extauthz.core.reason import Reason
 from extauthz.core.rejections import SAMPLES, SPAN
 from extauthz.core.request import CheckRequest
 from extauthz.service.check.remembered import Remembered
+from extauthz.transports.http.dialect import Dialect
+from extauthz.transports.http.plain import PlainRequest
 
 GROUPS_MAX = 256  # that are gathered at once
 SAMPLE_BYTES_MAX = 2_048  # a longer request is no sample: those that are kept wait for some seconds
@@ -30,14 +32,13 @@ class Denials:
     """Denials of one listener by what they follow from and, where no organization is known, by client address."""
 
     def __init__(
-        self, dialect: str, address_header: str, read: Callable[[bytes, float], CheckRequest], observer: DenialObserver
+        self, dialect: Dialect, read: Callable[[bytes, float], CheckRequest], observer: DenialObserver
     ) -> None:
         """`read` makes the request of bytes that came at a time (Unix seconds)."""
         self._dialect = dialect
-        self._address = f"\r\n{address_header}: ".encode("ascii")
         self._read = read
         self._observer = observer
-        self._groups: dict[tuple[Remembered, Reason, bytes], _Group] = {}
+        self._groups: dict[tuple[Remembered, Reason, str], _Group] = {}
         self._span_ends = 0.0
 
     def note(self, found: Remembered, reason: Reason, data: bytes, now: float) -> None:
@@ -45,7 +46,7 @@ class Denials:
         if not self._span_ends - SPAN <= now < self._span_ends:
             self.count()
             self._span_ends = (now // SPAN + 1) * SPAN
-        name = found, reason, b"" if found.key is not None else self._address_of(data)
+        name = found, reason, "" if found.key is not None else self._dialect.client_address(PlainRequest(data))
         group = self._groups.get(name)
         if group is None:
             if len(self._groups) >= GROUPS_MAX:
@@ -63,13 +64,5 @@ class Denials:
         for (found, reason, _), group in groups.items():
             requests = [self._read(data, now) for data, now in group.requests or (group.last,)]
             last = requests[-1]
-            result = CheckResult(self._dialect, last, last.now, deny(reason), found.route, found.key, found.why)
+            result = CheckResult(self._dialect.name, last, last.now, deny(reason), found.route, found.key, found.why)
             self._observer.denied(result, group.times, requests)
-
-    def _address_of(self, data: bytes) -> bytes:
-        """The client's address as the last proxy wrote it."""
-        at = data.lower().rfind(self._address)
-        if at < 0:
-            return b""
-        begin = at + len(self._address)
-        return data[begin : data.index(b"\r\n", begin)].rpartition(b",")[2]

@@ -83,9 +83,8 @@ class Dialect(Protocol):
         """As metrics and logs call it."""
         ...
 
-    @property
-    def address_in(self) -> str:
-        """The header in which the proxy says the address of the client."""
+    def client_address(self, headers: ReceivedHeaders) -> str:
+        """The address of the client as the proxy says it; empty where it does not."""
         ...
 
     def read(self, method: str, target: str, headers: ReceivedHeaders) -> Question | None:

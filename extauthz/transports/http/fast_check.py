@@ -6,7 +6,6 @@ does not take is left to aiohttp as if nothing had happened. docs/adr/0011-a-fas
 """
 
 import asyncio
-import re
 from time import monotonic, time
 from typing import Protocol
 
@@ -24,8 +23,7 @@ from extauthz.transports.http.fast_path import FastPath
 from extauthz.transports.http.handler import FAILED, head_of
 from extauthz.transports.http.plain import PlainRequest, recognise
 
-# In a plain request; the same bytes may stand elsewhere in it.
-_CREDENTIAL = re.compile(rb"(?<=\r\n[aA]uthorization: )[^\r]*")
+_CREDENTIAL = b"\r\nauthorization: "
 
 
 class Connection(Protocol):
@@ -82,7 +80,7 @@ class FastCheck:
         self._started, self._now = started, now = monotonic(), time()
         found = place.always
         if found is None and place.public:
-            found = checks.memory.public(place, self._request().client_address)
+            found = checks.memory.public(place, path.dialect.client_address(PlainRequest(data)))
         elif found is None:
             found = checks.memory.find(place, authorization, now, started)
         if found is None or (path.handler.traces and self._recorded()):
@@ -116,7 +114,7 @@ class FastCheck:
                 self._refuse(kept, now, row)
             else:
                 if row[6] >= shape.notice_day or row[7] >= shape.notice_month:
-                    path.checks.note(self.spend, now, row, Reason.ALLOW)
+                    path.checks.note(self.spend, row, Reason.ALLOW)
                 started = self._started
                 path.tally.limited(monotonic() - started, self._identified_at - started, shape.tokens)
                 self._finish(kept.allowed + shape.fill(shape.left(now, row)) + NO_LENGTH, b"")
@@ -150,7 +148,11 @@ class FastCheck:
 
     def _sample(self) -> bytes:
         """The request without its credential, to be kept for a while."""
-        return _CREDENTIAL.sub(b"-", self._data, 1) if self._credential else self._data
+        data, credential = self._data, self._credential
+        if credential is None:
+            return data
+        begin = data.lower().index(_CREDENTIAL) + len(_CREDENTIAL)  # the same bytes may stand elsewhere in it
+        return data[:begin] + b"-" + data[begin + len(credential) :]
 
     def _finish(self, head: bytes, body: bytes, *, last: bool = False) -> None:
         """Writes the answer; the credential is not kept beyond it."""
@@ -173,7 +175,7 @@ class FastCheck:
         """Answers a check that its limits refuse."""
         path, found, started = self._path, self._found, self._started
         refusal, head = kept.shape.refuse(now, row)
-        path.checks.note(self.spend, now, row, refusal.reason)
+        path.checks.note(self.spend, row, refusal.reason)
         path.denials.note(found, refusal.reason, self._sample(), self._now)
         path.tally.refused(refusal.reason, monotonic() - started, self._identified_at - started)
         self._finish(head + kept.log + refusal.length, refusal.body)

@@ -1,7 +1,8 @@
 """What the fast checks of one listener share: where requests lead, their answers, and what is counted of them."""
 
 import asyncio
-from collections.abc import Hashable
+import re
+from collections.abc import Hashable, Sequence
 
 from extauthz.core.decision import Deny
 from extauthz.core.ports import CheckTally, DenialObserver
@@ -12,7 +13,9 @@ from extauthz.service.check.remembered import PLACES_MAX, Bounded, Place
 from extauthz.transports.http.answers import Answers
 from extauthz.transports.http.denials import Denials
 from extauthz.transports.http.handler import CheckHandler
-from extauthz.transports.http.plain import PlainRequest
+from extauthz.transports.http.plain import PlainRequest, in_any_case
+
+Pairs = Sequence[tuple[bytes, bytes]]
 
 
 class FastPath:
@@ -27,24 +30,21 @@ class FastPath:
         self.tally = tally
         self.dialect = handler.dialect
         self.answers = Answers(handler)
-        self.denials = Denials(handler.dialect.name, handler.dialect.address_in, self.request_of, observer)
+        self.denials = Denials(handler.dialect, self.request_of, observer)
         self.tasks: set[asyncio.Task[None]] = set()
-        # How the lines begin of the headers that, with the request line, decide where a request leads.
+        # Finds the headers that, with the request line, decide where a request leads.
         headers = handler.dialect.asked_in(hosts=checks.names_hosts)
-        self._asked_in = [f"\r\n{header}: ".encode("ascii") for header in headers]
+        self._asked_in = _finder(headers) if headers else None
         # By what the headers of this dialect say: the same values lead elsewhere in another one.
         self._places: Bounded[Hashable, Place] = Bounded(PLACES_MAX)
         # Paths are many, routes are few: a path that was never asked for leads to a place that is there.
         self._places_of: Bounded[Match | Deny, Place] = Bounded(PLACES_MAX)
 
     def place(self, line: bytes, data: bytes) -> Place | None:
-        """Where a request leads; None where it is no question, or one whose headers are repeated."""
-        name: Hashable = line
-        if self._asked_in:
-            name = self._name(line, data)
-            if name is None:
-                return None
-        return self._places.get(name) or self._new_place(name, PlainRequest(data))
+        """Where a request leads; None where it is no question."""
+        pairs = () if self._asked_in is None else self._asked_in.findall(data)
+        name = (line, *pairs) if pairs else line
+        return self._places.get(name) or self._new_place(name, line, pairs)
 
     def request_of(self, data: bytes, now: float, started: float = 0.0) -> CheckRequest:
         """The request as the pipeline would see it, where it has a place."""
@@ -53,25 +53,9 @@ class FastPath:
         assert question is not None  # noqa: S101 - its place is one that a question leads to
         return self.handler.request_of(question, request, now=now, started=started)
 
-    def _name(self, line: bytes, data: bytes) -> tuple[bytes, ...] | None:
-        """All that decides where a request leads; what stands behind a `?` does not. None: a header is repeated."""
-        values, names = [line], data.lower()
-        for begin in self._asked_in:
-            at = names.find(begin)
-            if at < 0:
-                values.append(b"")
-                continue
-            at += len(begin)
-            end = data.index(b"\r\n", at)
-            if names.find(begin, end) >= 0:
-                return None
-            value = data[at:end]
-            path = value.partition(b"?")[0]
-            values.append(path if b"/" in path else value)  # no method and no host has a slash
-        return tuple(values)
-
-    def _new_place(self, name: Hashable, request: PlainRequest) -> Place | None:
-        asked = self.dialect.asked(request.method, request.target, request)
+    def _new_place(self, name: Hashable, line: bytes, pairs: Pairs) -> Place | None:
+        method, _, target = line.decode("ascii").partition(" ")
+        asked = self.dialect.asked(method, target, _AskedIn(pairs))
         if asked is None:
             return None
         found = self.checks.find_route(asked.method, asked.host, asked.path)
@@ -81,3 +65,25 @@ class FastPath:
             self._places_of.put(found, place)
         self._places.put(name, place)
         return place
+
+
+class _AskedIn:
+    """The headers of a request that decide where it leads."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def getall(self, key: str, default: list[str]) -> list[str]:
+        """Every value of a header, in order; `default` where it is absent."""
+        name = key.encode("ascii")
+        return [value.decode("ascii") for each, value in self._pairs if each.lower() == name] or default
+
+
+def _finder(headers: Sequence[str]) -> re.Pattern[bytes]:
+    """Finds those headers in a plain request: names, as they are written, and values.
+
+    A value that has a `/` ends before a `?`: that is a path or a URL, and a query does not say where it leads. A method
+    or a host with a `?` is left whole, since it is none.
+    """
+    names = b"|".join(map(in_any_case, headers))
+    return re.compile(rb"\r\n(" + names + rb"): ([^\r?/]*+/[^\r?]*|[^\r]*)")

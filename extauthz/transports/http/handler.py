@@ -51,27 +51,13 @@ class CheckHandler:
 
         `tracing` records checks. `reads_traceparent`: whether anything else asks for the trace that a check is part of.
         """
+        self.dialect = dialect
+        self.health = health
+        self.traces = tracing is not None  # some checks are recorded
         self._service = service
-        self._dialect = dialect
         self._deadline = deadline
-        self._health = health
         self._tracing = tracing
         self._reads_traceparent = reads_traceparent or tracing is not None
-
-    @property
-    def dialect(self) -> Dialect:
-        """How the proxies of the listener ask."""
-        return self._dialect
-
-    @property
-    def traces(self) -> bool:
-        """Whether some checks are recorded."""
-        return self._tracing is not None
-
-    @property
-    def draining(self) -> bool:
-        """Whether answers end their connections."""
-        return self._health.draining
 
     async def judge(self, method: str, target: str, received: ReceivedHeaders, *, begun: Trace | None = None) -> Answer:
         """The answer to any request: every path and method is a check. The clock is read once, here.
@@ -80,9 +66,9 @@ class CheckHandler:
         """
         started = monotonic()
         trace = begun or (self.begin_trace(received) if self.traces else None)
-        question = self._dialect.read(method, target, received)
+        question = self.dialect.read(method, target, received)
         if question is None:
-            return self.render(self._service.refuse_proxy_request(self._dialect.name, started, trace))
+            return self.render(self._service.refuse_proxy_request(self.dialect.name, started, trace))
         request = self.request_of(question, received, now=time(), started=started)
         request.trace = trace
         return self.render(await self._service.check(request))
@@ -93,7 +79,7 @@ class CheckHandler:
         if question.time_left is not None:
             patience = min(patience, question.time_left)
         return CheckRequest(
-            dialect=self._dialect.name,
+            dialect=self.dialect.name,
             method=question.method,
             path=question.path,
             host=question.host,
@@ -112,12 +98,12 @@ class CheckHandler:
         if self.traces and isinstance(request.protocol, HoldsTrace):
             begun = request.protocol.take_trace()
         answer = await self.judge(request.method, request.raw_path, request.headers, begun=begun)
-        return as_response(answer, last=self._health.draining or announces_more(request.method, request.headers))
+        return as_response(answer, last=self.health.draining or announces_more(request.method, request.headers))
 
     def refuse(self) -> web.Response:
         """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
         trace = None if self._tracing is None else self._tracing.begin("")
-        answer = self.render(self._service.refuse_proxy_request(self._dialect.name, monotonic(), trace))
+        answer = self.render(self._service.refuse_proxy_request(self.dialect.name, monotonic(), trace))
         bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
         return as_response(bare, last=True)
 
@@ -135,7 +121,7 @@ class CheckHandler:
         Not where the credential is invalid: a revoked key and an unknown one are answered with the same bytes.
         """
         decision, key = result.decision, result.key
-        answer = self._dialect.render(decision)
+        answer = self.dialect.render(decision)
         if isinstance(decision, Allow):
             return answer
         if key is None or decision.reason is Reason.INVALID_CREDENTIALS:

@@ -10,7 +10,7 @@ import re
 PLAIN_BYTES_MAX = 16_384  # longer ones are rare, and their bounds are the parser's affair
 
 
-def _in_any_case(name: str) -> bytes:
+def in_any_case(name: str) -> bytes:
     """A pattern of a name; explicit letters are several times faster than a flag."""
     return "".join(f"[{each}{each.upper()}]" if each.isalpha() else each for each in name).encode()
 
@@ -26,7 +26,7 @@ _SPECIAL = (
 # Most names begin with a letter that no special one begins with, which spares the look at what follows. Nothing in a
 # possessive repeat may match in two ways: that goes wrong before Python 3.11.5.
 _OTHERS = (
-    rb"(?:(?:[bdfgijlnoqrvwxyzBDFGIJLNOQRVWXYZ]|(?!" + b"|".join(map(_in_any_case, _SPECIAL)) + rb")" + _TOKEN + rb")"
+    rb"(?:(?:[bdfgijlnoqrvwxyzBDFGIJLNOQRVWXYZ]|(?!" + b"|".join(map(in_any_case, _SPECIAL)) + rb")" + _TOKEN + rb")"
     + _TOKEN + rb"*+" + _UNREAD
     + rb"|(?:[uU]ser-[aA]gent|[cC]ontent-[tT]ype)" + _UNREAD
     + rb"|[cC]ontent-[lL]ength: 0\r\n|[cC]onnection: keep-alive\r\n){0,300}+"  # of all, fewer than the parser takes

@@ -23,7 +23,19 @@ from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
-from extauthz.core.spend import MICRO, NAMES, NOTHING_HAPPENED, PROVISIONAL, REPEATED, Owner, Row, Spend, Spent, Untaken
+from extauthz.core.spend import (
+    MICRO,
+    NAMES,
+    NOTHING_HAPPENED,
+    PROVISIONAL,
+    REPEATED,
+    InWindows,
+    Owner,
+    Row,
+    Spend,
+    Spent,
+    Untaken,
+)
 from extauthz.core.tenants import Tenant
 from extauthz.core.twin import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
@@ -359,10 +371,10 @@ class Notes:
     """A Meter that remembers."""
 
     def __init__(self) -> None:
-        self.noted: list[tuple[Spend, Spent, Reason]] = []
+        self.noted: list[tuple[Spend, tuple[int, ...], Reason]] = []
 
-    def note(self, asked: Spend, spent: Spent, reason: Reason) -> None:
-        self.noted.append((asked, spent, reason))
+    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
+        self.noted.append((asked, (spent.day, spent.month, spent.by_day, spent.by_month), reason))
 
 
 class House:

@@ -114,21 +114,37 @@ async def test_silence_ends_in_time() -> None:
         assert found == ["timeout"] * 3
 
 
-async def test_who_leaves_before_the_call_is_not_charged() -> None:
+async def test_a_check_given_up_before_the_call_is_not_charged() -> None:
     """A check that was given up in its own turn asks nothing; the others of that turn are charged as ever."""
     async with open_counter() as counter:
         counter.ready()
-        leaving, staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(2))
+        leaving, *staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(3))
         await asyncio.sleep(0)
         leaving.cancel()
-        assert (await staying).by_day == 1
-        assert sizes(counter) == [1]
+        assert [spent.by_day for spent in await asyncio.gather(*staying)] == [1, 2]
+        assert sizes(counter) == [2]
         last = asyncio.create_task(counter.spend(spend_of()))
         await asyncio.sleep(0)
         last.cancel()
         await asyncio.wait({last})
-        assert (await counter.spend(peek(spend_of()))).by_day == 1
+        assert (await counter.spend(peek(spend_of()))).by_day == 2
+        assert sizes(counter) == [2, 1]
+
+
+async def test_a_check_alone_is_sent_at_once() -> None:
+    """Where the last call carried one check, the next is not held back for others; those that come meanwhile share."""
+    async with open_counter() as counter:
+        counter.ready()
+        await counter.spend(spend_of())
+        counter.hashes.gate.open.clear()
+        first = asyncio.create_task(counter.spend(spend_of()))
+        await asyncio.sleep(0)  # a turn in which it asks, and no other
         assert sizes(counter) == [1, 1]
+        others = [asyncio.create_task(counter.spend(spend_of())) for _ in range(3)]
+        await asyncio.sleep(0)
+        counter.hashes.gate.open.set()
+        assert [spent.by_day for spent in await asyncio.gather(first, *others)] == [2, 3, 4, 5]
+        assert sizes(counter) == [1, 1, 3]
 
 
 async def test_who_leaves_during_the_call_harms_no_other() -> None:

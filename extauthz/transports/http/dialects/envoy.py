@@ -23,7 +23,6 @@ class Envoy:
     """The request line is the question. `path_prefix` is what Envoy was told to put before the path."""
 
     name = "envoy"
-    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording, *, path_prefix: str = "") -> None:
         self._wording = wording
@@ -38,7 +37,7 @@ class Envoy:
             *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
-            client_address=last_address(received, headers.FORWARDED_FOR),
+            client_address=self.client_address(received),
             time_left=_seconds(only(received, headers.ENVOY_TIME_LEFT)),
         )
 
@@ -48,6 +47,10 @@ class Envoy:
         if not path or not target.startswith(self._path_prefix):
             return None
         return Asked(method, path, only(received, headers.HOST))
+
+    def client_address(self, received: ReceivedHeaders) -> str:
+        """The last of `X-Forwarded-For`; see Dialect."""
+        return last_address(received, headers.FORWARDED_FOR)
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""

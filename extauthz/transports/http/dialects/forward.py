@@ -21,7 +21,6 @@ class Forward:
     """The question stands in `X-Forwarded-Method` and `X-Forwarded-Uri`."""
 
     name = "forward"
-    address_in = headers.FORWARDED_FOR
 
     def __init__(self, wording: Wording) -> None:
         self._wording = wording
@@ -35,7 +34,7 @@ class Forward:
             *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
-            client_address=last_address(received, headers.FORWARDED_FOR),
+            client_address=self.client_address(received),
         )
 
     def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:
@@ -45,6 +44,10 @@ class Forward:
         if not forwarded_method or not path:
             return None
         return Asked(forwarded_method, path, only(received, headers.FORWARDED_HOST))
+
+    def client_address(self, received: ReceivedHeaders) -> str:
+        """The last of `X-Forwarded-For`; see Dialect."""
+        return last_address(received, headers.FORWARDED_FOR)
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""

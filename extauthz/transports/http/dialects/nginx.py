@@ -25,7 +25,6 @@ class Nginx:
     """
 
     name = "nginx"
-    address_in = headers.REAL_IP
 
     def __init__(self, wording: Wording, *, question: NginxQuestion = "uri") -> None:
         self._wording = wording
@@ -40,7 +39,7 @@ class Nginx:
             *asked,
             authorization=tuple(received.getall(headers.AUTHORIZATION, [])),
             request_id=only(received, headers.REQUEST_ID),
-            client_address=only(received, headers.REAL_IP),
+            client_address=self.client_address(received),
         )
 
     def asked(self, method: str, target: str, received: ReceivedHeaders) -> Asked | None:
@@ -50,6 +49,10 @@ class Nginx:
             return None
         host, path = original
         return Asked(original_method, path, host)
+
+    def client_address(self, received: ReceivedHeaders) -> str:
+        """`X-Real-IP`; see Dialect."""
+        return only(received, headers.REAL_IP)
 
     def asked_in(self, *, hosts: bool) -> Sequence[str]:
         """Where the question stands; see Dialect."""
