@@ -98,7 +98,7 @@ class ApiKey:
             raise ValueError("hash is not 64 hex digits")
         return cls(
             id=header_safe(record, "id"),
-            organization_id=organization_id,
+            organization_id=tenant.id,  # the same text, kept once
             permissions=permissions,
             expires_at=_time_or_never(record, "expires_at"),
             revoked_at=_time_or_never(record, "revoked_at"),

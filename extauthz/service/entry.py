@@ -54,3 +54,4 @@ class Entry(Generic[Asked, Record]):
     renew_at: float
     used_at: float
     spared_at: float = 0.0
+    remembered: tuple[bytes, ...] = ()  # the names of what else is kept only as long as this is in use

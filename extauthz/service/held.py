@@ -28,6 +28,7 @@ class Held(Generic[Asked, Record]):
         self._due: defaultdict[int, list[Hashable]] = defaultdict(list)  # by second of `renew_at`
         self._noted = 0
         self.get: Callable[[Hashable], Entry[Asked, Record] | None] = self._entries.get
+        self.left: Callable[[Entry[Asked, Record]], None] = _nothing  # is told of entries that are in use no longer
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._packed)
@@ -48,14 +49,16 @@ class Held(Generic[Asked, Record]):
 
     def keep(self, name: Hashable, entry: Entry[Asked, Record]) -> None:
         """Holds a record in place of an older one of that name."""
-        if self._entries.pop(name, None) is None:
-            self._packed.drop(name)
+        self.drop(name)
         self._hold(name, entry)
 
     def drop(self, name: Hashable) -> None:
         """Removes a record."""
-        if self._entries.pop(name, None) is None:
+        before = self._entries.pop(name, None)
+        if before is None:
             self._packed.drop(name)
+        else:
+            self.left(before)
 
     def take_due(self, now: float) -> list[tuple[Hashable, Entry[Asked, Record]]]:
         """The records in use whose time to be read anew has come by `now` (Unix seconds, to the second), each once."""
@@ -73,7 +76,9 @@ class Held(Generic[Asked, Record]):
 
     def _hold(self, name: Hashable, entry: Entry[Asked, Record]) -> None:
         if len(self._entries) >= self._at_most:
-            self._packed.put(*self._least_used())
+            other, unused = self._least_used()
+            self._packed.put(other, unused)
+            self.left(unused)
         self._entries[name] = entry
         self._note(name, entry.renew_at)
 
@@ -97,6 +102,10 @@ class Held(Generic[Asked, Record]):
             for held, entry in self._entries.items():
                 self._due[int(entry.renew_at)].append(held)
             self._noted = len(self._entries)
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 class Unknown:

@@ -1,6 +1,6 @@
 """Records that this process holds, for checks that are to ask nothing else."""
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 from extauthz.core.credentials import Credential
 from extauthz.core.keys import ApiKey
@@ -55,6 +55,11 @@ class Known:
         self._tenants = None if lookup.tenants is None else lookup.tenants.local
         self._key_entry = lookup.keys.local.held.get
         self._tenant_entry = None if self._tenants is None else self._tenants.held.get
+
+    def tell_left(self, left: Callable[[KeyEntry], None]) -> None:
+        """Has `left` told of each key that is in use no longer."""
+        if self._keys is not None:
+            self._keys.held.left = left
 
     def find(self, credential: Credential, now: float) -> KnownRecords | None:
         """The records of a key in force at `now` (Unix seconds); None where a layer below has to be asked."""

@@ -9,7 +9,7 @@ from extauthz.service.guard import end
 
 WRITE_EVERY = 30.0  # seconds; what a killed process loses
 LOOK_EVERY = 1.0  # seconds between two looks whether there are
-MANY = 20_000  # keys that were noted, which are written sooner: some 5 MB
+MANY = 10_000  # keys that were noted, which are written sooner: some 2 MB
 AT_ONCE = 5000  # keys in one statement
 PATIENCE = 5.0  # seconds for that; nobody waits
 LAST_PATIENCE, AGAIN_AFTER = 1.0, 0.25  # seconds at the end, after which nothing is tried again; seconds between

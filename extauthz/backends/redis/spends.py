@@ -57,10 +57,15 @@ def read_answer(now: int, rows: bytes, *failures: bytes) -> tuple[int, list[Row 
 
 def _encode(asked: Spend) -> tuple[str, bytes]:
     """The hash of a spend and its numbers, which are the same in every call."""
-    limits = *limit_numbers(asked.limits), *limit_numbers(asked.key_limits)
-    numbers = NUMBERS.pack(_OPERATIONS[asked.operation], asked.cost, asked.charged_at, *limits)
+    work = _OPERATIONS[asked.operation], asked.cost, asked.charged_at
+    numbers = _numbers(work, asked.limits, asked.key_limits)
     asked.encoded = _hash(asked.owner), numbers
     return asked.encoded
+
+
+@lru_cache(maxsize=1024)  # plans are few, and what they have in common is kept once
+def _numbers(work: tuple[int, int, int], limits: Limits, key_limits: Limits) -> bytes:
+    return NUMBERS.pack(*work, *limit_numbers(limits), *limit_numbers(key_limits))
 
 
 def _hash(owner: Owner) -> str:

@@ -1,5 +1,6 @@
 """What follows from a key, its organization and a route is worked out once, as long as the same records hold."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from extauthz.core.decision import Deny, deny_permission
@@ -11,7 +12,7 @@ from extauthz.core.routes import Match
 from extauthz.core.spend import Spend, plan
 from extauthz.core.tenants import Tenant
 
-HELD_MAX = 10_000
+HELD_MAX = 2_000  # at some 700 bytes each; a check that is remembered has its own
 _SLOT = 900  # seconds in which no day begins, in any time zone (see core.calendar)
 
 
@@ -51,11 +52,16 @@ class Grants:
         return grant
 
 
+@lru_cache(maxsize=1024)  # routes are few, and each text is kept once
+def _granted_at(resource: str, mode: str) -> str:
+    return f"{resource}:{mode}"
+
+
 def _granted(key: ApiKey, tenant: Tenant, route: Match, now: float) -> Grant:
     if not permitted(key.permissions, route.resource, route.mode):
         refusal = deny_permission(route.resource, route.mode)
         return Grant(key, tenant, refusal, refusal.reason, now)
-    identity = Identity(tenant.id, key.id, f"{route.resource}:{route.mode}", tenant.plan)
+    identity = Identity(tenant.id, key.id, _granted_at(route.resource, route.mode), tenant.plan)
     until = (now // _SLOT + 1) * _SLOT
     if tenant.overrides_until is not None and now < tenant.overrides_until < until:
         until = tenant.overrides_until

@@ -18,11 +18,12 @@ from extauthz.core.reason import Reason
 from extauthz.core.routes import Match
 from extauthz.core.spend import Spend
 from extauthz.service.check.pipeline import CheckService, public_spend
-from extauthz.service.known import Known, KnownRecords
+from extauthz.service.known import KeyEntry, Known, KnownRecords
 
 PLACES_MAX = 1_024  # methods with paths, at each door; more of them cost more than to find their routes again
-REMEMBERED_MAX = 20_000  # some 2 KB each
+REMEMBERED_MAX = 20_000  # some 1,500 bytes each, and none is kept longer than its key is in use
 DENIED_MAX = ADDRESSES_MAX = 5_000  # fewer of what clients can make as many of as they like
+OF_ONE_KEY_MAX = 256  # with all of them, none stays when one more comes
 
 Name = TypeVar("Name", bound=Hashable)
 Kept = TypeVar("Kept")
@@ -106,6 +107,7 @@ class Memory:
         self._remembered: Bounded[bytes, Remembered] = Bounded(REMEMBERED_MAX)
         self._denied: Bounded[bytes, Remembered] = Bounded(DENIED_MAX)
         self._public: Bounded[tuple[Place, str], Remembered] = Bounded(ADDRESSES_MAX)
+        known.tell_left(self._let_go)
 
     def find(self, place: Place, authorization: bytes | None, now: float, started: float) -> Remembered | None:
         """What follows from a credential at a place; None where only the pipeline can tell. Its records are then used.
@@ -157,7 +159,21 @@ class Memory:
             among, other = (self._remembered, self._denied) if granted.spend else (self._denied, self._remembered)
             other.drop(name)
             among.put(name, granted)
+            if among is self._remembered:
+                self._note(name, records.key_entry)
         return granted
+
+    def _note(self, name: bytes, entry: KeyEntry) -> None:
+        """What is remembered under a name goes with an entry: it would keep alive what takes no more than a row."""
+        if name not in entry.remembered:
+            if len(entry.remembered) >= OF_ONE_KEY_MAX:
+                self._let_go(entry)
+            entry.remembered += (name,)
+
+    def _let_go(self, entry: KeyEntry) -> None:
+        for name in entry.remembered:
+            self._remembered.drop(name)
+        entry.remembered = ()
 
     def _granted(self, match: Match, records: KnownRecords, now: float) -> Remembered | None:
         """What follows from records; None where limits in shadow refuse it, which is counted each time."""

@@ -5,6 +5,7 @@ import random
 from extauthz.core.balance import Balance, balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
+from extauthz.core.keys import ApiKey
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.spend import NAMES, Row, Spend, Spent
 from extauthz.core.usage import THRESHOLDS
@@ -12,7 +13,7 @@ from extauthz.service.check.rate_limit import JITTER
 from extauthz.service.check.remembered import Bounded, Remembered
 from extauthz.transports.http.dialect import in_lines
 from extauthz.transports.http.handler import STATUS_LINES, CheckHandler, head_of
-from extauthz.transports.http.render import to_log
+from extauthz.transports.http.render import OF_NOBODY, to_log
 from extauthz.transports.http.templates import Template, marked
 
 SHAPES_MAX = 2_048
@@ -77,15 +78,20 @@ class Shape:
 class Kept:
     """What answers to one credential at one route begin with, and what the proxy's log is told of a refusal."""
 
-    __slots__ = ("allowed", "log", "shape")
+    __slots__ = ("_log", "allowed", "shape")
 
     def __init__(self, found: Remembered, shape: Shape, handler: CheckHandler) -> None:
         answer = handler.dialect.render(Allow(found.identity))
-        key = found.key
-        log = to_log("", "") if key is None else to_log(key.organization_id, key.id)
         self.shape = shape
         self.allowed = f"{STATUS_LINES[answer.status]}{answer.fixed.text}".encode("latin-1")
-        self.log = in_lines(log).encode("latin-1")
+        self._log = b""  # most are never refused
+
+    def log(self, key: ApiKey | None) -> bytes:
+        """What the proxy's log is told of a refusal of `key`, which is always the same one here."""
+        if not self._log:
+            said = OF_NOBODY if key is None else to_log(key.organization_id, key.id)
+            self._log = in_lines(said).encode("latin-1")
+        return self._log
 
 
 class Answers:

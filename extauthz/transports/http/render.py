@@ -70,7 +70,7 @@ def _common(reason: Reason) -> Headers:
     ]
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)  # at some 1,400 bytes each
 def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixed:
     """That the request may pass, and who it is, for the upstream."""
     said: Headers = []

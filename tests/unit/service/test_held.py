@@ -154,6 +154,19 @@ def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
     assert due(held, NOW + 2) == {"a"}
 
 
+def test_what_is_in_use_no_longer_is_told() -> None:
+    """Each entry once, whether it was packed, replaced or removed; what was packed already has been told."""
+    held = held_of(at_most=2, packed=1000)
+    left: list[Entry[str, Tenant]] = []
+    held.left = left.append
+    first, second, third, fourth = entry("a"), entry("b"), entry("c"), entry("b", renew_at=NOW + 7)
+    for each in (first, second, third, fourth):
+        held.keep(each.asked, each)
+    held.drop("b")
+    held.drop("a")
+    assert list(map(id, left)) == list(map(id, (first, second, fourth)))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_name_has_one_entry(packed: bool) -> None:
     """Another record in its place, or none: what was packed does not come back."""

@@ -213,6 +213,28 @@ async def test_many_are_let_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
         assert find(house, "/api/r0/1") is not first
 
 
+async def test_what_follows_goes_with_its_key(house: House) -> None:
+    """Of a key that is in use no longer nothing is kept; what follows from another one stays."""
+    house.keys.held[OTHER_KEY.digest] = OTHER_KEY
+    await house.ask(PATH, f"Bearer {OTHER_SECRET}")
+    other = find(house, key=OTHER_SECRET)
+    assert find(house) is not None
+    house.lookup.keys.local.held.drop(KEY.digest)
+    assert list(house.fast.memory._remembered._kept.values()) == [other]
+
+
+async def test_one_key_at_many_places(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is noted of a key for that is bounded, and what was noted before is let go."""
+    monkeypatch.setattr(module, "OF_ONE_KEY_MAX", 3)
+    house.change(replace(KEY, permissions=FULL_ACCESS), KEY_ITSELF)
+    await house.ask()
+    for number in range(10):
+        assert find(house, f"/api/r{number}/1") is not None
+    entry = house.lookup.keys.local.held.get(KEY.digest)
+    assert entry is not None
+    assert len(entry.remembered) == len(house.fast.memory._remembered._kept) == 1
+
+
 def texts_in(root: object) -> Iterator[str | bytes]:
     """Every text and every bytes that an object leads to, without code."""
     seen, waiting = set[int](), [root]

@@ -53,7 +53,7 @@ def fast(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Ro
         return kept.allowed + kept.shape.fill(kept.shape.left(now, row)) + NO_LENGTH, b""
     with patch.object(answers_module, "JITTER", 0):
         refusal, head = kept.shape.refuse(now, row)
-    return head + kept.log + refusal.length, refusal.body
+    return head + kept.log(found.key) + refusal.length, refusal.body
 
 
 def general(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Row]) -> tuple[bytes, bytes]:
