@@ -1,73 +1,92 @@
 """Checks that are counted in place, at the price of a few additions: CheckCounts adds them when metrics are read."""
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from extauthz.core.reason import Reason
 
+WAITING_MAX = 512  # times that wait to be put into their buckets, many for the price of a few
+
 
 class Times:
-    """How many times, in seconds, fell into each bucket, and their sum."""
+    """How many times, in seconds, fell into each bucket, and their sum; once `sort` was called, all that were noted."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_bounds", "counts", "note", "total", "waiting")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
+        self.waiting: list[float] = []
+        self.note = self.waiting.append
+
+    def sort(self) -> None:
+        """Puts what waits into the buckets: each bound is the largest time of its own."""
+        times, counts, below = sorted(self.waiting), self.counts, 0
+        self.waiting.clear()
+        for place, bound in enumerate(self._bounds):
+            up_to = bisect_right(times, bound, below)
+            counts[place] += up_to - below
+            below = up_to
+        counts[-1] += len(times) - below
+        self.total += sum(times)
 
 
 class Tally:
     """Counts checks of one dialect. A CheckTally."""
 
-    __slots__ = ("_bounds", "_first", "allowed", "durations", "identify", "limits", "reasons", "tokens")
+    __slots__ = ("_bounds", "allowed", "durations", "identify", "limits", "reasons", "tokens")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         """`bounds` are those of all buckets of seconds."""
         self._bounds = tuple(bounds)
-        self._first = self._bounds[0]  # most times fall into the first bucket
-        buckets = len(self._bounds) + 1
         self.allowed = self.tokens = 0
         self.reasons: dict[Reason, int] = {}
-        self.durations, self.identify, self.limits = Times(buckets), Times(buckets), Times(buckets)
+        self.durations, self.identify, self.limits = (Times(self._bounds) for _ in range(3))
 
     def limited(self, seconds: float, identified_after: float, tokens: int) -> None:
         """A check was allowed by its limits, and took tokens."""
         self.allowed += 1
         self.tokens += tokens
-        self._took(seconds, identified_after)
+        durations = self.durations
+        durations.note(seconds)
+        self.identify.note(identified_after)
+        self.limits.note(seconds - identified_after)
+        if len(durations.waiting) >= WAITING_MAX:
+            self._sort()
 
     def refused(self, reason: Reason, seconds: float, identified_after: float) -> None:
         """A check was refused by its limits."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        self._took(seconds, identified_after)
+        durations = self.durations
+        durations.note(seconds)
+        self.identify.note(identified_after)
+        self.limits.note(seconds - identified_after)
+        if len(durations.waiting) >= WAITING_MAX:
+            self._sort()
 
     def decided(self, reason: Reason, seconds: float) -> None:
         """A check was answered without asking limits."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
-        times = self.durations
-        times.counts[0 if seconds <= self._first else bisect_left(self._bounds, seconds)] += 1
-        times.total += seconds
+        durations = self.durations
+        durations.note(seconds)
+        if len(durations.waiting) >= WAITING_MAX:
+            self._sort()
 
     def take(self) -> "Tally":
         """What was counted, which begins anew."""
-        taken, buckets = Tally(self._bounds), len(self._bounds) + 1
+        self._sort()
+        taken = Tally(self._bounds)
         taken.reasons, taken.tokens = self.reasons, self.tokens
         if self.allowed:
             taken.reasons[Reason.ALLOW] = taken.reasons.get(Reason.ALLOW, 0) + self.allowed
         taken.durations, taken.identify, taken.limits = self.durations, self.identify, self.limits
         self.allowed = self.tokens = 0
         self.reasons = {}
-        self.durations, self.identify, self.limits = Times(buckets), Times(buckets), Times(buckets)
+        self.durations, self.identify, self.limits = (Times(self._bounds) for _ in range(3))
         return taken
 
-    def _took(self, seconds: float, identified_after: float) -> None:
-        first, bounds = self._first, self._bounds
-        times = self.durations
-        times.counts[0 if seconds <= first else bisect_left(bounds, seconds)] += 1
-        times.total += seconds
-        times = self.identify
-        times.counts[0 if identified_after <= first else bisect_left(bounds, identified_after)] += 1
-        times.total += identified_after
-        rest, times = seconds - identified_after, self.limits
-        times.counts[0 if rest <= first else bisect_left(bounds, rest)] += 1
-        times.total += rest
+    def _sort(self) -> None:
+        self.durations.sort()
+        self.identify.sort()
+        self.limits.sort()

@@ -1,6 +1,6 @@
 """The last step of a check: what limits say, what is counted of it, and what becomes of it in shadow."""
 
-import random
+from random import random
 from typing import Protocol
 
 from extauthz.core import failure
@@ -15,6 +15,11 @@ from extauthz.core.spend import Spend, Spent
 from extauthz.core.trace import Trace
 
 JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second
+
+
+def jitter() -> int:
+    """Seconds that a refusal is put off, from 0 to JITTER."""
+    return int(random() * (JITTER + 1))  # noqa: S311 - no secret
 
 
 class Spender(Protocol):
@@ -59,9 +64,8 @@ class Limiting:
 
     def concluded(self, asked: Spend, spent: Spent, identity: Identity | None, *, shadow: bool) -> Decision:
         """The decision on a spend that has an outcome, which is then counted."""
-        jitter = random.randint(0, JITTER) if spent.refused else 0  # noqa: S311 - no secret
         cost = 0 if spent.repeated else asked.cost
-        decision = conclude(identity, balance(asked, spent, jitter=jitter), cost)
+        decision = conclude(identity, balance(asked, spent, jitter=jitter() if spent.refused else 0), cost)
         if asked.owner.kind == "tenant" and not spent.repeated:
             self._meter.note(asked, spent, decision.reason)
         return self._shown(decision, identity, shadow=shadow)

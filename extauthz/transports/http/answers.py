@@ -1,7 +1,5 @@
 """Answers as bytes, up to their date: what does not change from check to check is rendered once."""
 
-import random
-
 from extauthz.core.balance import Balance, balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
@@ -9,7 +7,7 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.spend import NAMES, Row, Spend, Spent
 from extauthz.core.usage import THRESHOLDS
-from extauthz.service.check.rate_limit import JITTER
+from extauthz.service.check.rate_limit import jitter
 from extauthz.service.check.remembered import Bounded, Remembered
 from extauthz.transports.http.dialect import in_lines
 from extauthz.transports.http.handler import STATUS_LINES, CheckHandler, head_of
@@ -59,8 +57,7 @@ class Shape:
 
     def refuse(self, now: int, row: Row) -> tuple[Refusal, bytes]:
         """The refusal of a row, and its head up to what the proxy's log is told."""
-        jitter = random.randint(0, JITTER)  # noqa: S311 - no secret
-        name, numbers = self._numbers.refused(now, row, jitter)
+        name, numbers = self._numbers.refused(now, row, jitter())
         refusal = self._refusals.get((row[0], name))
         if refusal is None:
             refusal = self._refusals[row[0], name] = self._refusal(row[0], name)

@@ -18,8 +18,7 @@ _log = logging.getLogger(__name__)
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a new day are the same twice, and a body that does not come is not waited for."""
-    for module in ("service.check.rate_limit", "transports.http.answers"):
-        monkeypatch.setattr(f"extauthz.{module}.JITTER", 0)
+    monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
     monkeypatch.setitem(connection._OPTIONS, "lingering_time", 0)
 
 

@@ -20,7 +20,6 @@ WORDINGS = (Wording(), Wording(False, ("ietf",)), Wording(True, ("x",)), Wording
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits for a new day are the same twice."""
     monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
-    monkeypatch.setattr("extauthz.transports.http.answers.JITTER", 0)
 
 
 def opened(house: House, proxy: str, *, fast_path: bool, wording: Wording = WORDINGS[0]) -> Door:

@@ -13,9 +13,9 @@ from extauthz.core.decision import conclude
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.identity import Identity
 from extauthz.core.spend import Row, Spend, Spent, result_of
+from extauthz.service.check import rate_limit
 from extauthz.service.check.remembered import Remembered
 from extauthz.service.health import Health
-from extauthz.transports.http import answers as answers_module
 from extauthz.transports.http import templates
 from extauthz.transports.http.answers import NO_LENGTH, Answers
 from extauthz.transports.http.dialect import Dialect, Wording
@@ -51,7 +51,7 @@ def fast(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Ro
     kept = Answers(handler).kept(found, asked)
     if not row[0]:
         return kept.allowed + kept.shape.fill(kept.shape.left(now, row)) + NO_LENGTH, b""
-    with patch.object(answers_module, "JITTER", 0):
+    with patch.object(rate_limit, "JITTER", 0):
         refusal, head = kept.shape.refuse(now, row)
     return head + kept.log(found.key) + refusal.length, refusal.body
 
