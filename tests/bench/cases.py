@@ -39,7 +39,8 @@ WARM = Population("warm", keys=1_000, tenants=100)
 UNPERMITTED = Population("unpermitted", keys=100, permissions='{"other": ["read"]}')
 OVERDRAWN = Population("spent", keys=100, tenants=100, plan="spent")
 WINDOWS = Population("windows", keys=1_000, tenants=100, plan="windows")
-FRESH = 1_000  # keys that each round of the cold row asks for, each of an organization of its own
+FRESH = 1_000  # keys that each round of a cold row asks for
+COLD_KEY = "allow, cold key"  # of an organization that is known
 
 
 async def cases(at: Stage, kinds: Collection[str], *, rounds: int, seconds: float) -> Rows:
@@ -88,10 +89,21 @@ async def bares(*, rounds: int, seconds: float) -> Rows:
 
 
 async def cold(at: Stage, *, rounds: int) -> Rows:
-    """Keys and organizations that neither the process nor Redis has seen, new ones in every round."""
+    """Keys that neither the process nor Redis has seen, new ones in every round; their organization is known or not."""
     fresh = Population("cold", keys=rounds * FRESH, tenants=rounds * FRESH)
-    asked = replace(job(at.envoy, keys=at.keys_of(fresh)), seconds=60, at_most=FRESH)
-    return await in_turn([Case("allow, everything cold", at.envoy, asked, warm_up=0)], rounds=rounds)
+    known = Population("cold keys", keys=FRESH + rounds * FRESH)
+    hello = bare_row("beside cold keys")
+    assert at.bare is not None
+
+    def asked(population: Population) -> Job:
+        return replace(job(at.envoy, keys=at.keys_of(population)), seconds=60, at_most=FRESH)
+
+    some = [
+        Case(hello, at.bare, job(at.bare)),
+        Case(COLD_KEY, at.envoy, asked(known), warm_up=FRESH, beside=hello),
+        Case("allow, everything cold", at.envoy, asked(fresh), warm_up=0, beside=hello),
+    ]
+    return await in_turn(some, rounds=rounds)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from statistics import median
 from tests.bench.cases import (
     ADDRESSES,
     ALL_DIFFER,
+    COLD_KEY,
     FLOOR,
     FORBIDDEN,
     MALFORMED_CREDENTIAL,
@@ -86,6 +87,7 @@ def _costs(rows: Rows) -> Iterator[Goal | None]:
     yield bare("401 ÷ bare", 0.28, NO_CREDENTIAL, MALFORMED_CREDENTIAL)
     yield bare("403 ÷ bare", 0.33, FORBIDDEN)
     yield bare("429 ÷ bare", 0.5, SPENT)
+    yield bare("cold key ÷ bare", 5, COLD_KEY)
     yield bare(f"p99 ÷ bare's, {at_rate(JUDGED_RATE)}", 1.5, allow_row(at_rate(JUDGED_RATE)), figure="p99_of_bare")
     yield bare(f"p99 ÷ bare's, {HALF}", 2, allow_row(HALF), figure="p99_of_bare")
 

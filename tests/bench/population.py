@@ -1,5 +1,6 @@
 """Organizations with keys by the million, copied straight into the tables: triggers would tell each to everybody."""
 
+import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,16 @@ from dataclasses import dataclass
 import psycopg
 
 from extauthz import management
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.link import linked
 from extauthz.core.credentials import KeyFormat
+from extauthz.service.layers import portions
 from tests.bench.ground import PLENTY, Ground
 
 SPENT = {"rate": "1/d", "burst": 1, "daily_quota": None, "monthly_quota": None}
 WINDOWS = {"rate": "60000000/min", "burst": 10**9, "daily_quota": 10**12, "monthly_quota": None}
 PLANS: Mapping[str, Mapping[str, object]] = {"plenty": PLENTY, "spent": SPENT, "windows": WINDOWS}
+COUNTERS_AT_ONCE = 100
 FULL = '{"*": ["read", "write"]}'
 
 
@@ -41,7 +46,7 @@ def furnish(at: Ground, population: Population) -> list[str]:
         sql.execute("SET session_replication_role = replica")  # no trigger runs
         found = sql.execute("SELECT id::text FROM plans WHERE name = %s", (population.plan,)).fetchone()
         assert found is not None
-        tenants = [_id(population.name, "tenant", number) for number in range(population.tenants)]
+        tenants = _tenants(population)
         names = (f"{population.name} {number}" for number in range(population.tenants))
         _copy(sql, "organizations (id, name, plan_id)", ((*two, found[0]) for two in zip(tenants, names, strict=True)))
         _copy(
@@ -62,6 +67,18 @@ def furnish(at: Ground, population: Population) -> list[str]:
     with psycopg.connect(at.postgres.dsn, autocommit=True) as sql:
         sql.execute("ANALYZE organizations, api_keys")
     return keys
+
+
+async def begin_counters(at: Ground, population: Population) -> None:
+    """Has Redis count for all its organizations, as it does after the first check of each."""
+    async with linked(at.redis.redis_url) as link:
+        limits = RedisLimits(link)
+        for some in portions(_tenants(population), COUNTERS_AT_ONCE):
+            await asyncio.gather(*(limits.seed(tenant_id, ()) for tenant_id in some))
+
+
+def _tenants(population: Population) -> list[str]:
+    return [_id(population.name, "tenant", number) for number in range(population.tenants)]
 
 
 def _copy(sql: psycopg.Connection, table: str, rows: Iterable[Sequence[str]]) -> None:

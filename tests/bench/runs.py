@@ -38,6 +38,7 @@ class Case:
 
     `all_keys` is a file with every key once, for those first requests, where `job.keys` are draws. `beside` is the row
     whose CPU and p99 this row's are held against, round by round: bare aiohttp, asked for the same.
+    The first requests take `warm_seconds` at most.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Case:
     warm_up: int = 2_000
     all_keys: str = ""
     beside: str = ""
+    warm_seconds: float = WARM_UP_SECONDS
 
 
 async def load(job: Job) -> Outcome:
@@ -112,7 +114,7 @@ async def in_turn(cases: Sequence[Case], *, rounds: int) -> Rows:
     for case in cases:
         asked[case.name] = 0
         if case.warm_up:
-            job = replace(case.job, seconds=WARM_UP_SECONDS, at_most=case.warm_up)
+            job = replace(case.job, seconds=case.warm_seconds, at_most=case.warm_up)
             if case.all_keys:
                 await load(replace(job, keys=case.all_keys))
             else:
