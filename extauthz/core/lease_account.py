@@ -12,7 +12,8 @@ from extauthz.core.leases import NEAR, SERVED_FOR, UNITS_MIN, LeaseAsk, Leased
 from extauthz.core.spend import FAILED, MICRO, Row, Spend
 
 BUSY, BUSY_WITHIN = 8, 0.05  # answers of the store within so many seconds, from which on units are taken ahead
-AHEAD = 0.05  # seconds of the seen demand that a lease is for
+AHEAD = 0.05  # seconds of the seen demand that a lease is for, beside twice the time that an answer takes
+TRIP_MAX = 0.1  # seconds of that time at most
 UNITS_MAX, GROWTH = 10_000, 4  # units at most; times the units of before at most
 RENEW_AFTER = 0.04  # seconds after which the store is told what was served, and tells how much is left
 QUIET_LOOKS = 3  # looks in a row without a request, after which the rest is given back
@@ -60,6 +61,7 @@ class Account:
         "_sent_at",
         "_served_then",
         "_target",
+        "_trip",
         "_unit",
         "_unit_of_key",
         "_written",
@@ -88,6 +90,7 @@ class Account:
         self._looked, self._quiet = (0, 0), 0
         self._failures = 0  # calls of unknown outcome
         self._target = UNITS_MIN
+        self._trip = 0.0  # seconds that the last answer took
         self._now, self._base = 0, _NOTHING  # the store's last answer
         self._direct = 0, _NOTHING  # its last answer to a request
         self._cost = self._unit = self._unit_of_key = 0  # of one unit: cost, and micro-tokens of the buckets there are
@@ -206,6 +209,7 @@ class Account:
             return
         ends_in = (min(windows.days.bounds[row[2]], windows.months.bounds[row[3]]) * MICRO - leased.now) / MICRO
         self.until = self._sent_at + min(SERVED_FOR, ends_in - MARGIN)
+        self._trip = min(now - self._sent_at, TRIP_MAX)
         self.left += leased.units
         self.low = self.left // 2 if leased.units else -1
         self._now, self._base, self._received_at = leased.now, row, now
@@ -219,7 +223,7 @@ class Account:
     def _measure(self, now: float) -> None:
         """Sets how many units the demand is worth that was seen since the last time."""
         demand = self.served - self._served_then + self._asked
-        wanted = ceil(demand / max(now - self._measured_at, 0.001) * AHEAD)
+        wanted = ceil(demand / max(now - self._measured_at, 0.001) * (AHEAD + 2 * self._trip))
         self._target = max(UNITS_MIN, min(wanted, GROWTH * max(self._target, BUSY), UNITS_MAX))
         self._asked, self._served_then, self._measured_at = 0, self.served, now
 

@@ -4,11 +4,15 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from extauthz.core import lease_twin
+from extauthz.core.lease_account import Account
 from extauthz.core.leases import HOLD
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO
+from extauthz.core.twin import State
 from tests.generated import examples
-from tests.leasing import Leasing
+from tests.leasing import Book, Leasing
+from tests.unit.core.test_spend import NOW, question
 
 BUCKET, OF_KEY = Limits(Rate(500, 1), 250), Limits(Rate(300, 1), 200)
 FEW, DEAR = 0, 3  # kinds of requests: of cost 1 and 40
@@ -109,3 +113,15 @@ def test_a_killed_worker_holds_nothing_for_ever() -> None:
     world.wait(MICRO)
     world.exchange(worker=1, kind=FEW, calls=2)
     assert world.workers[1].accounts[FEW].left > 0
+
+
+@pytest.mark.parametrize(("trip", "units"), [(0.0, 50), (1 / 32, 113), (0.5, 250)])
+def test_leases_are_larger_where_answers_are_slow(trip: float, units: int) -> None:
+    """A lease is to last until the next answer is there: for 50 ms and two trips to the store, of 0.1 s at most."""
+    asked, state, account = question(Limits(Rate(10**6, 1), 10**6)), State(), Account(0.0, Book())
+    for second in range(1, 5):
+        for _ in range(1000):
+            account.answered(second, 0, (0,) * 12)
+        ask = account.ask(second, asked)
+        account.told(ask, lease_twin.lease(state, ask, int(NOW * MICRO)), second + trip)
+    assert account.left == units
