@@ -138,6 +138,13 @@ class RouteTable:
             fixed | {name for name in names.values() if from_path}, names, self._asks if from_path else None
         )
         self.names_hosts = any(route.host is not None for route in routes)
+        # Places of segments, counted from 1, at which a route looks at what a segment is.
+        self._telling = {
+            place
+            for route in routes
+            for place, segment in enumerate(route.path.split("/")[1:], 1)
+            if segment not in ("*", "**")
+        }
         self._depth = max((route.path.count("/") for route in routes), default=0)
         self._root = _Node()
         self._methods = frozenset[str]().union(*(route.methods or () for route in routes))
@@ -147,6 +154,12 @@ class RouteTable:
         self._head_taken = {place(route) for route in routes if "HEAD" in (route.methods or ())}
         for route in sorted(routes, key=order_at_a_place):
             self._root.place(route.path.split("/")[1:]).routes.append(_Compiled(route, names, self.methods_of(route)))
+
+    def takes_any_end(self, raw_path: str) -> bool:
+        """Whether a path leads where it does whatever its last segment is: any but one that is empty, has an encoded
+        character, or is ambiguous.
+        """
+        return raw_path.partition("?")[0].count("/") not in self._telling
 
     def methods_of(self, route: Route) -> frozenset[str] | None:
         """The methods that a route takes; None: all. GET is HEAD, too, unless another route of its place names HEAD."""

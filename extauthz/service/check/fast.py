@@ -35,7 +35,7 @@ class FastChecks:
         """`watchers` are observers of the service that may want every check whole."""
         self.memory = memory
         self.take, self.leases = limiter.take, limiter.leases
-        self.find_route = service.find_route
+        self.find_route, self.takes_any_end = service.find_route, service.takes_any_end
         self.names_hosts = service.names_hosts
         self.charge_once = limiting.charge_once
         self._service = service

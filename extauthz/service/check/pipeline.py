@@ -70,6 +70,10 @@ class CheckService:
             observer.decided(result)
         return result
 
+    def takes_any_end(self, path: str) -> bool:
+        """Whether a path leads where it does whatever its last segment is; see RouteTable."""
+        return self._routes.takes_any_end(path)
+
     def find_route(self, method: str, host: str, path: str) -> Match | Deny:
         """Where a request leads, by its question alone; or the refusal of its path, its host or its route."""
         # path

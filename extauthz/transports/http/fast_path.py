@@ -17,6 +17,9 @@ from extauthz.transports.http.plain import PlainRequest, in_any_case
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
+# A segment that every reader understands alike, and that stands for no other one.
+_SEGMENT = re.compile(rb"[0-9A-Za-z_~-]+(?:\.[0-9A-Za-z_~-]+)*")
+
 
 class FastPath:
     """What the connections of one listener share."""
@@ -37,6 +40,8 @@ class FastPath:
         self._asked_in = _finder(headers) if headers else None
         # By what the headers of this dialect say: the same values lead elsewhere in another one.
         self._places: Bounded[Hashable, Place] = Bounded(PLACES_MAX)
+        # The same of those whose last segment says nothing, as an id mostly does, by all but that segment.
+        self._places_above: Bounded[Hashable, Place] = Bounded(PLACES_MAX)
         # Paths are many, routes are few: a path that was never asked for leads to a place that is there.
         self._places_of: Bounded[Match | Deny, Place] = Bounded(PLACES_MAX)
 
@@ -44,7 +49,11 @@ class FastPath:
         """Where a request leads; None where it is no question."""
         pairs = () if self._asked_in is None else self._asked_in.findall(data)
         name = (line, *pairs) if pairs else line
-        return self._places.get(name) or self._new_place(name, line, pairs)
+        found = self._places.get(name)
+        if found is None:
+            above = _above(line, pairs)
+            found = self._places_above.get(above) or self._new_place((name, above), line, pairs)
+        return found
 
     def request_of(self, data: bytes, now: float, started: float = 0.0) -> CheckRequest:
         """The request as the pipeline would see it, where it has a place."""
@@ -53,7 +62,7 @@ class FastPath:
         assert question is not None  # noqa: S101 - its place is one that a question leads to
         return self.handler.request_of(question, request, now=now, started=started)
 
-    def _new_place(self, name: Hashable, line: bytes, pairs: Pairs) -> Place | None:
+    def _new_place(self, names: tuple[Hashable, Hashable], line: bytes, pairs: Pairs) -> Place | None:
         method, _, target = line.decode("ascii").partition(" ")
         asked = self.dialect.asked(method, target, _AskedIn(pairs))
         if asked is None:
@@ -63,7 +72,10 @@ class FastPath:
         if place is None:
             place = Place(found, door=self.dialect.name)
             self._places_of.put(found, place)
+        name, above = names
         self._places.put(name, place)
+        if above is not None and asked.path.startswith("/") and self.checks.takes_any_end(asked.path):
+            self._places_above.put(above, place)
         return place
 
 
@@ -77,6 +89,23 @@ class _AskedIn:
         """Every value of a header, in order; `default` where it is absent."""
         name = key.encode("ascii")
         return [value.decode("ascii") for each, value in self._pairs if each.lower() == name] or default
+
+
+def _above(line: bytes, pairs: Pairs) -> Hashable:
+    """What a name of a place is without the last segment of its path; None where that segment is not a plain one."""
+    if not pairs:
+        above, _, segment = line.rpartition(b"/")
+        return above if _SEGMENT.fullmatch(segment) else None
+    names: list[Hashable] = [line]
+    paths = 0
+    for header, value in pairs:
+        above, slash, segment = value.rpartition(b"/")
+        if slash:
+            paths += 1
+            if not _SEGMENT.fullmatch(segment):
+                return None
+        names.append((header, above, slash, segment if not slash else b""))
+    return tuple(names) if paths == 1 else None
 
 
 def _finder(headers: Sequence[str]) -> re.Pattern[bytes]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from extauthz.core.errors import ConfigError
 from extauthz.core.hosts import normal_host
 from extauthz.core.routes import DEFAULT_ROUTES, Match, Route, RouteTable
+from tests.generated import examples
 
 CONTRACT = (
     Route("/public/**", public=True),
@@ -275,6 +276,24 @@ def rank(route: Route) -> tuple[list[int], bool, bool]:
     return [*(kinds.get(segment, 0) for segment in segments), 2], route.host is None, route.methods is None
 
 
+def apart(routes: list[Route]) -> list[Route]:
+    """Those of the routes that may stand in one table."""
+    unique: list[Route] = []
+    for route in routes:
+        whole = replace(route, resource=None) if "{resource}" in route.path else route
+        try:
+            RouteTable.compile([*unique, whole], {})
+        except ConfigError:
+            continue
+        unique.append(whole)
+    return unique
+
+
+def path_of(pattern: str) -> str:
+    """A path that a pattern may be meant for."""
+    return pattern.replace("{resource}", "c").replace("/**", "/d/e").replace("*", "f")
+
+
 METHODS = st.sampled_from(["GET", "PUT", "HEAD", "POST", "get", "Head", "PURGE", "pURGE", "purge"])
 
 
@@ -282,15 +301,7 @@ METHODS = st.sampled_from(["GET", "PUT", "HEAD", "POST", "get", "Head", "PURGE",
 @given(st.lists(ROUTES, max_size=8), PATTERNS, METHODS, st.sampled_from(["h", "x"]))
 def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, host: str) -> None:
     """The tree finds what trying every route and sorting by the contract's order finds."""
-    whole = [replace(route, resource=None) if "{resource}" in route.path else route for route in routes]
-    path = path.replace("{resource}", "c").replace("/**", "/d/e").replace("*", "f")
-    unique: list[Route] = []
-    for route in whole:
-        try:
-            RouteTable.compile([*unique, route], {})
-        except ConfigError:
-            continue
-        unique.append(route)
+    unique, path = apart(routes), path_of(path)
     best = min((route for route in unique if fits(route, method, host, path, unique)), key=rank, default=None)
     named = {name for route in unique for name in route.methods or ()}
     named |= {"HEAD"} if "GET" in named else set()
@@ -302,6 +313,30 @@ def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, 
         assert (match and (match.resource, match.cost)) == ((segment, best.cost) if segment.isalnum() else None)
     else:
         assert (match and match.cost) == (best and best.cost)
+
+
+@examples(300, 20_000)
+@given(st.lists(ROUTES, min_size=1, max_size=8), PATTERNS, METHODS, st.sampled_from(["h", "x"]))
+def test_an_end_that_says_nothing(routes: list[Route], above: str, method: str, host: str) -> None:
+    """Where a table says that any end does, paths that differ in their last segment alone lead to the same place."""
+    routing = table(*apart(routes))
+    stem = path_of(above).removesuffix("/")
+    places = [routing.match(method, host, f"{stem}/{end}") for end in ("a", "b", "c", "42", "x.y", "d~e_F-9", "a?x/y")]
+    told = {routing.takes_any_end(f"{stem}/{end}") for end in ("a", "42", "a?x/y")}
+    assert len(told) == 1
+    if told == {True}:
+        assert len(set(places)) == 1
+
+
+def test_ends_that_say_something() -> None:
+    """A literal or a resource at the place of the last segment tells paths apart; an id there does not."""
+    routing = table(
+        Route("/v1/{resource}/**"), Route("/v1/orders/*/lines", resource="lines"), Route("/public/*", public=True)
+    )
+    free = ["/v1/orders/42", "/v1/orders/42/lines/7", "/v1/orders/42?page=/2", "/a/b/c/d/e"]
+    assert [path for path in free if not routing.takes_any_end(path)] == []
+    telling = ["/v1", "/v1/orders", "/v1/orders/42/lines", "/v1/orders/42/x", "/public", "/public/7", "/x/y"]
+    assert [path for path in telling if routing.takes_any_end(path)] == []
 
 
 DOCUMENTED = table(*CONTRACT)
