@@ -94,7 +94,7 @@ class CheckService:
             return route
         result.route = route
         if route.public:
-            return await self._decide_public(route, request)
+            return await self._decide_public(route, request, result)
 
         # credential; the raw key stays inside this one call
         credential = self._key_format.extract(request.authorization)
@@ -130,17 +130,19 @@ class CheckService:
             return grant.identity
 
         # limits
-        result.identified_after = monotonic() - request.started
         asked = grant.asked
-        if self._limiting.charge_once and isinstance(asked, Spend):
-            asked = replace(asked, once=once_name(request, key, route))
+        if isinstance(asked, Spend):
+            result.identified_after = monotonic() - request.started
+            if self._limiting.charge_once:
+                asked = replace(asked, once=once_name(request, key, route))
         shadow = tenant.shadow or route.shadow
         return await self._limiting.decide(asked, grant.identity, shadow=shadow, trace=request.trace)
 
-    async def _decide_public(self, route: Match, request: CheckRequest) -> Decision:
+    async def _decide_public(self, route: Match, request: CheckRequest, result: CheckResult) -> Decision:
         if route.bucket is None:
             return Allow()
         asked = public_spend(route.bucket, request.client_address)
+        result.identified_after = monotonic() - request.started
         return await self._limiting.decide(asked, None, shadow=route.shadow, trace=request.trace)
 
 

@@ -254,6 +254,7 @@ class Watch:
     def __init__(self) -> None:
         self.decisions: list[tuple[str, Decision]] = []
         self.reasons: list[tuple[str, Reason]] = []  # of all checks, also of those that were only tallied
+        self.limited = 0  # checks whose limits were asked, as far as stages are measured
         self.reads: Counter[tuple[Kind, Layer | None]] = Counter()
         self.failures: Counter[tuple[Store, str]] = Counter()
         self.corrupt: list[StoreCorrupt] = []
@@ -274,6 +275,7 @@ class Watch:
         assert result.seconds >= 0
         self.decisions.append((result.dialect, result.decision))
         self.reasons.append((result.dialect, result.decision.reason))
+        self.limited += result.identified_after > 0
 
     def tally(self, dialect: str) -> "Tallied":
         """What counts checks of a dialect of which there is no CheckResult."""
@@ -336,10 +338,12 @@ class Tallied:
     def limited(self, seconds: float, identified_after: float, tokens: int) -> None:
         assert 0 <= identified_after <= seconds
         self.tokens += tokens
+        self._watch.limited += 1
         self._watch.reasons.append((self._dialect, Reason.ALLOW))
 
     def refused(self, reason: Reason, seconds: float, identified_after: float) -> None:
         assert 0 <= identified_after <= seconds
+        self._watch.limited += 1
         self._watch.reasons.append((self._dialect, reason))
 
     def decided(self, reason: Reason, seconds: float) -> None:

@@ -42,7 +42,8 @@ async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -
             answers.append(await client.answer(to_head=True))
             answers.append(await client.ask(asked(proxy, PATH, key=None)))  # from its own first byte
             assert door.by_aiohttp == (story.slow + 1 if fast_path else len(answers))
-        return answers, house.watch.reasons, house.watch.in_shadow, house.limits.states
+        watch = house.watch
+        return answers, watch.reasons, watch.limited, watch.in_shadow, house.limits.states
 
 
 @pytest.mark.parametrize("story", STORIES)
