@@ -40,8 +40,9 @@ LEASED = 100  # a limit's hundredth part is leased at most
 LOOKS, LOOK_AGAIN_AFTER = 60, 0.05  # seconds; leases go back within a quarter of one
 WARM_UP = 20_000
 FLUSHED_WITHIN = 30.0  # seconds; it is done every ten
-SEEN = ("", "checks", "a second", "allowed", "429", "other", "over-admitted", "falsely denied", "exact")
-KEPT = ("off: Redis", "PostgreSQL", "its requests", "its refusals")
+ANSWERS = ("checks", "a second", "allowed", "429", "other")
+LIMITS = ("over-admitted", "falsely denied", "exact")
+COUNTERS = ("off: Redis", "PostgreSQL", "its requests", "its refusals")
 ROUTES = "".join(
     f'[[routes]]\npath = "/{cost}"\nresource = "api"\ncost = {cost}\n' for cost in (*COSTS, *OPENING.values())
 )
@@ -166,30 +167,23 @@ async def _saved(dsn: str, run: Run, states: Sequence[Fields]) -> Off:
 
 
 def _report(runs: Sequence[Run], differences: Sequence[Off]) -> None:
-    rows = []
+    answers, limits, counters = [], [], []
     for run, difference in zip(runs, differences, strict=True):
         statuses = [check.status for check in run.checks]
         allowed, denied = statuses.count(ALLOWED), statuses.count(DENIED)
-        rows.append(
-            (
-                run.name,
-                str(len(statuses)),
-                f"{len(statuses) / seconds(run.checks):.0f}",
-                str(allowed),
-                str(denied),
-                str(len(statuses) - allowed - denied),
-                f"{float(run.over):g}",
-                str(run.false_denials),
-                f"{run.exact} of {len(run.tenants)}",
-                *map(str, difference),
-            )
-        )
-    table((*SEEN, *KEPT), rows)
+        counts = allowed, denied, len(statuses) - allowed - denied
+        pace = f"{len(statuses) / seconds(run.checks):.0f}"
+        answers.append((run.name, str(len(statuses)), pace, *map(str, counts)))
+        exact = f"{run.exact} of {len(run.tenants)}"
+        limits.append((run.name, f"{float(run.over):g}", str(run.false_denials), exact))
+        counters.append((run.name, *map(str, difference)))
+    for headers, rows in ((ANSWERS, answers), (LIMITS, limits), (COUNTERS, counters)):
+        table(("", *headers), rows)
+        print()
     met = not any(run.over or run.false_denials for run in runs) and not any(map(any, differences))
-    print(
-        "Over-admitted: tokens, or cost beyond a quota. Exact: tenants of whom not one micro-token is unaccounted for,"
-    )
-    print("or whose quota is used up to the last unit. Off: by how much counters differ from what clients saw.")
+    print("Over-admitted: tokens, or cost beyond a quota. Exact: tenants of whom not one")
+    print("micro-token is unaccounted for, or whose quota is used up to the last unit.")
+    print("Off: by how much counters differ from what clients saw.")
     print(f"Goal: over-admission 0, false denials 0, counter difference 0: {'met' if met else 'MISSED'}")
     sys.exit(0 if met else 1)
 
