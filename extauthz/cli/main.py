@@ -9,6 +9,7 @@ import typer
 from extauthz.cli import (
     audit,
     config,
+    counters,
     demo,
     doctor,
     explain,
@@ -50,6 +51,9 @@ app.command(
     context_settings={"allow_extra_args": True},
 )(explain.explain)
 app.command("tail", short_help="Show decisions as they are made.")(tail.tail)
+app.command("unpack-counters", short_help="Write counters in Redis as earlier builds did, to go back to one.")(
+    counters.unpack_counters
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -86,11 +86,15 @@ class Leases:
             except StoreUnavailable:
                 await asyncio.sleep(LOOK_EVERY)
                 continue
-            done = [each for each, answer in zip(part, answers, strict=True) if answer.row[0] != FAILED]
-            for each in done:
+            failed = 0
+            for each, answer in zip(part, answers, strict=True):
+                if answer.row[0] == FAILED:
+                    failed += 1
+                    continue
+                self._observer.leased("close", answer.units)
                 self._ledger.end(each.place)
                 self._left.remove(each)
-            if len(done) < len(part):
+            if failed:
                 await asyncio.sleep(LOOK_EVERY)
 
     async def close(self) -> None:
@@ -148,7 +152,8 @@ class Leases:
         if result is None:
             account.failed()
         else:
-            self._observer.leased(ask.operation, result.units)
+            if result.units or ask.operation != "take":  # else no lease began
+                self._observer.leased(ask.operation, result.units)
             if result.row[0] == FAILED:
                 self._redis.doubt()
             if account.told(ask, result, monotonic()):

@@ -22,8 +22,8 @@ NOW = 1_800_000_000
 
 def command() -> list[str]:
     """The command of the page, by the Python of the tests."""
-    (found,) = re.findall(r"```sh\n\s*(python -m \S+)\n", PAGE.read_text())
-    return [sys.executable, *found.split()[1:]]
+    (found,) = re.findall(r"```sh\n\s*extauthz (\S+)\n", PAGE.read_text())
+    return [sys.executable, "-m", "extauthz", found]
 
 
 async def test_counters_go_back(redis: RedisClient, redis_url: str) -> None:
@@ -38,16 +38,27 @@ async def test_counters_go_back(redis: RedisClient, redis_url: str) -> None:
         done = await asyncio.to_thread(
             subprocess.run, command(), env=environ, capture_output=True, text=True, check=True
         )
-        assert done.stdout == "hashes unpacked: 1\n"
+        assert done.stdout == "Unpacked the counters of 1 hash.\n"
         assert await redis.hget(HASH, "state") is None
         spent = taken((await earlier.spend([asked]))[0])
     assert (spent.level, spent.by_day, spent.key_by_month) == (1_000_000, 4, 4)
 
 
-@pytest.mark.parametrize(("url", "said"), [("redis://127.0.0.1:1", "redis is away"), ("", "REDIS_URL")])
-def test_a_redis_that_is_not_there(url: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "status", "said"),
+    [("redis://127.0.0.1:1", 1, "Redis at redis://127.0.0.1:1 cannot be used"), ("", 2, "REDIS_URL")],
+)
+def test_a_redis_that_is_not_there(url: str, status: int, said: str) -> None:
     """The command ends with one line that says what is wrong."""
     done = subprocess.run(command(), env={**os.environ, "REDIS_URL": url}, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == status
+    assert done.stderr.startswith("extauthz: ")
     assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_look_at_its_help_changes_nothing() -> None:
+    """Help needs no setting and no Redis."""
+    environ = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    done = subprocess.run([*command(), "--help"], env=environ, capture_output=True, text=True, check=True)
+    assert "earlier builds" in done.stdout

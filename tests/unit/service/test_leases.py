@@ -233,6 +233,7 @@ async def test_small_limits_are_never_leased(worker: Worker, limits: Limits) -> 
         assert not worker.request(asked)
     await worker.leases.close()
     assert worker.store.state.leases == {}
+    assert worker.watch.leases == []  # none is counted as begun
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["in time", "late"])
@@ -248,3 +249,5 @@ async def test_a_successor_gives_back_what_a_killed_worker_held(worker: Worker, 
     assert (worker.store.state.leases, worker.store.state.lapsed) == ({}, {})
     assert worker.used() == (3 * (ASKED + 5), ASKED + 5)
     assert list(Ledger(worker.memory).left()) == []
+    (_, granted), (closed, returned) = worker.watch.leases
+    assert (closed, granted - returned) == ("close", 5)
