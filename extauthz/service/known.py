@@ -106,6 +106,10 @@ class Known:
         known.used += 1
         return True
 
+    def take_back(self, known: KnownRecords) -> None:
+        """A use that was noted just now is not counted: its check asks for the records elsewhere."""
+        known.used -= 1
+
     def count(self) -> None:
         """Tells the observer of all uses; it is called at least once a second while there are any."""
         used, self._used = self._used, []

@@ -113,6 +113,25 @@ async def test_one_span_a_check(
     }
 
 
+@pytest.mark.parametrize("short_way", ["true", "false"])
+async def test_records_are_counted_once(
+    database: str, redis_url: str, office: Office, environment: dict[str, str], *, short_way: str
+) -> None:
+    """A recorded check counts one look for its key and one for its organization, whichever way it came."""
+    _, key = await office.new_key("acme")
+    async with serving(database, redis_url, **environment, EXTAUTHZ_SHORT_WAY=short_way) as service:
+        await until_changes_are_told(service)
+        async with wire(service.ports["envoy"]) as connection:
+            await connection.ask(question("envoy", key=key))
+            before = await service.scraped()
+            for parent in 4 * (SAMPLED, UNSAMPLED):
+                answer = await connection.ask(question("envoy", key=key, more=header(parent)))
+                assert answer.decision == "allow"
+        metrics = await service.scraped()
+    for name in ('extauthz_api_key_cache_hits_total{layer="process"}', "tenant_quota_cache_hits_total"):
+        assert metrics[name] - before[name] == 8
+
+
 async def test_refused_checks(service: Serving, receiver: OtlpReceiver, office: Office) -> None:
     """So is each refusal one span, without a parent where the proxy has none: also of what asks nothing."""
     details, key = await office.new_key("acme")

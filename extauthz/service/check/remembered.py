@@ -129,6 +129,11 @@ class Memory:
             return again
         return None
 
+    def leave(self, found: Remembered) -> None:
+        """What was found is not used after all: the pipeline answers, and counts the use of records itself."""
+        if found.records is not None:
+            self._known.take_back(found.records)
+
     def public(self, place: Place, address: str) -> Remembered:
         """What a client at `address` asks of the bucket of a public place."""
         name = place, address_group(address)

@@ -83,7 +83,10 @@ class FastCheck:
             found = checks.memory.public(place, path.dialect.client_address(PlainRequest(data)))
         elif found is None:
             found = checks.memory.find(place, authorization, now, started)
-        if found is None or (path.handler.traces and self._recorded()):
+        if found is not None and path.handler.traces and self._recorded():
+            checks.memory.leave(found)
+            found = None
+        if found is None:
             self._data, self._credential = b"", None
             return False
         self._found = found
