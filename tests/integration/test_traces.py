@@ -215,12 +215,15 @@ async def test_checks_that_share_a_call(service: Serving, receiver: OtlpReceiver
     port = service.ports["envoy"]
     await ask(port, question("envoy", "/warm", key=key))
     async with AsyncExitStack() as stack:
-        wires = [await stack.enter_async_context(wire(port)) for _ in range(4)]
-        for number, each in enumerate(wires):  # they are all there in one turn of the loop
-            # The one that is not recorded is not plain either: it would be ahead of the others, in a call of its own.
-            more = header(UNSAMPLED) + b"X-Odd: a\tb\r\n" if number == 3 else header(SAMPLED)
+        ahead, *wires = [await stack.enter_async_context(wire(port)) for _ in range(5)]
+        # Those that are not recorded are not plain either: they would come to their limits before the others.
+        unrecorded = header(UNSAMPLED) + b"X-Odd: a\tb\r\n"
+        # They are all there in one turn of the loop. The first is sent at once: the call before it carried one check.
+        ahead.send(question("envoy", "/ahead", key=key, more=unrecorded))
+        for number, each in enumerate(wires):
+            more = unrecorded if number == 3 else header(SAMPLED)
             each.send(question("envoy", f"/{number}", key=key, more=more))
-        for each in wires:
+        for each in (ahead, *wires):
             assert (await each.answer()).decision == "allow"
     _, *spans = await checks(receiver, 4)
     assert [span.attributes["extauthz.batch_size"] for span in spans] == [4] * 3
