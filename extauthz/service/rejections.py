@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from time import monotonic
@@ -50,11 +50,11 @@ class Rejections:
         self._rooms = 0
         self._batch: tuple[UUID, list[Rejected]] | None = None
         self._lost = 0
-        self._pulls: list[Callable[[], None]] = []
+        self._pulls: list[Callable[[], Iterator[None]]] = []
         self._forgot_at: float | None = None
 
-    def pull(self, count: Callable[[], None]) -> None:
-        """Lets something count what it has not counted yet, before refusals are written down."""
+    def pull(self, count: Callable[[], Iterator[None]]) -> None:
+        """Lets something count what it has not counted yet, step by step, before refusals are written down."""
         self._pulls.append(count)
 
     def decided(self, result: CheckResult) -> None:
@@ -104,7 +104,8 @@ class Rejections:
         if self._store is None:
             return True
         for pull in self._pulls:
-            pull()
+            for _ in pull():
+                await asyncio.sleep(0)  # to read thousands of requests at once would hold all checks
         try:
             for _ in range((self._batch is not None) + -(-len(self._counts) // AT_ONCE)):
                 id_, rows = self._next()

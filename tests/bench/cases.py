@@ -53,9 +53,9 @@ async def cases(at: Stage, kinds: Collection[str], *, rounds: int, seconds: floa
 
 
 async def metrics(at: Stage, *, rounds: int, seconds: float) -> Rows:
-    """The service beside the same that counts nothing at a check."""
-    async with another(at, **NO_METRICS) as (unmeasured, _):
-        servers = {MEASURED: at.envoy, UNMEASURED: unmeasured}
+    """A service beside the same that counts nothing at a check; neither has seen other keys before."""
+    async with another(at) as (measured, _), another(at, **NO_METRICS) as (unmeasured, _):
+        servers = {MEASURED: measured, UNMEASURED: unmeasured}
         some = [Case(name, server, job(server, keys=at.keys_of(WARM))) for name, server in servers.items()]
         return await in_turn(_for(some, seconds), rounds=rounds)
 
@@ -68,8 +68,8 @@ async def traced(at: Stage, *, rounds: int, seconds: float) -> Rows:
         "all recorded": f"traceparent: {PARENT}-01\r\n",
     }
     keys = at.keys_of(WARM)
-    some = [Case("allow, no traces", at.envoy, job(at.envoy, keys=keys))]
-    async with _tracing(at) as server:
+    async with another(at) as (untraced, _), _tracing(at) as server:
+        some = [Case("allow, no traces", untraced, job(untraced, keys=keys))]
         some += [
             Case(f"traces, {name}", server, job(server, keys=keys, credential=line + BEARER))
             for name, line in parents.items()

@@ -39,11 +39,16 @@ LONG_WARM = "10⁴ keys, warm"
 
 
 async def populations(at: Stage, *, rounds: int, seconds: float, at_most: int) -> Rows:
-    """By keys and tenants, drawn by Zipf's law, none of more than `at_most` keys; then each key of the largest once."""
+    """By keys and tenants, drawn by Zipf's law, none of more than `at_most` keys; then each key of the largest once.
+
+    One after the other: while the largest warms up, the records of the others would end.
+    """
     sizes = [(keys, tenants) for keys, tenants in SIZES if keys <= at_most]
     some = [_drawn(at, *each, seconds) for each in sizes]
     await begin_counters(at.at, _population(*sizes[-1]))  # once for all: their first checks are not what is measured
-    rows = await in_turn(some, rounds=rounds)
+    rows: Rows = {}
+    for each in some:
+        rows |= await in_turn([each], rounds=rounds)
     if at_most >= LARGEST:
         rows |= await in_turn([_once(at)], rounds=1)
     return rows

@@ -1,5 +1,6 @@
 """Refusals in PostgreSQL: written in batches by every process, read by whoever asks why."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -35,6 +36,10 @@ class PostgresRejections:
     async def add(self, batch_id: UUID, rejected: Sequence[Rejected]) -> None:
         """Adds refusals; a batch that was added already changes nothing, for a day at least."""
         rows = sorted(((_id(row.group), row) for row in rejected if _known(row.group)), key=lambda pair: pair[0])
+        samples = []
+        for _, row in rows:
+            samples.append(Jsonb([_stored(sample) for sample in row.samples]))
+            await asyncio.sleep(0)  # thousands at once would hold all checks
         arguments = {
             "ids": [id_ for id_, _ in rows],
             "sinces": [datetime.fromtimestamp(row.group.since, UTC) for _, row in rows],
@@ -45,7 +50,7 @@ class PostgresRejections:
             "decisions": [row.group.decision for _, row in rows],
             "reasons": [row.group.reason for _, row in rows],
             "counts": [row.times for _, row in rows],
-            "samples": [Jsonb([_stored(sample) for sample in row.samples]) for _, row in rows],
+            "samples": samples,
             "most": SAMPLES,
         }
         with translated():

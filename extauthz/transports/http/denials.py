@@ -1,7 +1,7 @@
 """Denials of the fast path, gathered until they are counted with all others: to count each by itself costs more."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import deny
@@ -15,6 +15,8 @@ from extauthz.transports.http.plain import PlainRequest
 
 GROUPS_MAX = 256  # that are gathered at once
 SAMPLE_BYTES_MAX = 2_048  # a longer request is no sample: those that are kept wait for some seconds
+
+_Name = tuple[Remembered, Reason, str]
 
 
 class _Group:
@@ -38,19 +40,20 @@ class Denials:
         self._dialect = dialect
         self._read = read
         self._observer = observer
-        self._groups: dict[tuple[Remembered, Reason, str], _Group] = {}
+        self._groups: dict[_Name, _Group] = {}
+        self._counting: list[tuple[_Name, _Group]] = []  # groups that the observer is still to be told of
         self._span_ends = 0.0
 
     def note(self, found: Remembered, reason: Reason, data: bytes, now: float) -> None:
         """A request that came at `now` (Unix seconds) was refused."""
         if not self._span_ends - SPAN <= now < self._span_ends:
-            self.count()
+            self._count_now()
             self._span_ends = (now // SPAN + 1) * SPAN
         name = found, reason, "" if found.key is not None else self._dialect.client_address(PlainRequest(data))
         group = self._groups.get(name)
         if group is None:
             if len(self._groups) >= GROUPS_MAX:
-                self.count()
+                self._count_now()
             group = self._groups[name] = _Group()
         group.times += 1
         if len(data) <= SAMPLE_BYTES_MAX:
@@ -58,11 +61,18 @@ class Denials:
         else:
             group.last = data, now
 
-    def count(self) -> None:
-        """Tells the observer of what was gathered."""
-        groups, self._groups = self._groups, {}
-        for (found, reason, _), group in groups.items():
+    def count(self) -> Iterator[None]:
+        """Tells the observer of what was gathered, of one group at each step; what is left is told the next time."""
+        self._counting += self._groups.items()
+        self._groups = {}
+        while self._counting:
+            (found, reason, _), group = self._counting.pop()
             requests = [self._read(data, now) for data, now in group.requests or (group.last,)]
             last = requests[-1]
             result = CheckResult(self._dialect.name, last, last.now, deny(reason), found.route, found.key, found.why)
             self._observer.denied(result, group.times, requests)
+            yield
+
+    def _count_now(self) -> None:
+        for _ in self.count():
+            pass

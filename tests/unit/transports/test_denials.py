@@ -1,0 +1,61 @@
+"""Denials that are gathered: told of in steps, each once."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from extauthz.core.check_result import CheckResult
+from extauthz.core.decision import deny
+from extauthz.core.reason import Reason
+from extauthz.core.request import CheckRequest
+from extauthz.service.check.remembered import Remembered
+from extauthz.transports.http.denials import GROUPS_MAX, Denials
+from extauthz.transports.http.dialect import Wording
+from extauthz.transports.http.dialects.envoy import Envoy
+from tests.servers.serving import question
+from tests.unit.service.fakes import NOW
+
+
+class Told:
+    """A DenialObserver that remembers."""
+
+    def __init__(self) -> None:
+        self.times: Counter[Reason] = Counter()
+        self.samples = 0
+
+    def denied(self, result: CheckResult, times: int, requests: Sequence[CheckRequest]) -> None:
+        self.times[result.decision.reason] += times
+        self.samples += len(requests)
+
+
+def denials(told: Told) -> Denials:
+    return Denials(
+        Envoy(Wording()), lambda _, now: CheckRequest("envoy", "GET", "/", "h", (), "", "", now, now, now), told
+    )
+
+
+def test_what_was_not_told_is_told_the_next_time() -> None:
+    """A count that is given up in the middle, as at the end of a process, loses nothing and tells nothing twice."""
+    told = Told()
+    gathered = denials(told)
+    reasons = [Reason.NO_CREDENTIALS, Reason.MALFORMED_CREDENTIALS, Reason.ROUTE_NOT_ALLOWED]
+    for reason in reasons:
+        found = Remembered(None, deny(reason))
+        for _ in range(3):
+            gathered.note(found, reason, question("envoy", "/"), NOW)
+    next(gathered.count())
+    assert sum(told.times.values()) == 3
+    gathered.note(Remembered(None, deny(Reason.RATE_LIMITED)), Reason.RATE_LIMITED, question("envoy", "/"), NOW)
+    assert len(list(gathered.count())) == len(reasons)  # two of before, and the new one
+    assert told.times == {**dict.fromkeys(reasons, 3), Reason.RATE_LIMITED: 1}
+    assert told.samples == 10
+    assert list(gathered.count()) == []
+
+
+def test_many_groups_are_told_at_once() -> None:
+    """What is gathered stays bounded where clients make a group with each request."""
+    told = Told()
+    gathered = denials(told)
+    for _ in range(GROUPS_MAX + 1):
+        gathered.note(Remembered(None), Reason.NO_CREDENTIALS, question("envoy", "/"), NOW)
+    assert told.times == {Reason.NO_CREDENTIALS: GROUPS_MAX}
+    assert len(list(gathered.count())) == 1
