@@ -58,6 +58,7 @@ class Tally:
     def refused(self, reason: Reason, seconds: float, identified_after: float) -> None:
         """A check was refused by its limits."""
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        # As in `limited`: a call in common would cost as much as what it does.
         durations = self.durations
         durations.note(seconds)
         self.identify.note(identified_after)
