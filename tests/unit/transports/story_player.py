@@ -116,7 +116,8 @@ class Player:
         await self._settle()
         watch, rejections = self._house.watch, self._house.rejections
         for pull in rejections._pulls:
-            pull()
+            for _ in pull():
+                pass
         refused: Counter[Group] = Counter()
         for group, count in rejections._counts.items():
             refused[group._replace(since=0)] += count  # in one span or in two
