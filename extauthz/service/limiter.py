@@ -53,7 +53,10 @@ class Limiter:
         self._marking = 1  # a spend with this number need not be looked up among the marked
 
     def take(self, seat: Seat) -> None:
-        """Spends what a seat asks for. The seat is told later, never in this call. Nothing is sent twice."""
+        """Spends what a seat asks for. The seat is told once: in this call where nothing can be sent, else later.
+
+        Nothing is sent twice.
+        """
         waiting = self._waiting
         waiting.append(seat)
         if len(waiting) >= AT_ONCE:

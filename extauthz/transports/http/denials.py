@@ -41,7 +41,7 @@ class Denials:
         self._read = read
         self._observer = observer
         self._groups: dict[_Name, _Group] = {}
-        self._counting: list[tuple[_Name, _Group]] = []  # groups that the observer is still to be told of
+        self._counting: deque[tuple[_Name, _Group]] = deque()  # groups that the observer is still to be told of
         self._span_ends = 0.0
 
     def note(self, found: Remembered, reason: Reason, data: bytes, now: float) -> None:
@@ -66,7 +66,7 @@ class Denials:
         self._counting += self._groups.items()
         self._groups = {}
         while self._counting:
-            (found, reason, _), group = self._counting.pop()
+            (found, reason, _), group = self._counting.popleft()  # of one name, those that came first
             requests = [self._read(data, now) for data, now in group.requests or (group.last,)]
             last = requests[-1]
             result = CheckResult(self._dialect.name, last, last.now, deny(reason), found.route, found.key, found.why)

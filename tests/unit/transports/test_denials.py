@@ -21,10 +21,12 @@ class Told:
     def __init__(self) -> None:
         self.times: Counter[Reason] = Counter()
         self.samples = 0
+        self.came_at: list[float] = []
 
     def denied(self, result: CheckResult, times: int, requests: Sequence[CheckRequest]) -> None:
         self.times[result.decision.reason] += times
         self.samples += len(requests)
+        self.came_at += [request.now for request in requests]
 
 
 def denials(told: Told) -> Denials:
@@ -49,6 +51,19 @@ def test_what_was_not_told_is_told_the_next_time() -> None:
     assert told.times == {**dict.fromkeys(reasons, 3), Reason.RATE_LIMITED: 1}
     assert told.samples == 10
     assert list(gathered.count()) == []
+
+
+def test_what_came_first_is_told_first() -> None:
+    """Also where a group is gathered anew before it was told: of its requests the last ones are kept."""
+    told = Told()
+    gathered = denials(told)
+    one, other = Remembered(None), Remembered(None)
+    for found in (one, other):
+        gathered.note(found, Reason.NO_CREDENTIALS, question("envoy", "/"), NOW)
+    next(gathered.count())
+    gathered.note(other, Reason.NO_CREDENTIALS, question("envoy", "/"), NOW + 1)
+    assert len(list(gathered.count())) == 2
+    assert told.came_at == [NOW, NOW, NOW + 1]
 
 
 def test_many_groups_are_told_at_once() -> None:
