@@ -31,34 +31,34 @@ check: .venv/dev ## formatting, lint, types, import rules
 	@$(PYTHON) .venv/bin/lint-imports --no-cache
 
 bench: .venv/dev ## how fast it is and what a check costs, beside goals (ARGS=--quick: within two minutes)
-	@$(PYTHON) -m tests.bench.speed $(ARGS)
+	@$(PYTHON) -m benchmarks.speed $(ARGS)
 
 bench-compare: .venv/dev ## what changed between two benches (ARGS="A.json B.json")
-	@$(PYTHON) -m tests.bench.compare $(ARGS)
+	@$(PYTHON) -m benchmarks.compare $(ARGS)
 
 bench-profile: .venv/dev ## where the CPU of a check goes (ARGS="--ask 429 --lines"; names choose functions)
-	@$(PYTHON) -m tests.bench.hot_path $(ARGS)
+	@$(PYTHON) -m benchmarks.hot_path $(ARGS)
 
 bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load (ARGS=--leases)
-	@$(PYTHON) -m tests.bench.revoke $(ARGS)
+	@$(PYTHON) -m benchmarks.revoke $(ARGS)
 
 bench-flood: .venv/dev ## what becomes of good keys while 10,000 unknown ones come at one instant
-	@$(PYTHON) -m tests.bench.flood
+	@$(PYTHON) -m benchmarks.flood
 
 bench-refusals: .venv/dev ## whether an unknown key takes as long to refuse as a revoked one
-	@$(PYTHON) -m tests.bench.refusals
+	@$(PYTHON) -m benchmarks.refusals
 
 bench-decisions: .venv/dev ## what the decision log and live tails cost an allowed check
-	@$(PYTHON) -m tests.bench.decision_outputs
+	@$(PYTHON) -m benchmarks.decision_outputs
 
 bench-queries: .venv/dev ## how often PostgreSQL is asked while 10,000 keys are in use
-	@$(PYTHON) -m tests.bench.queries
+	@$(PYTHON) -m benchmarks.queries
 
 bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connections (ARGS=--leases)
-	@$(PYTHON) -m tests.bench.accuracy $(ARGS)
+	@$(PYTHON) -m benchmarks.accuracy $(ARGS)
 
 bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs it and us
-	@$(PYTHON) -m tests.bench.round_trips
+	@$(PYTHON) -m benchmarks.round_trips
 
 dashboards: .venv/dev ## write Grafana's dashboards anew, compose/grafana/dashboards/, from the code beside them
 	@$(PYTHON) -m compose.grafana.source

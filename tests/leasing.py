@@ -9,13 +9,13 @@ from itertools import count
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from extauthz.core import lease_twin
+from extauthz.core import lease_steps
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import ENDED, HOLD, SHARE, LeaseAsk, Leased
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, day_field, month_field, result_of
-from extauthz.core.twin import State, Step, spend
+from extauthz.core.token_bucket import State, Step, spend
 from tests.unit.service.fakes import row_of
 
 START = 1_800_057_599 * MICRO  # the last second of a day
@@ -109,7 +109,7 @@ class Leasing(RuleBasedStateMachine):
 
     def lease(self, ask: LeaseAsk) -> Leased:
         """A worker's message."""
-        return lease_twin.lease(self.state, ask, self.now)
+        return lease_steps.lease(self.state, ask, self.now)
 
     # what happens
 

@@ -20,17 +20,17 @@ from extauthz.admin import (
     organizations,
     plans,
     problems,
-    reading,
     rejections,
     tail,
     usage,
 )
-from extauthz.admin.gate import Crowded, Gate, one_second
+from extauthz.admin.auth import BearerAuth, Crowded, one_second
+from extauthz.admin.concurrency import ConcurrencyLimit
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
 from extauthz.admin.payloads import Nothing
 from extauthz.admin.problems import Problem
-from extauthz.admin.rooms import AllRooms, Explains, Rooms
-from extauthz.admin.turns import Turns
+from extauthz.admin.request import parse_body, parse_precondition, parse_query, read_body, refuse_idempotency_key
+from extauthz.admin.services import AllServices, Explains, Rooms
 from extauthz.core.errors import ExtauthzError, InvalidInput
 from extauthz.core.explanation import Explanation, Question
 from extauthz.service.tails import Tails
@@ -85,24 +85,24 @@ class AdminApi:
 
     def __init__(
         self,
-        rooms: AllRooms | None,
+        services: AllServices | None,
         tokens: Mapping[str, bytes],
         *,
         pause: Callable[[], Awaitable[None]] = one_second,
-        turns: Turns | None = None,
+        turns: ConcurrencyLimit | None = None,
         explain: Explains | None = None,
         tails: Tails | None = None,
     ) -> None:
-        """`rooms` None: keys are kept elsewhere and are none of ours to manage.
+        """`services` None: keys are kept elsewhere and are none of ours to manage.
 
         `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
         to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
         `explain` explains decisions. `tails` end with the API; None: nothing is decided here.
         """
         self._tails = tails or Tails(_no_workers)
-        self._rooms: AllRooms = _Elsewhere() if rooms is None else rooms
-        self._gate = Gate(tokens, pause=pause)
-        self._turns = turns or Turns(self._rooms.places)
+        self._rooms: AllServices = _Elsewhere() if services is None else services
+        self._gate = BearerAuth(tokens, pause=pause)
+        self._turns = turns or ConcurrencyLimit(self._rooms.places)
         self._explain: Explains = explain or _Unexplained()
         self._paths = Paths(OPERATIONS)
 
@@ -164,13 +164,13 @@ class AdminApi:
     async def _perform(self, operation: Operation, ref: str, request: web.Request, actor: str) -> Answer:
         if operation.needs_rooms:
             self._rooms.as_actor(actor)  # where there are none, nothing else is said
-        query = reading.parse_query(request, operation.query)
+        query = parse_query(request, operation.query)
         conditional = operation.conditional
-        version = reading.parse_precondition(request, match=conditional, none_match=conditional or operation.versioned)
+        version = parse_precondition(request, match=conditional, none_match=conditional or operation.versioned)
         if operation.method != "GET":
-            reading.refuse_idempotency_key(request)
-        raw = await reading.read_body(request)
-        body = reading.parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
+            refuse_idempotency_key(request)
+        raw = await read_body(request)
+        body = parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
         try:
             work = operation.handle(Call(self._rooms, self._tails, actor, ref, body, query, version, self._explain))
             answer = await (self._turns.take(work) if operation.asks_stores else work)

@@ -3,13 +3,15 @@
 from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
 from extauthz.admin.payloads import AuditQuery, Nothing
-from extauthz.core.records import AuditEntry
+from extauthz.core.management import AuditEntry
 
 
 async def list_audit_log(call: Call[Nothing, AuditQuery]) -> Answer:
     """Who changed what, newest first, of everything or of what the filters say."""
     query = call.query
-    listing = await call.rooms.audit.page(query.organization_id, query.only(), limit=query.limit, cursor=query.cursor)
+    listing = await call.services.audit.page(
+        query.organization_id, query.only(), limit=query.limit, cursor=query.cursor
+    )
     return page(listing, AuditEntry.to_json)
 
 

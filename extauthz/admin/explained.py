@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from extauthz.admin.answers import Time
 from extauthz.admin.fields import KeyId, LimitsMode, Shape, Status
 from extauthz.admin.payloads import Strict
-from extauthz.core.asked import URL_MAX, check_method, parse_at, parse_url
+from extauthz.core.explain_input import URL_MAX, check_method, parse_at, parse_url
 from extauthz.core.explanation import KEY_MAX, Question
 
 

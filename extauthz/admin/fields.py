@@ -14,9 +14,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Rate
-from extauthz.core.permissions import MODES
-from extauthz.core.records import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
-from extauthz.core.typed import (
+from extauthz.core.management import METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX
+from extauthz.core.parsing import (
     BLANKS,
     INVISIBLE,
     UNPRINTABLE,
@@ -26,6 +25,7 @@ from extauthz.core.typed import (
     parse_month,
     parse_since,
 )
+from extauthz.core.permissions import MODES
 
 _UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"

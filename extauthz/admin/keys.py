@@ -16,7 +16,7 @@ from extauthz.admin.payloads import (
 )
 from extauthz.core.errors import Conflict, LastUsableKey
 from extauthz.core.limits import UNLIMITED, Limits
-from extauthz.core.records import KeyDetails
+from extauthz.core.management import KeyDetails
 
 _ALL, _ONE = "/v1/api-keys", "/v1/api-keys/{api_key}"
 
@@ -24,49 +24,49 @@ _ALL, _ONE = "/v1/api-keys", "/v1/api-keys/{api_key}"
 async def list_api_keys(call: Call[Nothing, OrganizationPageQuery]) -> Answer:
     """Keys, newest first, of all organizations or of one."""
     query = call.query
-    listing = await call.rooms.keys.list_keys(query.organization_id, limit=query.limit, cursor=query.cursor)
+    listing = await call.services.keys.list_keys(query.organization_id, limit=query.limit, cursor=query.cursor)
     return page(listing, _json)
 
 
 async def create_api_key(call: Call[NewApiKey, Nothing]) -> Answer:
     """Make a key. The answer holds the key itself, this once; without permissions it may do everything."""
-    key, secret = await call.rooms.keys.create(call.body.organization_id, call.body.terms())
+    key, secret = await call.services.keys.create(call.body.organization_id, call.body.terms())
     return _key(key, secret=secret, location=f"{_ALL}/{key.id}", limits=key.limits)
 
 
 async def import_api_key(call: Call[ImportedApiKey, Nothing]) -> Answer:
     """Take in a key that another system issued, so that its clients need no new one. Only its digest is kept."""
     body = call.body
-    key = await call.rooms.keys.import_key(body.organization_id, body.key, body.terms())
+    key = await call.services.keys.import_key(body.organization_id, body.key, body.terms())
     return _key(key, location=f"{_ALL}/{key.id}", limits=key.limits)
 
 
 async def show_api_key(call: Call[Nothing, Nothing]) -> Answer:
     """One key, without the key itself."""
-    return _key(await call.rooms.keys.show(call.ref))
+    return _key(await call.services.keys.show(call.ref))
 
 
 async def update_api_key(call: Call[ApiKeyChanges, Nothing]) -> Answer:
     """Change what its owner says of a key."""
-    key, told = await call.rooms.keys.update(call.ref, call.body.changes(), version=call.version)
+    key, told = await call.services.keys.update(call.ref, call.body.changes(), version=call.version)
     return _key(key, told=told, limits=key.limits)
 
 
 async def disable_api_key(call: Call[Nothing, Nothing]) -> Answer:
     """Refuse a key until it is enabled again."""
-    key, told = await call.rooms.keys.disable(call.ref, version=call.version)
+    key, told = await call.services.keys.disable(call.ref, version=call.version)
     return _key(key, told=told)
 
 
 async def enable_api_key(call: Call[Nothing, Nothing]) -> Answer:
     """Take back that a key was disabled."""
-    key, told = await call.rooms.keys.enable(call.ref, version=call.version)
+    key, told = await call.services.keys.enable(call.ref, version=call.version)
     return _key(key, told=told)
 
 
 async def rotate_api_key(call: Call[Rotation, Nothing]) -> Answer:
     """Put a new key in place of a key. The old one works until its grace is over, by default an hour."""
-    rotated = await call.rooms.keys.rotate(call.ref, grace=call.body.grace, expires_at=call.body.expires_at)
+    rotated = await call.services.keys.rotate(call.ref, grace=call.body.grace, expires_at=call.body.expires_at)
     new = _key(rotated.key, secret=rotated.secret, location=f"{_ALL}/{rotated.key.id}", told=rotated.told)
     old = _json(rotated.old)
     return Answer({**(new.body or {}), "old": old}, version=new.version, location=new.location, told=new.told)
@@ -84,13 +84,13 @@ async def delete_api_key(call: Call[Nothing, RevocationQuery]) -> Answer:
 
 async def list_peppers(call: Call[Nothing, Nothing]) -> Answer:
     """How many keys still hang on which pepper."""
-    uses = await call.rooms.keys.peppers()
+    uses = await call.services.keys.peppers()
     return Answer({"items": [use.to_json() for use in uses], "next": None})
 
 
 async def _revoke(call: Call[Revocation, RevocationQuery] | Call[Nothing, RevocationQuery], *, last: bool) -> Answer:
     try:
-        key, told = await call.rooms.keys.revoke(call.ref, last=last)
+        key, told = await call.services.keys.revoke(call.ref, last=last)
     except LastUsableKey as error:
         raise Conflict(f"{error}; to revoke it all the same, ask with ?last=true") from error
     return _key(key, told=told)

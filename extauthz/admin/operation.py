@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from extauthz.admin.payloads import Nothing
-from extauthz.admin.rooms import AllRooms, Explains, Rooms
+from extauthz.admin.services import AllServices, Explains, Rooms
 from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.management import Listing
 from extauthz.core.preconditions import Precondition
-from extauthz.core.records import Listing
 from extauthz.service.tails import Tail, Tails
 
 REDIS_NOT_TOLD, LIMIT_BELOW_COST = "redis_not_told", "limit_below_cost"
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 class Call(Generic[Body, Query]):
     """A request that was let in and read. `ref` is what its path names, `version` what it asks of the version."""
 
-    house: AllRooms
+    fake_service: AllServices
     tails: Tails
     actor: str
     ref: str
@@ -35,9 +35,9 @@ class Call(Generic[Body, Query]):
     explain: Explains
 
     @property
-    def rooms(self) -> Rooms:
+    def services(self) -> Rooms:
         """The services, which write down what is changed under the caller's name."""
-        return self.house.as_actor(self.actor)
+        return self.fake_service.as_actor(self.actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from extauthz.admin.operation import Answer, Call, Operation, page
 from extauthz.admin.payloads import NewOrganization, Nothing, OrganizationChanges, PageQuery
 from extauthz.core.errors import ExtauthzError
 from extauthz.core.limits import UNLIMITED, Limits
-from extauthz.core.records import Organization
+from extauthz.core.management import Organization
 from extauthz.core.tenants import ENFORCE
 
 _ALL, _ONE = "/v1/organizations", "/v1/organizations/{organization}"
@@ -17,14 +17,14 @@ _ALL, _ONE = "/v1/organizations", "/v1/organizations/{organization}"
 
 async def list_organizations(call: Call[Nothing, PageQuery]) -> Answer:
     """Organizations, newest first."""
-    listing = await call.rooms.tenants.page_of_organizations(limit=call.query.limit, cursor=call.query.cursor)
+    listing = await call.services.tenants.page_of_organizations(limit=call.query.limit, cursor=call.query.cursor)
     return page(listing, Organization.to_json)
 
 
 async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
     """Make an organization."""
     body = call.body
-    organization = await call.rooms.tenants.create_organization(
+    organization = await call.services.tenants.create_organization(
         body.name, body.plan, timezone=body.timezone, anchor=body.anchor
     )
     limits = await _limits(call, organization)
@@ -33,12 +33,12 @@ async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
 
 async def show_organization(call: Call[Nothing, Nothing]) -> Answer:
     """One organization, by id or name."""
-    return _organization(await call.rooms.tenants.show_organization(call.ref))
+    return _organization(await call.services.tenants.show_organization(call.ref))
 
 
 async def update_organization(call: Call[OrganizationChanges, Nothing]) -> Answer:
     """Change an organization: its name, plan, limits of its own, or status. All keys of a suspended one are refused."""
-    organization, told = await call.rooms.tenants.update_organization(
+    organization, told = await call.services.tenants.update_organization(
         call.ref, call.body.changes(), version=call.version
     )
     return _organization(organization, told=told, limits=await _limits(call, organization))
@@ -46,7 +46,7 @@ async def update_organization(call: Call[OrganizationChanges, Nothing]) -> Answe
 
 async def delete_organization(call: Call[Nothing, Nothing]) -> Answer:
     """Remove an organization and its keys. Refused while one of them is usable."""
-    _, told = await call.rooms.tenants.delete_organization(call.ref)
+    _, told = await call.services.tenants.delete_organization(call.ref)
     return Answer(told=told)
 
 
@@ -62,7 +62,7 @@ async def _limits(call: Call[Any, Any], organization: Organization) -> Limits:
     if organization.limits != ENFORCE:
         return UNLIMITED
     with suppress(ExtauthzError, ValueError):  # what was asked for is done by now
-        return organization.limits_now(await call.rooms.tenants.show_plan(organization.plan), datetime.now(UTC))
+        return organization.limits_now(await call.services.tenants.show_plan(organization.plan), datetime.now(UTC))
     return UNLIMITED
 
 

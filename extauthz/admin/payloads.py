@@ -32,8 +32,8 @@ from extauthz.admin.fields import (
     WholeInQuery,
 )
 from extauthz.core.limits import Limits
+from extauthz.core.management import LIMITS, AuditFilter, KeyTerms
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
-from extauthz.core.records import LIMITS, AuditFilter, KeyTerms
 from extauthz.core.rejections import RejectionFilter
 from extauthz.core.tail import TAIL_DECISIONS
 from extauthz.core.usage_range import By, UsageRange

@@ -12,7 +12,7 @@ async def list_rejections(call: Call[Nothing, RejectionsQuery]) -> Answer:
     Refusals are there within 10 seconds.
     """
     query = call.query
-    listing = await call.rooms.rejections.page(
+    listing = await call.services.rejections.page(
         query.organization_id, query.only(), limit=query.limit, cursor=query.cursor
     )
     return page(listing, Rejection.to_json)

@@ -45,7 +45,7 @@ async def _organization_id(call: Call[Nothing, TailQuery], reference: str | None
     if reference is None:
         return None
     try:
-        return (await call.rooms.tenants.show_organization(reference)).id
+        return (await call.services.tenants.show_organization(reference)).id
     except Problem:  # keys, and organizations with them, are kept elsewhere
         return reference
     except StoreUnavailable:

@@ -14,7 +14,7 @@ async def show_usage(call: Call[Nothing, UsageQuery]) -> Answer:
     Live: what checks have counted is there before it is saved. Refusals follow within 10 seconds.
     """
     query = call.query
-    usage = await call.rooms.usage.report(
+    usage = await call.services.usage.report(
         query.organization_id, query.days(), by=query.by, limit=query.limit, cursor=query.cursor
     )
     return Answer(usage.to_json())

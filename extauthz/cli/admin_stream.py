@@ -10,7 +10,7 @@ import aiohttp
 
 from extauthz.config.values import Listen, listen
 from extauthz.core.errors import ExtauthzError, InvalidInput
-from extauthz.core.shown import masked
+from extauthz.core.masking import masked
 from extauthz.doctor.finding import system_words
 
 CONNECT_SECONDS = 5.0

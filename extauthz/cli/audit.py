@@ -9,8 +9,8 @@ from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings
 
 if TYPE_CHECKING:
-    from extauthz.core.records import AuditEntry, AuditFilter
-    from extauthz.management import Management
+    from extauthz.app.management import Management
+    from extauthz.core.management import AuditEntry, AuditFilter
 
 PAGE = 200  # entries that are read at once
 
@@ -40,12 +40,12 @@ def audit(
     """List what was changed, by whom and when, newest first."""
     from datetime import UTC, datetime
 
-    from extauthz.core.records import AuditFilter
+    from extauthz.core.management import AuditFilter
 
     only = AuditFilter(plan, key_id, by, parse.since(since, datetime.now(UTC)))
 
-    async def work(office: "Management") -> "list[AuditEntry]":
-        return await _newest(office, organization, only, limit)
+    async def work(operator: "Management") -> "list[AuditEntry]":
+        return await _newest(operator, organization, only, limit)
 
     entries = manage(read_settings(config), work)
     if as_json:
@@ -62,12 +62,12 @@ def audit(
 
 
 async def _newest(
-    office: "Management", organization: str | None, only: "AuditFilter", limit: int
+    operator: "Management", organization: str | None, only: "AuditFilter", limit: int
 ) -> "list[AuditEntry]":
     entries: list[AuditEntry] = []
     cursor: str | None = None
     while len(entries) < limit:
-        page = await office.audit.page(organization, only, limit=min(PAGE, limit - len(entries)), cursor=cursor)
+        page = await operator.audit.page(organization, only, limit=min(PAGE, limit - len(entries)), cursor=cursor)
         entries += page.items
         cursor = page.next
         if cursor is None:

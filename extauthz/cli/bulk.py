@@ -17,12 +17,12 @@ from extauthz.cli import output
 from extauthz.cli.csv_keys import BadRow, KeyRows, Row
 from extauthz.cli.session import StoreAway, interruptible, manage, patiently
 from extauthz.core.errors import AlreadyImported, ExtauthzError, InvalidInput
-from extauthz.core.records import KeyDetails, KeyTerms
-from extauthz.core.shown import shown
+from extauthz.core.management import KeyDetails, KeyTerms
+from extauthz.core.masking import shown
 
 if TYPE_CHECKING:
+    from extauthz.app.management import Management
     from extauthz.config import Settings
-    from extauthz.management import Management
 
 BATCH = 500  # keys in one transaction
 
@@ -70,20 +70,20 @@ def import_file(
                 show(rows.line if size is None else rows.done)
 
             try:
-                manage(settings, lambda office: _import(office, organization, rows, tally, tell), doing=None)
+                manage(settings, lambda operator: _import(operator, organization, rows, tally, tell), doing=None)
             except StoreAway as error:
                 raise StoreAway(f"{error}; {_rest(tally)}") from error
     _print(tally)
 
 
 async def _import(
-    office: "Management", organization: str, rows: KeyRows, tally: Tally, tell: Callable[[], None]
+    operator: "Management", organization: str, rows: KeyRows, tally: Tally, tell: Callable[[], None]
 ) -> None:
     unread = iter(rows)
     while batch := list(islice(unread, BATCH)):
         good = [(row.key, row.terms) for row in batch if isinstance(row, Row)]
         with patiently(_rest(tally)):
-            outcomes = iter(await office.keys.import_many(organization, good))
+            outcomes = iter(await operator.keys.import_many(organization, good))
         for row in batch:
             tally.count(row.line, row.error if isinstance(row, BadRow) else next(outcomes))
         tell()

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from extauthz.cli import parse
 from extauthz.cli.csv_records import Malformed, Readable, Record, Records
 from extauthz.core.errors import InvalidInput
+from extauthz.core.management import KeyTerms, parse_metadata
+from extauthz.core.masking import shown
+from extauthz.core.parsing import unfit
 from extauthz.core.permissions import Permissions
-from extauthz.core.records import KeyTerms, parse_metadata
-from extauthz.core.shown import shown
-from extauthz.core.typed import unfit
-from extauthz.service.terms import LAST_YEAR
+from extauthz.service.manage.validation import LAST_YEAR
 
 COLUMNS = ("key", "name", "permissions", "expires_at", "metadata")
 

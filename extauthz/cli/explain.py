@@ -8,10 +8,10 @@ import typer
 
 from extauthz.cli import explain_texts, key_input, options, output
 from extauthz.cli.session import read_settings, run
-from extauthz.core.asked import NOW, check_method, parse_at, parse_url
 from extauthz.core.errors import InvalidInput
+from extauthz.core.explain_input import NOW, check_method, parse_at, parse_url
 from extauthz.core.explanation import Question
-from extauthz.core.shown import shown
+from extauthz.core.masking import shown
 
 if TYPE_CHECKING:
     from extauthz.core.explanation import Explanation
@@ -67,7 +67,7 @@ def explain(
     )
 
     async def work() -> "Explanation":
-        from extauthz.explaining import ExplainAlone
+        from extauthz.app.explain import ExplainAlone
 
         return await ExplainAlone(settings).explain(question)
 

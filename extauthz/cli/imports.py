@@ -10,7 +10,7 @@ import typer
 from extauthz.cli import bulk, key_input, key_texts, options, parse
 from extauthz.cli.session import read_settings
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 
 
 def import_keys(
@@ -45,7 +45,7 @@ def import_keys(
         return
     key = _given_key()
     details, its = key_texts.manage_key(
-        settings, lambda office: office.keys.import_key(organization, key, terms), lambda imported: imported
+        settings, lambda operator: operator.keys.import_key(organization, key, terms), lambda imported: imported
     )
     key_texts.print_key(details, its, as_json=as_json)
 

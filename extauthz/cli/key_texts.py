@@ -9,12 +9,12 @@ from extauthz.cli import output
 from extauthz.cli.plans import as_options
 from extauthz.cli.session import manage
 from extauthz.core.errors import ExtauthzError
+from extauthz.core.management import KeyDetails
 from extauthz.core.permissions import Permissions, storable
-from extauthz.core.records import KeyDetails
 
 if TYPE_CHECKING:
+    from extauthz.app.management import Management
     from extauthz.config import Settings
-    from extauthz.management import Management
 
 T = TypeVar("T")
 
@@ -29,12 +29,12 @@ def manage_key(
 ) -> tuple[T, str]:
     """What `work` makes, of which `key_of` takes the key, and the key's organization for people: name and id."""
 
-    async def named(office: "Management") -> tuple[T, str]:
-        made = await work(office)
+    async def named(operator: "Management") -> tuple[T, str]:
+        made = await work(operator)
         id_ = key_of(made).organization_id
         name = ""
         with suppress(ExtauthzError):  # the work is done, and a new key is shown only this once
-            name = (await office.tenants.show_organization(id_)).name
+            name = (await operator.tenants.show_organization(id_)).name
         return made, f"{name} ({id_})" if name else id_
 
     return manage(settings, named)

@@ -9,7 +9,7 @@ import typer
 from extauthz.cli import imports, key_texts, life, options, output, parse
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 
 app = typer.Typer(help="API keys of an organization.")
 
@@ -41,7 +41,7 @@ def create(
     )
     settings = read_settings(config)
     (details, key), its = key_texts.manage_key(
-        settings, lambda office: office.keys.create(organization, terms), itemgetter(0)
+        settings, lambda operator: operator.keys.create(organization, terms), itemgetter(0)
     )
     if as_json:
         output.print_json({**key_texts.to_json(details), "key": key})
@@ -53,7 +53,7 @@ def create(
 @app.command("list")
 def list_all(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
     """List the keys of an organization, newest first."""
-    keys = manage(read_settings(config), lambda office: office.keys.list_of(organization))
+    keys = manage(read_settings(config), lambda operator: operator.keys.list_of(organization))
     if as_json:
         output.print_json([key_texts.to_json(key) for key in keys])
     elif not keys:
@@ -65,7 +65,7 @@ def list_all(organization: options.Organization, config: options.Config = None, 
 @app.command(short_help="Show a key: everything but the key itself.")
 def show(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show a key: everything but the key itself, which is nowhere stored."""
-    key, its = key_texts.manage_key(read_settings(config), lambda office: office.keys.show(key_id), lambda key: key)
+    key, its = key_texts.manage_key(read_settings(config), lambda operator: operator.keys.show(key_id), lambda key: key)
     key_texts.print_key(key, its, as_json=as_json)
 
 
@@ -102,7 +102,9 @@ def update(
             " --daily-quota or --monthly-quota"
         )
     settings = read_settings(config)
-    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.update(key_id, changes), itemgetter(0))
+    (key, told), its = key_texts.manage_key(
+        settings, lambda operator: operator.keys.update(key_id, changes), itemgetter(0)
+    )
     key_texts.print_key(key, its, as_json=as_json)
     warn_if_too_small(key.limits, settings)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")

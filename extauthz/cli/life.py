@@ -14,7 +14,7 @@ from extauthz.core.errors import Conflict, InvalidInput, LastUsableKey
 def disable(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Refuse a key until it is enabled again."""
     settings = read_settings(config)
-    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.disable(key_id), itemgetter(0))
+    (key, told), its = key_texts.manage_key(settings, lambda operator: operator.keys.disable(key_id), itemgetter(0))
     key_texts.print_key(key, its, as_json=as_json)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
@@ -22,7 +22,7 @@ def disable(key_id: options.KeyId, config: options.Config = None, as_json: optio
 def enable(key_id: options.KeyId, config: options.Config = None, as_json: options.Json = False) -> None:
     """Take a key again that was disabled."""
     settings = read_settings(config)
-    (key, told), its = key_texts.manage_key(settings, lambda office: office.keys.enable(key_id), itemgetter(0))
+    (key, told), its = key_texts.manage_key(settings, lambda operator: operator.keys.enable(key_id), itemgetter(0))
     key_texts.print_key(key, its, as_json=as_json)
     warn_if_late(told, settings, cache="API_KEY_CACHE_TTL")
 
@@ -45,7 +45,7 @@ def rotate(
     length = parse.grace(grace)
     settings = read_settings(config)
     rotated, its = key_texts.manage_key(
-        settings, lambda office: office.keys.rotate(key_id, grace=length, expires_at=until), lambda made: made.key
+        settings, lambda operator: operator.keys.rotate(key_id, grace=length, expires_at=until), lambda made: made.key
     )
     if as_json:
         new = key_texts.to_json(rotated.key)
@@ -68,7 +68,7 @@ def revoke(
     settings = read_settings(config)
     try:
         (key, told), its = key_texts.manage_key(
-            settings, lambda office: office.keys.revoke(key_id, last=last), itemgetter(0)
+            settings, lambda operator: operator.keys.revoke(key_id, last=last), itemgetter(0)
         )
     except LastUsableKey as error:
         raise Conflict(f"{error}; to revoke it all the same: --last") from error
@@ -88,7 +88,7 @@ def repepper(
         raise InvalidInput(
             "only a report can be had: give --report; a key moves to the pepper that signs by keys rotate"
         )
-    uses = manage(read_settings(config), lambda office: office.keys.peppers())
+    uses = manage(read_settings(config), lambda operator: operator.keys.peppers())
     if as_json:
         output.print_json([use.to_json() for use in uses])
         return

@@ -24,7 +24,7 @@ from extauthz.cli import (
     usage,
 )
 from extauthz.core.errors import ConfigError, ExtauthzError, InvalidInput
-from extauthz.core.shown import masked
+from extauthz.core.masking import masked
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130  # exit statuses
 

@@ -11,13 +11,13 @@ from extauthz.cli.plans import as_options, limit_texts
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import Organization, Plan
+from extauthz.core.management import Organization, Plan
 from extauthz.core.tenants import ENFORCE
-from extauthz.service.tenants import DEFAULT_PLAN
+from extauthz.service.manage.organizations import DEFAULT_PLAN
 
 if TYPE_CHECKING:
+    from extauthz.app.management import Management
     from extauthz.config import Settings
-    from extauthz.management import Management
 
 app = typer.Typer(help="Organizations: who has keys, on which plan.")
 
@@ -39,9 +39,9 @@ def create(
     """Create an organization. Its time zone and anchor hold from its start."""
     first_day = parse.anchor(anchor)
 
-    async def work(office: "Management") -> tuple[Organization, Plan]:
-        organization = await office.tenants.create_organization(name, plan, timezone=timezone, anchor=first_day)
-        return organization, await office.tenants.show_plan(organization.plan)
+    async def work(operator: "Management") -> tuple[Organization, Plan]:
+        organization = await operator.tenants.create_organization(name, plan, timezone=timezone, anchor=first_day)
+        return organization, await operator.tenants.show_plan(organization.plan)
 
     settings = read_settings(config)
     created, its_plan = manage(settings, work)
@@ -52,7 +52,7 @@ def create(
 @app.command("list")
 def list_all(config: options.Config = None, as_json: options.Json = False) -> None:
     """List all organizations by name."""
-    organizations = manage(read_settings(config), lambda office: office.tenants.list_organizations())
+    organizations = manage(read_settings(config), lambda operator: operator.tenants.list_organizations())
     if as_json:
         output.print_json([organization.to_json() for organization in organizations])
     elif not organizations:
@@ -66,9 +66,9 @@ def list_all(config: options.Config = None, as_json: options.Json = False) -> No
 def show(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show an organization and what it may spend."""
 
-    async def work(office: "Management") -> tuple[Organization, Plan]:
-        found = await office.tenants.show_organization(organization)
-        return found, await office.tenants.show_plan(found.plan)
+    async def work(operator: "Management") -> tuple[Organization, Plan]:
+        found = await operator.tenants.show_organization(organization)
+        return found, await operator.tenants.show_plan(found.plan)
 
     _print(*manage(read_settings(config), work), as_json)
 
@@ -119,9 +119,9 @@ def update(
         )
     settings = read_settings(config)
 
-    async def work(office: "Management") -> tuple[Organization, Plan, bool]:
-        changed, told = await office.tenants.update_organization(organization, changes)
-        return changed, await office.tenants.show_plan(changed.plan), told
+    async def work(operator: "Management") -> tuple[Organization, Plan, bool]:
+        changed, told = await operator.tenants.update_organization(organization, changes)
+        return changed, await operator.tenants.show_plan(changed.plan), told
 
     changed, its_plan, told = manage(settings, work)
     _print(changed, its_plan, as_json)
@@ -133,7 +133,7 @@ def update(
 def delete(organization: options.Organization, config: options.Config = None, as_json: options.Json = False) -> None:
     """Delete an organization that has no usable key any more, with its revoked, expired and disabled keys."""
     settings = read_settings(config)
-    deleted, told = manage(settings, lambda office: office.tenants.delete_organization(organization))
+    deleted, told = manage(settings, lambda operator: operator.tenants.delete_organization(organization))
     if as_json:
         output.print_json(deleted.to_json())
     else:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from extauthz.core.typed import visible
+from extauthz.core.parsing import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

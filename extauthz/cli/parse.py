@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
+from extauthz.core.masking import shown
+from extauthz.core.parsing import parse_day, parse_duration, parse_moment, parse_month, parse_since, unfit
 from extauthz.core.permissions import ANY_RESOURCE, FULL_ACCESS, MODES, RESOURCE_NAME, Permissions
-from extauthz.core.shown import shown
-from extauthz.core.typed import parse_day, parse_duration, parse_moment, parse_month, parse_since, unfit
-from extauthz.service.rotation import GRACE_MAX
-from extauthz.service.terms import ANCHOR_MAX, LAST_YEAR
+from extauthz.service.manage.rotation import GRACE_MAX
+from extauthz.service.manage.validation import ANCHOR_MAX, LAST_YEAR
 
 NONE = "none"  # what clears something: a limit, an expiry, all metadata
 

@@ -9,10 +9,10 @@ from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limits import Limits
-from extauthz.core.records import Plan
+from extauthz.core.management import Plan
 
 if TYPE_CHECKING:
-    from extauthz.management import Management
+    from extauthz.app.management import Management
 
 app = typer.Typer(help="Plans: limits under a name, which organizations share.")
 
@@ -32,7 +32,7 @@ def create(
     """Create a plan."""
     limits = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
     settings = read_settings(config)
-    plan = manage(settings, lambda office: office.tenants.create_plan(name, NO_LIMITS | limits))
+    plan = manage(settings, lambda operator: operator.tenants.create_plan(name, NO_LIMITS | limits))
     _print(plan, as_json)
     warn_if_too_small(plan.limits, settings)
 
@@ -40,7 +40,7 @@ def create(
 @app.command("list")
 def list_all(config: options.Config = None, as_json: options.Json = False) -> None:
     """List all plans by name."""
-    plans = manage(read_settings(config), lambda office: office.tenants.list_plans())
+    plans = manage(read_settings(config), lambda operator: operator.tenants.list_plans())
     if as_json:
         output.print_json([plan.to_json() for plan in plans])
     else:
@@ -51,7 +51,7 @@ def list_all(config: options.Config = None, as_json: options.Json = False) -> No
 @app.command()
 def show(name: options.PlanName, config: options.Config = None, as_json: options.Json = False) -> None:
     """Show a plan."""
-    _print(manage(read_settings(config), lambda office: office.tenants.show_plan(name)), as_json)
+    _print(manage(read_settings(config), lambda operator: operator.tenants.show_plan(name)), as_json)
 
 
 @app.command()
@@ -69,7 +69,7 @@ def update(
     if not changes:
         raise InvalidInput("nothing to change: give --rate, --burst, --daily-quota or --monthly-quota")
     settings = read_settings(config)
-    plan, told = manage(settings, lambda office: office.tenants.update_plan(name, changes))
+    plan, told = manage(settings, lambda operator: operator.tenants.update_plan(name, changes))
     _print(plan, as_json)
     warn_if_too_small(plan.limits, settings)
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
@@ -79,9 +79,9 @@ def update(
 def delete(name: options.PlanName, config: options.Config = None, as_json: options.Json = False) -> None:
     """Delete a plan that no organization has."""
 
-    async def show_and_delete(office: "Management") -> tuple[Plan, bool]:
-        plan = await office.tenants.show_plan(name)
-        return plan, await office.tenants.delete_plan(name)
+    async def show_and_delete(operator: "Management") -> tuple[Plan, bool]:
+        plan = await operator.tenants.show_plan(name)
+        return plan, await operator.tenants.delete_plan(name)
 
     settings = read_settings(config)
     plan, told = manage(settings, show_and_delete)

@@ -11,8 +11,8 @@ from extauthz.cli.session import manage, read_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from extauthz.app.management import Management
     from extauthz.core.rejections import Rejection, RejectionFilter
-    from extauthz.management import Management
 
 PAGE = 200  # rows that are read at once
 
@@ -51,8 +51,8 @@ def rejections(
     now = datetime.now(UTC)
     only = RejectionFilter(parse.since(since, now), parse.since(until, now, option="--until"), key_id, decision, route)
 
-    async def work(office: "Management") -> "list[Rejection]":
-        return await _newest(office, organization, only, limit)
+    async def work(operator: "Management") -> "list[Rejection]":
+        return await _newest(operator, organization, only, limit)
 
     rows = manage(read_settings(config), work)
     if as_json:
@@ -69,12 +69,12 @@ def rejections(
 
 
 async def _newest(
-    office: "Management", organization: str | None, only: "RejectionFilter", limit: int
+    operator: "Management", organization: str | None, only: "RejectionFilter", limit: int
 ) -> "list[Rejection]":
     rows: list[Rejection] = []
     cursor: str | None = None
     while len(rows) < limit:
-        page = await office.rejections.page(organization, only, limit=min(PAGE, limit - len(rows)), cursor=cursor)
+        page = await operator.rejections.page(organization, only, limit=min(PAGE, limit - len(rows)), cursor=cursor)
         rows += page.items
         cursor = page.next
         if cursor is None:

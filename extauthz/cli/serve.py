@@ -31,7 +31,7 @@ def serve(
     leave_orphans_to_a_parent()
     import asyncio
 
-    from extauthz import process, signals, wiring
+    from extauthz.app import process, signals, wiring
     from extauthz.backends.postgres import schema
     from extauthz.config import load
     from extauthz.telemetry import logs
@@ -63,7 +63,7 @@ def serve(
             if settings.workers == 1:
                 process.run(process.serve(settings, sockets, patience=passed.patience))
             else:
-                from extauthz.workers import Supervisor
+                from extauthz.app.workers import Supervisor
 
                 asyncio.run(Supervisor(settings, sockets, patience=passed.patience).run())
         finally:

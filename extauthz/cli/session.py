@@ -13,8 +13,8 @@ from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL
 
 if TYPE_CHECKING:
+    from extauthz.app.management import Management
     from extauthz.config import Settings
-    from extauthz.management import Management
 
 LIMIT = 90.0  # seconds that PostgreSQL may be silent; the longest statement may take a minute
 
@@ -55,7 +55,7 @@ def manage(
 
         # A plain connection says at once what is wrong; the pool behind `management` would only be late.
         await schema.status(settings.database_url.get_secret_value())
-        from extauthz.management import management
+        from extauthz.app.management import management
 
         async with management(settings, actor=f"cli:{_user()}") as opened:
             with nullcontext() if doing is None else patiently():

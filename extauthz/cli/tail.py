@@ -13,7 +13,7 @@ import typer
 from extauthz.cli import options, output
 from extauthz.cli.session import read_settings
 from extauthz.core.errors import ConfigError, InvalidInput
-from extauthz.core.shown import shown
+from extauthz.core.masking import shown
 from extauthz.core.tail import TAIL_DECISIONS
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings
 
 if TYPE_CHECKING:
+    from extauthz.app.management import Management
     from extauthz.core.usage_range import By
     from extauthz.core.usage_report import Usage, UsageRow
-    from extauthz.management import Management
 
 _FIGURES = ("allowed", "cost", "rate limited", "over quota")
 
@@ -51,9 +51,9 @@ def usage(
         to=parse.day(to, option="--to"),
     )
 
-    async def work(office: "Management") -> "tuple[Usage, str]":
-        used = await office.usage.report(organization, days, by=by, limit=None)
-        name = "" if as_json else (await office.tenants.show_organization(used.organization_id)).name
+    async def work(operator: "Management") -> "tuple[Usage, str]":
+        used = await operator.usage.report(organization, days, by=by, limit=None)
+        name = "" if as_json else (await operator.tenants.show_organization(used.organization_id)).name
         return used, name
 
     used, name = manage(read_settings(config), work)

@@ -116,7 +116,7 @@ class Settings(OtelSettings):
     commit: Annotated[
         str, PlainValidator(values.matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -"))
     ] = setting("EXTAUTHZ_COMMIT", "", "the commit that this was built from, for the metric extauthz_build_info")
-    short_way: Boolean = setting("EXTAUTHZ_SHORT_WAY", "true", "answer plain requests by the fast path")
+    fast_path: Boolean = setting("EXTAUTHZ_FAST_PATH", "true", "answer plain requests by the fast path")
 
     envoy_listen: Endpoint = setting("EXTAUTHZ_ENVOY_LISTEN", "127.0.0.1:9001", "for Envoy's ext_authz over HTTP")
     envoy_path_prefix: Annotated[str, PlainValidator(values.path_prefix)] = setting(

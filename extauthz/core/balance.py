@@ -19,7 +19,7 @@ REFUSED_BY: dict[str, Reason] = {
 BUCKETS = frozenset({BURST, KEY_BURST})
 
 
-class Standing(NamedTuple):
+class LimitStatus(NamedTuple):
     """One limit after a spend: `size` and `remaining` whole units, `window` and `reset` seconds."""
 
     name: str
@@ -36,10 +36,10 @@ class Balance:
     `binding` is the limit that refused (the one with the longest wait), or on allow the one with the least left.
     """
 
-    standings: tuple[Standing, ...]
+    limit_statuses: tuple[LimitStatus, ...]
     refused: tuple[str, ...]
     retry_after: int
-    binding: Standing | None
+    binding: LimitStatus | None
 
 
 def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
@@ -47,38 +47,38 @@ def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
 
     `jitter` seconds are added to the wait for a new day or month, so that not all come back in its first second.
     """
-    standings: list[Standing] = []
-    _add_bucket(standings, BURST, asked.limits, level=spent.level, carry=spent.carry)
+    limit_statuses: list[LimitStatus] = []
+    _add_bucket(limit_statuses, BURST, asked.limits, level=spent.level, carry=spent.carry)
     windows = asked.windows
     if windows is not None:
         used = spent.by_day, spent.by_month
-        _add_quotas(standings, (DAILY, MONTHLY), asked.limits, used, windows=windows, spent=spent)
+        _add_quotas(limit_statuses, (DAILY, MONTHLY), asked.limits, used, windows=windows, spent=spent)
     own = asked.key_limits
     if own is not UNLIMITED:
-        _add_bucket(standings, KEY_BURST, own, level=spent.key_level, carry=spent.key_carry)
+        _add_bucket(limit_statuses, KEY_BURST, own, level=spent.key_level, carry=spent.key_carry)
         if windows is not None:
             used = spent.key_by_day, spent.key_by_month
-            _add_quotas(standings, (KEY_DAILY, KEY_MONTHLY), own, used, windows=windows, spent=spent)
+            _add_quotas(limit_statuses, (KEY_DAILY, KEY_MONTHLY), own, used, windows=windows, spent=spent)
     if spent.refused:
-        return _refused(standings, asked, spent, jitter)
-    least: Standing | None = None
-    for standing in standings:
+        return _refused(limit_statuses, asked, spent, jitter)
+    least: LimitStatus | None = None
+    for standing in limit_statuses:
         if least is None or standing.remaining < least.remaining:
             least = standing
-    return Balance(tuple(standings), (), 0, least)
+    return Balance(tuple(limit_statuses), (), 0, least)
 
 
-def _add_bucket(standings: list[Standing], name: str, limits: Limits, *, level: int, carry: int) -> None:
+def _add_bucket(limit_statuses: list[LimitStatus], name: str, limits: Limits, *, level: int, carry: int) -> None:
     rate, burst = limits.rate, limits.burst
     if rate is not None and burst is not None:
         remaining = level // MICRO
         window = -(-burst * rate.seconds // rate.tokens)
         next_token = _wait(rate, (remaining + 1) * MICRO - level, carry)
-        standings.append(Standing(name, burst, window, remaining, next_token))
+        limit_statuses.append(LimitStatus(name, burst, window, remaining, next_token))
 
 
 def _add_quotas(
-    standings: list[Standing],
+    limit_statuses: list[LimitStatus],
     names: tuple[str, str],
     limits: Limits,
     used: tuple[int, int],
@@ -94,12 +94,14 @@ def _add_quotas(
             start, end = span.bounds[index], span.bounds[index + 1]
             reset = -((spent.now - end * MICRO) // MICRO)
             left = limit - count
-            standings.append(Standing(name, limit, end - start, left if left > 0 else 0, reset if reset > 0 else 1))
+            limit_statuses.append(
+                LimitStatus(name, limit, end - start, left if left > 0 else 0, reset if reset > 0 else 1)
+            )
 
 
-def _refused(standings: list[Standing], asked: Spend, spent: Spent, jitter: int) -> Balance:
+def _refused(limit_statuses: list[LimitStatus], asked: Spend, spent: Spent, jitter: int) -> Balance:
     waits: dict[str, int] = {}
-    for standing in standings:
+    for standing in limit_statuses:
         if standing.name not in BUCKETS:
             waits[standing.name] = standing.reset + jitter
     for name, limits, level, carry in (
@@ -109,8 +111,8 @@ def _refused(standings: list[Standing], asked: Spend, spent: Spent, jitter: int)
         if limits.rate is not None:
             waits[name] = _wait(limits.rate, asked.cost * MICRO - level, carry)
     strictest = max(spent.refused, key=lambda name: waits[name])
-    binding = next(standing for standing in standings if standing.name == strictest)
-    return Balance(tuple(standings), spent.refused, waits[strictest], binding)
+    binding = next(standing for standing in limit_statuses if standing.name == strictest)
+    return Balance(tuple(limit_statuses), spent.refused, waits[strictest], binding)
 
 
 def _wait(rate: Rate, missing: int, carry: int) -> int:

@@ -17,24 +17,24 @@ _MESSAGE = re.compile(r"(api_key|organization|plan) ([\x20-\x7e]{1,255}) ([0-9]{
 _KINDS: dict[str, Kind] = {"api_key": "api_key", "organization": "organization", "plan": "plan"}
 
 
-class Thing(NamedTuple):
+class EntityRef(NamedTuple):
     """Something that records are made of."""
 
     kind: Kind
     id: str
 
 
-EVERYTHING = Thing("everything", "")
+EVERYTHING = EntityRef("everything", "")
 
 
 class Change(NamedTuple):
     """Records of `thing` that were read with a version below `fence` may not know what it is now."""
 
-    thing: Thing
+    thing: EntityRef
     fence: int
 
 
 def parse_change(message: str) -> Change | None:
     """The change that a trigger told of, as `api_key <id> <transaction>`; None for what says nothing to us."""
     match = _MESSAGE.fullmatch(message)
-    return None if match is None else Change(Thing(_KINDS[match[1]], match[2]), int(match[3]) + 1)
+    return None if match is None else Change(EntityRef(_KINDS[match[1]], match[2]), int(match[3]) + 1)

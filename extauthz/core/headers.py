@@ -52,9 +52,9 @@ IETF, X = "ietf", "x"
 def rate_limit_headers(balance: Balance, families: Collection[str]) -> list[tuple[str, str]]:
     """What the client is told of its limits, in the families `ietf` and `x` that are wanted."""
     headers: list[tuple[str, str]] = []
-    if IETF in families and balance.standings:
-        policy = ", ".join([f'"{s.name}";q={s.size};w={s.window}' for s in balance.standings])
-        left = ", ".join([f'"{s.name}";r={s.remaining};t={s.reset}' for s in balance.standings])
+    if IETF in families and balance.limit_statuses:
+        policy = ", ".join([f'"{s.name}";q={s.size};w={s.window}' for s in balance.limit_statuses])
+        left = ", ".join([f'"{s.name}";r={s.remaining};t={s.reset}' for s in balance.limit_statuses])
         headers += [("ratelimit-policy", policy), ("ratelimit", left)]
     binding = balance.binding
     if X in families and binding is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
 
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.permissions import Permissions, parse_permissions, storable
 from extauthz.core.tenants import Tenant, header_safe, read_version, seconds
@@ -35,14 +35,14 @@ class ApiKey:
     limits: Limits = UNLIMITED
 
     @property
-    def made_of(self) -> tuple[Thing, ...]:
+    def made_of(self) -> tuple[EntityRef, ...]:
         """What must not have changed since this was read.
 
         Our organizations, which have a plan of ours, have records of their own; another database's come with the key.
         """
         if self.tenant.plan_id:
-            return (Thing("api_key", self.id),)
-        return (Thing("api_key", self.id), Thing("organization", self.organization_id))
+            return (EntityRef("api_key", self.id),)
+        return (EntityRef("api_key", self.id), EntityRef("organization", self.organization_id))
 
     @property
     def ends_at(self) -> float:

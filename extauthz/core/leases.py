@@ -1,6 +1,6 @@
 """Leases: units of one spend that a worker takes ahead of requests. What is asked, kept and answered.
 
-The arithmetic is in core/lease_twin.py, and in Lua; docs/adr/0015-leases.md says why it never admits too much.
+The arithmetic is in core/lease_steps.py, and in Lua; docs/adr/0015-leases.md says why it never admits too much.
 """
 
 from typing import Literal, NamedTuple

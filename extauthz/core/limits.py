@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from extauthz.core.shown import shown
+from extauthz.core.masking import shown
 
 BURST_MAX = 1_000_000_000
 QUOTA_MAX = 1_000_000_000_000

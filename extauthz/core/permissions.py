@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from extauthz.core.shown import shown
+from extauthz.core.masking import shown
 
 READ, WRITE = "read", "write"
 MODES = (READ, WRITE)

@@ -11,9 +11,9 @@ from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import InWindows, Row, Spend, Spent, Untaken
+from extauthz.core.spend import InWindows, NotApplied, Row, Spend, Spent
+from extauthz.core.token_bucket import State
 from extauthz.core.trace import Trace
-from extauthz.core.twin import State
 from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
 
 Store = Literal["postgresql", "redis"]
@@ -66,7 +66,7 @@ class SharedCache(Protocol[Asked_contra, Record]):
         ...
 
 
-class SharedFences(Protocol):
+class SharedInvalidations(Protocol):
     """The fences that all processes respect, for as long as an older record can be anywhere."""
 
     async def raise_all(self, changes: Sequence[Change]) -> None:
@@ -134,7 +134,7 @@ class LimitStore(Protocol):
         """
         ...
 
-    async def spend(self, asked: "Sequence[Spend]") -> "Sequence[Spent | Untaken | StoreUnavailable]":
+    async def spend(self, asked: "Sequence[Spend]") -> "Sequence[Spent | NotApplied | StoreUnavailable]":
         """The same in a call of its own, without marks."""
         ...
 
@@ -147,7 +147,7 @@ class LeaseStore(Protocol):
     """Where units of a spend can be taken ahead."""
 
     async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> Sequence[Leased]:
-        """One answer for each, in one call that is never sent twice; see core/lease_twin.py. `marks` as for `begin`.
+        """One answer for each, in one call that is never sent twice; see core/lease_steps.py. `marks` as for `begin`.
 
         Raises StoreUnavailable; all outcomes are then unknown.
         """

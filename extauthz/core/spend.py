@@ -1,4 +1,7 @@
-"""What a request asks of limits, and what a store says came of it. The arithmetic is in core/twin.py, and in Lua."""
+"""What a request asks of limits, and what a store says came of it.
+
+The arithmetic is in core/token_bucket.py, and in Lua.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -60,7 +63,7 @@ class Spend:
     # As a store sends it, kept here by the store: the same spend is asked again and again.
     encoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
     marked: int = field(default=0, init=False, repr=False, compare=False)  # kept here by the limiter
-    # What this process holds of it ahead, kept here by service/leases.py.
+    # What this process holds of it ahead, kept here by service/limits/leases.py.
     account: Any = field(default=None, init=False, repr=False, compare=False)
 
     def at(self, now: float) -> "Spend":
@@ -125,7 +128,7 @@ class Spent(NamedTuple):
     provisional: bool = False
 
 
-class Untaken(NamedTuple):
+class NotApplied(NamedTuple):
     """Nothing happened at `now` (microseconds of the store's clock).
 
     `window`: it is in none of the windows. `unseeded`: the counters are not there, or another server's.
@@ -135,11 +138,11 @@ class Untaken(NamedTuple):
     now: int
 
 
-def result_of(now: int, row: Row) -> Spent | Untaken:
+def result_of(now: int, row: Row) -> Spent | NotApplied:
     """What a row says at `now` (microseconds of the store's clock). A row that FAILED is the store's to explain."""
     refused, flags, day, month, *state = row
     if refused < 0:
-        return Untaken(NOTHING_HAPPENED[refused], now)
+        return NotApplied(NOTHING_HAPPENED[refused], now)
     repeated, provisional = bool(flags & REPEATED), bool(flags & PROVISIONAL)
     return Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional))
 

@@ -7,7 +7,7 @@ from math import inf
 from typing import NamedTuple
 
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.limits import UNLIMITED, Limits
 
 ACTIVE, SUSPENDED = "active", "suspended"
@@ -61,9 +61,9 @@ class Tenant:
         return self.plan_limits
 
     @property
-    def made_of(self) -> tuple[Thing, ...]:
+    def made_of(self) -> tuple[EntityRef, ...]:
         """What must not have changed since this was read."""
-        return (Thing("organization", self.id), Thing("plan", self.plan_id))
+        return (EntityRef("organization", self.id), EntityRef("plan", self.plan_id))
 
     @property
     def ends_at(self) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple, Protocol
 
-from extauthz.core.records import Listing
+from extauthz.core.management import Listing
 from extauthz.core.usage import Span, Tally
 from extauthz.core.usage_range import By, Period
 

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.config import Settings
 from extauthz.core.credentials import SECRET_BYTES
+from extauthz.core.management import KeyTerms
 from extauthz.core.permissions import FULL_ACCESS, Permissions
-from extauthz.core.records import KeyTerms
 from extauthz.core.tenants import SUSPENDED
-from extauthz.demo.office import ACTOR, READ_CUSTOMERS
+from extauthz.demo.management_client import ACTOR, READ_CUSTOMERS
 
 NEARLY_USED = 25  # a day, of which the traffic leaves a few
 PLANS: Mapping[str, Mapping[str, object]] = {
@@ -44,12 +44,12 @@ class Customers:
 
 async def furnish(settings: Settings) -> Customers:
     """Makes plans, organizations and keys, through the same service as any command."""
-    async with management.management(settings, actor=ACTOR) as office:
+    async with management.management(settings, actor=ACTOR) as operator:
         for name, limits in PLANS.items():
-            await office.tenants.create_plan(name, limits)
+            await operator.tenants.create_plan(name, limits)
 
         async def organization(name: str, plan: str) -> str:
-            return (await office.tenants.create_organization(name, plan)).id
+            return (await operator.tenants.create_organization(name, plan)).id
 
         async def key(
             owner: str, name: str, permissions: Permissions = FULL_ACCESS, lasts: timedelta | None = None
@@ -57,11 +57,11 @@ async def furnish(settings: Settings) -> Customers:
             terms = KeyTerms(
                 name=name, permissions=permissions, expires_at=datetime.now(UTC) + lasts if lasts else None
             )
-            return (await office.keys.create(owner, terms))[1]
+            return (await operator.keys.create(owner, terms))[1]
 
         acme, hooli = await organization("Acme", "business"), await organization("Hooli", "business")
         soylent = await organization("Soylent", "business")
-        revoked, revoked_key = await office.keys.create(acme, KeyTerms(name="revoked"))
+        revoked, revoked_key = await operator.keys.create(acme, KeyTerms(name="revoked"))
         customers = Customers(
             allowed=await key(acme, "everything"),
             also_allowed=await key(hooli, "ends soon", lasts=SOON),
@@ -75,6 +75,6 @@ async def furnish(settings: Settings) -> Customers:
             expired=await key(acme, "short-lived", lasts=AT_ONCE),
             unknown=management.key_format(settings).issue(secrets.token_bytes(SECRET_BYTES)),
         )
-        await office.keys.revoke(revoked.id, last=False)
-        await office.tenants.update_organization(soylent, {"status": SUSPENDED})
+        await operator.keys.revoke(revoked.id, last=False)
+        await operator.tenants.update_organization(soylent, {"status": SUSPENDED})
         return customers

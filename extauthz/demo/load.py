@@ -19,12 +19,12 @@ from itertools import count
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.config import Settings, load
 from extauthz.core.credentials import SECRET_BYTES
 from extauthz.core.errors import Conflict
+from extauthz.core.management import KeyTerms
 from extauthz.core.permissions import FULL_ACCESS, Permissions
-from extauthz.core.records import KeyTerms
 
 PLANS: Mapping[str, Mapping[str, object]] = {
     "load large": {"rate": "1000/s", "burst": 1000, "daily_quota": None, "monthly_quota": None},
@@ -50,27 +50,27 @@ class Kind:
 
 async def kinds(settings: Settings) -> Sequence[Kind]:
     """Requests that are allowed, and some that are refused for each reason that a client sees every day."""
-    async with management.management(settings, actor=ACTOR) as office:
+    async with management.management(settings, actor=ACTOR) as operator:
 
         async def customer(name: str, plan: str) -> str:
             with suppress(Conflict):
-                await office.tenants.create_plan(plan, PLANS[plan])
+                await operator.tenants.create_plan(plan, PLANS[plan])
             with suppress(Conflict):
-                await office.tenants.create_organization(name, plan)
-            for old in await office.keys.list_of(name):
+                await operator.tenants.create_organization(name, plan)
+            for old in await operator.keys.list_of(name):
                 if old.name == KEY_NAME and old.revoked_at is None:
-                    await office.keys.revoke(old.id, last=True)
+                    await operator.keys.revoke(old.id, last=True)
             return name
 
         async def key(owner: str, permissions: Permissions = FULL_ACCESS) -> str:
-            return (await office.keys.create(owner, KeyTerms(name=KEY_NAME, permissions=permissions)))[1]
+            return (await operator.keys.create(owner, KeyTerms(name=KEY_NAME, permissions=permissions)))[1]
 
         large = await customer("Load Large", "load large")
         small = await customer("Load Small", "load small")
         trial = await customer("Load Trial", "load trial")
-        revoked, revoked_key = await office.keys.create(large, KeyTerms(name=KEY_NAME))
+        revoked, revoked_key = await operator.keys.create(large, KeyTerms(name=KEY_NAME))
         reader = await key(large, READ_CUSTOMERS)
-        await office.keys.revoke(revoked.id, last=True)
+        await operator.keys.revoke(revoked.id, last=True)
         return [
             Kind(60, await key(large)),
             Kind(10, "", "/public/prices"),

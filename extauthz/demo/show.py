@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from extauthz.demo.embedded import ENV_FILE, write_env
-from extauthz.demo.office import Keys, furnish
+from extauthz.demo.management_client import Keys, furnish
 from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.session import Session, session
 from extauthz.demo.stack import ADMIN, Stack

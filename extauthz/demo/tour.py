@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from extauthz.demo.office import PLANS, Keys
+from extauthz.demo.management_client import PLANS, Keys
 from extauthz.demo.stack import Proxy
 
 FORGED = "somebody-else"

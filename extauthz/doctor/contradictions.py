@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
+from extauthz.app.listeners import dialect_names
 from extauthz.config import Listen, Settings
 from extauthz.doctor.finding import Finding
-from extauthz.listeners import dialect_names
 
 
 def contradictions(settings: Settings, mistakes: Sequence[str], *, cores: int | None = None) -> list[Finding]:

@@ -1,11 +1,11 @@
 """PostgreSQL: whether it can be reached, takes writes, has our schema, and lets our role do what it must."""
 
-from extauthz.backends.postgres import own_tables
+from extauthz.backends.postgres import external_tables
+from extauthz.backends.postgres.error_texts import remedy
+from extauthz.backends.postgres.external_tables import LookupUnfit
 from extauthz.backends.postgres.inspection import DatabaseReport, KeysReport, inspect, inspect_keys
-from extauthz.backends.postgres.own_tables import LookupUnfit
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.postgres.schema import SchemaStatus, SchemaUnknown
-from extauthz.backends.postgres.words import remedy
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.doctor.finding import PATIENCE, Finding, address, away, clock
@@ -88,9 +88,9 @@ async def _lookup(settings: Settings) -> Finding:
     dsn = settings.database_url.get_secret_value()
     async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
         try:
-            await own_tables.check(pool, settings.lookup_sql)
+            await external_tables.check(pool, settings.lookup_sql)
         except LookupUnfit as error:
-            return Finding(check, False, str(error), own_tables.MEND)
+            return Finding(check, False, str(error), external_tables.MEND)
         except StoreUnavailable as error:
             return away(check, "the statement was not run", error, "DATABASE_URL")
     return Finding(check, True, "the statement runs and has the columns it needs")

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
+from extauthz.app.listeners import dialect_names
 from extauthz.config import Listen, Settings
 from extauthz.doctor.finding import PATIENCE, Finding
-from extauthz.listeners import dialect_names
 from extauthz.transports.http.listen import resolve
 
 ADMIN, USAGE = "admin", "usage"

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
 from yarl import URL
 
+from extauthz.app.management import key_format
 from extauthz.config import Settings
 from extauthz.core.credentials import SECRET_BYTES
 from extauthz.core.errors import InvalidInput
 from extauthz.core.headers import CODE, DECISION, IDENTITY
 from extauthz.doctor.finding import PATIENCE, Finding, system_words
-from extauthz.management import key_format
 
 REACHABLE = "proxy reachable"
 _FILES = "take the lines of envoy/, nginx/, caddy/ or haproxy/; the README beside them says which go together"

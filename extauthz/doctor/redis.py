@@ -2,11 +2,11 @@
 
 import re
 
+from extauthz.app.management import trials
 from extauthz.backends.redis.inspection import RedisReport, inspect, try_writes
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.doctor.finding import PATIENCE, Finding, address, away, clock
-from extauthz.management import trials
 
 REACHABLE = "redis reachable"
 OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}  # that is tried

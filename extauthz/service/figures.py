@@ -8,7 +8,7 @@ from typing import Protocol
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.figures import Figures
 from extauthz.core.ports import POSTGRESQL
-from extauthz.service.seeding import patiently
+from extauthz.service.limits.restore import patiently
 
 EVERY = 15.0  # seconds
 SHARE = 0.05  # of the time at most, that a database with many keys is busy with this

@@ -29,7 +29,7 @@ OURS = frozenset({"busy", "changing", "deadline"})  # failures that say nothing 
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class CallPolicy:
     """How one store is waited for.
 
     `timeout` seconds for one call; `places` bounds the calls under way. `cancel`: whether a call that took too long is
@@ -44,14 +44,14 @@ class Terms:
     hold: float = 0.0
 
 
-class Guard:
+class CircuitBreaker:
     """Calls a store with a time limit; while the store is away, refuses at once and asks in the background.
 
     `probe` raises StoreUnavailable while the store is not fit for use. `trouble` is why the store counts as away, empty
     where it does not: a store that wavers is used whenever it is `up`, and is in trouble until that lasts.
     """
 
-    def __init__(self, store: Store, *, terms: Terms, probe: Call[None], observer: Observer) -> None:
+    def __init__(self, store: Store, *, terms: CallPolicy, probe: Call[None], observer: Observer) -> None:
         self.store = store
         self.up = False
         self.seen = False

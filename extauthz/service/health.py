@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from extauthz.core.failure import OnRedisDown
-from extauthz.service.guard import Guard
+from extauthz.service.guard import CircuitBreaker
 
 OK = "ok"
 LOOK_EVERY = 0.02  # seconds
@@ -34,8 +34,8 @@ class Health:
     def __init__(
         self,
         *,
-        postgresql: Guard,
-        redis: Guard,
+        postgresql: CircuitBreaker,
+        redis: CircuitBreaker,
         on_redis_down: OnRedisDown,
         redis_evicting: Callable[[], str] = lambda: "",
         usage_trouble: Callable[[], str] = lambda: "",

@@ -60,7 +60,7 @@ class CheckCounts(Collector):
             if decision.degraded:
                 self._uncharged += 1
             if decision.cost:
-                for standing in decision.balance.standings if decision.balance is not None else ():
+                for standing in decision.balance.limit_statuses if decision.balance is not None else ():
                     if standing.name in BUCKETS:
                         self._tokens += decision.cost
                         break

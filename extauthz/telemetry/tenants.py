@@ -49,7 +49,7 @@ class TenantCounts(Collector):
             counts = self._placed_or_others(organization)
         counts[decision.reason] = counts.get(decision.reason, 0) + 1
         if decision.balance is not None and counts is not self._others:
-            for name, size, _, remaining, reset in decision.balance.standings:
+            for name, size, _, remaining, reset in decision.balance.limit_statuses:
                 if name in (DAILY, MONTHLY):
                     share = 1 - remaining / size if size else 1.0
                     self._used[organization, name] = share, result.at + reset

@@ -3,13 +3,23 @@
 from tests.servers.fixtures import (
     database,
     migrated,
-    office,
+    operator,
     pool,
     postgres_server,
     redis,
     redis_server,
     redis_url,
 )
-from tests.servers.limiting import link
+from tests.servers.limiting import redis_connection
 
-__all__ = ["database", "link", "migrated", "office", "pool", "postgres_server", "redis", "redis_server", "redis_url"]
+__all__ = [
+    "database",
+    "migrated",
+    "operator",
+    "pool",
+    "postgres_server",
+    "redis",
+    "redis_connection",
+    "redis_server",
+    "redis_url",
+]

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.counters import RedisCounters
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link
-from extauthz.core import twin
+from extauthz.core import token_bucket
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.spend import MICRO, Spent, Untaken
+from extauthz.core.spend import MICRO, NotApplied, Spent
 from extauthz.core.usage import Seed
 from tests.contract.test_seed_script import ELSEWHERE, LIMITS, NOW, SEEDED, SEEDS
 from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, hash_of, set_clock, spend_of, taken
@@ -25,16 +25,16 @@ HELD: dict[str, dict[str, str]] = {
 
 
 @pytest.fixture
-async def limits(link: Link) -> RedisLimits:
+async def limits(redis_connection: RedisConnection) -> RedisLimits:
     """Limits whose clock stands still on the day of SEEDS."""
-    await set_clock(link, NOW * MICRO)
-    return RedisLimits(link, script=SCRIPT)
+    await set_clock(redis_connection, NOW * MICRO)
+    return RedisLimits(redis_connection, script=SCRIPT)
 
 
 @pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("seeds", [(), SEEDS], ids=["nothing known", "known"])
 async def test_it_is_what_a_check_finds(
-    redis: RedisClient, link: Link, limits: RedisLimits, held: str, seeds: tuple[Seed, ...]
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, held: str, seeds: tuple[Seed, ...]
 ) -> None:
     """Of every state that is no longer, or not yet, this server's."""
     if HELD[held]:
@@ -42,21 +42,23 @@ async def test_it_is_what_a_check_finds(
     own = Limits(Rate(1, 60), 3, 60, None)
     asked = replace(spend_of(LIMITS, NOW), operation="peek", key_limits=own)
     (before,) = await limits.spend([asked])
-    assert isinstance(before, Untaken)
-    state = await RedisCounters(link).beginning(asked, seeds)
+    assert isinstance(before, NotApplied)
+    state = await RedisCounters(redis_connection).beginning(asked, seeds)
     assert await hash_of(redis) == HELD[held]
-    told = twin.spend(state, asked, NOW * MICRO)
+    told = token_bucket.spend(state, asked, NOW * MICRO)
     await limits.seed(TENANT.id, seeds)
     found = taken((await limits.spend([asked]))[0])
     assert isinstance(told, Spent)
     assert told == found
 
 
-async def test_a_name_of_another_type(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_a_name_of_another_type(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
     """It counts as nothing, as it does for checks, and is left alone."""
     await redis.set(HASH, "no hash")
     asked = replace(spend_of(LIMITS, NOW), operation="peek")
-    state = await RedisCounters(link).beginning(asked, ())
-    assert twin.spend(state, asked, NOW * MICRO) == twin.spend(twin.State(), asked, NOW * MICRO)
+    state = await RedisCounters(redis_connection).beginning(asked, ())
+    assert token_bucket.spend(state, asked, NOW * MICRO) == token_bucket.spend(token_bucket.State(), asked, NOW * MICRO)
     assert await redis.get(HASH) == b"no hash"
-    assert isinstance((await limits.spend([asked]))[0], Untaken)
+    assert isinstance((await limits.spend([asked]))[0], NotApplied)

@@ -13,11 +13,11 @@ from extauthz.core.changes import EVERYTHING
 from extauthz.core.ports import REDIS
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as RedisServer
-from extauthz.service import fences, held
-from extauthz.service.changes import WAITING_MAX
-from extauthz.service.layers import QUERIES_AT_ONCE
+from extauthz.service.directory import invalidation, record_table
+from extauthz.service.directory.change_listener import WAITING_MAX
+from extauthz.service.directory.tiers import QUERIES_AT_ONCE
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import KEY_FORMAT, NO_LIMITS, Office
+from tests.servers.management_client import KEY_FORMAT, NO_LIMITS, ManagementClient
 from tests.servers.reader import Gate, Reader, reader, through
 
 BEFORE = "gold 1000"
@@ -38,10 +38,10 @@ REVOKE = "UPDATE api_keys SET revoked_at = now()"
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
-    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000})
-    await office.tenants.create_organization("acme", "gold")
-    return (await office.new_key("acme"))[1]
+async def key(operator: ManagementClient) -> str:
+    await operator.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000})
+    await operator.tenants.create_organization("acme", "gold")
+    return (await operator.new_key("acme"))[1]
 
 
 @pytest.fixture(params=[False, True], ids=["in use", "packed"])
@@ -85,11 +85,11 @@ async def cached(redis: Redis, key: str) -> dict[str, object]:
 @pytest.mark.parametrize("where", ["read", "before redis"])
 @pytest.mark.parametrize(("change", "after"), CHANGES)
 async def test_a_fill_that_was_under_way(
-    one: Reader, deaf: Reader, office: Office, key: str, change: str, after: str, where: str
+    one: Reader, deaf: Reader, operator: ManagementClient, key: str, change: str, after: str, where: str
 ) -> None:
     """Stopped between PostgreSQL and taking in, or before Redis: it is old when it goes on, for everybody."""
     async with filling(one, key, one.keys.gate if where == "read" else one.key_cache.gate) as fill:
-        await office.sql(change)
+        await operator.sql(change)
         await one.heard()
         if where == "before redis":
             late = asyncio.create_task(one.meaning(key))  # while the older record is being shared
@@ -103,25 +103,25 @@ async def test_a_fill_that_was_under_way(
 
 @pytest.mark.parametrize(("change", "after"), CHANGES)
 async def test_what_was_held_already(
-    one: Reader, deaf: Reader, office: Office, key: str, change: str, after: str
+    one: Reader, deaf: Reader, operator: ManagementClient, key: str, change: str, after: str
 ) -> None:
     """Held in the process and in Redis: over with the message, also for who starts to read after it and hears none."""
     assert [await one.meaning(key), await one.meaning(key)] == [BEFORE] * 2
-    await office.sql(change)
+    await operator.sql(change)
     await one.heard()
     assert [await process.meaning(key) for process in (one, deaf, one, deaf)] == [after] * 4
 
 
-async def test_a_change_of_many_is_one_fence(one: Reader, office: Office, key: str, redis: Redis) -> None:
+async def test_a_change_of_many_is_one_fence(one: Reader, operator: ManagementClient, key: str, redis: Redis) -> None:
     """A plan of many organizations, an organization of many keys: one message and one fence each, no loop."""
     for number in range(20):
-        await office.tenants.create_organization(f"other {number}", "gold")
-        await office.new_key("acme")
+        await operator.tenants.create_organization(f"other {number}", "gold")
+        await operator.new_key("acme")
     await one.changes.until(lambda: len(one.changes.told) == 40)
     await redis.flushall()
     one.changes.told.clear()
-    await office.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
-    await office.sql("UPDATE organizations SET status = 'suspended' WHERE name = 'acme'")
+    await operator.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
+    await operator.sql("UPDATE organizations SET status = 'suspended' WHERE name = 'acme'")
     await one.changes.until(lambda: len(one.changes.told) == 2)
     kinds = sorted(change.thing.kind for change in one.changes.told)
     assert kinds == ["organization", "plan"]
@@ -130,12 +130,12 @@ async def test_a_change_of_many_is_one_fence(one: Reader, office: Office, key: s
 
 @pytest.mark.parametrize("column", ["revoked_at", "disabled_at"])
 async def test_two_fills_in_the_wrong_order(
-    deaf: Reader, database: str, redis_url: str, redis: Redis, office: Office, key: str, column: str
+    deaf: Reader, database: str, redis_url: str, redis: Redis, operator: ManagementClient, key: str, column: str
 ) -> None:
     """Nobody hears anything: the numbers alone keep the record of who read last, whoever writes last."""
     async with reader(database, redis_url, deaf=True) as other:
         async with filling(deaf, key, deaf.key_cache.gate) as slow:
-            await office.sql(f"UPDATE api_keys SET {column} = now()")
+            await operator.sql(f"UPDATE api_keys SET {column} = now()")
             assert await other.meaning(key) == "invalid"
         assert await slow == BEFORE
         await other.lookup.keys.shared()
@@ -147,24 +147,24 @@ async def test_two_fills_in_the_wrong_order(
 
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_writer_that_stays_open_costs_caching_and_no_more(
-    one: Reader, deaf: Reader, office: Office, database: str, redis_url: str, key: str, stopped: bool
+    one: Reader, deaf: Reader, operator: ManagementClient, database: str, redis_url: str, key: str, stopped: bool
 ) -> None:
     """While a transaction elsewhere keeps every number low, old records stay out, new ones are ours alone."""
-    async with office.pool.connection() as connection:
+    async with operator.pool.connection() as connection:
         async with connection.transaction():
             await connection.execute("INSERT INTO plans (name) VALUES ('takes its time')")
             if stopped:
                 async with filling(one, key, one.keys.gate) as fill:
-                    await office.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
+                    await operator.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
                     await one.heard()
                 assert await fill == "gold 7"
             else:
                 assert await one.meaning(key) == BEFORE
-                await office.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
+                await operator.sql("UPDATE plans SET daily_quota = 7 WHERE name = 'gold'")
                 await one.heard()
-            one.witness.reads.clear()
+            one.recorder.reads.clear()
             assert [await one.meaning(key) for _ in range(3)] == ["gold 7"] * 3
-            assert one.witness.reads["tenant_quota", "process"] >= 2  # read after the message: believed here
+            assert one.recorder.reads["tenant_quota", "process"] >= 2  # read after the message: believed here
             assert [await deaf.meaning(key) for _ in range(2)] == ["gold 7"] * 2
             assert deaf.tenants.queries >= 1  # elsewhere a low number says too little
         async with reader(database, redis_url, deaf=True) as third, reader(database, redis_url, deaf=True) as fourth:
@@ -173,9 +173,9 @@ async def test_a_writer_that_stays_open_costs_caching_and_no_more(
             assert (fourth.keys.queries, fourth.tenants.queries) == (0, 0)  # as ever, once it has ended
 
 
-async def test_a_transaction_is_told_when_it_is_over(one: Reader, office: Office, key: str) -> None:
+async def test_a_transaction_is_told_when_it_is_over(one: Reader, operator: ManagementClient, key: str) -> None:
     """A change that is open, and one that is taken back, changes nothing; committed, it is effective at once."""
-    async with office.pool.connection() as connection:
+    async with operator.pool.connection() as connection:
         async with connection.transaction(force_rollback=True):
             await connection.execute(REVOKE)
             assert await one.meaning(key) == BEFORE
@@ -194,15 +194,15 @@ async def test_one_query_for_a_thousand_first_uses(one: Reader, key: str) -> Non
     assert (one.keys.queries, one.tenants.queries) == (1, 0)
 
 
-async def test_a_restart_of_everything_is_no_stampede(one: Reader, office: Office, redis: Redis) -> None:
+async def test_a_restart_of_everything_is_no_stampede(one: Reader, operator: ManagementClient, redis: Redis) -> None:
     """Two hundred cold keys at once: a few queries under way, and one of them for many keys."""
-    keys = [(await office.new_key("acme"))[1] for _ in range(200)]
+    keys = [(await operator.new_key("acme"))[1] for _ in range(200)]
     found = await asyncio.gather(*(one.meaning(key) for key in keys))
     assert set(found) == {BEFORE}
     assert one.keys.queries < 100
     assert one.tenants.queries == 0
     assert one.keys.peak <= QUERIES_AT_ONCE
-    assert not one.witness.failures
+    assert not one.recorder.failures
 
 
 async def test_a_flood_of_keys_that_nobody_has(
@@ -227,19 +227,19 @@ async def test_redis_loses_a_revocation(
     database: str,
     redis_url: str,
     redis: Redis,
-    office: Office,
+    operator: ManagementClient,
     key: str,
     monkeypatch: pytest.MonkeyPatch,
     meanwhile: str,
 ) -> None:
     """A process that read it from PostgreSQL, and hears nothing, does not go back to the older record in Redis."""
-    monkeypatch.setattr(fences, "UNHEARD", 0.0)
+    monkeypatch.setattr(invalidation, "UNHEARD", 0.0)
     name = f"api_key_cache:{KEY_FORMAT.digest(key).digests[0]}"
     assert await deaf.meaning(key) == BEFORE
     older = await redis.get(name)
     assert older is not None
     await redis.delete(name)
-    await office.sql(REVOKE)
+    await operator.sql(REVOKE)
     async with reader(database, redis_url, deaf=True) as other:
         process = deaf if meanwhile == "held" else other
         assert await process.meaning(key) == "invalid"
@@ -247,7 +247,7 @@ async def test_redis_loses_a_revocation(
         await process.lookup.keys.shared()
         await redis.set(name, older, px=100_000)  # a failover: the last writes are gone
         for _ in range(3):
-            process.lookup.keys.local.unknown = held.Unknown()  # its second is over
+            process.lookup.keys.local.unknown = record_table.NegativeCache()  # its second is over
             assert await process.meaning(key) == "invalid"
         assert process.keys.queries > queries  # it asked
         await process.lookup.keys.shared()
@@ -255,7 +255,13 @@ async def test_redis_loses_a_revocation(
 
 
 async def test_more_changes_than_can_wait_for_redis(
-    deaf: Reader, database: str, redis_url: str, redis_server: RedisServer, redis: Redis, office: Office, key: str
+    deaf: Reader,
+    database: str,
+    redis_url: str,
+    redis_server: RedisServer,
+    redis: Redis,
+    operator: ManagementClient,
+    key: str,
 ) -> None:
     """Redis is away while ten thousand things change: afterwards it has one fence round everything, in time."""
     assert await deaf.meaning(key) == BEFORE
@@ -265,9 +271,9 @@ async def test_more_changes_than_can_wait_for_redis(
         reader(database, redis_url, deaf=True) as late,
     ):
         await between.refuse()
-        await process.witness.until(lambda: (REDIS, False) in [change[:2] for change in process.witness.changes])
-        await office.sql(REVOKE)
-        await office.sql(
+        await process.recorder.until(lambda: (REDIS, False) in [change[:2] for change in process.recorder.changes])
+        await operator.sql(REVOKE)
+        await operator.sql(
             "SELECT pg_notify('extauthz', 'plan p' || n || ' ' || pg_current_xact_id())"
             " FROM generate_series(1, %s) AS n",
             WAITING_MAX,
@@ -282,14 +288,14 @@ async def test_more_changes_than_can_wait_for_redis(
         assert await late.meaning(key) == "invalid"
 
 
-async def test_a_key_that_is_created_is_known_at_once(one: Reader, office: Office, key: str) -> None:
+async def test_a_key_that_is_created_is_known_at_once(one: Reader, operator: ManagementClient, key: str) -> None:
     """Asked for a moment before it was there, it works as soon as the message has come."""
-    made, secret = await office.new_key("acme")
-    await office.sql("DELETE FROM api_keys WHERE id::text = %s", made.id)
+    made, secret = await operator.new_key("acme")
+    await operator.sql("DELETE FROM api_keys WHERE id::text = %s", made.id)
     await one.changes.until(lambda: len(one.changes.heard) == 2)
     assert [await one.meaning(secret) for _ in range(5)] == ["invalid"] * 5
     assert one.keys.queries == 1
-    await office.sql(
+    await operator.sql(
         "INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)"
         " SELECT id, %s, 'p1', 'xa', '{}' FROM organizations",
         bytes.fromhex(KEY_FORMAT.digest(secret).digests[0]),

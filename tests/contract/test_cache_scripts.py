@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from extauthz.backends.redis import keyspace
-from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
-from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.core.credentials import Credential
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
@@ -81,11 +81,11 @@ async def test_nonsense_is_overwritten(keys: RedisKeyCache, redis: Redis) -> Non
 
 async def test_a_fence_keeps_out_what_is_older(keys: RedisKeyCache, redis: Redis) -> None:
     """Of a key, an organization and a plan; also a record that is written after it was raised."""
-    tenants, fences = RedisTenantCache(redis, ttl=30), RedisFences(redis, seconds=120)
+    tenants, invalidations = RedisTenantCache(redis, ttl=30), RedisInvalidations(redis, seconds=120)
     for thing in (*KEY.made_of, *TENANT.made_of):
         await redis.flushall()
         for number, believed in ((7, True), (8, False)):
-            await fences.raise_all([Change(thing, number)])
+            await invalidations.raise_all([Change(thing, number)])
             await keys.put([KEY], NOW)
             await tenants.put([TENANT], NOW)
             found = await cached(keys, ASKED, NOW) if thing.kind == "api_key" else await cached(tenants, "acme", NOW)
@@ -96,10 +96,10 @@ async def test_a_fence_keeps_out_what_is_older(keys: RedisKeyCache, redis: Redis
 
 async def test_a_fence_only_rises(redis: Redis) -> None:
     """An older change that is told later lowers nothing, and each makes it last."""
-    fences, (name, *_) = RedisFences(redis, seconds=120), FENCES
+    invalidations, (name, *_) = RedisInvalidations(redis, seconds=120), FENCES
     for told, stands in ((8, 8), (7, 8), (9, 9), (BIG + 1, BIG + 1), (BIG, BIG + 1)):
         await redis.pexpire(name, 1000)
-        await fences.raise_all([Change(KEY.made_of[0], told)])
+        await invalidations.raise_all([Change(KEY.made_of[0], told)])
         assert int(await redis.get(name) or 0) == stands
         assert 115_000 < await redis.pttl(name) <= 120_000
 
@@ -107,12 +107,12 @@ async def test_a_fence_only_rises(redis: Redis) -> None:
 async def test_a_fence_is_never_shortened(redis: Redis) -> None:
     """Another process may know of shorter times: neither a lower fence nor a higher one of its own ends it sooner."""
     name, thing = FENCES[0], KEY.made_of[0]
-    await RedisFences(redis, seconds=3600).raise_all([Change(thing, 8)])
+    await RedisInvalidations(redis, seconds=3600).raise_all([Change(thing, 8)])
     for told in (7, 8, 9):
-        await RedisFences(redis, seconds=2).raise_all([Change(thing, told)])
+        await RedisInvalidations(redis, seconds=2).raise_all([Change(thing, told)])
         assert await redis.pttl(name) > 3_500_000
     assert await redis.get(name) == b"9"
-    await RedisFences(redis, seconds=7200).raise_all([Change(thing, 1)])
+    await RedisInvalidations(redis, seconds=7200).raise_all([Change(thing, 1)])
     assert await redis.pttl(name) > 7_100_000
     assert await redis.get(name) == b"9"
 
@@ -123,7 +123,7 @@ async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> No
     await keys.put([KEY], NOW)
     await tenants.put([TENANT], NOW)
     for number, believed in ((7, True), (8, False)):
-        await RedisFences(redis, seconds=120).raise_all([Change(EVERYTHING, number)])
+        await RedisInvalidations(redis, seconds=120).raise_all([Change(EVERYTHING, number)])
         assert (await cached(keys, ASKED, NOW) is not None) is believed
         assert (await cached(tenants, "acme", NOW) is not None) is believed
     await keys.put([replace(KEY, version=8)], NOW)
@@ -141,7 +141,7 @@ async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Red
     assert await cached(keys, ASKED, NOW) is None
     assert await cached(tenants, "acme", NOW) is None
     if garbage != b"9" * 5000:
-        await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+        await RedisInvalidations(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
         assert await cached(keys, ASKED, NOW) == KEY
 
 
@@ -150,14 +150,14 @@ async def test_a_fence_of_another_type_keeps_out(keys: RedisKeyCache, redis: Red
     await keys.put([KEY], NOW)
     await redis.rpush(FENCES[0], "7")
     assert await cached(keys, ASKED, NOW) is None
-    await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+    await RedisInvalidations(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
     assert await cached(keys, ASKED, NOW) == KEY
 
 
 async def test_names_of_fences(redis: Redis) -> None:
     """Ids of other tables may be any text: each has a fence of its own."""
     ids = ["acme", "a b", "a:b", "{acme}", ".61", "a"]
-    await RedisFences(redis, seconds=120).raise_all([Change(Thing("organization", each), 7) for each in ids])
+    await RedisInvalidations(redis, seconds=120).raise_all([Change(EntityRef("organization", each), 7) for each in ids])
     assert len(await redis.keys("cache_fence:organization:*")) == len(ids)
 
 
@@ -165,6 +165,6 @@ async def test_scripts_are_sent_again_where_redis_forgot_them(keys: RedisKeyCach
     """After a restart, or a failover, the first call brings the script along."""
     for _ in range(2):
         await keys.put([KEY], NOW)
-        await RedisFences(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
+        await RedisInvalidations(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])
         await redis.script_flush()
     assert json.loads(await redis.get(NAME) or "")["id"] == "k1"

@@ -8,11 +8,11 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis.asyncio import Redis as RedisClient
 from redis.exceptions import ResponseError
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
 from extauthz.backends.redis.leases import LEASE, command
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link
 from extauthz.core.leases import NO_LEASE, LeaseAsk, Leased
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import MICRO, Spend, Spent
@@ -32,17 +32,17 @@ class OnRedis(Leasing):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.link = self.runner.run(self._open())
-        self.limits_on_redis = RedisLimits(self.link, script=SCRIPT, leasing=LEASING)
+        self.redis_connection = self.runner.run(self._open())
+        self.limits_on_redis = RedisLimits(self.redis_connection, script=SCRIPT, leasing=LEASING)
 
-    async def _open(self) -> Link:
-        link = Link(self.url)
-        await link.execute_command("FLUSHALL")
-        await seed(link, TENANT.id)
-        return link
+    async def _open(self) -> RedisConnection:
+        redis_connection = RedisConnection(self.url)
+        await redis_connection.execute_command("FLUSHALL")
+        await seed(redis_connection, TENANT.id)
+        return redis_connection
 
     def teardown(self) -> None:
-        self.runner.run(self.link.close())
+        self.runner.run(self.redis_connection.close())
         self.runner.close()
 
     def spend(self, asked: Spend) -> Spent:
@@ -56,13 +56,13 @@ class OnRedis(Leasing):
         return expected
 
     async def _agree(self, asked: Spend | LeaseAsk, expected: Spent | Leased) -> None:
-        await set_clock(self.link, self.now)
+        await set_clock(self.redis_connection, self.now)
         limits = self.limits_on_redis
         found = await (limits.spend([asked]) if isinstance(asked, Spend) else limits.lease([asked], ()))
         assert found == [expected]
-        flat = await self.link.execute_command("HGETALL", tenant_limits(TENANT.id))
+        flat = await self.redis_connection.execute_command("HGETALL", tenant_limits(TENANT.id))
         kept = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        assert by_name(kept) == as_hash(self.state, await self.link.epoch())
+        assert by_name(kept) == as_hash(self.state, await self.redis_connection.epoch())
 
 
 @pytest.mark.fuzz
@@ -77,9 +77,9 @@ def take(asked: Spend, *, wanted: int = 6) -> LeaseAsk:
     return LeaseAsk("take", "1234abcd", asked, 0, wanted)
 
 
-async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, link: Link) -> None:
+async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Bucket and counters have the units at once; a close gives back what was not served, once."""
-    limits, asked = await seed(link), spend_of(PLENTY, now(), cost=3)
+    limits, asked = await seed(redis_connection), spend_of(PLENTY, now(), cost=3)
     (leased,) = await limits.lease([take(asked, wanted=3)], ())
     assert (leased.units, leased.row[4], leased.row[6], leased.row[10]) == (3, 991 * MICRO, 9, 9)
     spent = taken((await limits.spend([asked]))[0])
@@ -94,10 +94,10 @@ async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, link: Lin
     assert "leases" not in kept
 
 
-async def test_another_epoch_leases_nothing(redis: RedisClient, link: Link) -> None:
+async def test_another_epoch_leases_nothing(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Counters of another server, or such as nobody could seed, are not leased."""
-    limits, asked = await seed(link), spend_of(PLENTY, now())
-    for mark in ("other", await link.epoch() + "?"):
+    limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
+    for mark in ("other", await redis_connection.epoch() + "?"):
         await redis.hset(HASH, "seeded", mark)
         (leased,) = await limits.lease([take(asked)], ())
         assert (leased.units, leased.row[0]) == (0, -2)
@@ -105,9 +105,11 @@ async def test_another_epoch_leases_nothing(redis: RedisClient, link: Link) -> N
 
 
 @pytest.mark.parametrize("kept", ["x", "1234abcd 1 2 3\n", "\n\n", " ", "zz 1 1 1 1 1 1 0 0 k\n", "9" * 400])
-async def test_leases_that_make_no_sense_hold_nothing(redis: RedisClient, link: Link, kept: str) -> None:
+async def test_leases_that_make_no_sense_hold_nothing(
+    redis: RedisClient, redis_connection: RedisConnection, kept: str
+) -> None:
     """They count as never written."""
-    limits, asked = await seed(link), spend_of(PLENTY, now())
+    limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
     await redis.hset(HASH, mapping={"leases": kept, "lapsed": kept})
     assert taken((await limits.spend([asked]))[0]).level // MICRO == 999
     (leased,) = await limits.lease([take(asked)], ())
@@ -116,11 +118,11 @@ async def test_leases_that_make_no_sense_hold_nothing(redis: RedisClient, link: 
 
 @pytest.mark.parametrize("position", range(14))
 @pytest.mark.parametrize("value", ["", "x", "-2", "1.5", "nan", "1e3", str(2**53 + 1)])
-async def test_a_bad_argument(redis: RedisClient, link: Link, position: int, value: str) -> None:
+async def test_a_bad_argument(redis: RedisClient, redis_connection: RedisConnection, position: int, value: str) -> None:
     """Nothing is written where one number of one lease makes no sense."""
-    await seed(link)
+    await seed(redis_connection)
     before = await hash_of(redis)
-    keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await link.epoch())
+    keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await redis_connection.epoch())
     numbers = arguments[5].split(" ")
     numbers[position] = value
     arguments[5] = " ".join(numbers)
@@ -129,9 +131,9 @@ async def test_a_bad_argument(redis: RedisClient, link: Link, position: int, val
     assert await hash_of(redis) == before
 
 
-async def test_no_memory_left(redis: RedisClient, link: Link) -> None:
+async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Where Redis takes nothing more, no unit is given, and none is lost."""
-    limits, asked = await seed(link), spend_of(PLENTY, now())
+    limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
     before = await hash_of(redis)
     await redis.config_set("maxmemory", 1)
     try:

@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 from structlog.testing import capture_logs
 
-from extauthz.backends.redis.link import Link, linked
+from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.server_info import NO_EPOCH
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
@@ -36,30 +36,32 @@ async def promote(client: RedisClient) -> None:
     await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
 
 
-async def test_a_restart(redis_server: Server, redis_url: str, link: Link) -> None:
+async def test_a_restart(redis_server: Server, redis_url: str, redis_connection: RedisConnection) -> None:
     """Another epoch, also where all data is there again; on every connection the same one."""
-    before = await link.epoch()
+    before = await redis_connection.epoch()
     with stopped(redis_server):
         pass
-    async with linked(redis_url) as first, linked(redis_url) as second:
+    async with open_connection(redis_url) as first, open_connection(redis_url) as second:
         assert await first.epoch() == await second.epoch() != before
 
 
-async def test_a_server_that_has_followed_another(redis_url: str, other: Server, link: Link) -> None:
+async def test_a_server_that_has_followed_another(
+    redis_url: str, other: Server, redis_connection: RedisConnection
+) -> None:
     """A to B and back to A is another epoch: A may lack what it had before. Its open connections learn of it, too."""
-    before = await link.epoch()
-    async with linked(other.redis_url) as elsewhere:
+    before = await redis_connection.epoch()
+    async with open_connection(other.redis_url) as elsewhere:
         assert await elsewhere.epoch() != before
     async with RedisClient.from_url(redis_url) as client:
         try:
             await follow(client, other.port)
         finally:
             await promote(client)
-    assert await link.epoch() == before
-    await link.probe()
-    after = await link.epoch()
+    assert await redis_connection.epoch() == before
+    await redis_connection.probe()
+    after = await redis_connection.epoch()
     assert after != before
-    async with linked(redis_url) as fresh:
+    async with open_connection(redis_url) as fresh:
         assert await fresh.epoch() == after
 
 
@@ -67,14 +69,18 @@ async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None
     """It need not close its connections: the next look at it sees another epoch."""
     master = RedisClient.from_url(redis_url)
     port = master.connection_pool.connection_kwargs["port"]
-    async with master, RedisClient.from_url(other.redis_url) as client, linked(other.redis_url) as link:
+    async with (
+        master,
+        RedisClient.from_url(other.redis_url) as client,
+        open_connection(other.redis_url) as redis_connection,
+    ):
         try:
             await follow(client, port)
-            before = await link.epoch()
+            before = await redis_connection.epoch()
         finally:
             await promote(client)
-        await link.probe()
-        assert await link.epoch() != before
+        await redis_connection.probe()
+        assert await redis_connection.epoch() != before
 
 
 async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> None:
@@ -84,16 +90,18 @@ async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> No
     await redis.execute_command("ACL", "SETUSER", "app", "on", ">sesame", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]
     try:
         url = redis_url.replace("redis://", "redis://app:sesame@")
-        async with linked(url, looked=lambda info: metrics.redis_says(info.epoch != NO_EPOCH, info.evicting)) as link:
+        async with open_connection(
+            url, looked=lambda info: metrics.redis_says(info.epoch != NO_EPOCH, info.evicting)
+        ) as redis_connection:
             with capture_logs() as logs:
                 for _ in range(3):
-                    await link.probe()
-            assert (await link.epoch(), gauge()) == (NO_EPOCH, 1)
+                    await redis_connection.probe()
+            assert (await redis_connection.epoch(), gauge()) == (NO_EPOCH, 1)
             assert [(line["log_level"], line["missing"]) for line in logs] == [("warning", "+info")]
             await redis.execute_command("ACL", "SETUSER", "app", "+info")  # type: ignore[no-untyped-call]
-            await link.probe()
+            await redis_connection.probe()
             assert gauge() == 0
-            async with linked(redis_url) as full:
-                assert await link.epoch() == await full.epoch()
+            async with open_connection(redis_url) as full:
+                assert await redis_connection.epoch() == await full.epoch()
     finally:
         await redis.execute_command("ACL", "DELUSER", "app")  # type: ignore[no-untyped-call]

@@ -7,14 +7,14 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link, linked
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits, Rate
-from extauthz.core.spend import MICRO, Untaken
+from extauthz.core.spend import MICRO, NotApplied
 from extauthz.core.usage import Seed, Span
 from extauthz.demo.redis import Redis
-from extauthz.service.limiter import Limiter
+from extauthz.service.limits.limiter import Limiter
 from tests.servers.fixtures import stopped
 from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, hash_of, limiter_on, set_clock, spend_of, taken
 from tests.unit.service.fakes import Watch
@@ -44,10 +44,10 @@ ELSEWHERE = "aaaaaaaaaaaa"  # the epoch of another server
 
 
 @pytest.fixture
-async def limits(link: Link) -> RedisLimits:
+async def limits(redis_connection: RedisConnection) -> RedisLimits:
     """Limits whose clock stands still on the day of SEEDS."""
-    await set_clock(link, NOW * MICRO)
-    return RedisLimits(link, script=SCRIPT)
+    await set_clock(redis_connection, NOW * MICRO)
+    return RedisLimits(redis_connection, script=SCRIPT)
 
 
 async def spend(limits: RedisLimits, *, cost: int = 1, times: int = 1) -> None:
@@ -60,28 +60,32 @@ async def counters(redis: RedisClient) -> dict[str, str]:
     return {field: value for field, value in (await hash_of(redis)).items() if field not in ("bucket", "seeded")}
 
 
-async def test_a_hash_that_is_not_there(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_a_hash_that_is_not_there(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
     """Nothing is taken until it is seeded; then counters are PostgreSQL's, and a spend goes on from there."""
     (found,) = await limits.spend([spend_of(LIMITS, NOW)])
-    assert isinstance(found, Untaken)
+    assert isinstance(found, NotApplied)
     assert found.why == "unseeded"
     assert await redis.exists(HASH) == 0
     await limits.seed(TENANT.id, SEEDS)
-    assert await hash_of(redis) == SEEDED | {"seeded": await link.epoch()}
+    assert await hash_of(redis) == SEEDED | {"seeded": await redis_connection.epoch()}
     spent = taken((await limits.spend([spend_of(LIMITS, NOW, cost=2)]))[0])
     assert (spent.by_day, spent.by_month, spent.key_by_day, spent.key_by_month) == (72, 102, 52, 82)
     assert (await counters(redis))[f"d:20270115:{KEY}"] == "52 6 7"
     assert not spent.provisional
 
 
-async def test_nothing_is_known(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_nothing_is_known(redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits) -> None:
     """A tenant that never asked before begins at zero, marked by the epoch, and is kept for more than two months."""
     await limits.seed(TENANT.id, ())
-    assert await hash_of(redis) == {"seeded": await link.epoch(), "days": ""}
+    assert await hash_of(redis) == {"seeded": await redis_connection.epoch(), "days": ""}
     assert await redis.pttl(HASH) > 69 * 86_400_000
 
 
-async def test_what_another_server_counted(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_what_another_server_counted(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
     """After a fail-over nothing is taken before PostgreSQL was asked: its figures raise what is there, lower none.
 
     The organization is raised by what its keys are raised by: of another key this server may know more.
@@ -91,18 +95,18 @@ async def test_what_another_server_counted(redis: RedisClient, link: Link, limit
     here |= {"bucket": f"2000000 0 {NOW * MICRO}", "days": "20270113 20270115", "d:20270113": "80"}
     await redis.hset(HASH, mapping=here | {"seeded": ELSEWHERE})  # type: ignore[arg-type]  # text is fine
     (found,) = await limits.spend([spend_of(LIMITS, NOW)])
-    assert isinstance(found, Untaken)
+    assert isinstance(found, NotApplied)
     await limits.seed(TENANT.id, SEEDS)
     expected = SEEDED | {"bucket": here["bucket"], "d:20270113": "80", "days": "20270113 20270114 20270115"}
     expected |= {"d:20270115": "75", "d:20270115:key 2": "25 5 5", "m:20270101": "155", "m:20270101:key 2": "75"}
-    expected |= {"seeded": await link.epoch()}
+    expected |= {"seeded": await redis_connection.epoch()}
     assert await hash_of(redis) == expected
 
 
-async def test_nobody_can_say(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_nobody_can_say(redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits) -> None:
     """Counters begin at zero and are marked; as soon as PostgreSQL can say, what was counted since is on top of it."""
     await limits.seed(TENANT.id, None)
-    assert await hash_of(redis) == {"seeded": f"{await link.epoch()}?", "days": ""}
+    assert await hash_of(redis) == {"seeded": f"{await redis_connection.epoch()}?", "days": ""}
     first, second = await limits.spend([spend_of(LIMITS, NOW, cost=2)] * 2)
     assert taken(first).provisional
     assert (taken(second).by_day, taken(second).key_by_day) == (4, 4)
@@ -174,13 +178,13 @@ async def test_who_cannot_say_comes_second(redis: RedisClient, limits: RedisLimi
 @pytest.mark.parametrize("command", ["SET {} x", "LPUSH {} x", "SADD {} x", "ZADD {} 1 x", "XADD {} * a b"])
 @pytest.mark.parametrize("known", [True, False])
 async def test_state_of_the_wrong_type(
-    redis: RedisClient, link: Link, limits: RedisLimits, command: str, known: bool
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, command: str, known: bool
 ) -> None:
     """It is thrown away; the counters begin as if nothing had been there."""
     words = [word.format(HASH) for word in command.split()]
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
     await limits.seed(TENANT.id, SEEDS if known else None)
-    epoch = await link.epoch()
+    epoch = await redis_connection.epoch()
     assert await hash_of(redis) == (SEEDED | {"seeded": epoch} if known else {"seeded": f"{epoch}?", "days": ""})
 
 
@@ -211,9 +215,11 @@ def counting(redis_url: str, usage: KnownUsage, watch: Watch | None = None) -> A
     return limiter_on(redis_url, script=SCRIPT, usage=usage, watch=watch)  # type: ignore[arg-type]  # see KnownUsage
 
 
-async def test_two_processes_seed_at_once(redis: RedisClient, redis_url: str, link: Link) -> None:
+async def test_two_processes_seed_at_once(
+    redis: RedisClient, redis_url: str, redis_connection: RedisConnection
+) -> None:
     """Each asks PostgreSQL once for all who wait; one of the two seeds, and every charge is on top of it."""
-    await set_clock(link, NOW * MICRO)
+    await set_clock(redis_connection, NOW * MICRO)
     usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as one, counting(redis_url, usage) as other:
         await asyncio.gather(*((one, other)[number % 2].spend(asked) for number in range(200)))
@@ -222,13 +228,15 @@ async def test_two_processes_seed_at_once(redis: RedisClient, redis_url: str, li
     assert (found["d:20270115"], found[f"d:20270115:{KEY}"]) == ("270", "250 205 206")
 
 
-async def test_memory_is_lost_between_checks(redis: RedisClient, redis_url: str, link: Link) -> None:
+async def test_memory_is_lost_between_checks(
+    redis: RedisClient, redis_url: str, redis_connection: RedisConnection
+) -> None:
     """FLUSHALL: counters begin with what PostgreSQL knows each time, and all who ask are answered."""
     usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as limiter:
         for _ in range(5):
             await redis.flushall()
-            await set_clock(link, NOW * MICRO)
+            await set_clock(redis_connection, NOW * MICRO)
             found = await asyncio.gather(*(limiter.spend(asked) for _ in range(50)))
             assert sorted(spent.by_day for _, spent in found) == list(range(71, 121))
     assert usage.asked == 5
@@ -239,9 +247,9 @@ async def test_a_restart_is_another_memory(redis_server: Redis, redis_url: str) 
     usage, watch, asked = KnownUsage(), Watch(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage, watch) as limiter:
         for _ in range(2):
-            async with asyncio.timeout(10), linked(redis_url) as link:
+            async with asyncio.timeout(10), open_connection(redis_url) as redis_connection:
                 await watch.back.wait()
-                await set_clock(link, NOW * MICRO)
+                await set_clock(redis_connection, NOW * MICRO)
             assert (await limiter.spend(asked))[1].by_day == 71
             with stopped(redis_server), pytest.raises(StoreUnavailable):
                 await limiter.spend(asked)

@@ -8,8 +8,8 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.redis import seeds as module
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.seeds import begin, complete
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.limits import UNLIMITED
@@ -27,8 +27,8 @@ KNOWN = [Seed(DAY, key, 10, 1, 1) for key in KEYS]
 class Steps:
     """A Link that counts commands and their parts, and lets others go first at random."""
 
-    def __init__(self, link: Link, random: Random | None = None) -> None:
-        self._link = link
+    def __init__(self, redis_connection: RedisConnection, random: Random | None = None) -> None:
+        self._link = redis_connection
         self._random = random
         self.calls = self.largest = 0
 
@@ -51,9 +51,9 @@ async def put(redis: RedisClient, fields: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("provisional", [False, True])
-async def test_many_keys(redis: RedisClient, link: Link, provisional: bool) -> None:
+async def test_many_keys(redis: RedisClient, redis_connection: RedisConnection, provisional: bool) -> None:
     """Some hundred fields a call; all that is known is there in the end, and nothing that was kept on the way."""
-    steps, epoch = Steps(link), await link.epoch()
+    steps, epoch = Steps(redis_connection), await redis_connection.epoch()
     if provisional:
         await put(redis, there(4) | {"seeded": ELSEWHERE})
         await begin(steps, TENANT.id, epoch)
@@ -65,19 +65,22 @@ async def test_many_keys(redis: RedisClient, link: Link, provisional: bool) -> N
 
 
 async def test_nothing_is_charged_before_the_last_step(
-    redis: RedisClient, link: Link, monkeypatch: pytest.MonkeyPatch
+    redis: RedisClient, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever dies half-way has given nobody an empty counter; the next one begins again, and counts nothing twice."""
     monkeypatch.setattr(module, "FIELDS_AT_ONCE", 100)
-    await set_clock(link, NOW * MICRO)
-    limits, epoch = RedisLimits(link, script=SCRIPT), await link.epoch()
-    for work in (complete(Dying(link, 4), TENANT.id, epoch, KNOWN), begin(Dying(link, 4), TENANT.id, epoch)):
+    await set_clock(redis_connection, NOW * MICRO)
+    limits, epoch = RedisLimits(redis_connection, script=SCRIPT), await redis_connection.epoch()
+    for work in (
+        complete(Dying(redis_connection, 4), TENANT.id, epoch, KNOWN),
+        begin(Dying(redis_connection, 4), TENANT.id, epoch),
+    ):
         with pytest.raises(ConnectionError):
             await work
         (found,) = await limits.spend([spend_of(UNLIMITED, NOW)])
         assert getattr(found, "why", "") == "unseeded"
         await put(redis, {f"m:{number}": "1" for number in range(MANY)})  # a hash that is begun in several steps
-    await complete(link, TENANT.id, epoch, KNOWN)
+    await complete(redis_connection, TENANT.id, epoch, KNOWN)
     found_after = await hash_of(redis)
     assert found_after.items() >= (there(10) | {"seeded": epoch}).items()
     assert not [field for field in found_after if field.startswith("was:")]
@@ -86,8 +89,8 @@ async def test_nothing_is_charged_before_the_last_step(
 class Dying(Steps):
     """It is lost after so many commands."""
 
-    def __init__(self, link: Link, commands: int) -> None:
-        super().__init__(link)
+    def __init__(self, redis_connection: RedisConnection, commands: int) -> None:
+        super().__init__(redis_connection)
         self._left = commands
 
     async def execute_command(self, *args: Any) -> Any:
@@ -98,14 +101,16 @@ class Dying(Steps):
 
 
 @pytest.mark.parametrize("number", range(12))
-async def test_in_any_order(redis: RedisClient, link: Link, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+async def test_in_any_order(
+    redis: RedisClient, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     """One process can say and another cannot, both at once, on a copy that lacks some charges, each step in any order:
     every counter is what was known or was there, whichever is more, and what was charged since on top.
     """
     monkeypatch.setattr(module, "FIELDS_AT_ONCE", 150)
-    await set_clock(link, NOW * MICRO)
-    random, epoch = Random(number), await link.epoch()
-    limits = RedisLimits(link, script=SCRIPT)
+    await set_clock(redis_connection, NOW * MICRO)
+    random, epoch = Random(number), await redis_connection.epoch()
+    limits = RedisLimits(redis_connection, script=SCRIPT)
     stale = {f"{DAY}:{key}": "4 1 1" for key in KEYS[: MANY // 2]} | {f"m:x{n}": "1" for n in range(MANY)}
     leftovers = {f"was:{DAY}:{key}": "3 1 1" for key in KEYS[::7]} if number % 2 else {}
     await put(redis, stale | leftovers | {DAY: str(4 * (MANY // 2)), "seeded": f"{ELSEWHERE}?", "days": DAY[2:]})
@@ -117,16 +122,16 @@ async def test_in_any_order(redis: RedisClient, link: Link, monkeypatch: pytest.
         for _ in range(60):
             (result,) = await limits.spend([spend_of(UNLIMITED, NOW, key=KEYS[MANY - 1])])
             charged += hasattr(result, "refused")
-            await link.execute_command("PING")
+            await redis_connection.execute_command("PING")
 
     await asyncio.gather(
         charging(),
         *(
-            work(Steps(link, random), TENANT.id, epoch, *([KNOWN] if work is complete else []))  # type: ignore[operator]
+            work(Steps(redis_connection, random), TENANT.id, epoch, *([KNOWN] if work is complete else []))  # type: ignore[operator]
             for work in works
         ),
     )
-    await complete(link, TENANT.id, epoch, KNOWN)
+    await complete(redis_connection, TENANT.id, epoch, KNOWN)
     taken((await limits.spend([spend_of(UNLIMITED, NOW, key=KEYS[MANY - 1])]))[0])
     found, charged = await hash_of(redis), charged + 1
     assert found["seeded"] == epoch
@@ -135,12 +140,14 @@ async def test_in_any_order(redis: RedisClient, link: Link, monkeypatch: pytest.
     assert found[DAY] == str(10 * MANY + charged)
 
 
-async def charged_and_completed(redis: RedisClient, link: Link) -> dict[str, str]:
+async def charged_and_completed(redis: RedisClient, redis_connection: RedisConnection) -> dict[str, str]:
     """The hash after one charge of a key that began without PostgreSQL, and after all is known."""
-    await set_clock(link, NOW * MICRO)
-    spent = taken((await RedisLimits(link, script=SCRIPT).spend([spend_of(UNLIMITED, NOW, key=KEYS[0])]))[0])
+    await set_clock(redis_connection, NOW * MICRO)
+    spent = taken(
+        (await RedisLimits(redis_connection, script=SCRIPT).spend([spend_of(UNLIMITED, NOW, key=KEYS[0])]))[0]
+    )
     assert spent.provisional
-    await complete(link, TENANT.id, await link.epoch(), KNOWN)
+    await complete(redis_connection, TENANT.id, await redis_connection.epoch(), KNOWN)
     return await hash_of(redis)
 
 
@@ -155,29 +162,31 @@ class Overtaken(Steps):
         return answer
 
 
-async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, link: Link) -> None:
+async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """A counter that was not there when fields were looked at is not counted twice when all is known."""
     await put(redis, {f"m:{number}": "1" for number in range(MANY)} | {"seeded": ELSEWHERE})
-    await begin(Overtaken(link), TENANT.id, await link.epoch())
+    await begin(Overtaken(redis_connection), TENANT.id, await redis_connection.epoch())
     begun = await hash_of(redis)
     assert (begun[f"{DAY}:{KEYS[0]}"], begun[f"was:{DAY}"]) == ("10 1 1", begun[DAY])
-    found = await charged_and_completed(redis, link)
+    found = await charged_and_completed(redis, redis_connection)
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 
 
 @pytest.mark.parametrize("more", [0, MANY])
-async def test_what_was_kept_at_an_earlier_time(redis: RedisClient, link: Link, more: int) -> None:
+async def test_what_was_kept_at_an_earlier_time(
+    redis: RedisClient, redis_connection: RedisConnection, more: int
+) -> None:
     """What counters began with then, and nobody has dropped, is not taken for what they begin with now."""
     fields = {f"m:{number}": "1" for number in range(more)}
     await put(redis, fields | {f"was:{DAY}:{KEYS[0]}": "7 1 1", f"was:{DAY}": "7", "seeded": ELSEWHERE})
-    await begin(link, TENANT.id, await link.epoch())
-    found = await charged_and_completed(redis, link)
+    await begin(redis_connection, TENANT.id, await redis_connection.epoch())
+    found = await charged_and_completed(redis, redis_connection)
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 
 
-async def test_who_seeds_marks(redis: RedisClient, link: Link) -> None:
+async def test_who_seeds_marks(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Marks may be lost together with counters, and others believe in theirs: all keys of the tenant are looked at."""
-    limits = RedisLimits(link, RedisUsage(link))
+    limits = RedisLimits(redis_connection, RedisUsage(redis_connection))
     for known in (None, KNOWN[:1]):
         await redis.delete("usage_due")
         await limits.seed("acme", known)

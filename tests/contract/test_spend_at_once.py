@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.keyspace import address_limits, charge_once, tenant_limits
-from extauthz.backends.redis.link import Link
 from extauthz.core.calendar import Calendar
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Spend, Spent, day_field, month_field
-from extauthz.service.limiter import Limiter
+from extauthz.service.limits.limiter import Limiter
 from tests.servers.limiting import (
     HASH,
     KEY,
@@ -73,11 +73,11 @@ async def spend_until(limiter: Limiter, asked: Spend, done: asyncio.Event, passe
     ],
 )
 async def test_midnight_under_load(
-    redis: RedisClient, redis_url: str, link: Link, calendar: Calendar, midnight: int
+    redis: RedisClient, redis_url: str, redis_connection: RedisConnection, calendar: Calendar, midnight: int
 ) -> None:
     """What was admitted before and after is in the counters of its own day and month, to the last token."""
     at = (midnight - 1) * MICRO
-    await set_clock(link, at)
+    await set_clock(redis_connection, at)
     asked = replace(spend_of(Limits(Rate(10**9, 1), 10**9), midnight), cost=3, calendar=calendar)
     passed: list[tuple[Spend, Spent]] = []
     async with limiter_on(redis_url, script=SCRIPT) as one, limiter_on(redis_url, script=SCRIPT) as other:
@@ -89,7 +89,7 @@ async def test_midnight_under_load(
             for off in (-3600, -1, 0, 3600)
         ]
         for step in range(400):
-            await set_clock(link, at + step * 5_000)
+            await set_clock(redis_connection, at + step * 5_000)
         done.set()
         await asyncio.gather(*load)
     counted: Counter[str] = Counter()
@@ -180,9 +180,9 @@ async def no_memory_left(redis: RedisClient) -> AsyncIterator[None]:
         await redis.config_set("maxmemory", 0)
 
 
-async def test_no_memory_left(redis: RedisClient, link: Link) -> None:
+async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Nothing is taken from those who would be charged; who peeks or is refused is answered; later all is as before."""
-    limits, asked = await seed(link, TENANT.id, "a"), spend_of(Limits(ONE_A_DAY, 2), now())
+    limits, asked = await seed(redis_connection, TENANT.id, "a"), spend_of(Limits(ONE_A_DAY, 2), now())
     once = replace(asked, once="r1")
     refused = of("a", spend_of(Limits(daily_quota=0), now()))
     await limits.spend([once])
@@ -198,9 +198,9 @@ async def test_no_memory_left(redis: RedisClient, link: Link) -> None:
     assert [taken(one).repeated for one in await limits.spend([once, once, once])] == [True, True, False]
 
 
-async def test_a_request_is_charged_once(redis: RedisClient, link: Link) -> None:
+async def test_a_request_is_charged_once(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Within ten seconds it comes twice more for nothing, then it is charged; another one is charged, and so later."""
-    limits, asked = await seed(link), replace(spend_of(Limits(ONE_A_DAY, 5), now()), once="r1")
+    limits, asked = await seed(redis_connection), replace(spend_of(Limits(ONE_A_DAY, 5), now()), once="r1")
     found = await limits.spend([asked, asked, replace(asked, once="r2"), asked, asked])
     assert [taken(one).repeated for one in found] == [False, True, False, True, False]
     assert [taken(one).level // MICRO for one in found] == [4, 4, 3, 3, 2]
@@ -211,9 +211,12 @@ async def test_a_request_is_charged_once(redis: RedisClient, link: Link) -> None
     assert [taken(one).repeated for one in found] == [False, True]
 
 
-async def test_a_refused_request_was_not_charged_once(link: Link) -> None:
+async def test_a_refused_request_was_not_charged_once(redis_connection: RedisConnection) -> None:
     """What was refused is no charge that could be repeated; another tenant's request of that name is another."""
-    limits, asked = await seed(link, TENANT.id, "a"), replace(spend_of(Limits(daily_quota=0), now()), once="r1")
+    limits, asked = (
+        await seed(redis_connection, TENANT.id, "a"),
+        replace(spend_of(Limits(daily_quota=0), now()), once="r1"),
+    )
     found = await limits.spend([asked, asked, of("a", replace(asked, limits=Limits(daily_quota=1)))])
     assert [taken(one).refused for one in found] == [("daily",), ("daily",), ()]
     assert not any(taken(one).repeated for one in found)

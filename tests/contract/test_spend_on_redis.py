@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.layout import STATE
-from extauthz.backends.redis.link import Link
 from extauthz.core.limits import BURST_MAX, UNLIMITED, Limits, Rate
-from extauthz.core.spend import BURST, DAILY, MICRO, Untaken
+from extauthz.core.spend import BURST, DAILY, MICRO, NotApplied
 from tests.servers.limiting import HASH, KEY, hash_of, microseconds, now, of, seed, spend_of, taken
 
 SLOW = Limits(Rate(1, 86_400), 3, 1000)  # nothing comes in while a test runs
@@ -18,18 +18,18 @@ OWNER_STATE, KEY_STATE = struct.Struct("<BdIdIdIdII"), struct.Struct("<BdIdIdddI
 WRONG_TYPES = ["SET {} x", "LPUSH {} x", "SADD {} x", "ZADD {} 1 x", "XADD {} * a b"]
 
 
-async def test_by_redis_own_clock(redis: RedisClient, link: Link) -> None:
+async def test_by_redis_own_clock(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """The time of a spend is Redis's, in microseconds, and between two of its own answers."""
-    limits, asked = await seed(link), spend_of(SLOW, now())
+    limits, asked = await seed(redis_connection), spend_of(SLOW, now())
     before = await microseconds(redis)
     spent = taken((await limits.spend([asked]))[0])
     assert before <= spent.now <= await microseconds(redis)
     assert (await hash_of(redis))["bucket"].split()[2] == str(spent.now)
 
 
-async def test_one_key_for_a_tenant(redis: RedisClient, link: Link) -> None:
+async def test_one_key_for_a_tenant(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """All state of a tenant is one hash, its name encoded inside the braces, the day's counter named by the date."""
-    spent = taken((await (await seed(link)).spend([spend_of(SLOW, now(), cost=2, key_limits=SLOW)]))[0])
+    spent = taken((await (await seed(redis_connection)).spend([spend_of(SLOW, now(), cost=2, key_limits=SLOW)]))[0])
     day = datetime.fromtimestamp(spent.now / MICRO, UTC)
     today, month = f"{day:%Y%m%d}", f"{day:%Y%m}01"
     assert await redis.keys("*") == [b"tenant_limits:{.6f726720317d}"]
@@ -42,7 +42,7 @@ async def test_one_key_for_a_tenant(redis: RedisClient, link: Link) -> None:
         f"d:{today}".encode(),
     }
     assert await hash_of(redis) == {
-        "seeded": await link.epoch(),
+        "seeded": await redis_connection.epoch(),
         "bucket": f"1000000 0 {spent.now}",
         f"bucket:{KEY}": f"1000000 0 {spent.now}",
         f"d:{today}": "2",
@@ -66,10 +66,10 @@ async def put_bucket(redis: RedisClient, name: str, bucket: tuple[int, int, int]
 @pytest.mark.parametrize("packed", [False, True], ids=["text", "packed"])
 @pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
 async def test_an_empty_bucket_fills_again_after_a_step_back(
-    redis: RedisClient, link: Link, of_key: bool, packed: bool
+    redis: RedisClient, redis_connection: RedisConnection, of_key: bool, packed: bool
 ) -> None:
     """Of a bucket whose time is yet to come, as a master with another clock has left it, a refusal makes one of now."""
-    limits, tight = await seed(link), Limits(Rate(1, 3600), 3)
+    limits, tight = await seed(redis_connection), Limits(Rate(1, 3600), 3)
     asked = spend_of(UNLIMITED, now(), key_limits=tight) if of_key else spend_of(tight, now())
     name, ahead = f"bucket:{KEY}" if of_key else "bucket", await microseconds(redis) + 3600 * MICRO
     await put_bucket(redis, name, (500000, 7, ahead), packed=packed)
@@ -80,9 +80,9 @@ async def test_an_empty_bucket_fills_again_after_a_step_back(
     assert not taken((await limits.spend([asked]))[0]).refused
 
 
-async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, link: Link) -> None:
+async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Neither fields nor expiry change when a limit refuses or somebody peeks; a lost hash is not made by either."""
-    limits = await seed(link)
+    limits = await seed(redis_connection)
     for _ in range(3):
         await limits.spend([spend_of(SLOW, now())])
     await redis.pexpire(HASH, 12_345_678)
@@ -91,23 +91,25 @@ async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, link:
     assert taken((await limits.spend([spend_of(UNLIMITED, now(), key_limits=Limits(daily_quota=0))]))[0]).refused
     assert (await redis.dump(HASH), await redis.pexpiretime(HASH)) == (before, until)
     (unseeded,) = await limits.spend([of("other", spend_of(Limits(daily_quota=0), now()))])
-    assert isinstance(unseeded, Untaken)
+    assert isinstance(unseeded, NotApplied)
     assert unseeded.why == "unseeded"
     assert await redis.keys("*") == [HASH.encode()]
 
 
 @pytest.mark.parametrize("command", WRONG_TYPES)
-async def test_state_of_the_wrong_type_harms_one_tenant(redis: RedisClient, link: Link, command: str) -> None:
+async def test_state_of_the_wrong_type_harms_one_tenant(
+    redis: RedisClient, redis_connection: RedisConnection, command: str
+) -> None:
     """It is thrown away to be seeded again; others in the same call, before it and behind it, are charged once each."""
-    limits, asked = await seed(link, "a", "b"), spend_of(SLOW, now())
+    limits, asked = await seed(redis_connection, "a", "b"), spend_of(SLOW, now())
     words = [word.format(HASH) for word in command.split()]
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
     first, harmed, last, again = await limits.spend([of("a", asked), asked, of("b", asked), of("a", asked)])
-    assert isinstance(harmed, Untaken)
+    assert isinstance(harmed, NotApplied)
     assert harmed.why == "unseeded"
     assert [taken(one).level for one in (first, last, again)] == [2 * MICRO, 2 * MICRO, MICRO]
     assert await redis.exists(HASH) == 0
-    await seed(link)
+    await seed(redis_connection)
     assert taken((await limits.spend([asked]))[0]).level == 2 * MICRO
     assert await redis.pttl(HASH) > 0
 
@@ -122,9 +124,11 @@ NONSENSE = ["", "x", "-1", "1.5", "1e3", "0x10", "nan", "inf", " 1", "1 ", "9" *
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
 @pytest.mark.parametrize("field", ["d:{}", "m:{}01", "m:{}01:" + KEY, "d:{}:" + KEY])
-async def test_nonsense_in_a_counter(redis: RedisClient, link: Link, field: str, nonsense: str) -> None:
+async def test_nonsense_in_a_counter(
+    redis: RedisClient, redis_connection: RedisConnection, field: str, nonsense: str
+) -> None:
     """It counts as never written: a counter at 0; the others stay, and it is overwritten by what makes sense."""
-    limits, asked = await seed(link), spend_of(SLOW, now())
+    limits, asked = await seed(redis_connection), spend_of(SLOW, now())
     await as_text(redis)
     await limits.spend([asked])
     today = f"{datetime.fromtimestamp(now(), UTC):%Y%m%d}"
@@ -141,9 +145,11 @@ async def test_nonsense_in_a_counter(redis: RedisClient, link: Link, field: str,
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("nonsense", NONSENSE)
-async def test_nonsense_in_a_bucket(redis: RedisClient, link: Link, place: int, nonsense: str) -> None:
+async def test_nonsense_in_a_bucket(
+    redis: RedisClient, redis_connection: RedisConnection, place: int, nonsense: str
+) -> None:
     """A bucket of which a part makes no sense is full; its organization's counters stay as they are."""
-    limits = await seed(link)
+    limits = await seed(redis_connection)
     parts: list[str] = ["0", "0", str(await microseconds(redis))]
     parts[place] = nonsense
     await as_text(redis)
@@ -157,9 +163,11 @@ PACKED = [b"", b"x", b"\1" * 52, b"\2" + bytes(52), b"\2" + bytes(60), b"\1" + b
 
 @pytest.mark.parametrize("state", PACKED)
 @pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
-async def test_nonsense_in_a_packed_state(redis: RedisClient, link: Link, of_key: bool, state: bytes) -> None:
+async def test_nonsense_in_a_packed_state(
+    redis: RedisClient, redis_connection: RedisConnection, of_key: bool, state: bytes
+) -> None:
     """It counts as never written: a full bucket, counters at 0; the day's counter, which is its own field, stays."""
-    limits, asked = await seed(link), spend_of(SLOW, now(), key_limits=SLOW)
+    limits, asked = await seed(redis_connection), spend_of(SLOW, now(), key_limits=SLOW)
     await limits.spend([asked])
     await redis.hset(HASH, f"state:{KEY}" if of_key else "state", state)
     spent = taken((await limits.spend([asked]))[0])
@@ -170,9 +178,9 @@ async def test_nonsense_in_a_packed_state(redis: RedisClient, link: Link, of_key
 
 
 @pytest.mark.parametrize("carry", [86_400, 864_000])
-async def test_a_carry_of_another_rate(redis: RedisClient, link: Link, carry: int) -> None:
+async def test_a_carry_of_another_rate(redis: RedisClient, redis_connection: RedisConnection, carry: int) -> None:
     """A carry as large as a whole part is dropped; the level stays."""
-    limits, later = await seed(link), await microseconds(redis) + 60 * MICRO  # a clock that stepped back
+    limits, later = await seed(redis_connection), await microseconds(redis) + 60 * MICRO  # a clock that stepped back
     await put_bucket(redis, "bucket", (2 * MICRO, carry, later), packed=True)
     spent = taken((await limits.spend([spend_of(SLOW, now())]))[0])
     assert (spent.refused, spent.level, spent.carry) == ((), MICRO, 0)
@@ -190,9 +198,9 @@ async def test_a_carry_of_another_rate(redis: RedisClient, link: Link, carry: in
         Limits(),
     ],
 )
-async def test_expiry(redis: RedisClient, link: Link, limits: Limits) -> None:
+async def test_expiry(redis: RedisClient, redis_connection: RedisConnection, limits: Limits) -> None:
     """Set by a spend, never shorter than the time to full buckets, all keys' too, or to a week after the month."""
-    store, key_limits = await seed(link), Limits(Rate(1, 864_000), 500)
+    store, key_limits = await seed(redis_connection), Limits(Rate(1, 864_000), 500)
     await redis.persist(HASH)
     full = 0
     for cost, key, own in ((1, KEY, UNLIMITED), (400, KEY, key_limits), (1, "key-2", UNLIMITED)):
@@ -210,9 +218,9 @@ async def test_expiry(redis: RedisClient, link: Link, limits: Limits) -> None:
         assert left > full - 60_000
 
 
-async def test_expiry_is_never_brought_forward(redis: RedisClient, link: Link) -> None:
+async def test_expiry_is_never_brought_forward(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """What one key's slow bucket needs is not cut short by another key's request."""
-    store, slow = await seed(link), Limits(Rate(1, 864_000), 500)
+    store, slow = await seed(redis_connection), Limits(Rate(1, 864_000), 500)
     await store.spend([spend_of(UNLIMITED, now(), cost=500, key_limits=slow)])
     until = await redis.pexpiretime(HASH)
     assert until > (now() + 499 * 864_000) * 1000
@@ -220,9 +228,9 @@ async def test_expiry_is_never_brought_forward(redis: RedisClient, link: Link) -
     assert await redis.pexpiretime(HASH) == until
 
 
-async def test_unlimited_is_counted(redis: RedisClient, link: Link) -> None:
+async def test_unlimited_is_counted(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """Usage is counted whether or not a quota is set; a refused key's is not."""
-    store = await seed(link)
+    store = await seed(redis_connection)
     asked = [
         spend_of(UNLIMITED, now(), cost=7),
         spend_of(UNLIMITED, now(), key="key-2", key_limits=Limits(daily_quota=0)),

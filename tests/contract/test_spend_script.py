@@ -1,4 +1,4 @@
-"""The script that spends in Redis against its twin in `core/twin.py`: the same replies and the same stored state."""
+"""The script that spends in Redis against `core/token_bucket.py`: the same replies and the same stored state."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
+from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.keyspace import address_limits, charge_once, tenant_limits
 from extauthz.backends.redis.layout import STATE, by_name
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link, linked
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, RATE_PER_SECOND_MAX, Limits, Rate
 from extauthz.core.spend import MICRO, Operation, Owner, Spend
-from extauthz.core.twin import State, spend
+from extauthz.core.token_bucket import State, spend
 from extauthz.demo.redis import Redis
 from tests.generated import examples
 from tests.servers.limiting import HASH, SCRIPT, TENANT, as_hash, seed, set_clock, spend_of
@@ -99,33 +99,33 @@ class Agreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.link = self.runner.run(self._open())
+        self.redis_connection = self.runner.run(self._open())
         self.now = START
         self.states = {owner: State() for owner in OWNERS}
         self.calendars = dict.fromkeys(OWNERS, UTC_CALENDAR)
         self.limits = {(owner, key): tight[key != ""] for owner, key in HOLDERS}
 
-    async def _open(self) -> Link:
-        link = Link(self.url)
-        await link.execute_command("FLUSHALL")
-        await seed(link, *(owner.id for owner in OWNERS[:2]))
-        await link.execute_command("HDEL", _hash_name(OWNERS[1]), STATE)  # as an earlier release begins it
-        return link
+    async def _open(self) -> RedisConnection:
+        redis_connection = RedisConnection(self.url)
+        await redis_connection.execute_command("FLUSHALL")
+        await seed(redis_connection, *(owner.id for owner in OWNERS[:2]))
+        await redis_connection.execute_command("HDEL", _hash_name(OWNERS[1]), STATE)  # as an earlier release begins it
+        return redis_connection
 
     def teardown(self) -> None:
-        self.runner.run(self.link.close())
+        self.runner.run(self.redis_connection.close())
         self.runner.close()
 
     @rule(owner=st.sampled_from(OWNERS[:2]))
     def seed_again(self, owner: Owner) -> None:
         """Counters of a tenant begin anew, where they are not there."""
-        self.runner.run(RedisLimits(self.link).seed(owner.id, ()))
+        self.runner.run(RedisLimits(self.redis_connection).seed(owner.id, ()))
         self.states[owner].seeded = True
 
     @rule(owner=st.sampled_from(OWNERS))
     def forget(self, owner: Owner) -> None:
         """Redis loses what it knew of one."""
-        self.runner.run(self.link.execute_command("DEL", _hash_name(owner)))
+        self.runner.run(self.redis_connection.execute_command("DEL", _hash_name(owner)))
         once = self.states[owner].once
         self.states[owner] = State(seeded=owner.kind == "address", once=once)
 
@@ -157,7 +157,9 @@ class Agreement(RuleBasedStateMachine):
         assert self.runner.run(self._spend(asked)) == expected
         for owner, state in self.states.items():
             found, once = self.runner.run(self._stored(owner, state))
-            assert found == as_hash(state, self.runner.run(self.link.epoch()) if owner.kind == "tenant" else "")
+            assert found == as_hash(
+                state, self.runner.run(self.redis_connection.epoch()) if owner.kind == "tenant" else ""
+            )
             assert once == state.once
 
     def _asked(self, one: Ask) -> Spend:
@@ -176,13 +178,13 @@ class Agreement(RuleBasedStateMachine):
         return asked.at((self.now + one.skew) / MICRO)
 
     async def _spend(self, asked: list[Spend]) -> object:
-        await set_clock(self.link, self.now)
-        return await RedisLimits(self.link, script=SCRIPT).spend(asked)
+        await set_clock(self.redis_connection, self.now)
+        return await RedisLimits(self.redis_connection, script=SCRIPT).spend(asked)
 
     async def _stored(self, owner: Owner, state: State) -> tuple[dict[str, str], dict[str, int]]:
         flat, *once = await asyncio.gather(
-            self.link.execute_command("HGETALL", _hash_name(owner)),
-            *(self.link.execute_command("GET", charge_once(owner.id, name)) for name in state.once),
+            self.redis_connection.execute_command("HGETALL", _hash_name(owner)),
+            *(self.redis_connection.execute_command("GET", charge_once(owner.id, name)) for name in state.once),
         )
         found = by_name({name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)})
         found.pop("text_until", None)
@@ -223,14 +225,14 @@ async def test_script_and_twin_agree_on_any_state(
         counters=dict(zip(("d:20270115", "m:20270101"), counters, strict=True)),
         days={"d:20270115:key-1": (counters[0], 1, 7)},
     )
-    async with linked(redis_server.redis_url) as link:
-        epoch = await link.epoch()
+    async with open_connection(redis_server.redis_url) as redis_connection:
+        epoch = await redis_connection.epoch()
         fields = [word for pair in as_hash(state, epoch).items() for word in pair]
-        await link.execute_command("DEL", HASH)
-        await link.execute_command("HSET", HASH, *fields)
-        await set_clock(link, START)
-        assert await RedisLimits(link, script=SCRIPT).spend([asked]) == [spend(state, asked, START)]
-        flat = await link.execute_command("HGETALL", HASH)
+        await redis_connection.execute_command("DEL", HASH)
+        await redis_connection.execute_command("HSET", HASH, *fields)
+        await set_clock(redis_connection, START)
+        assert await RedisLimits(redis_connection, script=SCRIPT).spend([asked]) == [spend(state, asked, START)]
+        flat = await redis_connection.execute_command("HGETALL", HASH)
         found = by_name({name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)})
         found.pop("text_until", None)
         assert found == as_hash(state, epoch)

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.scripts import Script, read
 from extauthz.backends.redis.unpacking import unpack
 from extauthz.backends.redis.usage import RedisUsage
-from extauthz.core import twin
+from extauthz.core import token_bucket
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import MICRO, Spend
 from extauthz.core.usage import Counted, Seed
@@ -25,17 +25,17 @@ OTHER = "key-2"
 
 
 @pytest.fixture
-async def earlier(link: Link) -> EarlierLimits:
+async def earlier(redis_connection: RedisConnection) -> EarlierLimits:
     """A worker of the release before, which has begun the counters of TENANT."""
-    limits = EarlierLimits(link)
+    limits = EarlierLimits(redis_connection)
     await limits.seed(TENANT.id)
     return limits
 
 
 @pytest.fixture
-def limits(link: Link) -> RedisLimits:
+def limits(redis_connection: RedisConnection) -> RedisLimits:
     """A worker of this release, by the same clock."""
-    return RedisLimits(link, script=SCRIPT)
+    return RedisLimits(redis_connection, script=SCRIPT)
 
 
 def asked_at(now: int, *, key: str = KEY, cost: int = 2) -> Spend:
@@ -52,17 +52,17 @@ async def stored(redis: RedisClient) -> dict[str, str]:
 
 @pytest.mark.parametrize("start", [MIDNIGHT - 40_000, MIDNIGHT - 1800], ids=["on a day", "at a month's end"])
 async def test_both_releases_side_by_side(
-    redis: RedisClient, link: Link, earlier: EarlierLimits, limits: RedisLimits, start: int
+    redis: RedisClient, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits, start: int
 ) -> None:
     """For an hour both charge the same fields: every answer is the twin's, whoever is asked, and so is the hash."""
-    state, epoch, answers = twin.State(), await link.epoch(), []
+    state, epoch, answers = token_bucket.State(), await redis_connection.epoch(), []
     for step in range(60):
         now = start + step * 55
-        await set_clock(link, now * MICRO)
+        await set_clock(redis_connection, now * MICRO)
         asked = asked_at(now, key=(KEY, OTHER)[step % 3 == 1], cost=1 + step % 4)
         worker: EarlierLimits | RedisLimits = limits if step % 2 else earlier
         (found,) = await worker.spend([asked])
-        assert found == twin.spend(state, asked, now * MICRO)
+        assert found == token_bucket.spend(state, asked, now * MICRO)
         assert await stored(redis) == as_hash(state, epoch)
         answers.append(taken(found).refused)
     assert () in answers
@@ -71,25 +71,27 @@ async def test_both_releases_side_by_side(
 
 @pytest.mark.parametrize("start", [MIDNIGHT - 40_000, MIDNIGHT - 1800], ids=["on a day", "at a month's end"])
 async def test_counters_move_into_packed_states(
-    redis: RedisClient, link: Link, earlier: EarlierLimits, limits: RedisLimits, start: int
+    redis: RedisClient, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits, start: int
 ) -> None:
     """After an hour a charge moves its own counters: answers go on as the twin's, fields of the release before go."""
-    state, epoch = twin.State(), await link.epoch()
+    state, epoch = token_bucket.State(), await redis_connection.epoch()
     workers: tuple[EarlierLimits | RedisLimits, ...] = (earlier, earlier, limits, limits, limits, limits)
     for step, worker in enumerate(workers):
         now = start + step * 1300
-        await set_clock(link, now * MICRO)
+        await set_clock(redis_connection, now * MICRO)
         batch = [asked_at(now), asked_at(now, key=OTHER, cost=3), asked_at(now)]
-        assert await worker.spend(batch) == [twin.spend(state, one, now * MICRO) for one in batch]
+        assert await worker.spend(batch) == [token_bucket.spend(state, one, now * MICRO) for one in batch]
         assert await stored(redis) == as_hash(state, epoch)
-    fields = set(await link.execute_command("HKEYS", HASH))
+    fields = set(await redis_connection.execute_command("HKEYS", HASH))
     assert {b"state", f"state:{KEY}".encode(), f"state:{OTHER}".encode()} < fields
     assert not {b"bucket", b"text_until", f"bucket:{KEY}".encode(), f"bucket:{OTHER}".encode()} & fields
 
 
-async def test_a_request_charged_by_the_release_before(link: Link, earlier: EarlierLimits, limits: RedisLimits) -> None:
+async def test_a_request_charged_by_the_release_before(
+    redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits
+) -> None:
     """It comes again to a worker of this one for nothing, and the other way round."""
-    await set_clock(link, MIDNIGHT * MICRO)
+    await set_clock(redis_connection, MIDNIGHT * MICRO)
     first, second = replace(asked_at(MIDNIGHT), once="a"), replace(asked_at(MIDNIGHT), once="b")
     found = [*await earlier.spend([first]), *await limits.spend([first, second]), *await earlier.spend([second])]
     assert [taken(one).repeated for one in found] == [False, True, False, True]
@@ -98,16 +100,16 @@ async def test_a_request_charged_by_the_release_before(link: Link, earlier: Earl
 
 @pytest.mark.parametrize("later", [0, HOUR + 1], ids=["at once", "after an hour"])
 async def test_usage_from_before_is_saved_after(
-    redis: RedisClient, link: Link, earlier: EarlierLimits, limits: RedisLimits, later: int
+    redis: RedisClient, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits, later: int
 ) -> None:
     """What was charged before the upgrade and not yet saved is saved with what is charged after it, a row a day."""
     yesterday, today = (datetime.fromtimestamp(MIDNIGHT + off, UTC).date() for off in (-1, 1))
-    log = RedisUsage(link, today=today)
-    await set_clock(link, (MIDNIGHT - 10) * MICRO)
+    log = RedisUsage(redis_connection, today=today)
+    await set_clock(redis_connection, (MIDNIGHT - 10) * MICRO)
     await log.mark([(TENANT.id, KEY), (TENANT.id, OTHER)])
     await earlier.spend([asked_at(MIDNIGHT), asked_at(MIDNIGHT, key=OTHER, cost=5)])
     await limits.spend([asked_at(MIDNIGHT)])
-    await set_clock(link, (MIDNIGHT + later) * MICRO)
+    await set_clock(redis_connection, (MIDNIGHT + later) * MICRO)
     await limits.spend([asked_at(MIDNIGHT + later, cost=3)])
     assert set((await log.unsaved(100)).counted) == {
         Counted(TENANT.id, KEY, yesterday, 2, 4, 2),
@@ -118,15 +120,15 @@ async def test_usage_from_before_is_saved_after(
 
 @pytest.mark.parametrize("later", [0, HOUR + 1], ids=["at once", "after an hour"])
 async def test_counted_before_while_nothing_was_known(
-    redis: RedisClient, link: Link, limits: RedisLimits, later: int
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, later: int
 ) -> None:
     """What the release before counted without PostgreSQL is on top of what PostgreSQL then says, once."""
-    earlier, now = EarlierLimits(link), MIDNIGHT
+    earlier, now = EarlierLimits(redis_connection), MIDNIGHT
     await earlier.begin(TENANT.id)
-    await set_clock(link, now * MICRO)
+    await set_clock(redis_connection, now * MICRO)
     assert taken((await earlier.spend([asked_at(now)]))[0]).by_day == 2
     assert taken((await limits.spend([asked_at(now)]))[0]).provisional
-    await set_clock(link, (now + later) * MICRO)
+    await set_clock(redis_connection, (now + later) * MICRO)
     assert taken((await limits.spend([asked_at(now + later)]))[0]).provisional
     await limits.seed(TENANT.id, [Seed("d:20270201", KEY, 10, 3, 4), Seed("m:20270201", KEY, 40, 9, 9)])
     spent = taken((await limits.spend([asked_at(now + later)]))[0])
@@ -135,10 +137,10 @@ async def test_counted_before_while_nothing_was_known(
 
 
 async def test_back_to_the_release_before(
-    redis: RedisClient, redis_url: str, link: Link, earlier: EarlierLimits, limits: RedisLimits
+    redis: RedisClient, redis_url: str, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits
 ) -> None:
     """Unpacked counters go on, to the unit, at workers of the release before, and of this one until all are gone."""
-    state, epoch, now = twin.State(), await link.epoch(), MIDNIGHT - 5
+    state, epoch, now = token_bucket.State(), await redis_connection.epoch(), MIDNIGHT - 5
     await redis.delete(HASH)
     await limits.seed(TENANT.id, ())
     workers: tuple[EarlierLimits | RedisLimits, ...] = (limits, limits, earlier, limits, earlier)
@@ -146,33 +148,39 @@ async def test_back_to_the_release_before(
         if step == 2:
             assert await unpack(redis_url) == 1
             assert await unpack(redis_url) == 0
-            assert not [field for field in await link.execute_command("HKEYS", HASH) if field.startswith(b"state")]
-        await set_clock(link, (now + step * 4) * MICRO)
+            assert not [
+                field for field in await redis_connection.execute_command("HKEYS", HASH) if field.startswith(b"state")
+            ]
+        await set_clock(redis_connection, (now + step * 4) * MICRO)
         batch = [asked_at(now), asked_at(now, key=OTHER, cost=3)]
-        expected = [twin.spend(state, one, (now + step * 4) * MICRO) for one in batch]
+        expected = [token_bucket.spend(state, one, (now + step * 4) * MICRO) for one in batch]
         assert await worker.spend(batch) == expected
         assert await stored(redis) == as_hash(state, epoch)
 
 
-async def test_charged_while_it_is_unpacked(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_charged_while_it_is_unpacked(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
     """Between the state of an organization and those of its keys charges go on, and nothing of a key is lost."""
-    state, epoch = twin.State(), await link.epoch()
+    state, epoch = token_bucket.State(), await redis_connection.epoch()
     await limits.seed(TENANT.id, ())
-    await set_clock(link, MIDNIGHT * MICRO)
+    await set_clock(redis_connection, MIDNIGHT * MICRO)
     both = [asked_at(MIDNIGHT), asked_at(MIDNIGHT, key=OTHER)]
     for batch in (both, [asked_at(MIDNIGHT), replace(both[1], operation="peek")], both):
-        assert await limits.spend(batch) == [twin.spend(state, one, MIDNIGHT * MICRO) for one in batch]
+        assert await limits.spend(batch) == [token_bucket.spend(state, one, MIDNIGHT * MICRO) for one in batch]
         assert await stored(redis) == as_hash(state, epoch)
-        await Script(read("layout", "named", "unpack")).run(link, HASH, "state")
+        await Script(read("layout", "named", "unpack")).run(redis_connection, HASH, "state")
 
 
-async def test_a_worker_that_was_left_behind(redis: RedisClient, link: Link, limits: RedisLimits) -> None:
+async def test_a_worker_that_was_left_behind(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
     """What a worker of the release before charges to a packed hash is added: usage and quotas have all of it."""
     await limits.seed(TENANT.id, ())
-    await set_clock(link, MIDNIGHT * MICRO)
+    await set_clock(redis_connection, MIDNIGHT * MICRO)
     both = [asked_at(MIDNIGHT), asked_at(MIDNIGHT, key=OTHER)]
     await limits.spend(both)
-    (behind,) = await EarlierLimits(link).spend([asked_at(MIDNIGHT, cost=5)])
+    (behind,) = await EarlierLimits(redis_connection).spend([asked_at(MIDNIGHT, cost=5)])
     assert taken(behind).by_day == 9
     spent = [taken(one) for one in await limits.spend(both)]
     assert [(one.by_day, one.by_month, one.key_by_day, one.key_by_month) for one in spent] == [

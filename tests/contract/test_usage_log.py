@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.redis import keyspace, usage
-from extauthz.backends.redis.link import Link, linked
+from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.spend import Spend
 from extauthz.core.usage import ORGANIZATION, Counted
-from tests.servers.till import ACME, GLOBEX, ONE, THREE, TODAY, TWO, NothingKnown, Till, id_of
+from tests.servers.charging_client import ACME, GLOBEX, ONE, THREE, TODAY, TWO, ChargingClient, NothingKnown, id_of
 
 DAY = timedelta(days=1)
 YESTERDAY, BEFORE = TODAY - DAY, TODAY - 2 * DAY
@@ -21,9 +21,9 @@ MANY = 2000
 
 
 @pytest.fixture
-async def till(redis_url: str) -> AsyncIterator[Till]:
-    async with linked(redis_url) as link:
-        yield Till(link, NothingKnown())  # type: ignore[arg-type] # only its seeds are asked for
+async def spender(redis_url: str) -> AsyncIterator[ChargingClient]:
+    async with open_connection(redis_url) as redis_connection:
+        yield ChargingClient(redis_connection, NothingKnown())  # type: ignore[arg-type] # only its seeds are asked for
 
 
 def rows(counted: Sequence[Counted]) -> set[Counted]:
@@ -31,252 +31,252 @@ def rows(counted: Sequence[Counted]) -> set[Counted]:
     return set(counted)
 
 
-async def test_what_was_charged(till: Till) -> None:
+async def test_what_was_charged(spender: ChargingClient) -> None:
     """Each key on each day, with all it was charged; whoever is not marked is not looked at."""
-    await till.charge(ONE, cost=3)
-    await till.charge(ONE)
-    await till.charge(TWO, day=YESTERDAY)
-    await till.charge(THREE, tenant_id=GLOBEX, cost=7)
-    await till.charge(THREE, mark=False)
-    due = await till.log.unsaved(100)
+    await spender.charge(ONE, cost=3)
+    await spender.charge(ONE)
+    await spender.charge(TWO, day=YESTERDAY)
+    await spender.charge(THREE, tenant_id=GLOBEX, cost=7)
+    await spender.charge(THREE, mark=False)
+    due = await spender.log.unsaved(100)
     assert rows(due.counted) == {
         Counted(ACME, ONE, TODAY, 2, 4, 2),
         Counted(ACME, TWO, YESTERDAY, 1, 1, 1),
         Counted(GLOBEX, THREE, TODAY, 1, 7, 1),
     }
-    assert {mark[:2] for mark in due.marks} == await till.marks() == {(ACME, ONE), (ACME, TWO), (GLOBEX, THREE)}
+    assert {mark[:2] for mark in due.marks} == await spender.marks() == {(ACME, ONE), (ACME, TWO), (GLOBEX, THREE)}
 
 
 @pytest.mark.parametrize("name", ["org 1}", "a:b{c}", "*", "x" * 255, "d:20270331", "'\" \\ %"])
-async def test_whatever_a_tenant_or_a_key_is_called(till: Till, name: str) -> None:
+async def test_whatever_a_tenant_or_a_key_is_called(spender: ChargingClient, name: str) -> None:
     """Printable ASCII of any kind keeps tenant and key apart, and is saved under its own name."""
-    await till.charge(name, tenant_id=name)
-    await till.charge(name[:-1] + "y", tenant_id=name)
-    await till.age_marks()
-    due = await till.log.unsaved(100)
+    await spender.charge(name, tenant_id=name)
+    await spender.charge(name[:-1] + "y", tenant_id=name)
+    await spender.age_marks()
+    due = await spender.log.unsaved(100)
     assert rows(due.counted) == {
         Counted(name, name, TODAY, 1, 1, 1),
         Counted(name, name[:-1] + "y", TODAY, 1, 1, 1),
     }
-    await till.log.saved(due)
-    assert await till.marks() == set()
+    await spender.log.saved(due)
+    assert await spender.marks() == set()
 
 
-async def test_a_mark_is_kept_for_as_long_as_it_is_good(till: Till) -> None:
+async def test_a_mark_is_kept_for_as_long_as_it_is_good(spender: ChargingClient) -> None:
     """Who has marked charges on without a mark for a while: a young one stays after it was saved, an old one goes."""
-    await till.charge(ONE)
-    await till.age_marks(usage.MARGIN + 1)
-    await till.charge(TWO)
-    await till.log.saved(await till.log.unsaved(100))
-    assert await till.marks() == {(ACME, TWO)}
+    await spender.charge(ONE)
+    await spender.age_marks(usage.MARGIN + 1)
+    await spender.charge(TWO)
+    await spender.log.saved(await spender.log.unsaved(100))
+    assert await spender.marks() == {(ACME, TWO)}
 
 
-async def test_marked_anew_while_it_was_saved(till: Till) -> None:
+async def test_marked_anew_while_it_was_saved(spender: ChargingClient) -> None:
     """A key that is charged between the read and the commit keeps its mark, and the next save has all of it."""
-    await till.charge(ONE)
-    await till.age_marks()
-    due = await till.log.unsaved(100)
-    await till.charge(ONE)
-    await till.log.saved(due)
-    assert await till.marks() == {(ACME, ONE)}
-    assert rows((await till.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 2, 2, 2)}
+    await spender.charge(ONE)
+    await spender.age_marks()
+    due = await spender.log.unsaved(100)
+    await spender.charge(ONE)
+    await spender.log.saved(due)
+    assert await spender.marks() == {(ACME, ONE)}
+    assert rows((await spender.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 2, 2, 2)}
 
 
-async def test_portions(till: Till) -> None:
+async def test_portions(spender: ChargingClient) -> None:
     """However few at once, whether marks stay or go: all are read, one portion after the other, the last one short."""
     for number in range(7):
-        await till.charge(id_of(number), tenant_id=id_of(number % 3))
+        await spender.charge(id_of(number), tenant_id=id_of(number % 3))
         if number == 3:
-            await till.age_marks()
+            await spender.age_marks()
     seen: list[Counted] = []
     while True:
-        due = await till.log.unsaved(2)
+        due = await spender.log.unsaved(2)
         seen += due.counted
-        await till.log.saved(due)
+        await spender.log.saved(due)
         if len(due.marks) < 2:
             break
     assert {row.key_id for row in rows(seen)} == {id_of(number) for number in range(7)}
-    assert len(await till.marks()) == 3
-    assert len((await till.log.unsaved(100)).counted) == 3
+    assert len(await spender.marks()) == 3
+    assert len((await spender.log.unsaved(100)).counted) == 3
 
 
-async def test_counted_while_nobody_knew_what_was_before(till: Till) -> None:
+async def test_counted_while_nobody_knew_what_was_before(spender: ChargingClient) -> None:
     """It would replace what is saved by less: it waits with its marks, without hiding others, until it is complete."""
-    known, till.usage = till.usage, None
-    asked, spent = await till.charge(ONE)
+    known, spender.usage = spender.usage, None
+    asked, spent = await spender.charge(ONE)
     assert spent.provisional
-    till.usage = known
-    await till.charge(TWO, tenant_id=GLOBEX)
-    await till.age_marks()
+    spender.usage = known
+    await spender.charge(TWO, tenant_id=GLOBEX)
+    await spender.age_marks()
     for _ in range(2):
-        due = await till.log.unsaved(100)
+        due = await spender.log.unsaved(100)
         assert {row.tenant_id for row in due.counted} <= {GLOBEX}
-        assert till.log.provisional() == {ACME: [TODAY]}
-        await till.log.saved(due)
-        assert await till.marks() == {(ACME, ONE)}
-    await till.complete(asked)
-    assert rows((await till.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
-    assert till.log.provisional() == {}
+        assert spender.log.provisional() == {ACME: [TODAY]}
+        await spender.log.saved(due)
+        assert await spender.marks() == {(ACME, ONE)}
+    await spender.complete(asked)
+    assert rows((await spender.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+    assert spender.log.provisional() == {}
 
 
-async def test_an_organization_that_is_marked(till: Till) -> None:
+async def test_an_organization_that_is_marked(spender: ChargingClient) -> None:
     """All its keys are saved, on each of its days, and dropped where these are long past; its mark goes like others."""
     for day in (BEFORE, YESTERDAY, TODAY):
-        await till.charge(ONE, day=day, mark=False)
-    await till.charge(TWO, mark=False)
-    await till.charge(THREE)
-    await till.log.mark([(ACME, ORGANIZATION)])
-    await till.age_marks()
-    due = await till.log.unsaved(100)
+        await spender.charge(ONE, day=day, mark=False)
+    await spender.charge(TWO, mark=False)
+    await spender.charge(THREE)
+    await spender.log.mark([(ACME, ORGANIZATION)])
+    await spender.age_marks()
+    due = await spender.log.unsaved(100)
     assert rows(due.counted) == {
         *(Counted(ACME, ONE, day, 1, 1, 1) for day in (BEFORE, YESTERDAY, TODAY)),
         Counted(ACME, TWO, TODAY, 1, 1, 1),
         Counted(ACME, THREE, TODAY, 1, 1, 1),
     }
-    await till.log.saved(due)
-    assert (await till.marks(), (await till.fields())["days"]) == (set(), "20270330 20270331")
+    await spender.log.saved(due)
+    assert (await spender.marks(), (await spender.fields())["days"]) == (set(), "20270330 20270331")
 
 
-async def test_a_memory_that_is_lost_while_all_keys_are_read(till: Till, redis: RedisClient) -> None:
+async def test_a_memory_that_is_lost_while_all_keys_are_read(spender: ChargingClient, redis: RedisClient) -> None:
     """What was begun anew without knowing what was before is not saved in place of it, and keeps its marks."""
 
-    class Forgetting(Link):
+    class Forgetting(RedisConnection):
         async def execute_command(self, *args: Any) -> Any:
             if args[0] == "HSCAN":
                 await redis.flushall()
-                till.usage = None
-                await till.charge(ONE, cost=50)
-            return await till.link.execute_command(*args)
+                spender.usage = None
+                await spender.charge(ONE, cost=50)
+            return await spender.redis_connection.execute_command(*args)
 
         async def probe(self) -> None:
-            await till.link.probe()
+            await spender.redis_connection.probe()
 
-    await till.charge(ONE)
-    await till.log.mark([(ACME, ORGANIZATION)])
+    await spender.charge(ONE)
+    await spender.log.mark([(ACME, ORGANIZATION)])
     log = RedisUsage(Forgetting("redis://nowhere"), today=TODAY)
     due = await log.unsaved(100)
     assert (due.counted, log.provisional()) == ([], {ACME: [TODAY]})
     await log.saved(due)
-    assert await till.marks() == {(ACME, ONE)}
+    assert await spender.marks() == {(ACME, ONE)}
 
 
-async def test_another_servers_counters_are_saved(till: Till, redis: RedisClient) -> None:
+async def test_another_servers_counters_are_saved(spender: ChargingClient, redis: RedisClient) -> None:
     """After a restart with all its data, what a tenant was charged before is saved, though it asks for nothing more."""
-    await till.charge(ONE)
+    await spender.charge(ONE)
     await redis.hset(keyspace.tenant_limits(ACME), "seeded", "0123456789ab")
-    await till.age_marks()
-    due = await till.log.unsaved(100)
+    await spender.age_marks()
+    due = await spender.log.unsaved(100)
     assert rows(due.counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
-    await till.log.saved(due)
-    assert await till.marks() == set()
+    await spender.log.saved(due)
+    assert await spender.marks() == set()
 
 
 @pytest.mark.parametrize("harm", ["DEL {}", "SET {} x", "HSET {} state:" + ONE + " x", "HSET {} days 99999999"])
-async def test_state_that_is_gone_or_makes_no_sense(till: Till, redis: RedisClient, harm: str) -> None:
+async def test_state_that_is_gone_or_makes_no_sense(spender: ChargingClient, redis: RedisClient, harm: str) -> None:
     """There is nothing to be saved: others are, and the mark goes."""
-    await till.charge(ONE)
-    await till.charge(TWO, tenant_id=GLOBEX)
-    await till.age_marks()
+    await spender.charge(ONE)
+    await spender.charge(TWO, tenant_id=GLOBEX)
+    await spender.age_marks()
     words = harm.format(keyspace.tenant_limits(ACME)).split()
     if words[0] == "SET":
         await redis.delete(words[1])
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
-    due = await till.log.unsaved(100)
+    due = await spender.log.unsaved(100)
     assert rows(due.counted) == {Counted(GLOBEX, TWO, TODAY, 1, 1, 1)}
-    await till.log.saved(due)
-    assert await till.marks() == set()
+    await spender.log.saved(due)
+    assert await spender.marks() == set()
 
 
-async def test_marks_of_the_wrong_type(till: Till, redis: RedisClient) -> None:
+async def test_marks_of_the_wrong_type(spender: ChargingClient, redis: RedisClient) -> None:
     """What somebody else has put there is no reason to save nothing: it is thrown away by the next mark."""
     await redis.set(keyspace.usage_due(), "x")
-    assert (await till.log.unsaved(100)).marks == []
-    await till.charge(ONE)
-    assert await till.marks() == {(ACME, ONE)}
+    assert (await spender.log.unsaved(100)).marks == []
+    await spender.charge(ONE)
+    assert await spender.marks() == {(ACME, ONE)}
 
 
-async def test_days_long_past_go_once_they_are_saved(till: Till) -> None:
+async def test_days_long_past_go_once_they_are_saved(spender: ChargingClient) -> None:
     """Of three days the oldest is saved whole, keys without a mark too, and dropped; so are old months."""
     for day in (BEFORE - 60 * DAY, BEFORE - 30 * DAY, BEFORE, YESTERDAY):
-        await till.charge(ONE, day=day, mark=False)
-        await till.charge(TWO, day=day, cost=5, mark=False)
-    await till.charge(ONE)
-    due = await till.log.unsaved(100)
+        await spender.charge(ONE, day=day, mark=False)
+        await spender.charge(TWO, day=day, cost=5, mark=False)
+    await spender.charge(ONE)
+    due = await spender.log.unsaved(100)
     old = {BEFORE - 60 * DAY, BEFORE - 30 * DAY, BEFORE}
     assert rows(due.counted) == {
         *(Counted(ACME, ONE, day, 1, 1, 1) for day in (*old, YESTERDAY, TODAY)),
         *(Counted(ACME, TWO, day, 1, 5, 1) for day in old),
     }
-    before = await till.fields()
-    await till.log.saved(due)
-    after = await till.fields()
+    before = await spender.fields()
+    await spender.log.saved(due)
+    after = await spender.fields()
     kept = {"d:20270330", "d:20270331", "m:20270201", "m:20270301"}
     assert {name[:10] for name in after if name[1] == ":"} == kept
     assert after == {name: before[name] for name in after} | {"days": "20270330 20270331"}
-    await till.log.saved(due)
-    assert await till.fields() == after
+    await spender.log.saved(due)
+    assert await spender.fields() == after
 
 
-async def test_a_clock_that_was_ahead_takes_nothing_from_today(till: Till) -> None:
+async def test_a_clock_that_was_ahead_takes_nothing_from_today(spender: ChargingClient) -> None:
     """Days and months that a wrong clock has begun do not make today an old day: its counters stay, and are saved."""
     for day in (TODAY + 40 * DAY, TODAY + 80 * DAY, TODAY + 81 * DAY):
-        await till.charge(ONE, day=day)
-    await till.charge(ONE)
-    await till.age_marks()
+        await spender.charge(ONE, day=day)
+    await spender.charge(ONE)
+    await spender.age_marks()
     for cost in (1, 3):
-        due = await till.log.unsaved(100)
+        due = await spender.log.unsaved(100)
         assert Counted(ACME, ONE, TODAY, cost // 2 + 1, cost, cost // 2 + 1) in due.counted
-        await till.log.saved(due)
-        fields = await till.fields()
+        await spender.log.saved(due)
+        fields = await spender.fields()
         assert (fields[f"d:{TODAY:%Y%m%d}"], fields["m:20270301"]) == (str(cost), str(cost))
-        await till.charge(ONE, cost=2)
-        await till.age_marks()
+        await spender.charge(ONE, cost=2)
+        await spender.age_marks()
 
 
-async def test_an_old_day_that_changes_while_it_is_saved(till: Till) -> None:
+async def test_an_old_day_that_changes_while_it_is_saved(spender: ChargingClient) -> None:
     """What was counted in between is neither dropped nor forgotten: the next save has it, and the day goes then."""
     for day in (BEFORE, YESTERDAY, TODAY):
-        await till.charge(ONE, day=day)
-        await till.charge(TWO, day=day)
-    due = await till.log.unsaved(100)
-    await till.charge(TWO, day=BEFORE)
-    await till.log.saved(due)
-    fields = await till.fields()
+        await spender.charge(ONE, day=day)
+        await spender.charge(TWO, day=day)
+    due = await spender.log.unsaved(100)
+    await spender.charge(TWO, day=BEFORE)
+    await spender.log.saved(due)
+    fields = await spender.fields()
     assert (fields["days"], fields["d:20270329"]) == ("20270329 20270330 20270331", "3")
-    due = await till.log.unsaved(100)
+    due = await spender.log.unsaved(100)
     assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in due.counted
-    await till.log.saved(due)
-    assert (await till.fields())["days"] == "20270330 20270331"
+    await spender.log.saved(due)
+    assert (await spender.fields())["days"] == "20270330 20270331"
 
 
-async def test_a_charge_in_the_middle_of_the_read(till: Till, redis: RedisClient) -> None:
+async def test_a_charge_in_the_middle_of_the_read(spender: ChargingClient, redis: RedisClient) -> None:
     """Where a key's counter was read before it and the organization's after it, the day stays to be saved again."""
     for day in (BEFORE, YESTERDAY, TODAY):
-        await till.charge(ONE, day=day)
-        await till.charge(TWO, day=day)
-    due = await till.log.unsaved(100)
+        await spender.charge(ONE, day=day)
+        await spender.charge(TWO, day=day)
+    due = await spender.log.unsaved(100)
     await redis.hset(keyspace.tenant_limits(ACME), f"d:{BEFORE:%Y%m%d}:{TWO}", "2 2 2")
-    await till.log.saved(due)
-    assert (await till.fields())["days"] == "20270329 20270330 20270331"
-    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in (await till.log.unsaved(100)).counted
+    await spender.log.saved(due)
+    assert (await spender.fields())["days"] == "20270329 20270330 20270331"
+    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in (await spender.log.unsaved(100)).counted
 
 
-async def test_a_memory_that_is_lost_while_it_is_saved(till: Till, redis: RedisClient) -> None:
+async def test_a_memory_that_is_lost_while_it_is_saved(spender: ChargingClient, redis: RedisClient) -> None:
     """Whoever comes to take marks and old days away finds others, and leaves them alone."""
     for day in (BEFORE, YESTERDAY, TODAY):
-        await till.charge(ONE, day=day)
-    await till.age_marks()
-    due = await till.log.unsaved(100)
+        await spender.charge(ONE, day=day)
+    await spender.age_marks()
+    due = await spender.log.unsaved(100)
     await redis.flushall()
-    await till.log.saved(due)
+    await spender.log.saved(due)
     assert await redis.keys("*") == []
-    await till.charge(ONE, cost=9)
-    await till.log.saved(due)
-    assert await till.marks() == {(ACME, ONE)}
-    assert (await till.fields())["days"] == "20270331"
+    await spender.charge(ONE, cost=9)
+    await spender.log.saved(due)
+    assert await spender.marks() == {(ACME, ONE)}
+    assert (await spender.fields())["days"] == "20270331"
 
 
-class Counting(Link):
+class Counting(RedisConnection):
     """A Link that knows how much the largest command and the largest answer were, in parts, and how many waited."""
 
     def __init__(self, url: str) -> None:
@@ -297,24 +297,26 @@ class Counting(Link):
         return answer
 
 
-async def test_a_tenant_with_many_keys_does_not_hold_redis(redis_url: str, till: Till, redis: RedisClient) -> None:
+async def test_a_tenant_with_many_keys_does_not_hold_redis(
+    redis_url: str, spender: ChargingClient, redis: RedisClient
+) -> None:
     """Thousands of keys are read and dropped some at a time, few calls under way; nothing is left out."""
     for day in (BEFORE, YESTERDAY, TODAY):
-        await till.charge(ONE, day=day)
+        await spender.charge(ONE, day=day)
     pipeline = redis.pipeline(transaction=False)
     for number in range(MANY):
         for date in ("20270329", "20270330", "20270331"):
             pipeline.hset(keyspace.tenant_limits(ACME), f"d:{date}:{id_of(number + 10)}", "1 1 1")
     await pipeline.execute()
     for start in range(0, MANY, 200):
-        await till.log.mark([(ACME, id_of(number + 10)) for number in range(start, start + 200)])
-    async with linked(redis_url) as plain:
+        await spender.log.mark([(ACME, id_of(number + 10)) for number in range(start, start + 200)])
+    async with open_connection(redis_url) as plain:
         counting = Counting(redis_url)
         log = RedisUsage(counting, today=TODAY)
         due = await log.unsaved(MANY + 2)
         assert len(rows(due.counted)) == 3 * (MANY + 1)
         await log.saved(due)
-        assert not [name for name in await Till(plain).fields() if name.startswith("d:20270329")]
+        assert not [name for name in await ChargingClient(plain).fields() if name.startswith("d:20270329")]
         again = await log.unsaved(usage.FIELDS_AT_ONCE)
         assert len(again.counted) == 2 * usage.FIELDS_AT_ONCE
         await counting.close()
@@ -323,13 +325,13 @@ async def test_a_tenant_with_many_keys_does_not_hold_redis(redis_url: str, till:
     assert counting.at_once <= usage.CALLS_AT_ONCE
 
 
-async def test_marks_and_charges_of_many_at_once(till: Till) -> None:
+async def test_marks_and_charges_of_many_at_once(spender: ChargingClient) -> None:
     """Sixty-four charges together, under one mark each: nothing is lost and nothing counted twice."""
-    await till.charge(ONE)
-    windows = (await till.charge(ONE))[0]
+    await spender.charge(ONE)
+    windows = (await spender.charge(ONE))[0]
     asked = [Spend(windows.owner, 1, windows.limits, windows.calendar, windows.windows, id_of(n)) for n in range(64)]
     await asyncio.gather(
-        *(till.log.mark([(ACME, one.key_id)]) for one in asked), *(till.limits.spend([one]) for one in asked)
+        *(spender.log.mark([(ACME, one.key_id)]) for one in asked), *(spender.limits.spend([one]) for one in asked)
     )
-    counted = {row.key_id: row for row in (await till.log.unsaved(100)).counted}
+    counted = {row.key_id: row for row in (await spender.log.unsaved(100)).counted}
     assert {key: row.allowed for key, row in counted.items()} == {id_of(n): 3 if n == 1 else 1 for n in range(64)}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from extauthz import management
-from extauthz.core.records import KeyTerms
+from extauthz.app import management
+from extauthz.core.management import KeyTerms
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.stack import Proxy
 from tests.e2e import edges
@@ -18,8 +18,8 @@ from tests.servers.serving import LEASING
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
     """Ends with a look for keys in everything that was written."""
-    # `E2E_SHORT_WAY=false make test ARGS=tests/e2e`: the same through aiohttp's own request path.
-    way = {"EXTAUTHZ_SHORT_WAY": os.environ.get("E2E_SHORT_WAY", "true")}
+    # `E2E_FAST_PATH=false make test ARGS=tests/e2e`: the same through aiohttp's own request path.
+    way = {"EXTAUTHZ_FAST_PATH": os.environ.get("E2E_FAST_PATH", "true")}
     environ = {"EXTAUTHZ_CONFIG": str(ROUTES), **way, **LEASING, **PATIENT}
     with (
         temporary_folder("extauthz test ") as folder,
@@ -54,12 +54,12 @@ def bad_keys(site: Site) -> dict[str, str]:
     stories = ("revoked", "disabled", "expired")
     owner = site.customer()
 
-    async def make(office: management.Management) -> dict[str, str]:
+    async def make(operator: management.Management) -> dict[str, str]:
         made = {}
         for story in stories:
-            details, made[story] = await office.keys.create(owner.organization, KeyTerms(name=story))
+            details, made[story] = await operator.keys.create(owner.organization, KeyTerms(name=story))
             if story == "revoked":
-                await office.keys.revoke(details.id, last=False)
+                await operator.keys.revoke(details.id, last=False)
         return made
 
     keys = site.manage(make)

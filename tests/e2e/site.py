@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.core.credentials import BASE62, SECRET_LENGTH, check_characters
 from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.management import KeyTerms
 from extauthz.core.permissions import FULL_ACCESS, Permissions
-from extauthz.core.records import KeyTerms
 from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.stack import ADMIN, UPSTREAM, Proxy, Stack
 from tests.e2e.client import Answer, ask
@@ -70,10 +70,10 @@ class Site:
         plan = f"plan-{number}"
         unlimited = dict.fromkeys(("rate", "burst", "daily_quota", "monthly_quota"))
 
-        async def make(office: management.Management) -> Customer:
-            await office.tenants.create_plan(plan, unlimited | limits)
-            owner = await office.tenants.create_organization(f"customer {number}", plan)
-            details, key = await office.keys.create(owner.id, KeyTerms(permissions=permissions, limits=own))
+        async def make(operator: management.Management) -> Customer:
+            await operator.tenants.create_plan(plan, unlimited | limits)
+            owner = await operator.tenants.create_organization(f"customer {number}", plan)
+            details, key = await operator.keys.create(owner.id, KeyTerms(permissions=permissions, limits=own))
             return Customer(owner.id, plan, details.id, key)
 
         return self.manage(make)
@@ -82,8 +82,8 @@ class Site:
         """What a person does with a command."""
 
         async def run() -> T:
-            async with management.management(self.stack.settings, actor="test:operator") as office:
-                return await work(office)
+            async with management.management(self.stack.settings, actor="test:operator") as operator:
+                return await work(operator)
 
         return asyncio.run(run())
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.demo.stack import Proxy
 from tests.e2e.client import Answer, Client, ask, bearer
 from tests.e2e.site import Customer, Site, eventually, issue
@@ -98,8 +98,8 @@ def keys(site: Site, customer: Customer, reader: Customer, bad_keys: dict[str, s
     """Every key that a refusal is told with."""
     suspended = site.customer()
 
-    async def suspend(office: management.Management) -> None:
-        await office.tenants.update_organization(suspended.organization, {"status": "suspended"})
+    async def suspend(operator: management.Management) -> None:
+        await operator.tenants.update_organization(suspended.organization, {"status": "suspended"})
 
     site.manage(suspend)
     small = site.customer(rate="1/s", burst=9)
@@ -191,8 +191,8 @@ def test_revoked_is_refused(site: Site, proxy: Proxy) -> None:
     owner = site.customer()
     assert ask(proxy, headers=bearer(owner.key)).status == 200
 
-    async def revoke(office: management.Management) -> None:
-        await office.keys.revoke(owner.key_id, last=True)
+    async def revoke(operator: management.Management) -> None:
+        await operator.keys.revoke(owner.key_id, last=True)
 
     site.manage(revoke)
     eventually(lambda: ask(proxy, headers=bearer(owner.key)).decision == "invalid_credentials")

@@ -5,9 +5,9 @@ from itertools import count
 
 import pytest
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import LIMIT_HEADERS, check_refused, get, usage
 from tests.e2e.client import Answer, ask, bearer
@@ -45,8 +45,8 @@ def test_limits_of_a_key(site: Site, proxy: Proxy) -> None:
     check_refused(third, "rate_limited", "key-burst")
     assert '"burst";r=8;' in third["ratelimit"]
 
-    async def another(office: management.Management) -> str:
-        return (await office.keys.create(owner.organization, KeyTerms()))[1]
+    async def another(operator: management.Management) -> str:
+        return (await operator.keys.create(owner.organization, KeyTerms()))[1]
 
     assert ask(proxy, headers=bearer(site.manage(another)))["ratelimit"].startswith('"burst";r=7;')
 
@@ -104,8 +104,8 @@ def test_an_organization_in_shadow(site: Site, proxy: Proxy) -> None:
 def set_limits(site: Site, owner: Customer, mode: str) -> None:
     """`enforce` or `shadow`, and in force."""
 
-    async def change(office: management.Management) -> None:
-        await office.tenants.update_organization(owner.organization, {"limits": mode})
+    async def change(operator: management.Management) -> None:
+        await operator.tenants.update_organization(owner.organization, {"limits": mode})
 
     site.manage(change)
     eventually(lambda: usage(site.stack.proxies[0], owner)["enforced"] == (mode == "enforce"))

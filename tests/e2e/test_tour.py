@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from extauthz.demo.folders import make_folder, temporary_folder
-from extauthz.demo.office import Keys
+from extauthz.demo.management_client import Keys
 from extauthz.demo.ports import LOOPBACK
 from extauthz.demo.stack import (
     ADMIN,

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from extauthz import management
+from extauthz.app import management
 from extauthz.core.limits import Limits, Rate
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import check_unavailable, left, usage
@@ -67,8 +67,8 @@ def test_without_limits_and_in_shadow(site: Site, proxy: Proxy, customer: Custom
     assert {name: at["used"] - before[name]["used"] for name, at in after.items()} == {"daily": 1, "monthly": 1}
     owner = site.customer(rate="1/h", burst=1)
 
-    async def shadow(office: management.Management) -> None:
-        await office.tenants.update_organization(owner.organization, {"limits": "shadow"})
+    async def shadow(operator: management.Management) -> None:
+        await operator.tenants.update_organization(owner.organization, {"limits": "shadow"})
 
     site.manage(shadow)
     eventually(lambda: not usage(proxy, owner)["enforced"])

@@ -17,14 +17,14 @@ from tests.servers.fixtures import (
     empty_database,
     migrated,
     new_database,
-    office,
+    operator,
     pool,
     postgres_server,
     redis,
     redis_server,
     redis_url,
 )
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.process import FREE_PORTS, settings
 from tests.servers.serving import PATIENT, Serving, serving
 from tests.servers.shell import Here
@@ -33,7 +33,7 @@ __all__ = [
     "database",
     "empty_database",
     "migrated",
-    "office",
+    "operator",
     "pool",
     "postgres_server",
     "redis",
@@ -45,7 +45,7 @@ __all__ = [
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared_office(
     postgres_server: Postgres, redis_server: Redis, migrated: str
-) -> AsyncIterator[tuple[str, Office]]:
+) -> AsyncIterator[tuple[str, ManagementClient]]:
     """Management on a database of its own, and the database's address."""
     with new_database(postgres_server, template=migrated) as dsn:
         async with (
@@ -53,25 +53,25 @@ async def shared_office(
             connect(redis_server.redis_url, patience=5) as redis,
         ):
             await redis.flushall()
-            yield dsn, Office(pool, redis)
+            yield dsn, ManagementClient(pool, redis)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def key(shared_office: tuple[str, Office]) -> str:
+async def key(shared_office: tuple[str, ManagementClient]) -> str:
     """A key that may do everything, of an organization without limits."""
-    _, office = shared_office
-    await office.tenants.create_plan("free", NO_LIMITS)
-    await office.tenants.create_organization("acme", "free")
-    return (await office.new_key("acme"))[1]
+    _, operator = shared_office
+    await operator.tenants.create_plan("free", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "free")
+    return (await operator.new_key("acme"))[1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["true", "false"], ids=["fast path", "full path"])
 async def service(
-    shared_office: tuple[str, Office], redis_server: Redis, request: pytest.FixtureRequest
+    shared_office: tuple[str, ManagementClient], redis_server: Redis, request: pytest.FixtureRequest
 ) -> AsyncIterator[Serving]:
     """The whole service, with more patience than a busy machine needs; both ways of answering say the same."""
     dsn, _ = shared_office
-    async with serving(dsn, redis_server.redis_url, EXTAUTHZ_SHORT_WAY=request.param, **PATIENT) as running:
+    async with serving(dsn, redis_server.redis_url, EXTAUTHZ_FAST_PATH=request.param, **PATIENT) as running:
         yield running
 
 

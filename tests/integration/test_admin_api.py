@@ -13,9 +13,9 @@ from extauthz.backends.redis.topology import connect
 from extauthz.core.credentials import Credential
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as RedisServer
-from tests.servers.admin_api import TOKENS, Caller, code, fields, made, new_key, rooms, serving, value
+from tests.servers.admin_api import TOKENS, Caller, code, fields, made, new_key, services, serving, value
 from tests.servers.fixtures import stopped
-from tests.servers.office import KEY_FORMAT, Office
+from tests.servers.management_client import KEY_FORMAT, ManagementClient
 
 SOON = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 
@@ -23,7 +23,7 @@ SOON = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
     """Who bears the token `ops`."""
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+    async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
 
@@ -282,7 +282,7 @@ async def test_without_redis_a_change_stands(database: str, redis_server: RedisS
     async with (
         open_pool(database, size=2, wait=5, statement_timeout=5) as pool,
         connect(redis_server.redis_url, patience=1) as redis,
-        serving(AdminApi(rooms(pool, redis), TOKENS)) as port,
+        serving(AdminApi(services(pool, redis), TOKENS)) as port,
     ):
         ops = Caller(port)
         key = await new_key(ops)
@@ -298,7 +298,7 @@ async def test_without_postgresql_it_says_so(database: str, postgres_server: Pos
     """503 with Retry-After while PostgreSQL is away; then as before."""
     async with (
         open_pool(database, size=2, wait=1, statement_timeout=1) as pool,
-        serving(AdminApi(rooms(pool, redis), TOKENS)) as port,
+        serving(AdminApi(services(pool, redis), TOKENS)) as port,
     ):
         ops = Caller(port)
         assert (await ops("GET", "/v1/plans")).status == 200
@@ -309,11 +309,11 @@ async def test_without_postgresql_it_says_so(database: str, postgres_server: Pos
         assert (await ops("GET", "/v1/plans")).status == 200
 
 
-async def test_a_row_of_nonsense_is_named(ops: Caller, office: Office) -> None:
+async def test_a_row_of_nonsense_is_named(ops: Caller, operator: ManagementClient) -> None:
     """A row that somebody edited into nonsense is told by its id, without its values."""
     await new_key(ops)
-    await office.drop_checks()
-    await office.sql("""UPDATE api_keys SET permissions = '["sesame"]'""")
+    await operator.drop_checks()
+    await operator.sql("""UPDATE api_keys SET permissions = '["sesame"]'""")
     answer = await ops("GET", "/v1/api-keys")
     assert (answer.status, code(answer)) == (500, "record_corrupt")
     assert b"sesame" not in answer.body

@@ -20,7 +20,7 @@ from tests.servers.admin_api import (
     fields,
     made,
     new_key,
-    rooms,
+    services,
     serving,
     value,
 )
@@ -30,7 +30,7 @@ from tests.servers.raw_http import ask, wire
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
     """Who bears the token `ops`."""
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+    async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
 

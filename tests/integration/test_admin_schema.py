@@ -14,14 +14,14 @@ from schemathesis.config import SchemathesisConfig
 
 from extauthz.admin import openapi
 from extauthz.admin.api import OPERATIONS, AdminApi
+from extauthz.app.explain import explaining
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.redis.topology import connect
 from extauthz.config import load
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
-from extauthz.explaining import explaining
 from tests.generated import examples
-from tests.servers.admin_api import PEPPER_SETTING, TOKENS, Caller, rooms, serving, value
+from tests.servers.admin_api import PEPPER_SETTING, TOKENS, Caller, services, serving, value
 from tests.servers.fixtures import new_database
 
 KEY = "11111111-1111-4111-8111-111111111111"
@@ -80,7 +80,7 @@ async def _running(dsn: str, redis_url: str) -> AsyncIterator[int]:
         explaining(
             load({"DATABASE_URL": dsn, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}, None)
         ) as explain,
-        serving(AdminApi(rooms(pool, redis), TOKENS, pause=_at_once, explain=explain)) as port,
+        serving(AdminApi(services(pool, redis), TOKENS, pause=_at_once, explain=explain)) as port,
     ):
         yield port
 

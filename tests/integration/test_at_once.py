@@ -11,26 +11,26 @@ from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.core.errors import Conflict, NotFound
-from extauthz.core.records import KeyDetails, KeyTerms
-from tests.servers.office import ACTOR, KEY_FORMAT, NO_LIMITS, PEPPERS, Office
+from extauthz.core.management import KeyDetails, KeyTerms
+from tests.servers.management_client import ACTOR, KEY_FORMAT, NO_LIMITS, PEPPERS, ManagementClient
 
 FOREIGN = "sk-0123456789abcdef"
 
 
-async def waiting(office: Office, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+async def waiting(operator: ManagementClient, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
     """Work under way that waits for a lock."""
     task = asyncio.create_task(work)
     async with asyncio.timeout(10):
-        while not await office.rows("SELECT FROM pg_locks WHERE NOT granted"):
+        while not await operator.rows("SELECT FROM pg_locks WHERE NOT granted"):
             assert not task.done()
     return task
 
 
-async def test_one_key_under_two_peppers(office: Office) -> None:
+async def test_one_key_under_two_peppers(operator: ManagementClient) -> None:
     """Two instances, on which different peppers sign, import one key at the same moment: it is stored once."""
     for name in ("acme", "umbrella"):
-        await office.tenants.create_organization(name)
-    services = (office.keys, office.key_service(PEPPERS[::-1]))
+        await operator.tenants.create_organization(name)
+    services = (operator.keys, operator.key_service(PEPPERS[::-1]))
     for number in range(10):
         key = f"{FOREIGN}{number}"
         attempts = [keys.import_key(name, key, KeyTerms()) for keys in services for name in ("acme", "umbrella")]
@@ -39,12 +39,12 @@ async def test_one_key_under_two_peppers(office: Office) -> None:
         assert len([each for each in outcomes if isinstance(each, Conflict)]) == 3
 
 
-async def test_an_import_waits_for_another(office: Office) -> None:
+async def test_an_import_waits_for_another(operator: ManagementClient) -> None:
     """What the other brings is seen, even if it is stored under a pepper of its own."""
-    await office.tenants.create_organization("acme")
-    async with office.pool.connection() as connection, connection.transaction():
+    await operator.tenants.create_organization("acme")
+    async with operator.pool.connection() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('extauthz import', 0))")
-        second = await waiting(office, office.keys.import_key("acme", FOREIGN, KeyTerms()))
+        second = await waiting(operator, operator.keys.import_key("acme", FOREIGN, KeyTerms()))
         await connection.execute(
             """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)
                SELECT id, %s, 'p2', 'h', '{"*": ["read", "write"]}' FROM organizations""",
@@ -54,49 +54,51 @@ async def test_an_import_waits_for_another(office: Office) -> None:
         await second
 
 
-async def test_keys_are_imported_in_the_order_of_their_digests(office: Office) -> None:
+async def test_keys_are_imported_in_the_order_of_their_digests(operator: ManagementClient) -> None:
     """So nobody waits in a circle, whatever the order of a file; answers come in the order of the file."""
-    await office.tenants.create_organization("acme")
+    await operator.tenants.create_organization("acme")
     items = [(f"{FOREIGN}{number}", KeyTerms(str(number))) for number in range(20)]
-    outcomes = await office.keys.import_many("acme", items)
+    outcomes = await operator.keys.import_many("acme", items)
     assert [each.name for each in outcomes if isinstance(each, KeyDetails)] == [terms.name for _, terms in items]
-    stored = await office.rows("SELECT diff -> 'name' ->> 1 AS name FROM audit_log WHERE kind = 'api_key' ORDER BY id")
+    stored = await operator.rows(
+        "SELECT diff -> 'name' ->> 1 AS name FROM audit_log WHERE kind = 'api_key' ORDER BY id"
+    )
     by_digest = sorted(items, key=lambda item: KEY_FORMAT.digest(item[0]).digests[0])
     assert [row["name"] for row in stored] == [terms.name for _, terms in by_digest]
 
 
-async def test_a_deadlock_is_no_outage(office: Office, database: str) -> None:
+async def test_a_deadlock_is_no_outage(operator: ManagementClient, database: str) -> None:
     """Who is chosen to give way is told that nothing was changed, and that trying again helps."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("SET deadlock_timeout = '1min'")  # the other one finds it
         await elsewhere.execute("SELECT FROM plans FOR UPDATE")
-        change = await waiting(office, office.tenants.update_organization("acme", {"burst": 5}))
+        change = await waiting(operator, operator.tenants.update_organization("acme", {"burst": 5}))
         await elsewhere.execute("UPDATE organizations SET burst = 7")
         with pytest.raises(Conflict, match="others changed the same at this moment; nothing was changed, try it again"):
             await change
         await elsewhere.rollback()
-    assert await office.tenants.show_organization("acme") == acme
+    assert await operator.tenants.show_organization("acme") == acme
 
 
-async def test_a_change_that_waits_for_another_plan(office: Office, database: str) -> None:
+async def test_a_change_that_waits_for_another_plan(operator: ManagementClient, database: str) -> None:
     """An organization that gets another plan meanwhile is still there, on that plan."""
-    acme = await office.tenants.create_organization("acme")
-    free = await office.tenants.create_plan("free", NO_LIMITS)
+    acme = await operator.tenants.create_organization("acme")
+    free = await operator.tenants.create_plan("free", NO_LIMITS)
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("UPDATE organizations SET plan_id = %s", [free.id])
-        change = await waiting(office, office.tenants.update_organization("acme", {"status": "suspended"}))
+        change = await waiting(operator, operator.tenants.update_organization("acme", {"status": "suspended"}))
         await elsewhere.commit()
         await change
-    after = await office.tenants.show_organization(acme.id)
+    after = await operator.tenants.show_organization(acme.id)
     assert (after.plan, after.status) == ("free", "suspended")
 
 
-async def test_a_large_organization_has_time_to_go(office: Office, database: str) -> None:
+async def test_a_large_organization_has_time_to_go(operator: ManagementClient, database: str) -> None:
     """A minute, however short the patience with other statements; all keys go with it, disabled ones, too."""
-    key, _ = await office.new_key("acme")
-    await office.keys.disable(key.id)
-    await office.sql(
+    key, _ = await operator.new_key("acme")
+    await operator.keys.disable(key.id)
+    await operator.sql(
         """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN PERFORM pg_sleep(0.5); RETURN OLD; END $$;
            CREATE TRIGGER slow BEFORE DELETE ON api_keys FOR EACH ROW EXECUTE FUNCTION slow()"""

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from extauthz.core.changes import Change, Thing, parse_change
+from extauthz.core.changes import Change, EntityRef, parse_change
 from extauthz.core.errors import NotFound, StoreCorrupt
-from extauthz.core.records import AuditFilter, KeyTerms
-from tests.servers.office import ACTOR, KEY_FORMAT, NO_LIMITS, Office
+from extauthz.core.management import AuditFilter, KeyTerms
+from tests.servers.management_client import ACTOR, KEY_FORMAT, NO_LIMITS, ManagementClient
 
 Heard = Callable[[], Awaitable[list[str]]]
 
@@ -35,24 +35,24 @@ async def heard(database: str) -> AsyncIterator[Heard]:
         yield until_now
 
 
-async def test_every_change_leaves_a_row(office: Office) -> None:
+async def test_every_change_leaves_a_row(operator: ManagementClient) -> None:
     """Who, what, when and a diff without digests; newest first."""
-    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 5})
-    await office.tenants.update_plan("gold", {"daily_quota": None})
-    acme = await office.tenants.create_organization("acme", "gold")
+    await operator.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 5})
+    await operator.tenants.update_plan("gold", {"daily_quota": None})
+    acme = await operator.tenants.create_organization("acme", "gold")
     for status in ("suspended", "active"):
-        await office.tenants.update_organization("acme", {"status": status})
-    key, secret = await office.new_key("acme")
-    await office.keys.update(key.id, {"name": "new", "metadata": {"a": "b"}})
-    await office.keys.disable(key.id)
-    await office.keys.enable(key.id)
-    rotated = await office.keys.rotate(key.id, grace=timedelta(hours=1))
-    imported = await office.keys.import_key("acme", "sk-0123456789abcdef", KeyTerms())
+        await operator.tenants.update_organization("acme", {"status": status})
+    key, secret = await operator.new_key("acme")
+    await operator.keys.update(key.id, {"name": "new", "metadata": {"a": "b"}})
+    await operator.keys.disable(key.id)
+    await operator.keys.enable(key.id)
+    rotated = await operator.keys.rotate(key.id, grace=timedelta(hours=1))
+    imported = await operator.keys.import_key("acme", "sk-0123456789abcdef", KeyTerms())
     for each in (key, rotated.key, imported):
-        await office.keys.revoke(each.id, last=True)
-    await office.tenants.delete_organization("acme")
-    await office.tenants.delete_plan("gold")
-    entries = (await office.audit.page(limit=200)).items[::-1]
+        await operator.keys.revoke(each.id, last=True)
+    await operator.tenants.delete_organization("acme")
+    await operator.tenants.delete_plan("gold")
+    entries = (await operator.audit.page(limit=200)).items[::-1]
     assert [entry.action for entry in entries[:15]] == [
         *("plan.create", "plan.update", "organization.create", "organization.suspend", "organization.resume"),
         *("api_key.create", "api_key.update", "api_key.disable", "api_key.enable"),
@@ -79,40 +79,40 @@ async def test_every_change_leaves_a_row(office: Office) -> None:
         assert word not in everything
 
 
-async def test_pages_of_the_log(office: Office) -> None:
+async def test_pages_of_the_log(operator: ManagementClient) -> None:
     """Of everything, or of an organization by id or name; one that is gone is known by its id."""
-    acme = await office.tenants.create_organization("acme")
-    await office.tenants.create_organization("umbrella")
+    acme = await operator.tenants.create_organization("acme")
+    await operator.tenants.create_organization("umbrella")
     for status in ("suspended", "active") * 3:
-        await office.tenants.update_organization("acme", {"status": status})
+        await operator.tenants.update_organization("acme", {"status": status})
     seen, cursor = [], None
     while True:
-        page = await office.audit.page("acme", limit=3, cursor=cursor)
+        page = await operator.audit.page("acme", limit=3, cursor=cursor)
         seen += [entry.action for entry in page.items]
-        await office.tenants.update_organization("acme", {"burst": 5})
+        await operator.tenants.update_organization("acme", {"burst": 5})
         cursor = page.next
         if cursor is None:
             break
     assert seen == ["organization.resume", "organization.suspend"] * 3 + ["organization.create"]
-    await office.tenants.delete_organization("acme")
-    assert (await office.audit.page(acme.id, limit=1)).items[0].action == "organization.delete"
-    assert (await office.audit.page(acme.id.upper(), limit=1)).items[0].action == "organization.delete"
+    await operator.tenants.delete_organization("acme")
+    assert (await operator.audit.page(acme.id, limit=1)).items[0].action == "organization.delete"
+    assert (await operator.audit.page(acme.id.upper(), limit=1)).items[0].action == "organization.delete"
     with pytest.raises(NotFound, match="the id or name 'acme'; one that was deleted is found by its id"):
-        await office.audit.page("acme")
+        await operator.audit.page("acme")
 
 
-async def test_filters_of_the_log(office: Office) -> None:
+async def test_filters_of_the_log(operator: ManagementClient) -> None:
     """A plan, a key, an actor and a time, alone and together; what is gone is found by its id and has its last name."""
-    acme = await office.tenants.create_organization("acme")
-    gold = await office.tenants.create_plan("gold", NO_LIMITS)
-    await office.tenants.update_plan("gold", {"daily_quota": 5})
-    key, _ = await office.keys.create("acme", KeyTerms("ci"))
-    await office.keys.revoke(key.id, last=True)
+    acme = await operator.tenants.create_organization("acme")
+    gold = await operator.tenants.create_plan("gold", NO_LIMITS)
+    await operator.tenants.update_plan("gold", {"daily_quota": 5})
+    key, _ = await operator.keys.create("acme", KeyTerms("ci"))
+    await operator.keys.revoke(key.id, last=True)
 
     async def actions(only: AuditFilter, organization: str | None = None) -> list[str]:
-        return [entry.action for entry in (await office.audit.page(organization, only)).items]
+        return [entry.action for entry in (await operator.audit.page(organization, only)).items]
 
-    begun = (await office.audit.page(limit=1)).items[0].at
+    begun = (await operator.audit.page(limit=1)).items[0].at
     assert await actions(AuditFilter(plan="gold")) == ["plan.update", "plan.create"]
     assert await actions(AuditFilter(key_id=key.id.upper())) == ["api_key.revoke", "api_key.create"]
     assert await actions(AuditFilter(since=begun)) == ["api_key.revoke"]
@@ -120,13 +120,13 @@ async def test_filters_of_the_log(office: Office) -> None:
         assert await actions(AuditFilter(key_id=key.id, actor=actor), "acme") == ["api_key.revoke", "api_key.create"]
     for nothing in (AuditFilter(actor="ester"), AuditFilter(plan="gold", key_id=key.id)):
         assert await actions(nothing) == []
-    await office.tenants.delete_plan("gold")
-    gone = (await office.audit.page(only=AuditFilter(plan=gold.id))).items
+    await operator.tenants.delete_plan("gold")
+    gone = (await operator.audit.page(only=AuditFilter(plan=gold.id))).items
     assert [(entry.action, entry.subject_name) for entry in gone][::2] == [
         ("plan.delete", "gold"),
         ("plan.create", "gold"),
     ]
-    await office.tenants.delete_organization("acme")
+    await operator.tenants.delete_organization("acme")
     assert await actions(AuditFilter(key_id=key.id), acme.id) == ["api_key.delete", "api_key.revoke", "api_key.create"]
     with pytest.raises(NotFound, match="no key has the id"):
         await actions(AuditFilter(key_id=acme.id))
@@ -134,77 +134,77 @@ async def test_filters_of_the_log(office: Office) -> None:
         await actions(AuditFilter(plan="gold"))
 
 
-async def test_a_refused_change_leaves_no_row(office: Office, heard: Heard) -> None:
+async def test_a_refused_change_leaves_no_row(operator: ManagementClient, heard: Heard) -> None:
     """The row is of the same transaction as the change: none of them without the other, and nobody is told."""
-    details, _ = await office.new_key("acme")
-    before, _ = await office.audit.page(), await heard()
+    details, _ = await operator.new_key("acme")
+    before, _ = await operator.audit.page(), await heard()
     for refused in (
-        office.keys.update(details.id, {"name": "a\x01"}),
-        office.keys.update(details.id, {"name": "a"}, version=9),
-        office.keys.revoke(details.id, last=False),
-        office.tenants.create_organization("acme"),
-        office.tenants.delete_organization("acme"),
+        operator.keys.update(details.id, {"name": "a\x01"}),
+        operator.keys.update(details.id, {"name": "a"}, version=9),
+        operator.keys.revoke(details.id, last=False),
+        operator.tenants.create_organization("acme"),
+        operator.tenants.delete_organization("acme"),
     ):
         with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
             await refused
-    assert await office.audit.page() == before
+    assert await operator.audit.page() == before
     assert await heard() == []
 
 
-async def test_a_change_by_hand_works_like_the_api(office: Office, heard: Heard) -> None:
+async def test_a_change_by_hand_works_like_the_api(operator: ManagementClient, heard: Heard) -> None:
     """What is typed into psql is numbered, dated, written down under the role's name, and told with its transaction."""
-    key, _ = await office.new_key("acme")
-    plan = await office.tenants.show_plan("default")
+    key, _ = await operator.new_key("acme")
+    plan = await operator.tenants.show_plan("default")
     await heard()
     for statement, thing, action in (
-        ("UPDATE api_keys SET revoked_at = now()", Thing("api_key", key.id), "api_key.revoke"),
+        ("UPDATE api_keys SET revoked_at = now()", EntityRef("api_key", key.id), "api_key.revoke"),
         (
             "UPDATE organizations SET status = 'suspended'",
-            Thing("organization", key.organization_id),
+            EntityRef("organization", key.organization_id),
             "organization.suspend",
         ),
-        ("UPDATE plans SET burst = 21", Thing("plan", plan.id), "plan.update"),
+        ("UPDATE plans SET burst = 21", EntityRef("plan", plan.id), "plan.update"),
     ):
-        (before,) = await office.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version")
-        await office.sql(statement)
+        (before,) = await operator.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS version")
+        await operator.sql(statement)
         (told,) = [parse_change(message) for message in await heard()]
         assert isinstance(told, Change)
         assert told.thing == thing
-        assert before["version"] < told.fence <= await office.key_store.horizon()
-        newest = (await office.audit.page(limit=1)).items[0]
+        assert before["version"] < told.fence <= await operator.key_store.horizon()
+        newest = (await operator.audit.page(limit=1)).items[0]
         assert (newest.actor, newest.action, newest.subject_id) == ("sql:extauthz", action, thing.id)
-    shown = await office.keys.show(key.id)
+    shown = await operator.keys.show(key.id)
     assert (shown.row_version, shown.status(datetime.now(UTC))) == (2, "revoked")
     assert shown.updated_at > key.updated_at
 
 
-async def test_a_use_of_a_key_is_no_change(office: Office, heard: Heard) -> None:
+async def test_a_use_of_a_key_is_no_change(operator: ManagementClient, heard: Heard) -> None:
     """Neither written down nor told nor numbered; nor is an update that leaves all as it was."""
-    key, _ = await office.new_key("acme")
-    entries = await office.audit.page()
+    key, _ = await operator.new_key("acme")
+    entries = await operator.audit.page()
     await heard()
-    await office.sql("UPDATE api_keys SET last_used_at = now()")
-    await office.sql("UPDATE api_keys SET name = name, permissions = permissions")
-    await office.sql("UPDATE plans SET row_version = 99, updated_at = '2000-01-01'")
+    await operator.sql("UPDATE api_keys SET last_used_at = now()")
+    await operator.sql("UPDATE api_keys SET name = name, permissions = permissions")
+    await operator.sql("UPDATE plans SET row_version = 99, updated_at = '2000-01-01'")
     assert await heard() == []
-    assert await office.audit.page() == entries
-    used = await office.keys.show(key.id)
+    assert await operator.audit.page() == entries
+    used = await operator.keys.show(key.id)
     assert used.last_used_at is not None
     assert (used.row_version, used.updated_at) == (key.row_version, key.updated_at)
-    assert (await office.tenants.show_plan("default")).row_version == 1
+    assert (await operator.tenants.show_plan("default")).row_version == 1
 
 
-async def test_an_actor_and_a_meaning_are_for_one_transaction(office: Office) -> None:
+async def test_an_actor_and_a_meaning_are_for_one_transaction(operator: ManagementClient) -> None:
     """What an action is meant as holds for its own kind of thing and its own transaction alone."""
-    await office.new_key("acme")
-    async with office.pool.connection() as connection:
+    await operator.new_key("acme")
+    async with operator.pool.connection() as connection:
         async with connection.transaction():
             await connection.execute("SELECT set_config('extauthz.actor', 'token:ops', true)")
             await connection.execute("SELECT set_config('extauthz.action', 'api_key.rotate', true)")
             await connection.execute("UPDATE api_keys SET name = 'a'")
             await connection.execute("UPDATE organizations SET burst = 5")
         await connection.execute("UPDATE api_keys SET name = 'b'")
-    newest = (await office.audit.page(limit=3)).items[::-1]
+    newest = (await operator.audit.page(limit=3)).items[::-1]
     assert [(entry.actor, entry.action) for entry in newest] == [
         ("token:ops", "api_key.rotate"),
         ("token:ops", "organization.update"),
@@ -212,54 +212,54 @@ async def test_an_actor_and_a_meaning_are_for_one_transaction(office: Office) ->
     ]
 
 
-async def test_who_may_only_change_keys_is_written_down_too(office: Office) -> None:
+async def test_who_may_only_change_keys_is_written_down_too(operator: ManagementClient) -> None:
     """A role that cannot write the log cannot avoid it either, and a log of its own does not take its place."""
-    key, _ = await office.new_key("acme")
-    await office.sql("CREATE ROLE clerk")
+    key, _ = await operator.new_key("acme")
+    await operator.sql("CREATE ROLE clerk")
     try:
-        await office.sql("GRANT SELECT, UPDATE, DELETE ON api_keys TO clerk")
-        async with office.pool.connection() as connection, connection.transaction():
+        await operator.sql("GRANT SELECT, UPDATE, DELETE ON api_keys TO clerk")
+        async with operator.pool.connection() as connection, connection.transaction():
             await connection.execute("CREATE TEMP TABLE audit_log (LIKE public.audit_log) ON COMMIT DROP")
             await connection.execute("SET LOCAL ROLE clerk")
             await connection.execute("UPDATE api_keys SET revoked_at = now()")
             await connection.execute("DELETE FROM api_keys")
     finally:
-        await office.sql("DROP OWNED BY clerk")
-        await office.sql("DROP ROLE clerk")
-    newest = (await office.audit.page(limit=2)).items
+        await operator.sql("DROP OWNED BY clerk")
+        await operator.sql("DROP ROLE clerk")
+    newest = (await operator.audit.page(limit=2)).items
     assert [(entry.action, entry.subject_id) for entry in newest] == [
         ("api_key.delete", key.id),
         ("api_key.revoke", key.id),
     ]
-    assert len(await office.rows("SELECT FROM retired_hashes")) == 1
+    assert len(await operator.rows("SELECT FROM retired_hashes")) == 1
 
 
-async def test_whoever_is_logged_in_is_written_down(office: Office, database: str) -> None:
+async def test_whoever_is_logged_in_is_written_down(operator: ManagementClient, database: str) -> None:
     """An actor is what a session says of itself; the role it logged in with is beside it, and cannot be said."""
-    await office.new_key("acme")
-    await office.sql("CREATE ROLE clerk LOGIN")
+    await operator.new_key("acme")
+    await operator.sql("CREATE ROLE clerk LOGIN")
     try:
-        await office.sql("GRANT SELECT, UPDATE ON api_keys TO clerk")
+        await operator.sql("GRANT SELECT, UPDATE ON api_keys TO clerk")
         async with await psycopg.AsyncConnection.connect(database.replace("extauthz@", "clerk@")) as connection:
             await connection.execute("SET extauthz.actor = 'token:ops'")
             await connection.execute("UPDATE api_keys SET name = 'new'")
     finally:
-        await office.sql("DROP OWNED BY clerk")
-        await office.sql("DROP ROLE clerk")
-    newest = (await office.audit.page(limit=1)).items[0]
+        await operator.sql("DROP OWNED BY clerk")
+        await operator.sql("DROP ROLE clerk")
+    newest = (await operator.audit.page(limit=1)).items[0]
     assert (newest.actor, newest.role, newest.diff) == ("token:ops", "clerk", {"name": ["", "new"]})
 
 
 @pytest.mark.parametrize("diff", ['{"sesame": 1}', '{"name": ["sesame"]}', '{"name": ["sesame", 1, 2]}', '["sesame"]'])
-async def test_an_entry_that_makes_no_sense(office: Office, diff: str) -> None:
+async def test_an_entry_that_makes_no_sense(operator: ManagementClient, diff: str) -> None:
     """One that somebody wrote by hand is named, and its value is not repeated."""
     insert = "INSERT INTO audit_log (actor, action, kind, subject_id, diff) VALUES ('', '', '', '', %s)"
     if diff.startswith("["):
         with pytest.raises(psycopg.errors.CheckViolation, match="audit_log_diff_valid"):
-            await office.sql(insert, diff)
-        await office.drop_checks()
-    await office.sql(insert, diff)
-    (newest,) = await office.rows("SELECT max(id) AS id FROM audit_log")
+            await operator.sql(insert, diff)
+        await operator.drop_checks()
+    await operator.sql(insert, diff)
+    (newest,) = await operator.rows("SELECT max(id) AS id FROM audit_log")
     with pytest.raises(StoreCorrupt, match=f"audit entry {newest['id']}: diff is not an object of") as corrupt:
-        await office.audit.page()
+        await operator.audit.page()
     assert "sesame" not in str(corrupt.value)

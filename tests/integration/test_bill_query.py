@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from extauthz.backends.postgres.pool import Pool
 from extauthz.core.calendar import Calendar
-from tests.servers.own_tables import sql
+from tests.servers.external_tables import sql
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "plans.md"
 TODAY = date(2026, 11, 22)

@@ -7,12 +7,12 @@ import pytest
 
 from extauthz.core.errors import Conflict, InvalidInput, VersionMismatch
 from extauthz.core.limits import Limits, Rate
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 
 
-async def test_what_is_said_of_a_key_can_be_changed(office: Office) -> None:
+async def test_what_is_said_of_a_key_can_be_changed(operator: ManagementClient) -> None:
     """Each field by itself, null clears, what is not named stays; the number goes up and the shared cache is told."""
-    before, _ = await office.new_key("acme", name="old")
+    before, _ = await operator.new_key("acme", name="old")
     expires_at = datetime.now(UTC) + timedelta(days=1)
     steps: list[dict[str, object]] = [
         {"name": "new"},
@@ -23,25 +23,25 @@ async def test_what_is_said_of_a_key_can_be_changed(office: Office) -> None:
         {"rate": None, "burst": None, "expires_at": None, "metadata": None},
     ]
     for number, changes in enumerate(steps):
-        key, told = await office.keys.update(before.id, changes, version=1 + number)
+        key, told = await operator.keys.update(before.id, changes, version=1 + number)
         assert (told, key.row_version) == (True, 2 + number)
-        assert key == await office.keys.show(before.id)
-        fence = await office.fence("api_key", before.id)
+        assert key == await operator.keys.show(before.id)
+        fence = await operator.fence("api_key", before.id)
         assert fence is not None
         if number == 4:
             assert (key.limits, key.expires_at) == (Limits(Rate(100, 60), 5, 0, None), expires_at)
             assert dict(key.metadata) == {"team": "blue", "nuance": "Grün ✓"}
     assert (key.name, key.permissions, key.expires_at) == ("new", {"customer": frozenset({"read"})}, None)
     assert (key.metadata, key.limits) == ({}, Limits(daily_quota=0))
-    same, _ = await office.keys.update(before.id, {"name": "new"})
+    same, _ = await operator.keys.update(before.id, {"name": "new"})
     assert (same.row_version, same.updated_at) == (key.row_version, key.updated_at)
 
 
-async def test_a_change_that_cannot_be_changes_nothing(office: Office) -> None:
+async def test_a_change_that_cannot_be_changes_nothing(operator: ManagementClient) -> None:
     """What makes no sense, what was meant for another version, and what is said of a revoked key."""
-    details, _ = await office.new_key("acme")
-    other, _ = await office.new_key("acme")
-    routed = office.key_service(resources=frozenset({"customer"}))
+    details, _ = await operator.new_key("acme")
+    other, _ = await operator.new_key("acme")
+    routed = operator.key_service(resources=frozenset({"customer"}))
     changes: tuple[tuple[dict[str, object], str], ...] = (
         ({"hash": "00"}, "hash cannot be changed; what can: name, permissions"),
         ({"name": None}, "name is no text"),
@@ -63,79 +63,79 @@ async def test_a_change_that_cannot_be_changes_nothing(office: Office) -> None:
             await routed.update(details.id, change)
         assert words in str(refused.value)
     for attempt in (
-        office.keys.update(details.id, {"name": "a"}, version=2),
-        office.keys.disable(details.id, version=0),
-        office.keys.enable(details.id, version=7),
+        operator.keys.update(details.id, {"name": "a"}, version=2),
+        operator.keys.disable(details.id, version=0),
+        operator.keys.enable(details.id, version=7),
     ):
         with pytest.raises(VersionMismatch, match="its version is 1 now") as mismatch:
             await attempt
         assert mismatch.value.current == 1
-    assert await office.keys.show(details.id) == details
-    await office.keys.revoke(other.id, last=False)
+    assert await operator.keys.show(details.id) == details
+    await operator.keys.revoke(other.id, last=False)
     for attempt in (
-        office.keys.update(other.id, {"name": "a"}),
-        office.keys.disable(other.id),
-        office.keys.enable(other.id),
+        operator.keys.update(other.id, {"name": "a"}),
+        operator.keys.disable(other.id),
+        operator.keys.enable(other.id),
     ):
         with pytest.raises(Conflict, match="the key is revoked, for good"):
             await attempt
 
 
-async def test_a_key_rests_and_is_taken_again(office: Office) -> None:
+async def test_a_key_rests_and_is_taken_again(operator: ManagementClient) -> None:
     """Disabling and enabling twice changes nothing more."""
-    details, _ = await office.new_key("acme")
-    disabled, told = await office.keys.disable(details.id)
+    details, _ = await operator.new_key("acme")
+    disabled, told = await operator.keys.disable(details.id)
     assert (told, disabled.status(datetime.now(UTC)), disabled.row_version) == (True, "disabled", 2)
-    assert (await office.keys.disable(details.id))[0] == disabled
+    assert (await operator.keys.disable(details.id))[0] == disabled
     for _ in range(2):
-        enabled, told = await office.keys.enable(details.id)
+        enabled, told = await operator.keys.enable(details.id)
         assert (told, enabled.status(datetime.now(UTC)), enabled.row_version) == (True, "active", 3)
 
 
-async def test_two_changes_of_one_key_are_both_kept(office: Office) -> None:
+async def test_two_changes_of_one_key_are_both_kept(operator: ManagementClient) -> None:
     """Each change begins with what the other has stored; of two that were meant for one version, one is refused."""
-    details, _ = await office.new_key("acme")
+    details, _ = await operator.new_key("acme")
     await asyncio.gather(
-        office.keys.update(details.id, {"name": "new"}), office.keys.update(details.id, {"metadata": {"a": "b"}})
+        operator.keys.update(details.id, {"name": "new"}), operator.keys.update(details.id, {"metadata": {"a": "b"}})
     )
-    both = await office.keys.show(details.id)
+    both = await operator.keys.show(details.id)
     assert (both.name, both.metadata, both.row_version) == ("new", {"a": "b"}, 3)
     outcomes = await asyncio.gather(
-        *(office.keys.update(details.id, {"name": name}, version=3) for name in "ab"), return_exceptions=True
+        *(operator.keys.update(details.id, {"name": name}, version=3) for name in "ab"), return_exceptions=True
     )
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["VersionMismatch", "tuple"]
 
 
-async def test_pages_hold_every_key_once(office: Office) -> None:
+async def test_pages_hold_every_key_once(operator: ManagementClient) -> None:
     """Newest first, of one organization or of all; keys that are made meanwhile move nothing."""
-    made = [(await office.new_key(name))[0] for name in ("acme", "umbrella", "acme", "acme", "umbrella")]
-    await office.sql("UPDATE api_keys SET created_at = '2026-01-01'")  # one moment for all of them: the id decides
+    made = [(await operator.new_key(name))[0] for name in ("acme", "umbrella", "acme", "acme", "umbrella")]
+    await operator.sql("UPDATE api_keys SET created_at = '2026-01-01'")  # one moment for all of them: the id decides
     for organization, expected in ((None, made), ("acme", [made[0], made[2], made[3]])):
         seen, cursor = [], None
         while True:
-            page = await office.keys.list_keys(organization, limit=2, cursor=cursor)
+            page = await operator.keys.list_keys(organization, limit=2, cursor=cursor)
             seen += [key.id for key in page.items]
-            await office.new_key("acme")
+            await operator.new_key("acme")
             cursor = page.next
             if cursor is None:
                 break
         newest = [each for each in seen if each not in {key.id for key in made}]
         assert sorted(set(seen) - set(newest)) == sorted(key.id for key in expected)
         assert len(seen) == len(set(seen))
-        await office.sql("DELETE FROM api_keys WHERE created_at > '2026-02-01'")
+        await operator.sql("DELETE FROM api_keys WHERE created_at > '2026-02-01'")
 
 
 @pytest.mark.parametrize("cursor", ["", "?", "é", "AAAA", "YSBi", "MjAyNi0wMS0wMSBi", "x" * 400])
-async def test_a_cursor_that_is_none_is_refused(office: Office, cursor: str) -> None:
+async def test_a_cursor_that_is_none_is_refused(operator: ManagementClient, cursor: str) -> None:
     """In words, for every list; so is a limit that is none."""
     for attempt in (
-        office.keys.list_keys(cursor=cursor),
-        office.tenants.page_of_plans(cursor=cursor),
-        office.tenants.page_of_organizations(cursor=cursor),
-        office.audit.page(cursor=cursor),
+        operator.keys.list_keys(cursor=cursor),
+        operator.tenants.page_of_plans(cursor=cursor),
+        operator.tenants.page_of_organizations(cursor=cursor),
+        operator.audit.page(cursor=cursor),
     ):
         with pytest.raises(InvalidInput, match="cursor is none that a list has given out"):
             await attempt
     for limit in (0, -1, 201):
         with pytest.raises(InvalidInput, match="limit is a whole number from 1 to 200"):
-            await office.keys.list_keys(limit=limit)
+            await operator.keys.list_keys(limit=limit)

@@ -7,10 +7,10 @@ import pytest
 
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as Server
-from extauthz.service import fences
+from extauthz.service.directory import invalidation
 from tests.servers.fixtures import paused, stopped
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import Answer, ask
 from tests.servers.reader import through
 from tests.servers.serving import PATIENT, Serving, question, serving
@@ -32,10 +32,10 @@ REVOKE = CHANGES[0][0]
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
-    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1_000_000})
-    await office.tenants.create_organization("acme", "gold")
-    return (await office.new_key("acme"))[1]
+async def key(operator: ManagementClient) -> str:
+    await operator.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1_000_000})
+    await operator.tenants.create_organization("acme", "gold")
+    return (await operator.new_key("acme"))[1]
 
 
 @pytest.fixture
@@ -81,40 +81,44 @@ async def held(service: Serving, key: str) -> None:
 
 
 @pytest.mark.parametrize(("statement", "decision"), CHANGES)
-async def test_sql_takes_effect(service: Serving, office: Office, key: str, statement: str, decision: str) -> None:
+async def test_sql_takes_effect(
+    service: Serving, operator: ManagementClient, key: str, statement: str, decision: str
+) -> None:
     """A key that the process holds is denied moments after the statement, and stays denied."""
     await held(service, key)
-    await office.sql(statement)
+    await operator.sql(statement)
     await decides(service, key, decision=decision)
     for _ in range(3):
         assert (await asked(service, key)).decision == decision
 
 
-async def test_what_is_taken_back_takes_effect_too(service: Serving, office: Office, key: str) -> None:
+async def test_what_is_taken_back_takes_effect_too(service: Serving, operator: ManagementClient, key: str) -> None:
     """Disabled and enabled, suspended and resumed: the key works again moments later."""
     await held(service, key)
     for off, on, refused in (
         (CHANGES[1][0], "UPDATE api_keys SET disabled_at = NULL", "invalid_credentials"),
         (CHANGES[5][0], "UPDATE organizations SET status = 'active'", "organization_suspended"),
     ):
-        await office.sql(off)
+        await operator.sql(off)
         await decides(service, key, decision=refused)
-        await office.sql(on)
+        await operator.sql(on)
         await decides(service, key, decision="allow", before=refused)
 
 
-async def test_expiry_is_to_the_second(service: Serving, office: Office, key: str) -> None:
+async def test_expiry_is_to_the_second(service: Serving, operator: ManagementClient, key: str) -> None:
     """A held key whose time ends passes until then and no longer, without a message; then it costs what others do."""
-    await office.sql("UPDATE api_keys SET expires_at = now() + interval '1.5 seconds'")
+    await operator.sql("UPDATE api_keys SET expires_at = now() + interval '1.5 seconds'")
     await held(service, key)
     misses = service.value("extauthz_api_key_cache_misses_total")
     await decides(service, key, decision="invalid_credentials")
-    (row,) = await office.rows("SELECT now() - expires_at AS late FROM api_keys")
+    (row,) = await operator.rows("SELECT now() - expires_at AS late FROM api_keys")
     assert 0 <= row["late"].total_seconds() < 1
     assert service.value("extauthz_api_key_cache_misses_total") >= misses + 1
 
 
-async def test_two_services(service: Serving, database: str, redis_url: str, office: Office, key: str) -> None:
+async def test_two_services(
+    service: Serving, database: str, redis_url: str, operator: ManagementClient, key: str
+) -> None:
     """Both hear; what one has read from PostgreSQL the other takes from Redis."""
     await held(service, key)
     async with serving(database, redis_url, **PATIENT) as other:
@@ -123,7 +127,7 @@ async def test_two_services(service: Serving, database: str, redis_url: str, off
         assert other.value("extauthz_api_key_cache_hits_total", layer="redis") == 1
         assert other.value("extauthz_api_key_cache_misses_total") == 0
         await held(other, key)
-        await office.sql(REVOKE)
+        await operator.sql(REVOKE)
         for each in (service, other):
             await decides(each, key, decision="invalid_credentials")
 
@@ -133,23 +137,25 @@ async def test_a_service_that_hears_nothing(
     service: Serving,
     database: str,
     redis_url: str,
-    office: Office,
+    operator: ManagementClient,
     key: str,
     monkeypatch: pytest.MonkeyPatch,
     statement: str,
     decision: str,
 ) -> None:
     """It confirms what it holds every few seconds, and the fence of who heard keeps Redis from confirming the past."""
-    monkeypatch.setattr(fences, "UNHEARD", 0.3)
+    monkeypatch.setattr(invalidation, "UNHEARD", 0.3)
     async with serving(database, redis_url, **DEAF) as deaf:
         await held(deaf, key)
         assert deaf.value("extauthz_change_feed_down") == 1
-        await office.sql(statement)
+        await operator.sql(statement)
         await decides(service, key, decision=decision)
         await decides(deaf, key, decision=decision)
 
 
-async def test_without_cache(database: str, redis_url: str, office: Office, key: str, tmp_path: Path) -> None:
+async def test_without_cache(
+    database: str, redis_url: str, operator: ManagementClient, key: str, tmp_path: Path
+) -> None:
     """Turned off, for all or for a route, the very next request knows, whoever hears what."""
     routes = tmp_path / "routes.toml"
     routes.write_text(
@@ -167,24 +173,24 @@ async def test_without_cache(database: str, redis_url: str, office: Office, key:
             CHANGES[7],
             CHANGES[0],
         ):
-            await office.sql(statement)
+            await operator.sql(statement)
             assert (await asked(service, key)).decision == decision
             assert (await asked(routed, key, "/vault")).decision == decision
-        assert await office.redis.keys("api_key_cache:*") == []
+        assert await operator.redis.keys("api_key_cache:*") == []
 
 
 async def test_without_redis_messages_are_enough(
-    service: Serving, office: Office, key: str, redis_server: Server
+    service: Serving, operator: ManagementClient, key: str, redis_server: Server
 ) -> None:
     """A dead Redis delays no revocation; it is told of it when it is back."""
     await held(service, key)
-    (details,) = await office.rows("SELECT id::text AS id FROM api_keys")
+    (details,) = await operator.rows("SELECT id::text AS id FROM api_keys")
     with stopped(redis_server):
-        await office.sql(REVOKE)
+        await operator.sql(REVOKE)
         await decides(service, key, decision="invalid_credentials")
 
     async def fenced() -> bool:
-        return service.health.readiness().ready and await office.fence("api_key", details["id"]) is not None
+        return service.health.readiness().ready and await operator.fence("api_key", details["id"]) is not None
 
     await until(fenced)
 
@@ -203,7 +209,7 @@ async def test_without_postgresql_a_known_key_goes_on_for_a_while(
 
 @pytest.mark.parametrize("writing", [False, True], ids=["nobody writes", "a long transaction"])
 async def test_what_was_read_after_a_change_outlives_two_outages(
-    office: Office, database: str, redis_url: str, key: str, postgres_server: Postgres, writing: bool
+    operator: ManagementClient, database: str, redis_url: str, key: str, postgres_server: Postgres, writing: bool
 ) -> None:
     """A connection is lost and back before anybody asks, then PostgreSQL hangs: what is known to be current is served,
     also where it was read while an older transaction was open.
@@ -211,20 +217,20 @@ async def test_what_was_read_after_a_change_outlives_two_outages(
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
         serving(database, redis_url, **PATIENT, EXTAUTHZ_NOTIFY_DATABASE_URL=through(database, between)) as service,
-        office.pool.connection() as connection,
+        operator.pool.connection() as connection,
         connection.transaction(),
     ):
         await listens(service)
         if writing:
             await connection.execute("SELECT pg_current_xact_id()")
         await held(service, key)
-        await office.sql("UPDATE plans SET daily_quota = 777 WHERE name = 'gold'")
+        await operator.sql("UPDATE plans SET daily_quota = 777 WHERE name = 'gold'")
 
         async def read_anew() -> bool:
             return "q=777;" in (await asked(service, key))["ratelimit-policy"]
 
         await until(read_anew)
-        await office.sql("UPDATE api_keys SET last_used_at = now()")  # numbers go on
+        await operator.sql("UPDATE api_keys SET last_used_at = now()")  # numbers go on
         await between.refuse()
         await listens(service, no_longer=True)
         await between.accept()

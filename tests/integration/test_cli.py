@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from extauthz.backends.postgres import schema
 from extauthz.backends.redis import keyspace
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.demo.ports import free_port
 from tests.servers.shell import Here, Shell
@@ -128,9 +128,9 @@ async def test_shared_cache_is_told(shell: Shell, redis: Redis) -> None:
     """Redis hears of a change at once; where it is away, a warning says when the change takes effect."""
     acme = shell.json("orgs", "create", "acme")
     created = shell.json("keys", "create", "acme")
-    fences = [
-        keyspace.cache_fence(Thing("api_key", created["id"])),
-        keyspace.cache_fence(Thing("organization", acme["id"])),
+    invalidations = [
+        keyspace.cache_fence(EntityRef("api_key", created["id"])),
+        keyspace.cache_fence(EntityRef("organization", acme["id"])),
     ]
     away = f"redis://:hunter2@127.0.0.1:{free_port()}/0"
     late = shell.run("keys", "revoke", created["id"], "--last", "--json", REDIS_URL=away)
@@ -142,10 +142,10 @@ async def test_shared_cache_is_told(shell: Shell, redis: Redis) -> None:
     assert late.stderr == f"{warning} API_KEY_CACHE_TTL, 120 seconds\n"
     late = shell.run("orgs", "update", "acme", "--daily-quota", "3", REDIS_URL=away, TENANT_QUOTA_CACHE_TTL="7")
     assert late.stderr == f"{warning} TENANT_QUOTA_CACHE_TTL, 7 seconds\n"
-    assert await redis.exists(*fences) == 0
+    assert await redis.exists(*invalidations) == 0
     shell.json("keys", "revoke", created["id"])
     shell.json("orgs", "update", "acme", "--daily-quota", "4")
-    assert await redis.exists(*fences) == 2
+    assert await redis.exists(*invalidations) == 2
 
 
 def test_migrate(folder: Path, empty_database: str) -> None:

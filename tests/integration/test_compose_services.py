@@ -13,7 +13,7 @@ from psycopg import errors as pg
 
 from extauthz.backends.postgres import schema
 from extauthz.backends.redis import probe
-from extauthz.backends.redis.link import linked
+from extauthz.backends.redis.connection import open_connection
 from extauthz.demo.folders import binary, temporary_folder
 from extauthz.demo.ports import ask, free_port
 from extauthz.demo.postgres import Postgres
@@ -136,7 +136,7 @@ async def test_redis_lets_extauthz_do_what_checks_do(secrets: Path) -> None:
             server.wait_ready(lambda: ask(port, b"PING\r\n", 7) == b"+PONG\r\n")
             assert ask(port, b"GET usage_due\r\n").startswith(b"-NOPERM")
             url = placed((secrets / "redis-url").read_text().strip(), {"redis:6379": f"127.0.0.1:{port}"})
-            async with linked(url, trials=TRIALS) as link:
-                await link.probe()
+            async with open_connection(url, trials=TRIALS) as redis_connection:
+                await redis_connection.probe()
         finally:
             server.stop()

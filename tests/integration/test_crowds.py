@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tests.servers.office import KEY_FORMAT, NO_LIMITS, Office
+from tests.servers.management_client import KEY_FORMAT, NO_LIMITS, ManagementClient
 from tests.servers.raw_http import wire
 from tests.servers.serving import question, serving
 
@@ -28,15 +28,15 @@ async def _asked(port: int, request: bytes, go: asyncio.Event, connected: asynci
     ],
 )
 async def test_unknown_keys_at_one_instant(
-    database: str, redis_url: str, office: Office, listener: str, environment: dict[str, str]
+    database: str, redis_url: str, operator: ManagementClient, listener: str, environment: dict[str, str]
 ) -> None:
     """Hundreds of distinct ones beside good keys that were not used yet: 401 for each of the first, 200 for the others.
 
     With the budgets of the defaults, with and without a cache, and where callers ask for their own usage.
     """
-    await office.tenants.create_plan("plenty", NO_LIMITS)
-    await office.tenants.create_organization("acme", "plenty")
-    good = [(await office.new_key("acme"))[1] for _ in range(GOOD)]
+    await operator.tenants.create_plan("plenty", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "plenty")
+    good = [(await operator.new_key("acme"))[1] for _ in range(GOOD)]
     unknown = [KEY_FORMAT.issue(number.to_bytes(20)) for number in range(UNKNOWN)]
     requests = [
         question("envoy", "/usage" if listener == "usage" else "/", key=key)

@@ -5,7 +5,7 @@ from time import monotonic
 
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import paused
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.outages import victim
 from tests.servers.process import listening, settings
 from tests.servers.raw_http import ask
@@ -16,12 +16,12 @@ PATIENT = {"EXTAUTHZ_DEADLINE_MS": "3000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "1000
 
 
 async def test_a_dead_connection_costs_a_reconnect(
-    postgres_server: Postgres, database: str, redis_url: str, office: Office
+    postgres_server: Postgres, database: str, redis_url: str, operator: ManagementClient
 ) -> None:
     """Every connection is ended, at rest and in use: keys that nobody has asked for yet are found all the same."""
-    await office.tenants.create_plan("free", NO_LIMITS)
-    await office.tenants.create_organization("acme", "free")
-    keys = [(await office.new_key("acme"))[1] for _ in range(ROUNDS * CROWD)]
+    await operator.tenants.create_plan("free", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "free")
+    keys = [(await operator.new_key("acme"))[1] for _ in range(ROUNDS * CROWD)]
     async with victim(postgres_server, database) as hurt, serving(hurt.dsn, redis_url, **PATIENT) as service:
 
         async def decision(key: str) -> str:

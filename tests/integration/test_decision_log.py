@@ -16,7 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from extauthz.demo.process import family
 from extauthz.telemetry.decision_record import FIELDS
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.process import PATIENCE, Service, listening, settings
 from tests.servers.serving import PATIENT
 from tests.servers.shell import Shell
@@ -27,11 +27,11 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
+async def key(operator: ManagementClient) -> str:
     """A key of an organization."""
-    await office.tenants.create_plan("plenty", NO_LIMITS)
-    await office.tenants.create_organization("acme", "plenty")
-    return (await office.new_key("acme"))[1]
+    await operator.tenants.create_plan("plenty", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "plenty")
+    return (await operator.new_key("acme"))[1]
 
 
 async def asked(service: Service, key: str) -> None:

@@ -17,7 +17,7 @@ from extauthz.demo.folders import temporary_folder
 from extauthz.demo.postgres import Postgres
 from tests.servers.doctor import WRONG, Doctor
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.shell import Here
 
 ROLE = "role of the doctor"
@@ -126,9 +126,11 @@ def test_a_standby(doctor: Doctor) -> None:
     assert "standby" in failed["database primary"]["detail"]
 
 
-async def test_keys_that_end_and_keys_without_a_pepper(doctor: Doctor, database: str, office: Office) -> None:
-    await office.new_key("acme")
-    await office.sql("UPDATE api_keys SET expires_at = now() + interval '3 days'")
+async def test_keys_that_end_and_keys_without_a_pepper(
+    doctor: Doctor, database: str, operator: ManagementClient
+) -> None:
+    await operator.new_key("acme")
+    await operator.sql("UPDATE api_keys SET expires_at = now() + interval '3 days'")
     rows = await asyncio.to_thread(lambda: doctor.rows(DATABASE_URL=database))
     assert rows["keys expiring"]["ok"]
     assert rows["keys expiring"]["detail"].startswith("1 key ends within 7 days, 1 within 30")

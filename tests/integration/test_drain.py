@@ -11,7 +11,7 @@ import pytest
 
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import paused
-from tests.servers.office import KEY_FORMAT
+from tests.servers.management_client import KEY_FORMAT
 from tests.servers.process import Service, listening, settings
 
 CALLERS = 20

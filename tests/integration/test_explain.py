@@ -16,15 +16,15 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from extauthz.app.admin_listener import Live, private_listener, service_metrics
 from extauthz.config import load
-from extauthz.core.records import KeyDetails
-from extauthz.private import Live, private_listener, service_metrics
+from extauthz.core.management import KeyDetails
 from extauthz.service.health import Readiness
 from extauthz.service.tails import Tails
 from extauthz.transports.http.health import Reports
 from extauthz.transports.http.listen import bind
 from tests.servers.admin_api import Caller, value
-from tests.servers.office import Office, text
+from tests.servers.management_client import ManagementClient, text
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, PEPPER_SETTING, question, serving
 from tests.servers.shell import Here, Shell
@@ -68,11 +68,11 @@ def shell(tmp_path: Path, database: str, redis_url: str, settings: dict[str, str
 
 
 @pytest_asyncio.fixture
-async def key(office: Office) -> tuple[KeyDetails, str]:
+async def key(operator: ManagementClient) -> tuple[KeyDetails, str]:
     """A key of Initech that may read customers, as people write it: customers."""
-    await office.tenants.create_plan("small", {"rate": "1/h", "burst": 2, "daily_quota": 10, "monthly_quota": None})
-    await office.tenants.create_organization("initech", "small")
-    return await office.new_key("initech", name="billing job", permissions={"customers": frozenset({"read"})})
+    await operator.tenants.create_plan("small", {"rate": "1/h", "burst": 2, "daily_quota": 10, "monthly_quota": None})
+    await operator.tenants.create_organization("initech", "small")
+    return await operator.new_key("initech", name="billing job", permissions={"customers": frozenset({"read"})})
 
 
 def run(shell: Shell, *arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
@@ -109,7 +109,7 @@ async def kept(redis: Redis) -> dict[str, object]:
 
 
 async def test_the_command_without_a_service(
-    shell: Shell, redis: Redis, office: Office, key: tuple[KeyDetails, str]
+    shell: Shell, redis: Redis, operator: ManagementClient, key: tuple[KeyDetails, str]
 ) -> None:
     """A key by its value or its id; which layer knew it; nothing is left in Redis, and the key is never told."""
     details, secret = key
@@ -130,7 +130,7 @@ async def test_the_command_without_a_service(
     assert step(by_id, "credential")["outcome"] == "skipped"
     assert by_id["decision"] == told["decision"]
     assert await kept(redis) == {}
-    assert (await office.keys.show(details.id)).last_used_at is None
+    assert (await operator.keys.show(details.id)).last_used_at is None
     shown = await asyncio.to_thread(run, shell, "GET", url, key=secret)
     assert secret not in shown.stdout + shown.stderr
     assert max(map(len, shown.stdout.splitlines())) <= 80
@@ -238,11 +238,11 @@ async def test_a_supervisor_has_no_record_of_its_own(
         assert (answer.status, value(answer)["code"]) == (422, "invalid_fields")
 
 
-async def test_keys_of_other_tables(shell: Shell, office: Office, tmp_path: Path) -> None:
+async def test_keys_of_other_tables(shell: Shell, operator: ManagementClient, tmp_path: Path) -> None:
     """With lookup_sql the key itself is explained, by command and by API; an id names none there."""
-    await office.sql("CREATE TABLE theirs (sha256 text, id text, organization text, may jsonb, until timestamptz)")
+    await operator.sql("CREATE TABLE theirs (sha256 text, id text, organization text, may jsonb, until timestamptz)")
     digest = sha256(THEIRS.encode()).hexdigest()
-    await office.sql("INSERT INTO theirs VALUES (%s, 'key-7', 'initech', '{}', NULL)", digest)
+    await operator.sql("INSERT INTO theirs VALUES (%s, 'key-7', 'initech', '{}', NULL)", digest)
     statement = (
         "SELECT id, organization AS organization_id, may AS permissions, until AS expires_at"
         " FROM theirs WHERE sha256 = %(sha256)s"
@@ -264,12 +264,12 @@ async def test_keys_of_other_tables(shell: Shell, office: Office, tmp_path: Path
         assert value(await caller("POST", "/v1/explain", body))["decision"] == "permission_denied"
 
 
-async def test_the_howto(shell: Shell, office: Office) -> None:
+async def test_the_howto(shell: Shell, operator: ManagementClient) -> None:
     """What docs/howto/why-was-it-refused.md shows is what is printed, but for ids and ages."""
     page = (Path(__file__).parents[2] / "docs/howto/why-was-it-refused.md").read_text()
     command, _, rest = page.partition("$ extauthz explain ")[2].partition("\n")
     shown = rest.partition("```")[0].rstrip()
-    details, _ = await office.new_key("initech", name="batch", permissions={"invoice": frozenset({"read", "write"})})
+    details, _ = await operator.new_key("initech", name="batch", permissions={"invoice": frozenset({"read", "write"})})
     (Path(shell.folder) / "extauthz.toml").write_text('[[routes]]\npath = "/api/v1/{resource}/**"\n')
     arguments = [details.id if UUID.fullmatch(word) else word for word in shlex.split(command)]
     done = await asyncio.to_thread(run, shell, *arguments)

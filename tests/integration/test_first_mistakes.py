@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
+from extauthz.backends.postgres.error_texts import remedy
 from extauthz.backends.postgres.errors import translated
-from extauthz.backends.postgres.words import remedy
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.ports import free_port

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from redis import exceptions as redis
 
+from extauthz.backends.redis.connection import open_connection
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import linked
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.ports import free_port
@@ -37,9 +37,9 @@ async def test_the_servers_words_and_what_helps(guarded: Redis, redis_url: str) 
         "unix:///nowhere/redis.sock": ("connection", "No such file or directory", "see that it runs"),
     }
     for url, (reason, said, helps) in mistakes.items():
-        async with linked(url) as link:
+        async with open_connection(url) as redis_connection:
             with pytest.raises(StoreUnavailable) as away:
-                await link.probe()
+                await redis_connection.probe()
         assert away.value.reason == reason, url
         assert away.value.said.startswith(said), url
         assert helps in away.value.remedy, url

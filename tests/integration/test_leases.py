@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
 from extauthz.demo.process import family
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import Service, listening, settings
 from tests.servers.raw_http import Answer, Wire, wire
 from tests.servers.serving import PATIENT, question
@@ -68,11 +68,11 @@ class Customer:
         return int(fields[day]), next(int(value.split()[1]) for name, value in fields.items() if name[:11] == f"{day}:")
 
 
-async def customer(office: Office, plan: dict[str, object]) -> Customer:
+async def customer(operator: ManagementClient, plan: dict[str, object]) -> Customer:
     """An organization on a plan of its own."""
-    await office.tenants.create_plan("busy", plan)
-    organization = await office.tenants.create_organization("acme", "busy")
-    return Customer(office.redis, organization.id, (await office.new_key("acme"))[1])
+    await operator.tenants.create_plan("busy", plan)
+    organization = await operator.tenants.create_organization("acme", "busy")
+    return Customer(operator.redis, organization.id, (await operator.new_key("acme"))[1])
 
 
 def workers_of(service: Service) -> Sequence[int]:
@@ -83,9 +83,11 @@ UNITS = ("granted", "returned")
 
 
 @pytest.mark.parametrize("workers", ["1", "2", "4"])
-async def test_charged_is_what_was_served(office: Office, database: str, redis_url: str, workers: str) -> None:
+async def test_charged_is_what_was_served(
+    operator: ManagementClient, database: str, redis_url: str, workers: str
+) -> None:
     """However many workers lease at once, counters are what clients were answered once all is given back."""
-    acme = await customer(office, PLENTY)
+    acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", workers) as service:
         await acme.ask_at_once(service, 60)
         await until(acme.nothing_leased)
@@ -102,10 +104,10 @@ async def test_charged_is_what_was_served(office: Office, database: str, redis_u
     assert await acme.counted() == (asked, asked)
 
 
-async def test_a_quota_is_used_up_to_the_last_unit(office: Office, database: str, redis_url: str) -> None:
+async def test_a_quota_is_used_up_to_the_last_unit(operator: ManagementClient, database: str, redis_url: str) -> None:
     """Of twice as many requests as a quota has, its number is allowed: not one more and, in the end, not one less."""
     quota = 600
-    acme = await customer(office, PLENTY | {"daily_quota": quota})
+    acme = await customer(operator, PLENTY | {"daily_quota": quota})
     async with listening(settings(database, redis_url, **LEASES), "--workers", "4") as service:
         await acme.ask_at_once(service, 2 * quota // CONNECTIONS)
         await until(acme.nothing_leased)
@@ -115,9 +117,9 @@ async def test_a_quota_is_used_up_to_the_last_unit(office: Office, database: str
     assert await acme.counted() == (quota, quota)
 
 
-async def test_headers_never_say_too_much(office: Office, database: str, redis_url: str) -> None:
+async def test_headers_never_say_too_much(operator: ManagementClient, database: str, redis_url: str) -> None:
     """While units are out, each answer says what is left or less; once they are given back, exactly that."""
-    acme = await customer(office, PLENTY)
+    acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES)) as service:
         port = int((await service.address("envoy")).rpartition(":")[2])
         async with wire(port) as connection:
@@ -134,9 +136,9 @@ def said(answer: Answer) -> int:
     return int(LEFT.findall(answer["ratelimit"])[0])
 
 
-async def test_a_killed_worker_takes_nothing_along(office: Office, database: str, redis_url: str) -> None:
+async def test_a_killed_worker_takes_nothing_along(operator: ManagementClient, database: str, redis_url: str) -> None:
     """The worker that takes its place gives back what it had not served: charged is what was answered, or nearly."""
-    acme = await customer(office, PLENTY)
+    acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", "2") as service:
         load = asyncio.create_task(acme.ask_at_once(service, 150))
         await until(lambda: _leased(acme))
@@ -153,14 +155,14 @@ async def _leased(acme: Customer) -> bool:
     return not await acme.nothing_leased()
 
 
-async def test_a_stop_gives_everything_back(office: Office, database: str, redis_url: str) -> None:
+async def test_a_stop_gives_everything_back(operator: ManagementClient, database: str, redis_url: str) -> None:
     """Told to stop in the midst of it, workers give back what they hold before usage is saved for the last time."""
-    acme = await customer(office, PLENTY)
+    acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", "2") as service:
         await acme.ask_at_once(service, 40)
         assert await service.end() == 0
     assert await acme.nothing_leased()
     asked = 40 * CONNECTIONS
     assert await acme.counted() == (asked, asked)
-    (saved,) = await office.rows("SELECT sum(cost)::int AS cost, sum(allowed)::int AS allowed FROM usage_daily")
+    (saved,) = await operator.rows("SELECT sum(cost)::int AS cost, sum(allowed)::int AS allowed FROM usage_daily")
     assert saved == {"cost": asked, "allowed": asked}

@@ -19,7 +19,7 @@ from extauthz.demo.redis import Redis
 from extauthz.telemetry.log_limit import SECONDS
 from extauthz.telemetry.logs import FLUSH_SECONDS
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import EXTAUTHZ, INHERITED, PATIENCE, QUICK, Service, listening, settings
 from tests.servers.raw_http import ask, wire
 from tests.servers.serving import question
@@ -79,13 +79,13 @@ async def unread(environ: Mapping[str, str], *arguments: str, stderr: int | None
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 async def test_a_reader_that_stops_stops_nothing(
-    database: str, redis_url: str, office: Office, redis_server: Redis, workers: str
+    database: str, redis_url: str, operator: ManagementClient, redis_server: Redis, workers: str
 ) -> None:
     """Checks are answered while every line waits for a reader that sleeps, also those lines that an outage makes.
 
     When it is told to end, it does, with 0 and without the reader.
     """
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writer, b"-" * 4096)  # as full as it gets

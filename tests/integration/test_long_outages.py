@@ -9,14 +9,14 @@ from time import monotonic
 
 import pytest
 
-from extauthz import management, opening
+from extauthz.app import management, stores
 from extauthz.backends.postgres.pool import Pool
 from extauthz.demo.postgres import Postgres
-from extauthz.service import last_used, metering
+from extauthz.service.usage import flush, last_used
 from tests.servers.admin_api import Caller
-from tests.servers.office import Office
+from tests.servers.external_tables import SHA256, VALUE, run, sql
+from tests.servers.management_client import ManagementClient
 from tests.servers.outages import Outage, Victim, closed_database, refused, silent, victim
-from tests.servers.own_tables import SHA256, VALUE, run, sql
 from tests.servers.raw_http import ask
 from tests.servers.serving import Serving, question, serving
 
@@ -41,12 +41,12 @@ async def hurt(postgres_server: Postgres, database: str) -> AsyncIterator[Victim
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of seconds become fractions of a second, so that an outage outlasts them soon."""
     for module, name, value in (
-        (opening, "PATIENCE", 0.1),
+        (stores, "PATIENCE", 0.1),
         (management, "PATIENCE", 0.1),
-        (metering, "ADD_EVERY", 0.1),
-        (metering, "SAVE_EVERY", 0.2),
-        (metering, "PATIENCE", 0.2),
-        (metering, "SAVE_PATIENCE", 0.3),
+        (flush, "ADD_EVERY", 0.1),
+        (flush, "SAVE_EVERY", 0.2),
+        (flush, "PATIENCE", 0.2),
+        (flush, "SAVE_PATIENCE", 0.3),
         (last_used, "WRITE_EVERY", 0.2),
         (last_used, "PATIENCE", 0.2),
     ):
@@ -77,7 +77,7 @@ async def allowed(service: Serving, key: str) -> bool:
     return (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
 
 
-async def works(service: Serving, office: Office, key_id: str, key: str) -> None:
+async def works(service: Serving, operator: ManagementClient, key_id: str, key: str) -> None:
     """Everything that stands on PostgreSQL works within a second."""
     ops = Caller(service.ports["admin"], TOKEN.encode())
 
@@ -85,7 +85,7 @@ async def works(service: Serving, office: Office, key_id: str, key: str) -> None
         return (await ops("GET", "/v1/plans")).status == 200
 
     async def written() -> bool:
-        rows = await office.rows(
+        rows = await operator.rows(
             "SELECT FROM usage_daily JOIN api_keys ON id = api_key_id WHERE last_used_at > now() - interval '1 minute'"
             " AND allowed > 0 AND id::text = %s",
             key_id,
@@ -100,18 +100,18 @@ async def works(service: Serving, office: Office, key_id: str, key: str) -> None
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("outage", [refused, silent, closed_database], ids=lambda outage: outage.__name__)
 async def test_every_pool_of_a_service_works_again_at_once(
-    hurt: Victim, office: Office, redis_url: str, outage: Outage
+    hurt: Victim, operator: ManagementClient, redis_url: str, outage: Outage
 ) -> None:
     """Started in an outage and through another: keys, usage, last use and the admin API work within a second."""
-    (first_id, first), (second_id, second) = [await office.new_key(f"customer {number}") for number in range(2)]
+    (first_id, first), (second_id, second) = [await operator.new_key(f"customer {number}") for number in range(2)]
     async with AsyncExitStack() as stack:
         async with outage(hurt):
             service = await stack.enter_async_context(serving(hurt.dsn, redis_url, **OPS))
             await suffer(service, first)
-        await works(service, office, first_id.id, first)
+        await works(service, operator, first_id.id, first)
         async with outage(hurt):
             await suffer(service, second)
-        await works(service, office, second_id.id, second)
+        await works(service, operator, second_id.id, second)
 
 
 async def test_foreign_tables_work_again_at_once(hurt: Victim, redis_url: str, pool: Pool, tmp_path: Path) -> None:

@@ -8,22 +8,22 @@ import pytest
 from psycopg import errors
 
 from extauthz.core.errors import InvalidInput
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-async def test_calendar_and_mode_of_an_organization(office: Office) -> None:
+async def test_calendar_and_mode_of_an_organization(operator: ManagementClient) -> None:
     """A time zone, the day on which months begin, whether limits are enforced; a new one has what nobody notices."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     assert (acme.timezone, acme.anchor, acme.limits, acme.until) == ("UTC", 1, "enforce", None)
     changes: dict[str, Any] = {"timezone": "America/Argentina/Buenos_Aires", "anchor": 31, "limits": "shadow"}
-    changed, told = await office.tenants.update_organization("acme", changes)
+    changed, told = await operator.tenants.update_organization("acme", changes)
     assert told
     assert changed == replace(acme, **changes, updated_at=changed.updated_at, row_version=2)
-    assert changed == await office.tenants.show_organization("acme")
-    assert [changed] == await office.tenants.list_organizations()
-    assert [changed] == (await office.tenants.page_of_organizations()).items
+    assert changed == await operator.tenants.show_organization("acme")
+    assert [changed] == await operator.tenants.list_organizations()
+    assert [changed] == (await operator.tenants.page_of_organizations()).items
 
 
 @pytest.mark.parametrize(
@@ -52,51 +52,53 @@ async def test_calendar_and_mode_of_an_organization(office: Office) -> None:
         ({"until": "tomorrow"}, "until is no time"),
     ],
 )
-async def test_what_an_organization_cannot_have(office: Office, changes: dict[str, object], words: str) -> None:
+async def test_what_an_organization_cannot_have(
+    operator: ManagementClient, changes: dict[str, object], words: str
+) -> None:
     """Told in words, with a suggestion where there is one; nothing changes, not even what was right beside it."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput) as refused:
-        await office.tenants.update_organization("acme", {"status": "suspended"} | changes)
+        await operator.tenants.update_organization("acme", {"status": "suspended"} | changes)
     assert words in str(refused.value)
-    assert await office.tenants.show_organization("acme") == acme
+    assert await operator.tenants.show_organization("acme") == acme
 
 
-async def test_a_zone_that_only_python_knows(office: Office) -> None:
+async def test_a_zone_that_only_python_knows(operator: ManagementClient) -> None:
     """PostgreSQL has the last word, in words."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput, match="PostgreSQL knows no time zone of that name"):
-        await office.tenant_store.update_organization(
+        await operator.tenant_store.update_organization(
             acme.id, lambda before: replace(before, timezone="Europe/Atlantis"), version=None
         )
 
 
-async def test_overrides_with_an_end(office: Office) -> None:
+async def test_overrides_with_an_end(operator: ManagementClient) -> None:
     """Limits of its own may end; the end may be moved, also after it, and be taken away."""
-    await office.tenants.create_organization("acme")
+    await operator.tenants.create_organization("acme")
     for changes, until in (
         ({"daily_quota": 7, "until": FAR}, FAR),
         ({"burst": 3}, FAR),
         ({"until": None}, None),
         ({"until": FAR}, FAR),
     ):
-        changed, _ = await office.tenants.update_organization("acme", changes)
+        changed, _ = await operator.tenants.update_organization("acme", changes)
         assert changed.until == until
     assert changed.overrides == {"rate": None, "burst": 3, "daily_quota": 7, "monthly_quota": None}
-    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
-    renamed, _ = await office.tenants.update_organization("acme", {"name": "umbrella", "rate": None})
+    await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    renamed, _ = await operator.tenants.update_organization("acme", {"name": "umbrella", "rate": None})
     assert (renamed.overrides, renamed.until) == (changed.overrides, datetime(2026, 1, 1, tzinfo=UTC))
-    prolonged, _ = await office.tenants.update_organization("umbrella", {"until": FAR})
+    prolonged, _ = await operator.tenants.update_organization("umbrella", {"until": FAR})
     assert (prolonged.overrides, prolonged.until) == (changed.overrides, FAR)
 
 
 @pytest.mark.parametrize("until", [None, FAR])
-async def test_overrides_that_are_over_do_not_come_back(office: Office, until: datetime | None) -> None:
+async def test_overrides_that_are_over_do_not_come_back(operator: ManagementClient, until: datetime | None) -> None:
     """Who is given limits of its own anew has those alone, without the old end, unless the change names another."""
-    await office.tenants.create_organization("acme")
-    await office.tenants.update_organization("acme", {"daily_quota": 7, "burst": 3, "until": FAR})
-    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    await operator.tenants.create_organization("acme")
+    await operator.tenants.update_organization("acme", {"daily_quota": 7, "burst": 3, "until": FAR})
+    await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
     named: dict[str, object] = {} if until is None else {"until": until}
-    changed, _ = await office.tenants.update_organization("acme", {"monthly_quota": 100} | named)
+    changed, _ = await operator.tenants.update_organization("acme", {"monthly_quota": 100} | named)
     assert changed.overrides == {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": 100}
     assert changed.until == until
 
@@ -105,81 +107,83 @@ async def test_overrides_that_are_over_do_not_come_back(office: Office, until: d
     "changes",
     [{"plan": "gold"}, {"until": None}, {"plan": "gold", "until": None}],
 )
-async def test_overrides_that_are_over_are_in_nobodys_way(office: Office, changes: dict[str, object]) -> None:
+async def test_overrides_that_are_over_are_in_nobodys_way(
+    operator: ManagementClient, changes: dict[str, object]
+) -> None:
     """With another plan, or when their end is taken away, they are gone: they neither veto it nor come back."""
-    await office.tenants.create_plan("gold", NO_LIMITS)
-    await office.tenants.create_organization("acme")
-    await office.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
+    await operator.tenants.create_plan("gold", NO_LIMITS)
+    await operator.tenants.create_organization("acme")
+    await operator.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
     with pytest.raises(InvalidInput, match="organization 'acme' on plan 'gold': rate and burst go together"):
-        await office.tenants.update_organization("acme", {"plan": "gold"})
-    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
-    changed, _ = await office.tenants.update_organization("acme", changes)
+        await operator.tenants.update_organization("acme", {"plan": "gold"})
+    await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
+    changed, _ = await operator.tenants.update_organization("acme", changes)
     assert changed.overrides == NO_LIMITS
     assert (changed.until, changed.plan) == (None, changes.get("plan", "default"))
 
 
-async def test_a_zone_that_a_trigger_of_somebody_else_cannot_use(office: Office) -> None:
+async def test_a_zone_that_a_trigger_of_somebody_else_cannot_use(operator: ManagementClient) -> None:
     """What PostgreSQL says of a value that it cannot take is said to who gave it."""
-    await office.tenants.create_organization("acme")
-    await office.sql(
+    await operator.tenants.create_organization("acme")
+    await operator.sql(
         "CREATE FUNCTION local() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM now() AT TIME ZONE 'Gone/Zone'; RETURN NEW; END $$"
     )
-    await office.sql("CREATE TRIGGER theirs BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION local()")
+    await operator.sql("CREATE TRIGGER theirs BEFORE UPDATE ON organizations FOR EACH ROW EXECUTE FUNCTION local()")
     with pytest.raises(InvalidInput, match='refuses it: time zone "Gone/Zone" not recognized'):
-        await office.tenants.update_organization("acme", {"anchor": 5})
+        await operator.tenants.update_organization("acme", {"anchor": 5})
 
 
-async def test_the_end_goes_with_the_last_override(office: Office) -> None:
+async def test_the_end_goes_with_the_last_override(operator: ManagementClient) -> None:
     """One date is the end of all own limits; once all are taken back, none is left for those of the future."""
-    await office.tenants.create_organization("acme")
-    await office.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
-    changed, _ = await office.tenants.update_organization("acme", {"burst": None})
+    await operator.tenants.create_organization("acme")
+    await operator.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
+    changed, _ = await operator.tenants.update_organization("acme", {"burst": None})
     assert changed.until == FAR
-    changed, _ = await office.tenants.update_organization("acme", {"daily_quota": None})
+    changed, _ = await operator.tenants.update_organization("acme", {"daily_quota": None})
     assert (changed.overrides, changed.until) == (NO_LIMITS, None)
 
 
-async def test_an_end_of_no_limits_is_refused(office: Office) -> None:
+async def test_an_end_of_no_limits_is_refused(operator: ManagementClient) -> None:
     """An end without limits of its own would end those of the future; told by command and in SQL."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     for changes in ({"until": FAR}, {"until": FAR, "daily_quota": None}, {"until": FAR, "timezone": "Asia/Tokyo"}):
         with pytest.raises(InvalidInput, match="until is the end of an organization's own limits, and it has none"):
-            await office.tenants.update_organization("acme", changes)
+            await operator.tenants.update_organization("acme", changes)
     for statement in (
         "UPDATE organizations SET overrides_until = '2100-01-01Z'",
         "INSERT INTO organizations (name, plan_id, overrides_until) SELECT 'b', id, '2100-01-01Z' FROM plans",
     ):
         with pytest.raises(errors.CheckViolation) as refused:
-            await office.sql(statement)
+            await operator.sql(statement)
         assert refused.value.diag.constraint_name == "organizations_until_ends_own_limits"
-    assert await office.tenants.show_organization("acme") == acme
-    await office.tenants.update_organization("acme", {"daily_quota": 7, "until": FAR})
+    assert await operator.tenants.show_organization("acme") == acme
+    await operator.tenants.update_organization("acme", {"daily_quota": 7, "until": FAR})
     with pytest.raises(InvalidInput, match="it has none"):
-        await office.tenants.update_organization("acme", {"daily_quota": None, "until": FAR})
-    await office.sql("UPDATE organizations SET daily_quota = NULL")
-    assert (await office.tenants.show_organization("acme")).until is None
+        await operator.tenants.update_organization("acme", {"daily_quota": None, "until": FAR})
+    await operator.sql("UPDATE organizations SET daily_quota = NULL")
+    assert (await operator.tenants.show_organization("acme")).until is None
 
 
-async def test_the_first_calendar(office: Office) -> None:
+async def test_the_first_calendar(operator: ManagementClient) -> None:
     """Given at creation, by command or in SQL, or before the first charge, it holds from the start."""
-    acme = await office.tenants.create_organization("acme", timezone="Asia/Tokyo", anchor=15)
+    acme = await operator.tenants.create_organization("acme", timezone="Asia/Tokyo", anchor=15)
     assert (acme.timezone, acme.anchor, acme.timezone_from, acme.anchor_from) == ("Asia/Tokyo", 15, None, None)
-    await office.sql(
+    await operator.sql(
         "INSERT INTO organizations (name, plan_id, timezone, anchor) SELECT 'b', id, 'Asia/Tokyo', 15 FROM plans"
     )
-    other = await office.tenants.show_organization("b")
+    other = await operator.tenants.show_organization("b")
     assert (other.timezone, other.anchor, other.timezone_from, other.anchor_from) == ("Asia/Tokyo", 15, None, None)
-    moved, _ = await office.tenants.update_organization("acme", {"timezone": "Europe/Berlin", "anchor": 31})
+    moved, _ = await operator.tenants.update_organization("acme", {"timezone": "Europe/Berlin", "anchor": 31})
     assert (moved.timezone_from, moved.anchor_from) == (None, None)
-    await office.sql(
+    await operator.sql(
         "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost)"
         " SELECT id, gen_random_uuid(), now()::date, 1, 1 FROM organizations"
     )
-    moved, _ = await office.tenants.update_organization("acme", {"timezone": "UTC", "anchor": 1})
+    moved, _ = await operator.tenants.update_organization("acme", {"timezone": "UTC", "anchor": 1})
     assert moved.timezone_from is not None
     assert moved.anchor_from is not None
     assert moved.timezone_from > datetime.now(UTC)
     for wrong in ({"timezone": "Europe/Berln"}, {"anchor": 0}, {"anchor": 32}):
         with pytest.raises(InvalidInput):
-            await office.tenants.create_organization("c", **wrong)
+            await operator.tenants.create_organization("c", **wrong)

@@ -11,35 +11,35 @@ from extauthz.backends.postgres.records import PostgresKeySource
 from extauthz.core.errors import Conflict, InvalidInput, LastUsableKey, NotFound
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
+from extauthz.core.management import KeyTerms
 from extauthz.core.permissions import FULL_ACCESS
-from extauthz.core.records import KeyTerms
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
-from tests.servers.office import KEY_FORMAT, Office
+from tests.servers.management_client import KEY_FORMAT, ManagementClient
 
 NOW = 1_800_000_000.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 
-async def test_the_life_of_a_key(office: Office) -> None:
+async def test_the_life_of_a_key(operator: ManagementClient) -> None:
     """A key is made with its key shown once, listed newest first, shown by id, and revoked for good."""
-    await office.tenants.create_organization("acme")
+    await operator.tenants.create_organization("acme")
     expires_at = datetime.now(UTC) + timedelta(days=30)
     permissions = {"customer": frozenset({"read", "write"}), "invoice": frozenset({"read"})}
-    details, key = await office.keys.create("acme", KeyTerms("ci", permissions, expires_at, {"team": "blue"}))
+    details, key = await operator.keys.create("acme", KeyTerms("ci", permissions, expires_at, {"team": "blue"}))
     assert KEY_FORMAT.plausible(key)
     assert (details.name, details.permissions, details.expires_at) == ("ci", permissions, expires_at)
     assert details.handle == f"xa_live_…{key[-4:]}"
-    second, other_key = await office.new_key("acme", permissions={"invoice": frozenset({"read"})})
+    second, other_key = await operator.new_key("acme", permissions={"invoice": frozenset({"read"})})
     assert key != other_key
-    assert await office.keys.list_of("acme") == [second, details]
-    assert await office.keys.list_of(details.organization_id) == [second, details]
-    assert await office.keys.show(details.id) == details
-    revoked, told = await office.keys.revoke(details.id, last=False)
+    assert await operator.keys.list_of("acme") == [second, details]
+    assert await operator.keys.list_of(details.organization_id) == [second, details]
+    assert await operator.keys.show(details.id) == details
+    revoked, told = await operator.keys.revoke(details.id, last=False)
     assert told
     assert revoked.revoked_at is not None
-    assert [each.status(datetime.now(UTC)) for each in await office.keys.list_of("acme")] == ["active", "revoked"]
-    again, _ = await office.keys.revoke(details.id, last=False)
+    assert [each.status(datetime.now(UTC)) for each in await operator.keys.list_of("acme")] == ["active", "revoked"]
+    again, _ = await operator.keys.revoke(details.id, last=False)
     assert again == revoked
     assert json.loads(json.dumps(revoked.to_json(datetime.now(UTC)))) == {
         "id": details.id,
@@ -61,10 +61,10 @@ async def test_the_life_of_a_key(office: Office) -> None:
     }
 
 
-async def test_what_cannot_be_a_key_is_refused(office: Office) -> None:
+async def test_what_cannot_be_a_key_is_refused(operator: ManagementClient) -> None:
     """An unknown organization, a resource that no route knows, an expiry or a name that cannot be: no key."""
-    await office.tenants.create_organization("acme")
-    routed = office.key_service(resources=frozenset({"customer"}))
+    await operator.tenants.create_organization("acme")
+    routed = operator.key_service(resources=frozenset({"customer"}))
     now = datetime.now(UTC)
     for terms, words in (
         (KeyTerms(expires_at=now - timedelta(seconds=1)), "is in the past"),
@@ -88,66 +88,70 @@ async def test_what_cannot_be_a_key_is_refused(office: Office) -> None:
             await routed.create("acme", terms)
         assert words in str(refused.value)
     for attempt, error_words in (
-        (office.keys.create("umbrella", KeyTerms()), "'umbrella'"),
-        (office.keys.list_of("umbrella"), "'umbrella'"),
-        (office.keys.show(NOBODY), f"no key has the id '{NOBODY}'"),
-        (office.keys.show("' OR true --"), "no key has the id"),
-        (office.keys.revoke("?" * 100, last=True), f"no key has the id '{'?' * 64}'"),
-        (office.keys.update(NOBODY, {"name": "a"}), "no key has the id"),
-        (office.keys.rotate(NOBODY, grace=timedelta(0)), "no key has the id"),
+        (operator.keys.create("umbrella", KeyTerms()), "'umbrella'"),
+        (operator.keys.list_of("umbrella"), "'umbrella'"),
+        (operator.keys.show(NOBODY), f"no key has the id '{NOBODY}'"),
+        (operator.keys.show("' OR true --"), "no key has the id"),
+        (operator.keys.revoke("?" * 100, last=True), f"no key has the id '{'?' * 64}'"),
+        (operator.keys.update(NOBODY, {"name": "a"}), "no key has the id"),
+        (operator.keys.rotate(NOBODY, grace=timedelta(0)), "no key has the id"),
     ):
         with pytest.raises(NotFound) as missing:
             await attempt
         assert error_words in str(missing.value)
-    assert await office.keys.list_of("acme") == []
+    assert await operator.keys.list_of("acme") == []
     details, _ = await routed.create("acme", KeyTerms())
     assert details.permissions == FULL_ACCESS
 
 
-async def test_the_last_usable_key_stays_unless_it_is_meant(office: Office) -> None:
+async def test_the_last_usable_key_stays_unless_it_is_meant(operator: ManagementClient) -> None:
     """Keys that are revoked, disabled, expired, rotated or may do nothing do not count; with `last` all may go."""
-    kept, _ = await office.new_key("acme")
+    kept, _ = await operator.new_key("acme")
     for column in ("expires_at", "disabled_at", "revoked_at"):
-        other, _ = await office.new_key("acme")
-        await office.sql(f"UPDATE api_keys SET {column} = now() WHERE id::text = %s", other.id)
+        other, _ = await operator.new_key("acme")
+        await operator.sql(f"UPDATE api_keys SET {column} = now() WHERE id::text = %s", other.id)
     for nothing in ({}, {"customer": frozenset[str](), "invoice": frozenset[str]()}):
-        await office.new_key("acme", permissions=nothing)
-    ending, _ = await office.new_key("acme")
-    successor = (await office.keys.rotate(ending.id, grace=timedelta(hours=1))).key
-    await office.keys.revoke(successor.id, last=False)
-    await office.new_key("umbrella")
+        await operator.new_key("acme", permissions=nothing)
+    ending, _ = await operator.new_key("acme")
+    successor = (await operator.keys.rotate(ending.id, grace=timedelta(hours=1))).key
+    await operator.keys.revoke(successor.id, last=False)
+    await operator.new_key("umbrella")
     with pytest.raises(LastUsableKey, match="the organization's last usable key"):
-        await office.keys.revoke(kept.id, last=False)
-    assert (await office.keys.show(kept.id)).revoked_at is None
-    revoked, _ = await office.keys.revoke(kept.id, last=True)
+        await operator.keys.revoke(kept.id, last=False)
+    assert (await operator.keys.show(kept.id)).revoked_at is None
+    revoked, _ = await operator.keys.revoke(kept.id, last=True)
     assert revoked.revoked_at is not None
     with pytest.raises(Conflict, match=r"still has usable keys \(3\)"):  # they are admitted, if only for a while
-        await office.tenants.delete_organization("acme")
+        await operator.tenants.delete_organization("acme")
     # A key that could not be used anyway is no last usable key.
-    for key in await office.keys.list_of("acme"):
-        await office.keys.revoke(key.id, last=False)
+    for key in await operator.keys.list_of("acme"):
+        await operator.keys.revoke(key.id, last=False)
 
 
-async def test_two_who_revoke_the_last_two_keys_do_not_both_succeed(office: Office) -> None:
+async def test_two_who_revoke_the_last_two_keys_do_not_both_succeed(operator: ManagementClient) -> None:
     """However close together, one of two revocations of an organization's last two keys is refused."""
     for number in range(5):
         organization = f"acme {number}"
-        ids = [(await office.new_key(organization))[0].id for _ in range(2)]
-        outcomes = await asyncio.gather(*(office.keys.revoke(each, last=False) for each in ids), return_exceptions=True)
+        ids = [(await operator.new_key(organization))[0].id for _ in range(2)]
+        outcomes = await asyncio.gather(
+            *(operator.keys.revoke(each, last=False) for each in ids), return_exceptions=True
+        )
         assert sorted(type(outcome).__name__ for outcome in outcomes) == ["LastUsableKey", "tuple"]
-        statuses = [key.status(datetime.now(UTC)) for key in await office.keys.list_of(organization)]
+        statuses = [key.status(datetime.now(UTC)) for key in await operator.keys.list_of(organization)]
         assert sorted(statuses) == ["active", "revoked"]
 
 
-async def test_a_revocation_waits_for_another_of_the_same_organization(office: Office, database: str) -> None:
+async def test_a_revocation_waits_for_another_of_the_same_organization(
+    operator: ManagementClient, database: str
+) -> None:
     """The count of usable keys and the revocation are one step: a change under way elsewhere is waited for and seen."""
-    first, _ = await office.new_key("acme")
-    second, _ = await office.new_key("acme")
+    first, _ = await operator.new_key("acme")
+    second, _ = await operator.new_key("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("SELECT FROM organizations FOR UPDATE")
         await elsewhere.execute("UPDATE api_keys SET revoked_at = now() WHERE id::text = %s", [first.id])
-        revocation = asyncio.create_task(office.keys.revoke(second.id, last=False))
-        async with asyncio.timeout(10), office.pool.connection() as connection:
+        revocation = asyncio.create_task(operator.keys.revoke(second.id, last=False))
+        async with asyncio.timeout(10), operator.pool.connection() as connection:
             while not await locks_waited_for(connection):
                 assert not revocation.done()
         await elsewhere.commit()
@@ -160,37 +164,37 @@ async def locks_waited_for(connection: psycopg.AsyncConnection[dict[str, object]
     return rows.rowcount > 0
 
 
-async def test_a_revocation_raises_a_fence(office: Office, redis_server: Server) -> None:
+async def test_a_revocation_raises_a_fence(operator: ManagementClient, redis_server: Server) -> None:
     """The shared cache believes no record that was read before; where it cannot be told, the caller is."""
     for reachable in (True, False):
-        details, key = await office.new_key("acme")
+        details, key = await operator.new_key("acme")
         credential = KEY_FORMAT.digest(key)
-        (before,) = await PostgresKeySource(office.pool).find([credential], NOW)
+        (before,) = await PostgresKeySource(operator.pool).find([credential], NOW)
         assert isinstance(before, ApiKey)
         if reachable:
-            assert (await office.keys.revoke(details.id, last=True))[1] is True
-            fence = await office.fence("api_key", details.id)
+            assert (await operator.keys.revoke(details.id, last=True))[1] is True
+            fence = await operator.fence("api_key", details.id)
             assert fence is not None
             assert before.version < fence
-            (fresh,) = await PostgresKeySource(office.pool).find([credential], NOW)
+            (fresh,) = await PostgresKeySource(operator.pool).find([credential], NOW)
             assert isinstance(fresh, ApiKey)
             assert fresh.version >= fence
         else:
             with stopped(redis_server):
-                revoked, told = await office.keys.revoke(details.id, last=True)
+                revoked, told = await operator.keys.revoke(details.id, last=True)
                 assert (revoked.revoked_at is None, told) == (False, False)
-        (after,) = await PostgresKeySource(office.pool).find([credential], NOW)
+        (after,) = await PostgresKeySource(operator.pool).find([credential], NOW)
         assert isinstance(after, ApiKey)
         assert not after.admits(NOW)
 
 
-async def test_a_key_is_nowhere_stored(office: Office) -> None:
+async def test_a_key_is_nowhere_stored(operator: ManagementClient) -> None:
     """Neither the key nor its secret part is in any table of the database, nor under any name in Redis."""
-    details, key = await office.new_key("acme")
-    rotated = await office.keys.rotate(details.id, grace=timedelta(hours=1))
+    details, key = await operator.new_key("acme")
+    rotated = await operator.keys.rotate(details.id, grace=timedelta(hours=1))
     foreign = "foreign-key-of-somebody-else-0123"
-    await office.keys.import_key("acme", foreign, KeyTerms())
-    database, redis = await database_dump(office), await office.redis_dump()
+    await operator.keys.import_key("acme", foreign, KeyTerms())
+    database, redis = await database_dump(operator), await operator.redis_dump()
     assert details.id in database
     assert KEY_FORMAT.digest(key).digests[0] in database
     everything = database + "\n".join(f"{name} {value}" for name, value in redis.items())
@@ -201,9 +205,9 @@ async def test_a_key_is_nowhere_stored(office: Office) -> None:
     assert rotated.secret not in repr(rotated)
 
 
-async def database_dump(office: Office) -> str:
+async def database_dump(operator: ManagementClient) -> str:
     """Every row of every table of ours, as text."""
-    async with office.pool.connection() as connection:
+    async with operator.pool.connection() as connection:
         tables = await connection.execute("SELECT relid::regclass::text AS name FROM pg_stat_user_tables")
         names = [row["name"] for row in await tables.fetchall()]
         rows = [

@@ -4,11 +4,11 @@ import pytest
 
 from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.core.errors import Conflict, InvalidInput, NotFound, VersionMismatch
-from extauthz.core.records import KeyTerms, Organization, Plan
+from extauthz.core.management import KeyTerms, Organization, Plan
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 
 NOW = 1_800_000_000.0
 NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -20,213 +20,217 @@ def content(thing: Plan | Organization) -> dict[str, object]:
     return {name: value for name, value in thing.to_json().items() if name not in ("updated_at", "version")}
 
 
-async def test_the_life_of_a_plan(office: Office) -> None:
+async def test_the_life_of_a_plan(operator: ManagementClient) -> None:
     """A plan is made, listed by name, changed one limit at a time, and removed when nobody has it."""
-    gold = await office.tenants.create_plan("gold", LIMITS)
+    gold = await operator.tenants.create_plan("gold", LIMITS)
     assert {key: value for key, value in gold.to_json().items() if key in LIMITS} == LIMITS
-    assert [plan.name for plan in await office.tenants.list_plans()] == ["default", "gold"]
-    assert await office.tenants.show_plan("gold") == gold
-    changed, told = await office.tenants.update_plan("gold", {"rate": "1/d", "daily_quota": None})
+    assert [plan.name for plan in await operator.tenants.list_plans()] == ["default", "gold"]
+    assert await operator.tenants.show_plan("gold") == gold
+    changed, told = await operator.tenants.update_plan("gold", {"rate": "1/d", "daily_quota": None})
     assert told
     assert content(changed) == content(gold) | {"rate": "1/d", "daily_quota": None}
     assert (gold.row_version, changed.row_version, changed.updated_at > gold.updated_at) == (1, 2, True)
-    assert await office.tenants.show_plan(gold.id) == changed
-    unlimited, _ = await office.tenants.update_plan("gold", {"rate": None, "burst": None})
+    assert await operator.tenants.show_plan(gold.id) == changed
+    unlimited, _ = await operator.tenants.update_plan("gold", {"rate": None, "burst": None})
     assert (unlimited.limits.rate, unlimited.limits.burst) == (None, None)
-    await office.tenants.create_organization("acme", "gold")
+    await operator.tenants.create_organization("acme", "gold")
     with pytest.raises(Conflict, match=r"organizations still have the plan 'gold' \(1\); give them another first"):
-        await office.tenants.delete_plan("gold")
-    await office.tenants.update_organization("acme", {"plan": "default"})
-    await office.tenants.delete_plan("gold")
+        await operator.tenants.delete_plan("gold")
+    await operator.tenants.update_organization("acme", {"plan": "default"})
+    await operator.tenants.delete_plan("gold")
     with pytest.raises(NotFound, match="no plan is called 'gold'"):
-        await office.tenants.show_plan("gold")
+        await operator.tenants.show_plan("gold")
 
 
-async def test_what_cannot_be_a_plan_is_refused(office: Office) -> None:
+async def test_what_cannot_be_a_plan_is_refused(operator: ManagementClient) -> None:
     """A taken name, limits that make no sense, a plan that is not there: told in words, and nothing changes."""
-    before = await office.tenants.list_plans()
+    before = await operator.tenants.list_plans()
     for attempt, error, words in (
-        (office.tenants.create_plan("default", LIMITS), Conflict, "of that name is there already"),
-        (office.tenants.create_plan("a/b", LIMITS), InvalidInput, "a plan's name is 1 to 64 "),
-        (office.tenants.create_plan("gold", LIMITS | {"rate": "banana"}), InvalidInput, "rate 'banana' is no number"),
-        (office.tenants.create_plan("gold", LIMITS | {"rate": "0.0001"}), InvalidInput, "cannot be kept exactly"),
-        (office.tenants.create_plan("gold", LIMITS | {"burst": None}), InvalidInput, "go together"),
-        (office.tenants.create_plan("gold", LIMITS | {"burst": 0}), InvalidInput, "burst is no whole number from 1"),
-        (office.tenants.create_plan("gold", LIMITS | {"daily_quota": -1}), InvalidInput, "daily_quota is no whole"),
+        (operator.tenants.create_plan("default", LIMITS), Conflict, "of that name is there already"),
+        (operator.tenants.create_plan("a/b", LIMITS), InvalidInput, "a plan's name is 1 to 64 "),
+        (operator.tenants.create_plan("gold", LIMITS | {"rate": "banana"}), InvalidInput, "rate 'banana' is no number"),
+        (operator.tenants.create_plan("gold", LIMITS | {"rate": "0.0001"}), InvalidInput, "cannot be kept exactly"),
+        (operator.tenants.create_plan("gold", LIMITS | {"burst": None}), InvalidInput, "go together"),
+        (operator.tenants.create_plan("gold", LIMITS | {"burst": 0}), InvalidInput, "burst is no whole number from 1"),
+        (operator.tenants.create_plan("gold", LIMITS | {"daily_quota": -1}), InvalidInput, "daily_quota is no whole"),
         (
-            office.tenants.update_plan("default", {"rate": None}),
+            operator.tenants.update_plan("default", {"rate": None}),
             InvalidInput,
             "go together: both or none",
         ),
         (
-            office.tenants.update_plan("default", {"name": "gold"}),
+            operator.tenants.update_plan("default", {"name": "gold"}),
             InvalidInput,
             "name cannot be changed; what can: rate",
         ),
-        (office.tenants.update_plan("default", {"burst": 9}, version=2), VersionMismatch, "its version is 1 now"),
-        (office.tenants.update_plan("gold", {}), NotFound, "no plan is called 'gold'"),
-        (office.tenants.delete_plan("gold"), NotFound, "no plan is called 'gold'"),
-        (office.tenants.delete_plan("default"), Conflict, "the plan 'default' stays: organizations get it when none"),
+        (operator.tenants.update_plan("default", {"burst": 9}, version=2), VersionMismatch, "its version is 1 now"),
+        (operator.tenants.update_plan("gold", {}), NotFound, "no plan is called 'gold'"),
+        (operator.tenants.delete_plan("gold"), NotFound, "no plan is called 'gold'"),
+        (operator.tenants.delete_plan("default"), Conflict, "the plan 'default' stays: organizations get it when none"),
     ):
         with pytest.raises(error) as refused:
             await attempt
         assert words in str(refused.value)
-    assert await office.tenants.list_plans() == before
+    assert await operator.tenants.list_plans() == before
 
 
-async def test_the_life_of_an_organization(office: Office) -> None:
+async def test_the_life_of_an_organization(operator: ManagementClient) -> None:
     """An organization gets the default plan, is found by id or name, changed, cleared of overrides, and removed."""
-    await office.tenants.create_plan("gold", LIMITS)
-    acme = await office.tenants.create_organization("acme")
+    await operator.tenants.create_plan("gold", LIMITS)
+    acme = await operator.tenants.create_organization("acme")
     assert (acme.plan, acme.status, set(acme.overrides.values())) == ("default", "active", {None})
     for reference in (acme.id, "acme"):
-        assert await office.tenants.show_organization(reference) == acme
-    umbrella = await office.tenants.create_organization("Umbrella Ltd. & Söhne", "gold")
-    assert {each.id: each for each in await office.tenants.list_organizations()} == {
+        assert await operator.tenants.show_organization(reference) == acme
+    umbrella = await operator.tenants.create_organization("Umbrella Ltd. & Söhne", "gold")
+    assert {each.id: each for each in await operator.tenants.list_organizations()} == {
         acme.id: acme,
         umbrella.id: umbrella,
     }
     changes: dict[str, object] = {"plan": "gold", "rate": "1/min", "burst": 3, "daily_quota": 0}
-    changed, told = await office.tenants.update_organization("acme", changes)
+    changed, told = await operator.tenants.update_organization("acme", changes)
     assert told
     assert content(changed) == content(acme) | changes
-    suspended, _ = await office.tenants.update_organization(acme.id, {"status": "suspended", "daily_quota": None})
+    suspended, _ = await operator.tenants.update_organization(acme.id, {"status": "suspended", "daily_quota": None})
     assert content(suspended) == content(changed) | {"status": "suspended", "daily_quota": None}
-    cleared, _ = await office.tenants.update_organization("acme", {"rate": None, "burst": None, "status": "active"})
+    cleared, _ = await operator.tenants.update_organization("acme", {"rate": None, "burst": None, "status": "active"})
     assert content(cleared) == content(acme) | {"plan": "gold"}
-    gone, told = await office.tenants.delete_organization("acme")
+    gone, told = await operator.tenants.delete_organization("acme")
     assert (gone, told) == (cleared, True)
     with pytest.raises(NotFound, match="no organization has the id or name 'acme'"):
-        await office.tenants.show_organization("acme")
+        await operator.tenants.show_organization("acme")
 
 
-async def test_what_cannot_be_an_organization_is_refused(office: Office) -> None:
+async def test_what_cannot_be_an_organization_is_refused(operator: ManagementClient) -> None:
     """A taken name, one that looks like an id, limits that do not fit the plan: told in words, nothing changes."""
-    await office.tenants.create_organization("acme")
-    await office.tenants.create_plan("free", {"rate": None, "burst": None, "daily_quota": 5, "monthly_quota": None})
-    before = await office.tenants.list_organizations()
+    await operator.tenants.create_organization("acme")
+    await operator.tenants.create_plan("free", {"rate": None, "burst": None, "daily_quota": 5, "monthly_quota": None})
+    before = await operator.tenants.list_organizations()
     name_refused = "an organization's name is 1 to 255 characters"
     for attempt, error, words in (
-        (office.tenants.create_organization("acme"), Conflict, "of that name is there already"),
-        (office.tenants.create_organization(NOBODY), InvalidInput, name_refused),
-        (office.tenants.create_organization(" acme"), InvalidInput, name_refused),
-        (office.tenants.create_organization("umbrella", "gold"), NotFound, "no plan is called 'gold'"),
-        (office.tenants.update_organization("umbrella", {}), NotFound, "no organization has the id or name"),
-        (office.tenants.update_organization("acme", {"plan": "gold"}), NotFound, "no plan is called 'gold'"),
-        (office.tenants.update_organization("acme", {"rate": "banana"}), InvalidInput, "rate 'banana' is no number"),
-        (office.tenants.update_organization("acme", {"burst": 10**10}), InvalidInput, "burst is no whole number"),
+        (operator.tenants.create_organization("acme"), Conflict, "of that name is there already"),
+        (operator.tenants.create_organization(NOBODY), InvalidInput, name_refused),
+        (operator.tenants.create_organization(" acme"), InvalidInput, name_refused),
+        (operator.tenants.create_organization("umbrella", "gold"), NotFound, "no plan is called 'gold'"),
+        (operator.tenants.update_organization("umbrella", {}), NotFound, "no organization has the id or name"),
+        (operator.tenants.update_organization("acme", {"plan": "gold"}), NotFound, "no plan is called 'gold'"),
+        (operator.tenants.update_organization("acme", {"rate": "banana"}), InvalidInput, "rate 'banana' is no number"),
+        (operator.tenants.update_organization("acme", {"burst": 10**10}), InvalidInput, "burst is no whole number"),
         (
-            office.tenants.update_organization("acme", {"plan": "free", "rate": "1"}),
+            operator.tenants.update_organization("acme", {"plan": "free", "rate": "1"}),
             InvalidInput,
             "rate and burst go together",
         ),
         (
-            office.tenants.update_organization("acme", {"status": "paused"}),
+            operator.tenants.update_organization("acme", {"status": "paused"}),
             InvalidInput,
             "status is active or suspended",
         ),
-        (office.tenants.update_organization("acme", {"name": NOBODY}), InvalidInput, name_refused),
-        (office.tenants.update_organization("acme", {"name": None}), InvalidInput, "name is no text"),
-        (office.tenants.update_organization("acme", {"id": NOBODY}), InvalidInput, "id cannot be changed; what can:"),
-        (office.tenants.update_organization("acme", {"plan": "free"}, version=9), VersionMismatch, "version is 1 now"),
-        (office.tenants.delete_organization("umbrella"), NotFound, "no organization has the id or name 'umbrella'"),
+        (operator.tenants.update_organization("acme", {"name": NOBODY}), InvalidInput, name_refused),
+        (operator.tenants.update_organization("acme", {"name": None}), InvalidInput, "name is no text"),
+        (operator.tenants.update_organization("acme", {"id": NOBODY}), InvalidInput, "id cannot be changed; what can:"),
+        (
+            operator.tenants.update_organization("acme", {"plan": "free"}, version=9),
+            VersionMismatch,
+            "version is 1 now",
+        ),
+        (operator.tenants.delete_organization("umbrella"), NotFound, "no organization has the id or name 'umbrella'"),
     ):
         with pytest.raises(error) as refused:
             await attempt
         assert words in str(refused.value)
-    assert await office.tenants.list_organizations() == before
+    assert await operator.tenants.list_organizations() == before
 
 
-async def test_an_organization_gets_another_name(office: Office) -> None:
+async def test_an_organization_gets_another_name(operator: ManagementClient) -> None:
     """It keeps its id and its keys; a name that is taken is refused."""
-    acme = await office.tenants.create_organization("acme")
-    await office.tenants.create_organization("umbrella")
-    renamed, told = await office.tenants.update_organization("acme", {"name": "Acme & Söhne"}, version=1)
+    acme = await operator.tenants.create_organization("acme")
+    await operator.tenants.create_organization("umbrella")
+    renamed, told = await operator.tenants.update_organization("acme", {"name": "Acme & Söhne"}, version=1)
     assert (renamed.id, renamed.name, renamed.row_version, told) == (acme.id, "Acme & Söhne", 2, True)
-    assert await office.tenants.show_organization("Acme & Söhne") == renamed
+    assert await operator.tenants.show_organization("Acme & Söhne") == renamed
     with pytest.raises(Conflict, match="of that name is there already"):
-        await office.tenants.update_organization(acme.id, {"name": "umbrella"})
+        await operator.tenants.update_organization(acme.id, {"name": "umbrella"})
 
 
-async def test_names_that_look_alike_are_one(office: Office) -> None:
+async def test_names_that_look_alike_are_one(operator: ManagementClient) -> None:
     """However a name is typed, it is stored in one form and found by any; what cannot be seen is refused."""
-    made = await office.tenants.create_organization("Cafe\u0301\u00a0Nord")
+    made = await operator.tenants.create_organization("Cafe\u0301\u00a0Nord")
     assert made.name == "Caf\u00e9 Nord"
     for typed in (made.name, "Cafe\u0301 Nord", "Caf\u00e9\u3000Nord"):
-        assert (await office.tenants.show_organization(typed)).id == made.id
-        assert (await office.tenants.update_organization(typed, {"status": "active"}))[0].id == made.id
-        assert (await office.keys.list_keys(typed)).items == []
+        assert (await operator.tenants.show_organization(typed)).id == made.id
+        assert (await operator.tenants.update_organization(typed, {"status": "active"}))[0].id == made.id
+        assert (await operator.keys.list_keys(typed)).items == []
         with pytest.raises(Conflict):
-            await office.tenants.create_organization(typed)
-    await office.tenants.create_plan("gold\u00a0plan", NO_LIMITS)
-    assert (await office.tenants.show_plan("gold\u2003plan")).name == "gold plan"
+            await operator.tenants.create_organization(typed)
+    await operator.tenants.create_plan("gold\u00a0plan", NO_LIMITS)
+    assert (await operator.tenants.show_plan("gold\u2003plan")).name == "gold plan"
     for hidden in ("\u200b", "\u200f", "\u202e", "\u2069", "\ufeff", "\u3164"):
         for work in (
-            office.tenants.create_organization(f"acme{hidden}"),
-            office.tenants.update_organization(made.id, {"name": f"Caf\u00e9{hidden} Nord"}),
-            office.keys.create(made.id, KeyTerms(name=f"key{hidden}")),
-            office.tenants.create_plan(f"gold{hidden}", NO_LIMITS),
+            operator.tenants.create_organization(f"acme{hidden}"),
+            operator.tenants.update_organization(made.id, {"name": f"Caf\u00e9{hidden} Nord"}),
+            operator.keys.create(made.id, KeyTerms(name=f"key{hidden}")),
+            operator.tenants.create_plan(f"gold{hidden}", NO_LIMITS),
         ):
             with pytest.raises(InvalidInput, match=rf"^name must .* \(got U\+{ord(hidden):04X}\)$"):
                 await work
-    key, _ = await office.keys.create(made.id, KeyTerms(name="de\u0301ploy\u00a0it"))
+    key, _ = await operator.keys.create(made.id, KeyTerms(name="de\u0301ploy\u00a0it"))
     assert key.name == "d\u00e9ploy it"
-    assert (await office.keys.update(key.id, {"name": "ci\u00a0"}))[0].name == "ci "
+    assert (await operator.keys.update(key.id, {"name": "ci\u00a0"}))[0].name == "ci "
 
 
-async def test_rows_with_other_names_are_still_reached(office: Office) -> None:
+async def test_rows_with_other_names_are_still_reached(operator: ManagementClient) -> None:
     """What SQL has named otherwise is shown, and found by its id and by exactly that name."""
     for name in ("Cafe\u0301", "acme\u200b"):
-        await office.sql("INSERT INTO organizations (name, plan_id) SELECT %s, id FROM plans LIMIT 1", name)
-        found = await office.tenants.show_organization(name)
-        assert (found.name, (await office.tenants.show_organization(found.id)).name) == (name, name)
-        changed, _ = await office.tenants.update_organization(found.id, {"status": "suspended"})
+        await operator.sql("INSERT INTO organizations (name, plan_id) SELECT %s, id FROM plans LIMIT 1", name)
+        found = await operator.tenants.show_organization(name)
+        assert (found.name, (await operator.tenants.show_organization(found.id)).name) == (name, name)
+        changed, _ = await operator.tenants.update_organization(found.id, {"status": "suspended"})
         assert (changed.name, changed.status) == (name, "suspended")
-    made = await office.tenants.create_organization("Cafe\u0301")
-    assert (await office.tenants.show_organization("Caf\u00e9")).id == made.id
+    made = await operator.tenants.create_organization("Cafe\u0301")
+    assert (await operator.tenants.show_organization("Caf\u00e9")).id == made.id
 
 
-async def test_an_id_is_meant_before_a_name(office: Office) -> None:
+async def test_an_id_is_meant_before_a_name(operator: ManagementClient) -> None:
     """Nothing may be called what could be an id; where it is all the same, the id wins."""
-    gold = await office.tenants.create_plan("gold", LIMITS)
-    acme = await office.tenants.create_organization("acme", gold.id.upper())
+    gold = await operator.tenants.create_plan("gold", LIMITS)
+    acme = await operator.tenants.create_organization("acme", gold.id.upper())
     assert acme.plan == "gold"
     with pytest.raises(InvalidInput, match=r"a plan's name is 1 to 64 .* and does not look like an id"):
-        await office.tenants.create_plan(gold.id, LIMITS)
-    await office.drop_checks()
-    await office.tenants.create_plan(gold.id, LIMITS)
-    other = await office.tenants.create_organization(acme.id)
-    assert await office.tenants.show_plan(gold.id) == gold
-    assert (await office.tenants.update_plan(gold.id, {"burst": 51}))[0].name == "gold"
-    assert await office.tenants.show_organization(acme.id) == acme
-    assert (await office.tenants.update_organization(acme.id, {"plan": gold.id, "burst": 3}))[0].name == "acme"
-    assert (await office.tenants.delete_organization(acme.id))[0].name == "acme"
-    assert await office.tenants.show_organization(acme.id) == other
+        await operator.tenants.create_plan(gold.id, LIMITS)
+    await operator.drop_checks()
+    await operator.tenants.create_plan(gold.id, LIMITS)
+    other = await operator.tenants.create_organization(acme.id)
+    assert await operator.tenants.show_plan(gold.id) == gold
+    assert (await operator.tenants.update_plan(gold.id, {"burst": 51}))[0].name == "gold"
+    assert await operator.tenants.show_organization(acme.id) == acme
+    assert (await operator.tenants.update_organization(acme.id, {"plan": gold.id, "burst": 3}))[0].name == "acme"
+    assert (await operator.tenants.delete_organization(acme.id))[0].name == "acme"
+    assert await operator.tenants.show_organization(acme.id) == other
 
 
 @pytest.mark.parametrize("form", ["hex", "urn:uuid:{id}", "{{{id}}}", "{id} ", "{id}\n"])
-async def test_an_id_has_one_form(office: Office, form: str) -> None:
+async def test_an_id_has_one_form(operator: ManagementClient, form: str) -> None:
     """What Python would read as an id and nobody has written as one is a name, which nobody else's id hides."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     text = acme.id.replace("-", "") if form == "hex" else form.format(id=acme.id)
     with pytest.raises(NotFound):
-        await office.tenants.show_organization(text)
+        await operator.tenants.show_organization(text)
     with pytest.raises(NotFound):
-        await office.audit.page(text)
+        await operator.audit.page(text)
     if text == text.strip():
-        named = await office.tenants.create_organization(text)
-        assert await office.tenants.show_organization(text) == named
+        named = await operator.tenants.create_organization(text)
+        assert await operator.tenants.show_organization(text) == named
 
 
-async def test_pages_hold_everything_once(office: Office) -> None:
+async def test_pages_hold_everything_once(operator: ManagementClient) -> None:
     """Plans and organizations come newest first, page by page."""
     names = [f"thing {number}" for number in range(5)]
     for name in names:
-        await office.tenants.create_plan(name, LIMITS)
-        await office.tenants.create_organization(name)
+        await operator.tenants.create_plan(name, LIMITS)
+        await operator.tenants.create_organization(name)
     for read, expected in (
-        (office.tenants.page_of_plans, [*names[::-1], "default"]),
-        (office.tenants.page_of_organizations, names[::-1]),
+        (operator.tenants.page_of_plans, [*names[::-1], "default"]),
+        (operator.tenants.page_of_organizations, names[::-1]),
     ):
         seen: list[str] = []
         cursor = None
@@ -239,46 +243,46 @@ async def test_pages_hold_everything_once(office: Office) -> None:
         assert seen == expected
 
 
-async def test_an_organization_with_usable_keys_is_not_removed(office: Office) -> None:
+async def test_an_organization_with_usable_keys_is_not_removed(operator: ManagementClient) -> None:
     """Its keys are revoked first; then it goes with every trace of them, and the shared cache is told."""
-    details, _ = await office.new_key("acme")
+    details, _ = await operator.new_key("acme")
     with pytest.raises(Conflict, match=r"the organization still has usable keys \(1\); revoke them first"):
-        await office.tenants.delete_organization("acme")
-    await office.keys.revoke(details.id, last=True)
-    gone, told = await office.tenants.delete_organization("acme")
+        await operator.tenants.delete_organization("acme")
+    await operator.keys.revoke(details.id, last=True)
+    gone, told = await operator.tenants.delete_organization("acme")
     assert (gone.id, told) == (details.organization_id, True)
-    assert await office.fence("organization", gone.id) is not None
+    assert await operator.fence("organization", gone.id) is not None
     with pytest.raises(NotFound):
-        await office.keys.show(details.id)
+        await operator.keys.show(details.id)
 
 
-async def test_a_change_of_limits_raises_one_fence(office: Office, redis_server: Server) -> None:
+async def test_a_change_of_limits_raises_one_fence(operator: ManagementClient, redis_server: Server) -> None:
     """One for the organization, or one for the plan, however many have it; where Redis is away, the caller is told."""
-    acme = await office.tenants.create_organization("acme")
-    await office.tenants.create_organization("umbrella")
-    plan = await office.tenants.show_plan("default")
-    (before,) = await PostgresTenantSource(office.pool).find([acme.id], NOW)
+    acme = await operator.tenants.create_organization("acme")
+    await operator.tenants.create_organization("umbrella")
+    plan = await operator.tenants.show_plan("default")
+    (before,) = await PostgresTenantSource(operator.pool).find([acme.id], NOW)
     assert isinstance(before, Tenant)
-    await office.redis.flushall()
-    assert (await office.tenants.update_organization("acme", {"status": "suspended"}))[1]
-    assert (await office.tenants.update_plan("default", {"burst": 21}))[1]
-    fences = await office.redis_dump()
-    assert set(fences) == {f"cache_fence:organization:{acme.id}", f"cache_fence:plan:{plan.id}"}
-    assert all(before.version < int(fence) for fence in fences.values())
-    (after,) = await PostgresTenantSource(office.pool).find([acme.id], NOW)
+    await operator.redis.flushall()
+    assert (await operator.tenants.update_organization("acme", {"status": "suspended"}))[1]
+    assert (await operator.tenants.update_plan("default", {"burst": 21}))[1]
+    invalidations = await operator.redis_dump()
+    assert set(invalidations) == {f"cache_fence:organization:{acme.id}", f"cache_fence:plan:{plan.id}"}
+    assert all(before.version < int(fence) for fence in invalidations.values())
+    (after,) = await PostgresTenantSource(operator.pool).find([acme.id], NOW)
     assert isinstance(after, Tenant)
-    assert all(after.version >= int(fence) for fence in fences.values())
+    assert all(after.version >= int(fence) for fence in invalidations.values())
     with stopped(redis_server):
-        assert (await office.tenants.update_organization("acme", {"status": "active"}))[1] is False
-        assert (await office.tenants.update_plan("default", {"burst": 22}))[1] is False
-        assert (await office.tenants.delete_organization("acme"))[1] is False
+        assert (await operator.tenants.update_organization("acme", {"status": "active"}))[1] is False
+        assert (await operator.tenants.update_plan("default", {"burst": 22}))[1] is False
+        assert (await operator.tenants.delete_organization("acme"))[1] is False
 
 
-async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(office: Office) -> None:
+async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(operator: ManagementClient) -> None:
     """Another case, or one edit, of a plan or an organization: the name that is there; anything further: nothing."""
-    await office.tenants.create_plan("Gold_50", NO_LIMITS)
+    await operator.tenants.create_plan("Gold_50", NO_LIMITS)
     for name in ("Acme", "Ärzte 1", "customer-000123", "customer-000124"):
-        await office.tenants.create_organization(name)
+        await operator.tenants.create_organization(name)
     for typed, name in (
         *(("acme", "Acme"), ("ACME", "Acme"), ("Acne", "Acme"), ("Acm", "Acme"), ("Accme", "Acme"), ("Acmee", "Acme")),
         *(("xAcme", "Acme"), ("cAme", "Acme"), ("acem", "Acme"), ("Acme ", "Acme"), ("ärzte 1", "Ärzte 1")),
@@ -287,24 +291,24 @@ async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(office: Offi
         (NOBODY, ""),
     ):
         with pytest.raises(NotFound) as refused:
-            await office.tenants.show_organization(typed)
+            await operator.tenants.show_organization(typed)
         assert str(refused.value).partition("(")[2] == (f"did you mean '{name}'?)" if name else ""), typed
     plan = "did you mean 'Gold_50'"
     for attempt in (
-        office.tenants.show_plan("gold_50"),
-        office.tenants.update_plan("Gold 50", {}),
-        office.tenants.delete_plan("Gold_500"),
-        office.tenants.create_organization("new", "GOLD_50"),
-        office.tenants.update_organization("Acme", {"plan": "Gold_5"}),
+        operator.tenants.show_plan("gold_50"),
+        operator.tenants.update_plan("Gold 50", {}),
+        operator.tenants.delete_plan("Gold_500"),
+        operator.tenants.create_organization("new", "GOLD_50"),
+        operator.tenants.update_organization("Acme", {"plan": "Gold_5"}),
     ):
         with pytest.raises(NotFound, match=plan):
             await attempt
     for asked in (
-        office.tenants.update_organization("acme", {}),
-        office.tenants.delete_organization("acme"),
-        office.keys.list_of("acme"),
-        office.keys.create("acme", KeyTerms()),
-        office.audit.page("acme"),
+        operator.tenants.update_organization("acme", {}),
+        operator.tenants.delete_organization("acme"),
+        operator.keys.list_of("acme"),
+        operator.keys.create("acme", KeyTerms()),
+        operator.audit.page("acme"),
     ):
         with pytest.raises(NotFound, match=r"did you mean 'Acme'\?"):
             await asked

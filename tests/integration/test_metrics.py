@@ -20,7 +20,7 @@ from extauthz.telemetry.exposition import OPENMETRICS
 from extauthz.telemetry.samples import GAUGES
 from extauthz.telemetry.stores import STORES
 from tests.servers.fixtures import paused
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import listening, settings
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, question, serving
@@ -70,9 +70,11 @@ async def test_the_reference_is_what_is_exposed(database: str, redis_url: str) -
             assert GAUGES[metric.name].__name__ == _WORDS[rows[name].workers], name
 
 
-async def test_a_scraper_that_asks_for_openmetrics_gets_it(database: str, redis_url: str, office: Office) -> None:
+async def test_a_scraper_that_asks_for_openmetrics_gets_it(
+    database: str, redis_url: str, operator: ManagementClient
+) -> None:
     """As Prometheus asks; every line is one of OpenMetrics."""
-    _, key = await office.new_key((await office.tenants.create_organization("acme")).name)
+    _, key = await operator.new_key((await operator.tenants.create_organization("acme")).name)
     accept = b"Accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n"
     async with serving(database, redis_url, **PATIENT) as service:
         await ask(service.ports["envoy"], question("envoy", key=key))
@@ -91,13 +93,13 @@ def workers(metrics: dict[str, float]) -> list[float]:
     return [metrics[f'extauthz_workers{{state="{state}"}}'] for state in ("alive", "silent", "down")]
 
 
-async def test_one_answer_for_all_workers(database: str, redis_url: str, office: Office) -> None:
+async def test_one_answer_for_all_workers(database: str, redis_url: str, operator: ManagementClient) -> None:
     """Ten scrapes at once agree, and so does one right after a worker was killed; sums go on where they were.
 
     All workers give the same organization the one place that there is.
     """
-    first = await office.tenants.create_organization('"first"\\')
-    keys = [(await office.new_key(name))[1] for name in (first.name, "second")]
+    first = await operator.tenants.create_organization('"first"\\')
+    keys = [(await operator.new_key(name))[1] for name in (first.name, "second")]
     given = settings(database, redis_url) | PATIENT | {"EXTAUTHZ_TENANT_METRICS": "1", "EXTAUTHZ_COMMIT": "0123abc"}
     async with listening(given, "--workers", "2") as service:
         await service.until(lambda report: report["workers"] == "ok" and report["status"] == "ready")
@@ -142,10 +144,10 @@ async def test_a_worker_that_hangs_is_left_out(database: str, redis_url: str) ->
 
 
 async def test_a_scrape_waits_for_no_store(
-    database: str, redis_url: str, office: Office, postgres_server: Postgres, redis_server: Redis
+    database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
     """While both hang, the answer has what is in memory, and says since when they are away."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     async with serving(database, redis_url, EXTAUTHZ_TENANT_METRICS="1") as service:
         await service.scraped_until(lambda found: "extauthz_webhook_backlog" not in found)
         await ask(service.ports["envoy"], question("envoy", key=key))
@@ -165,9 +167,9 @@ async def test_a_scrape_waits_for_no_store(
         assert not any(back[f'extauthz_circuit_breaker_open{{store="{store}"}}'] for store in STORES)
 
 
-async def test_checks_fill_what_dashboards_show(database: str, redis_url: str, office: Office) -> None:
+async def test_checks_fill_what_dashboards_show(database: str, redis_url: str, operator: ManagementClient) -> None:
     """Stages, ages, batches, operations, connections, the clock of each store."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     async with serving(database, redis_url, **PATIENT) as service:
         for _ in range(3):
             assert (await ask(service.ports["nginx"], question("nginx", key=key))).decision == "allow"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from extauthz import listeners, wiring
+from extauthz.app import listeners, wiring
+from extauthz.app.listeners import DialectRow
 from extauthz.config import Listen, Settings, load
 from extauthz.config.fields import setting
 from extauthz.config.settings import Endpoint
@@ -14,7 +15,6 @@ from extauthz.core import headers
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision
 from extauthz.core.reason import Reason
-from extauthz.listeners import DialectRow
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import Sample

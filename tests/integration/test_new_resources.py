@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from extauthz.core.permissions import FULL_ACCESS
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, question, serving
 
@@ -11,10 +11,12 @@ BEFORE = '[[routes]]\npath = "/customers/**"\nresource = "customer"\n'
 AFTER = BEFORE + '[[routes]]\npath = "/reports/**"\nresource = "report"\n'
 
 
-async def test_a_resource_added_later(database: str, redis_url: str, office: Office, tmp_path: Path) -> None:
+async def test_a_resource_added_later(
+    database: str, redis_url: str, operator: ManagementClient, tmp_path: Path
+) -> None:
     """It is denied to restricted keys, by its name, and allowed to those that may do everything."""
-    _, everything = await office.new_key("acme", permissions=FULL_ACCESS)
-    _, restricted = await office.new_key("acme", permissions={"customer": frozenset({"read"})})
+    _, everything = await operator.new_key("acme", permissions=FULL_ACCESS)
+    _, restricted = await operator.new_key("acme", permissions={"customer": frozenset({"read"})})
     file = tmp_path / "extauthz.toml"
     found = []
     for routes in (BEFORE, AFTER):

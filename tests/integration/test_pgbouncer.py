@@ -15,10 +15,10 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.postgres import Postgres
-from extauthz.service import last_used, metering
+from extauthz.service.usage import flush, last_used
 from tests.integration.test_cli import PEPPER
 from tests.servers.admin_api import Caller, value
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.raw_http import ask
 from tests.servers.serving import Serving, question, serving
@@ -76,12 +76,12 @@ async def pooled(narrow: PgBouncer, database: str) -> AsyncIterator[Pool]:
 
 
 async def test_nothing_of_ours_stays_in_a_session(
-    narrow: PgBouncer, database: str, office: Office, pooled: Pool
+    narrow: PgBouncer, database: str, operator: ManagementClient, pooled: Pool
 ) -> None:
     """Limits and formats are ours while a statement runs, also one that fails; another client's session has none."""
     name = database.rpartition("/")[2].replace("%20", " ")
-    await office.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
-    await office.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
+    await operator.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
+    await operator.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
     before = await session(narrow.through(database))
     assert before[:3] == ["0", "Asia/Kolkata", "German, DMY"]
     for _ in range(2):
@@ -100,9 +100,9 @@ async def test_nothing_of_ours_stays_in_a_session(
     assert await PostgresKeySource(pooled).find([Credential(("ab" * 32,))], 0.0) == [None]
 
 
-async def test_a_hanging_statement_ends(database: str, office: Office, pooled: Pool) -> None:
+async def test_a_hanging_statement_ends(database: str, operator: ManagementClient, pooled: Pool) -> None:
     """A statement that takes too long is ended by the server, through the pooler as without."""
-    async with office.pool.connection() as connection, connection.transaction():
+    async with operator.pool.connection() as connection, connection.transaction():
         await connection.execute("LOCK TABLE api_keys")
         begun = monotonic()
         with pytest.raises(StoreUnavailable) as away:
@@ -130,14 +130,14 @@ async def test_the_whole_service(
     pooler: PgBouncer,
     database: str,
     redis_url: str,
-    office: Office,
+    operator: ManagementClient,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Checks, changes told by LISTEN, usage, last use and the admin API work; nothing is said of a pooler."""
-    for module, name in ((metering, "ADD_EVERY"), (metering, "SAVE_EVERY"), (last_used, "WRITE_EVERY")):
+    for module, name in ((flush, "ADD_EVERY"), (flush, "SAVE_EVERY"), (last_used, "WRITE_EVERY")):
         monkeypatch.setattr(module, name, 0.1)
-    details, key = await office.new_key("acme")
+    details, key = await operator.new_key("acme")
     extra = {"EXTAUTHZ_NOTIFY_DATABASE_URL": database, "EXTAUTHZ_ADMIN_TOKEN": f"ops:{TOKEN}"}
     async with serving(pooler.through(database), redis_url, **extra) as service:
 
@@ -149,13 +149,13 @@ async def test_the_whole_service(
         await _manage(service)
 
         async def written() -> bool:
-            return bool(await office.rows("SELECT FROM usage_daily, api_keys WHERE last_used_at IS NOT NULL"))
+            return bool(await operator.rows("SELECT FROM usage_daily, api_keys WHERE last_used_at IS NOT NULL"))
 
         async def refused() -> bool:
             return await decision() == "invalid_credentials"
 
         await until(written)
-        await office.sql("UPDATE api_keys SET revoked_at = now() WHERE id::text = %s", details.id)
+        await operator.sql("UPDATE api_keys SET revoked_at = now() WHERE id::text = %s", details.id)
         await until(refused, seconds=5)
         assert service.value("extauthz_change_feed_down") == 0
     assert "pooler" not in "".join(capfd.readouterr())

@@ -16,11 +16,11 @@ from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 from extauthz.core.tenants import Tenant
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
-from tests.servers.office import ACTOR, KEY_FORMAT, PEPPERS, Office
+from tests.servers.management_client import ACTOR, KEY_FORMAT, PEPPERS, ManagementClient
 
 NOW = 1_800_000_000.0
 UNKNOWN = Credential(("00" * 32,))
@@ -60,28 +60,28 @@ NONSENSE: list[tuple[str, str, object]] = [
 NO_QUOTAS = {"daily_quota": None, "monthly_quota": None}
 
 
-async def find(office: Office, digests: Sequence[str]) -> ApiKey | StoreCorrupt | None:
+async def find(operator: ManagementClient, digests: Sequence[str]) -> ApiKey | StoreCorrupt | None:
     """What a check finds under the first of these digests that is stored."""
-    (found,) = await PostgresKeySource(office.pool).find([Credential(tuple(digests))], NOW)
+    (found,) = await PostgresKeySource(operator.pool).find([Credential(tuple(digests))], NOW)
     return found
 
 
-async def digests_of(office: Office, organization: str) -> tuple[str, tuple[str, ...]]:
+async def digests_of(operator: ManagementClient, organization: str) -> tuple[str, tuple[str, ...]]:
     """A new key of an organization with a plan of its own: its id and digests."""
-    await office.tenants.create_plan(f"plan of {organization}", {"rate": "5/s", "burst": 5} | NO_QUOTAS)
-    await office.tenants.create_organization(organization, f"plan of {organization}")
-    details, key = await office.new_key(organization)
+    await operator.tenants.create_plan(f"plan of {organization}", {"rate": "5/s", "burst": 5} | NO_QUOTAS)
+    await operator.tenants.create_organization(organization, f"plan of {organization}")
+    details, key = await operator.new_key(organization)
     return details.id, KEY_FORMAT.digest(key).digests
 
 
-async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> None:
+async def test_a_key_is_found_with_all_that_a_check_needs(operator: ManagementClient) -> None:
     """One read brings the key, its organization and the limits that hold, marked with the time of the read."""
-    details, key = await office.new_key(
+    details, key = await operator.new_key(
         "acme", permissions={"customer": frozenset({"read"})}, expires_at=datetime(2100, 1, 1, tzinfo=UTC)
     )
-    await office.tenants.update_organization("acme", {"daily_quota": 7})
+    await operator.tenants.update_organization("acme", {"daily_quota": 7})
     digests = KEY_FORMAT.digest(key).digests
-    stored = await find(office, digests)
+    stored = await find(operator, digests)
     assert isinstance(stored, ApiKey)
     found = stored
     assert found.digest == digests[0]
@@ -93,124 +93,126 @@ async def test_a_key_is_found_with_all_that_a_check_needs(office: Office) -> Non
     assert found.tenant.limits.rate == Rate(10, 1)
     assert (found.tenant.limits.burst, found.tenant.limits.daily_quota) == (20, 7)
     assert found.version == found.tenant.version > 0
-    (tenant,) = await PostgresTenantSource(office.pool).find([details.organization_id], NOW)
+    (tenant,) = await PostgresTenantSource(operator.pool).find([details.organization_id], NOW)
     assert isinstance(tenant, Tenant)
     assert found.tenant == replace(tenant, version=found.version)
     assert tenant.version >= found.version
 
 
-async def test_a_keys_own_limits_come_with_it(office: Office) -> None:
+async def test_a_keys_own_limits_come_with_it(operator: ManagementClient) -> None:
     """Beside those of its organization, whose calendar and end of overrides come along."""
-    details, key = await office.new_key("acme")
+    details, key = await operator.new_key("acme")
     digests = KEY_FORMAT.digest(key).digests
-    stored = await find(office, digests)
+    stored = await find(operator, digests)
     assert isinstance(stored, ApiKey)
     assert stored.limits == Limits()
-    await office.keys.update(details.id, {"rate": "1/min", "burst": 3, "daily_quota": 0})
-    await office.sql("UPDATE organizations SET timezone = 'Asia/Tokyo', burst = 7, overrides_until = '2030-01-01Z'")
-    stored = await find(office, digests)
+    await operator.keys.update(details.id, {"rate": "1/min", "burst": 3, "daily_quota": 0})
+    await operator.sql("UPDATE organizations SET timezone = 'Asia/Tokyo', burst = 7, overrides_until = '2030-01-01Z'")
+    stored = await find(operator, digests)
     assert isinstance(stored, ApiKey)
     assert stored.limits == Limits(Rate(1, 60), 3, 0, None)
-    (tenant,) = await PostgresTenantSource(office.pool).find([details.organization_id], NOW)
+    (tenant,) = await PostgresTenantSource(operator.pool).find([details.organization_id], NOW)
     assert isinstance(tenant, Tenant)
     assert stored.tenant == replace(tenant, version=stored.version)
     assert (stored.tenant.calendar.timezone, stored.tenant.plan_limits.burst) == ("Asia/Tokyo", 20)
 
 
-async def test_an_unknown_key_is_nothing(office: Office) -> None:
+async def test_an_unknown_key_is_nothing(operator: ManagementClient) -> None:
     """A digest that no row has finds nothing, and is no error."""
-    assert await find(office, ("00" * 32, "ff" * 32)) is None
+    assert await find(operator, ("00" * 32, "ff" * 32)) is None
 
 
-async def test_either_pepper_finds_a_key(office: Office) -> None:
+async def test_either_pepper_finds_a_key(operator: ManagementClient) -> None:
     """While peppers change, keys made with the one before are found, under the digest that they are stored with."""
     before = KeyFormat(prefix="xa", env="live", peppers=PEPPERS[1:])
-    await office.tenants.create_organization("acme")
-    details, key = await office.key_service(PEPPERS[1:]).create("acme", KeyTerms())
+    await operator.tenants.create_organization("acme")
+    details, key = await operator.key_service(PEPPERS[1:]).create("acme", KeyTerms())
     digests = KEY_FORMAT.digest(key).digests
     assert digests[1:] == before.digest(key).digests
-    stored = await find(office, digests)
+    stored = await find(operator, digests)
     assert isinstance(stored, ApiKey)
     assert (stored.digest, stored.id) == (digests[1], details.id)
 
 
-async def test_the_signing_pepper_comes_first(office: Office) -> None:
+async def test_the_signing_pepper_comes_first(operator: ManagementClient) -> None:
     """Where one key is stored with both peppers, the record of the signing one holds."""
-    first, key = await office.new_key("acme")
-    second, _ = await office.new_key("acme")
+    first, key = await operator.new_key("acme")
+    second, _ = await operator.new_key("acme")
     digests = KEY_FORMAT.digest(key).digests
-    await office.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
+    await operator.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
     for order, expected in ((digests, first.id), (digests[::-1], second.id)):
-        stored = await find(office, order)
+        stored = await find(operator, order)
         assert isinstance(stored, ApiKey)
         assert stored.id == expected
 
 
-async def test_of_two_rows_for_one_key_the_revoked_one_wins(office: Office) -> None:
+async def test_of_two_rows_for_one_key_the_revoked_one_wins(operator: ManagementClient) -> None:
     """A key that was revoked under one pepper is not admitted under another, whichever signs."""
-    _, key = await office.new_key("acme")
-    second, _ = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
+    second, _ = await operator.new_key("acme")
     digests = KEY_FORMAT.digest(key).digests
-    await office.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
-    await office.keys.revoke(second.id, last=False)
+    await operator.sql("UPDATE api_keys SET hash = %s WHERE id::text = %s", bytes.fromhex(digests[1]), second.id)
+    await operator.keys.revoke(second.id, last=False)
     for order in (digests, digests[::-1]):
-        stored = await find(office, order)
+        stored = await find(operator, order)
         assert isinstance(stored, ApiKey)
         assert stored.id == second.id
         assert not stored.admits(0)
 
 
-async def test_an_infinite_expiry_is_none(office: Office) -> None:
+async def test_an_infinite_expiry_is_none(operator: ManagementClient) -> None:
     """PostgreSQL's 'infinity' is a key that never expires, for a check and for a person."""
-    details, key = await office.new_key("acme")
-    await office.sql("UPDATE api_keys SET expires_at = 'infinity'")
-    stored = await find(office, KEY_FORMAT.digest(key).digests)
+    details, key = await operator.new_key("acme")
+    await operator.sql("UPDATE api_keys SET expires_at = 'infinity'")
+    stored = await find(operator, KEY_FORMAT.digest(key).digests)
     assert isinstance(stored, ApiKey)
     assert stored.expires_at is None
     assert stored.admits(1e300)
-    listed = await office.keys.list_of("acme")
+    listed = await operator.keys.list_of("acme")
     assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in listed] == ["active"]
-    assert await office.keys.show(details.id) == listed[0]
+    assert await operator.keys.show(details.id) == listed[0]
 
 
-async def test_a_time_beyond_pythons_can_be_listed(office: Office) -> None:
+async def test_a_time_beyond_pythons_can_be_listed(operator: ManagementClient) -> None:
     """A time that only PostgreSQL can hold does not hide an organization's keys from a person."""
-    await office.new_key("acme")
+    await operator.new_key("acme")
     for written, status in (("-infinity", "expired"), ("4713-01-01 BC", "expired"), ("20000-01-01", "active")):
-        await office.sql("UPDATE api_keys SET expires_at = %s", written)
-        assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in await office.keys.list_of("acme")] == [status]
+        await operator.sql("UPDATE api_keys SET expires_at = %s", written)
+        assert [each.status(datetime(9999, 1, 1, tzinfo=UTC)) for each in await operator.keys.list_of("acme")] == [
+            status
+        ]
 
 
-async def test_a_time_is_shown_as_it_was_given(office: Office, database: str) -> None:
+async def test_a_time_is_shown_as_it_was_given(operator: ManagementClient, database: str) -> None:
     """A person sees the expiry to the microsecond, in UTC, whatever the database's own time zone and style."""
     at = datetime(2100, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
-    details, _ = await office.new_key("acme", expires_at=at)
+    details, _ = await operator.new_key("acme", expires_at=at)
     assert details.expires_at == at
     name = database.rpartition("/")[2].replace("%20", " ")
-    await office.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
-    await office.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
+    await operator.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
+    await operator.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
     async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         shown = await PostgresKeys(pool, actor=ACTOR).show(details.id)
     assert (shown.expires_at, shown.to_json(at)["expires_at"]) == (at, "2100-01-02T03:04:05.678901+00:00")
 
 
-async def test_a_row_that_makes_no_sense_harms_no_other(office: Office, subtests: pytest.Subtests) -> None:
+async def test_a_row_that_makes_no_sense_harms_no_other(operator: ManagementClient, subtests: pytest.Subtests) -> None:
     """Such a row is corrupt by name, its value is not repeated, and keys of other organizations are as they were."""
-    _, others = await digests_of(office, "umbrella")
-    await office.drop_checks()
+    _, others = await digests_of(operator, "umbrella")
+    await operator.drop_checks()
     for number, (table, column, value) in enumerate(NONSENSE):
         with subtests.test(table=table, column=column, value=str(value)[:40]):
             name = f"acme {number}"
-            key_id, digests = await digests_of(office, name)
+            key_id, digests = await digests_of(operator, name)
             row = {"api_keys": key_id, "organizations": name, "plans": f"plan of {name}"}[table]
             identity = "id::text" if table == "api_keys" else "name"
-            await office.sql(f"UPDATE {table} SET {column} = %s WHERE {identity} = %s", value, row)
-            corrupt = await find(office, digests)
+            await operator.sql(f"UPDATE {table} SET {column} = %s WHERE {identity} = %s", value, row)
+            corrupt = await find(operator, digests)
             assert isinstance(corrupt, StoreCorrupt)
             assert f"key {key_id}: " in str(corrupt)
             assert corrupt.store == "postgresql"
             assert WORD not in str(corrupt)
-            assert await find(office, others) is not None
+            assert await find(operator, others) is not None
 
 
 async def reason_of(dsn: str) -> str:
@@ -222,14 +224,14 @@ async def reason_of(dsn: str) -> str:
     return away.value.reason
 
 
-async def test_a_schema_that_is_not_ours_is_named(database: str, office: Office) -> None:
+async def test_a_schema_that_is_not_ours_is_named(database: str, operator: ManagementClient) -> None:
     """A table that is not there, and one that we may not read, are told apart from a server that is away."""
-    await office.sql("CREATE ROLE stranger LOGIN")
+    await operator.sql("CREATE ROLE stranger LOGIN")
     try:
         assert await reason_of(database.replace("extauthz@", "stranger@")) == "authentication"
     finally:
-        await office.sql("DROP ROLE stranger")
-    await office.sql("ALTER TABLE api_keys RENAME TO other_keys")
+        await operator.sql("DROP ROLE stranger")
+    await operator.sql("ALTER TABLE api_keys RENAME TO other_keys")
     assert await reason_of(database) == "schema"
 
 
@@ -241,9 +243,9 @@ async def test_a_server_that_lets_nobody_in_is_away(postgres_server: Postgres, d
         assert await reason_of(database) == "connection"
 
 
-async def test_a_locked_table_is_a_timeout(database: str, office: Office) -> None:
+async def test_a_locked_table_is_a_timeout(database: str, operator: ManagementClient) -> None:
     """The server itself ends a statement that takes too long."""
-    async with office.pool.connection() as connection, connection.transaction():
+    async with operator.pool.connection() as connection, connection.transaction():
         await connection.execute("LOCK TABLE api_keys")
         assert await reason_of(database) == "timeout"
 

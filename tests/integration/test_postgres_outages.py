@@ -14,9 +14,9 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.demo.postgres import Postgres
-from extauthz.service.guard import Guard, Terms
+from extauthz.service.guard import CallPolicy, CircuitBreaker
 from tests.servers.fixtures import keep_our_loop_busy, paused, stopped
-from tests.servers.witness import Witness
+from tests.servers.recording_observer import RecordingObserver
 
 TIMEOUT = 0.1
 SLACK = 0.4  # seconds that a busy machine may add
@@ -28,13 +28,13 @@ class GuardedPostgres:
     """Keys in PostgreSQL behind a guard that waits as the service does."""
 
     def __init__(self, pool: Pool) -> None:
-        self.witness = Witness()
+        self.recorder = RecordingObserver()
         self.keys = PostgresKeySource(pool)
-        self.guard = Guard(
+        self.guard = CircuitBreaker(
             POSTGRESQL,
-            terms=Terms(TIMEOUT, places=LOOKUPS_AT_ONCE, cancel=False),
+            terms=CallPolicy(TIMEOUT, places=LOOKUPS_AT_ONCE, cancel=False),
             probe=partial(schema.probe, pool),
-            observer=self.witness,
+            observer=self.recorder,
         )
 
     async def find(self) -> None:
@@ -51,7 +51,7 @@ class GuardedPostgres:
 
     async def back(self) -> None:
         """Waits until the guard knows that the store is back, and uses every place of it."""
-        await self.witness.until(lambda: self.guard.up)
+        await self.recorder.until(lambda: self.guard.up)
         for _ in range(3):
             await self.find()
 
@@ -61,7 +61,7 @@ async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
     async with open_pool(database, size=LOOKUPS_AT_ONCE, wait=TIMEOUT, statement_timeout=TIMEOUT) as pool:
         guarded = GuardedPostgres(pool)
         await guarded.guard.start()
-        guarded.witness.forget()
+        guarded.recorder.forget()
         yield guarded
         await guarded.guard.close()
 
@@ -76,7 +76,7 @@ async def test_a_postgresql_that_hangs_is_waited_for_once(guarded: GuardedPostgr
         assert reason == "down"
         assert seconds < TIMEOUT
     await guarded.back()
-    assert [(store, up) for store, up, _ in guarded.witness.changes] == [(POSTGRESQL, False), (POSTGRESQL, True)]
+    assert [(store, up) for store, up, _ in guarded.recorder.changes] == [(POSTGRESQL, False), (POSTGRESQL, True)]
 
 
 async def test_more_callers_than_places_wait_no_longer_than_their_deadline(
@@ -119,7 +119,7 @@ async def test_a_restart_between_two_requests_is_not_noticed(
     with stopped(postgres_server):
         pass
     await guarded.find()
-    assert guarded.witness.changes == []
+    assert guarded.recorder.changes == []
 
 
 @pytest.mark.parametrize("steps", range(6))
@@ -129,8 +129,8 @@ async def test_our_own_lateness_is_not_postgresql_s(guarded: GuardedPostgres, st
     blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
     await guarded.find()
     await blocking
-    witness = guarded.witness
-    assert (witness.failures, witness.changes) == ([], [])
+    recorder = guarded.recorder
+    assert (recorder.failures, recorder.changes) == ([], [])
 
 
 async def test_a_newer_schema_is_no_outage(guarded: GuardedPostgres, pool: Pool) -> None:

@@ -8,7 +8,7 @@ import pytest
 from psycopg import errors as pg
 from psycopg.sql import SQL, Identifier
 
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 
 FUNCTIONS = (
     "SELECT oid::regprocedure::text FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace ORDER BY 1"
@@ -41,12 +41,12 @@ def test_nobody_borrows_our_triggers(database: str) -> None:
                 stranger.execute(f"CREATE TRIGGER t AFTER INSERT ON bait FOR EACH ROW EXECUTE FUNCTION {function}")
 
 
-async def test_who_may_only_update_is_written_down(database: str, office: Office) -> None:
+async def test_who_may_only_update_is_written_down(database: str, operator: ManagementClient) -> None:
     """Another application needs no right but that to update keys: the change is told and in the audit log."""
-    details, _ = await office.new_key("acme")
+    details, _ = await operator.new_key("acme")
     with role(database, "GRANT SELECT, UPDATE ON api_keys") as application:
         application.execute("UPDATE api_keys SET revoked_at = now() WHERE id::text = %s", (details.id,))
         with pytest.raises(pg.InsufficientPrivilege):
             application.execute("SELECT * FROM audit_log")
-    entry = (await office.audit.page(None, limit=1, cursor=None)).items[0]
+    entry = (await operator.audit.page(None, limit=1, cursor=None)).items[0]
     assert (entry.action, entry.subject_id) == ("api_key.revoke", details.id)

@@ -8,28 +8,28 @@ import pytest
 
 from extauthz.backends.postgres.events import LATEST_DAYS, PostgresQuotaEvents
 from extauthz.backends.postgres.usage import PostgresUsage
-from extauthz.core.stores import ClaimedEvent, QuotaEvents
+from extauthz.core.management_ports import ClaimedEvent, QuotaEvents
 from extauthz.core.usage import QuotaEvent
 from tests.servers.hook import documented
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 
 DAY = date(2026, 11, 22)
 LEASE = 60.0  # seconds
 
 
 @pytest.fixture
-async def acme(office: Office) -> str:
-    return (await office.tenants.create_organization("acme")).id
+async def acme(operator: ManagementClient) -> str:
+    return (await operator.tenants.create_organization("acme")).id
 
 
 @pytest.fixture
-def usage(office: Office) -> PostgresUsage:
-    return PostgresUsage(office.pool)
+def usage(operator: ManagementClient) -> PostgresUsage:
+    return PostgresUsage(operator.pool)
 
 
 @pytest.fixture
-def events(office: Office) -> QuotaEvents:
-    return PostgresQuotaEvents(office.pool)
+def events(operator: ManagementClient) -> QuotaEvents:
+    return PostgresQuotaEvents(operator.pool)
 
 
 def passed(tenant_id: str, threshold: int = 80, quota: str = "daily", start: date = DAY) -> QuotaEvent:
@@ -60,9 +60,11 @@ async def test_two_find_the_same_at_once(usage: PostgresUsage, acme: str) -> Non
     assert sorted(event for events in told for event in events) == sorted(found)
 
 
-async def test_what_is_claimed_says_everything(usage: PostgresUsage, events: QuotaEvents, office: Office) -> None:
+async def test_what_is_claimed_says_everything(
+    usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient
+) -> None:
     """Whose quota it is, which, and how far it is used; also of an organization that is gone."""
-    acme = await office.tenants.create_organization("acme")
+    acme = await operator.tenants.create_organization("acme")
     gone = str(uuid4())
     await usage.announce([passed(acme.id, 90)])
     await usage.announce([passed(gone, 100, "monthly", date(2026, 11, 1))])
@@ -73,12 +75,12 @@ async def test_what_is_claimed_says_everything(usage: PostgresUsage, events: Quo
     assert first.at < second.at
 
 
-async def test_each_event_is_one_workers(usage: PostgresUsage, office: Office, acme: str) -> None:
+async def test_each_event_is_one_workers(usage: PostgresUsage, operator: ManagementClient, acme: str) -> None:
     """Workers that ask at the same time get different ones, and none that another has."""
     await usage.announce(
         [passed(acme, threshold, quota) for threshold in (80, 90, 100) for quota in ("daily", "monthly")]
     )
-    workers = [PostgresQuotaEvents(office.pool) for _ in range(4)]
+    workers = [PostgresQuotaEvents(operator.pool) for _ in range(4)]
     claimed = await asyncio.gather(*(ids(worker, 2) for worker in workers))
     assert len({event_id for each in claimed for event_id in each}) == sum(map(len, claimed)) <= 6
     rest = await ids(workers[0])
@@ -104,7 +106,7 @@ async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events:
 
 
 async def test_what_becomes_of_an_event(
-    usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str, subtests: pytest.Subtests
+    usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str, subtests: pytest.Subtests
 ) -> None:
     """Delivered and given up are for good, whatever a slow worker says afterwards; postponed is due again."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90, 100)])
@@ -120,26 +122,30 @@ async def test_what_becomes_of_an_event(
     assert await ids(events) == []
     query = "SELECT delivered_at IS NULL AS open, failed_at IS NULL AS hoped FROM quota_events WHERE id::text = %s"
     for event_id, state in ((done, (False, True)), (lost, (True, False)), (later, (True, True))):
-        assert [tuple(row.values()) for row in await office.rows(query, event_id)] == [state]
+        assert [tuple(row.values()) for row in await operator.rows(query, event_id)] == [state]
 
 
-async def test_what_is_old_is_no_news(usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str) -> None:
+async def test_what_is_old_is_no_news(
+    usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str
+) -> None:
     """Who configures a webhook one day is not told of the months before."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
-    await office.sql("UPDATE quota_events SET at = now() - make_interval(days => %s) WHERE threshold = 80", LATEST_DAYS)
+    await operator.sql(
+        "UPDATE quota_events SET at = now() - make_interval(days => %s) WHERE threshold = 80", LATEST_DAYS
+    )
     assert [event.threshold for event in await events.claim(100, LEASE)] == [90]
 
 
 async def test_what_was_tried_once_is_not_too_old(
-    usage: PostgresUsage, events: QuotaEvents, office: Office, acme: str
+    usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str
 ) -> None:
     """An attempt that is due comes however late, also of what was given up and is asked for as the page says."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
     waits, lost = await ids(events)
     await events.postpone(waits, 0)
     await events.give_up(lost)
-    await office.sql("UPDATE quota_events SET at = at - make_interval(days => %s)", LATEST_DAYS + 1)
+    await operator.sql("UPDATE quota_events SET at = at - make_interval(days => %s)", LATEST_DAYS + 1)
     assert await ids(events) == [waits]
-    await office.sql("UPDATE" + documented("sql").partition("UPDATE")[2])
+    await operator.sql("UPDATE" + documented("sql").partition("UPDATE")[2])
     (again,) = await events.claim(100, LEASE)
     assert (again.id, again.attempts) == (lost, 1)

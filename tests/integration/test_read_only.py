@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from extauthz.demo.postgres import Postgres
-from extauthz.service import metering
-from tests.servers.office import Office
+from extauthz.service.usage import flush
+from tests.servers.management_client import ManagementClient
 from tests.servers.outages import victim
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, Serving, question, serving
@@ -25,23 +25,23 @@ async def tried(service: Serving, times: int) -> bool:
     return service.value("extauthz_store_errors_total", store="postgresql", reason="read_only") >= times
 
 
-async def saved(office: Office, key_id: str) -> bool:
+async def saved(operator: ManagementClient, key_id: str) -> bool:
     query = "SELECT sum(allowed)::int AS allowed FROM usage_daily WHERE api_key_id::text = %s"
-    return bool((await office.rows(query, key_id))[0]["allowed"] == 3)
+    return bool((await operator.rows(query, key_id))[0]["allowed"] == 3)
 
 
 async def test_usage_waits_while_postgresql_only_reads(
     postgres_server: Postgres,
     database: str,
     redis_url: str,
-    office: Office,
+    operator: ManagementClient,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It is told once, in /readyz and as a metric; checks go on; when writes are taken again all of it is saved."""
-    monkeypatch.setattr(metering, "ADD_EVERY", 0.05)
-    monkeypatch.setattr(metering, "SAVE_EVERY", 0.05)
-    details, key = await office.new_key("acme")
+    monkeypatch.setattr(flush, "ADD_EVERY", 0.05)
+    monkeypatch.setattr(flush, "SAVE_EVERY", 0.05)
+    details, key = await operator.new_key("acme")
     async with victim(postgres_server, database) as hurt:
         await hurt.sql(READ_ONLY, hurt.role)
         async with serving(hurt.dsn, redis_url, **PATIENT) as service, asyncio.timeout(20):
@@ -52,7 +52,7 @@ async def test_usage_waits_while_postgresql_only_reads(
             assert service.health.readiness().ready
             await until(partial(tried, service, 5))  # more attempts, which are not told
             await hurt.sql(WRITABLE, hurt.role)
-            await until(partial(saved, office, details.id))
+            await until(partial(saved, operator, details.id))
             await until(partial(unsaved, service, 0))
             assert "usage" not in service.health.readiness().stores
     told = "".join(capfd.readouterr())

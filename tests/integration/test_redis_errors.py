@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.records import RedisKeyCache
 from extauthz.backends.redis.topology import connect
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
@@ -25,14 +25,14 @@ WORD = "sesame"
 ASKED = Credential((DIGEST,))
 TENANT = Tenant("acme", "gold", "active", Limits(), NOW, 7, "p1")
 KEY = ApiKey("k1", "acme", {}, None, None, None, NOW, 7, TENANT, DIGEST)
-CHANGE = Change(Thing("api_key", "k1"), 8)
+CHANGE = Change(EntityRef("api_key", "k1"), 8)
 
 
 async def reason_of(client: Redis) -> str:
     """Why the store is away, for reading, writing and fencing."""
-    keys, fences = RedisKeyCache(client, ttl=120), RedisFences(client, seconds=120)
+    keys, invalidations = RedisKeyCache(client, ttl=120), RedisInvalidations(client, seconds=120)
     reasons = set()
-    for call in (cached(keys, ASKED, NOW), keys.put([KEY], NOW), fences.raise_all([CHANGE])):
+    for call in (cached(keys, ASKED, NOW), keys.put([KEY], NOW), invalidations.raise_all([CHANGE])):
         with pytest.raises(StoreUnavailable) as away:
             await call
         assert away.value.store == "redis"

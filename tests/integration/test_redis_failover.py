@@ -7,21 +7,21 @@ from datetime import date
 import pytest
 from redis.asyncio import Redis as RedisClient
 
-from extauthz.backends.redis.fences import RedisFences
-from extauthz.backends.redis.link import linked
+from extauthz.backends.redis.connection import open_connection
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.topology import connect
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.backends.redis.usage_reader import RedisUsageReader
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.usage_range import Period
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
+from tests.servers.charging_client import ACME, ONE, ChargingClient, NothingKnown
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, question, serving
-from tests.servers.till import ACME, ONE, NothingKnown, Till
 from tests.servers.waiting import until
 
 
@@ -67,11 +67,13 @@ async def pair(redis_server: Server, redis: RedisClient, other: Server) -> Async
 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["demoted", "isolated"])
-async def test_checks_leave_the_master_of_the_past(database: str, pair: Pair, office: Office, isolated: bool) -> None:
+async def test_checks_leave_the_master_of_the_past(
+    database: str, pair: Pair, operator: ManagementClient, isolated: bool
+) -> None:
     """Without a connection being cut, requests are charged at the new master within a second or so."""
-    await office.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
-    await office.tenants.create_organization("acme", "roomy")
-    _, key = await office.new_key("acme")
+    await operator.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
+    await operator.tenants.create_organization("acme", "roomy")
+    _, key = await operator.new_key("acme")
     async with serving(database, pair.url, **PATIENT) as service:
 
         async def degraded() -> bool:
@@ -93,20 +95,20 @@ async def test_checks_leave_the_master_of_the_past(database: str, pair: Pair, of
 
 async def test_usage_is_read_where_it_is_counted_now(pair: Pair) -> None:
     """What the master of the past has marked is not saved any more; the next save reads the new one."""
-    async with linked(pair.url) as link:
-        till, books = Till(link, NothingKnown()), RedisUsage(link)  # type: ignore[arg-type]  # only its seeds
-        await till.charge(cost=3)
+    async with open_connection(pair.url) as redis_connection:
+        spender, books = ChargingClient(redis_connection, NothingKnown()), RedisUsage(redis_connection)  # type: ignore[arg-type]  # only its seeds
+        await spender.charge(cost=3)
         assert [row.cost for row in (await books.unsaved(10)).counted] == [3]
         await pair.fail_over(isolated=True)
-        async with linked(f"redis://127.0.0.1:{pair.new_port}/0") as there:
-            await Till(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
+        async with open_connection(f"redis://127.0.0.1:{pair.new_port}/0") as there:
+            await ChargingClient(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
         assert [row.cost for row in (await books.unsaved(10)).counted] == [5]
 
 
 async def test_usage_is_not_read_from_a_replica(pair: Pair) -> None:
     """Where the address still leads to a server that takes no writes, nothing is saved from it."""
-    async with linked(pair.url) as link:
-        books = RedisUsage(link)
+    async with open_connection(pair.url) as redis_connection:
+        books = RedisUsage(redis_connection)
         await books.unsaved(10)
         await pair.old.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         with pytest.raises(StoreUnavailable) as away:
@@ -116,19 +118,19 @@ async def test_usage_is_not_read_from_a_replica(pair: Pair) -> None:
 
 async def test_a_fence_is_raised_at_the_new_master(pair: Pair) -> None:
     """Management keeps its connections, too: the next change reaches the server that checks ask by then."""
-    change = Change(Thing("api_key", "k1"), 8)
+    change = Change(EntityRef("api_key", "k1"), 8)
     async with connect(pair.url, patience=5) as client:
-        fences = RedisFences(client, seconds=120)
-        await fences.raise_all([Change(Thing("api_key", "k0"), 7)])
+        invalidations = RedisInvalidations(client, seconds=120)
+        await invalidations.raise_all([Change(EntityRef("api_key", "k0"), 7)])
         await pair.fail_over()
-        await fences.raise_all([change])
+        await invalidations.raise_all([change])
     assert await pair.new.get("cache_fence:api_key:k1") == b"8"
 
 
 async def test_a_report_is_read_from_the_new_master(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reading client meets no refusal; it leaves the server of the past by the age of its connection."""
-    async with linked(f"redis://127.0.0.1:{pair.new_port}/0") as there:
-        await Till(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
+    async with open_connection(f"redis://127.0.0.1:{pair.new_port}/0") as there:
+        await ChargingClient(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
     async with connect(pair.url, patience=5) as client:
         reader = RedisUsageReader(client)
         day = Period(date(2027, 3, 31), date(2027, 3, 31))

@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
+from extauthz.backends.redis.connection import CALLS_AT_ONCE, RedisConnection, open_connection
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import CALLS_AT_ONCE, Link, linked
 from extauthz.backends.redis.records import RedisKeyCache
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
@@ -22,12 +22,12 @@ from extauthz.core.ports import REDIS
 from extauthz.core.spend import Spend, Spent, plan
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
-from extauthz.service.guard import Guard, Terms
+from extauthz.service.guard import CallPolicy, CircuitBreaker
 from tests.servers.fixtures import keep_our_loop_busy
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import text
+from tests.servers.management_client import text
+from tests.servers.recording_observer import RecordingObserver
 from tests.servers.shared_cache import cached
-from tests.servers.witness import Witness
 
 TIMEOUT = 0.1
 SLACK = 0.4  # seconds that a busy machine may add
@@ -41,17 +41,17 @@ ASKED = Credential(("ab" * 32,))
 class GuardedRedis:
     """Limits and keys in Redis, behind a proxy that hurts and a guard that waits as the service does."""
 
-    def __init__(self, client: Link, direct: Redis, proxy: HurtingProxy) -> None:
+    def __init__(self, client: RedisConnection, direct: Redis, proxy: HurtingProxy) -> None:
         self.proxy = proxy
         self.direct = direct
-        self.witness = Witness()
+        self.recorder = RecordingObserver()
         self.limits = RedisLimits(client)
         self.keys = RedisKeyCache(client, ttl=120)
-        self.guard = Guard(
+        self.guard = CircuitBreaker(
             REDIS,
-            terms=Terms(TIMEOUT, places=CALLS_AT_ONCE, cancel=True),
+            terms=CallPolicy(TIMEOUT, places=CALLS_AT_ONCE, cancel=True),
             probe=client.probe,
-            observer=self.witness,
+            observer=self.recorder,
         )
 
     async def spend(self) -> Spent:
@@ -76,20 +76,20 @@ class GuardedRedis:
 
     async def back(self) -> None:
         """Waits until the guard knows that the store is back."""
-        await self.witness.until(lambda: self.guard.up)
+        await self.recorder.until(lambda: self.guard.up)
 
 
 @pytest.fixture
 async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRedis]:
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(HurtingProxy("127.0.0.1", redis_server.port))
-        client = await stack.enter_async_context(linked(f"redis://127.0.0.1:{proxy.port}/0"))
+        client = await stack.enter_async_context(open_connection(f"redis://127.0.0.1:{proxy.port}/0"))
         guarded = GuardedRedis(client, redis, proxy)
         stack.push_async_callback(guarded.guard.close)
         await guarded.guard.start()
         await guarded.limits.seed("acme", ())
         assert (await guarded.spend()).by_day == 1
-        guarded.witness.forget()
+        guarded.recorder.forget()
         yield guarded
 
 
@@ -103,11 +103,11 @@ async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> N
         reason, seconds = await guarded.refused()
         assert reason == "down"
         assert seconds < TIMEOUT
-    assert guarded.witness.changes == [(REDIS, False, "timeout")]
+    assert guarded.recorder.changes == [(REDIS, False, "timeout")]
     assert await guarded.charged() == 2
     guarded.proxy.swallow = False
     await guarded.back()
-    assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
+    assert guarded.recorder.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
     assert (await guarded.spend()).by_day == 3
 
 
@@ -123,14 +123,14 @@ async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: 
     assert charged == 21
     for number in range(1, 30):
         assert (await guarded.spend()).by_day == charged + number
-    assert guarded.witness.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
+    assert guarded.recorder.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
 
 
 async def test_fifty_milliseconds_are_borne_where_there_is_time(guarded: GuardedRedis) -> None:
     """Slow is not away: an answer within the time limit is taken."""
     guarded.proxy.delay = 0.05
     assert [(await guarded.spend()).by_day for _ in range(3)] == [2, 3, 4]
-    assert guarded.witness.failures == []
+    assert guarded.recorder.failures == []
 
 
 async def test_a_connection_cut_in_the_middle_charges_once(guarded: GuardedRedis) -> None:
@@ -231,28 +231,28 @@ async def test_an_answer_to_somebody_who_left_is_nobody_elses(guarded: GuardedRe
     used = [(await guarded.spend()).by_day for _ in range(5)]
     assert used == list(range(used[0], used[0] + 5))
     assert used[-1] == await guarded.charged()
-    assert guarded.witness.failures == []
+    assert guarded.recorder.failures == []
 
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> None:
     """While our loop was blocked the answer has come, or could not even be asked for: neither is an outage."""
-    redis = Link(redis_url)
-    witness = Witness()
-    terms = Terms(0.025, places=CALLS_AT_ONCE, cancel=True)
-    guard = Guard(REDIS, terms=terms, probe=redis.probe, observer=witness)
+    redis = RedisConnection(redis_url)
+    recorder = RecordingObserver()
+    terms = CallPolicy(0.025, places=CALLS_AT_ONCE, cancel=True)
+    guard = CircuitBreaker(REDIS, terms=terms, probe=redis.probe, observer=recorder)
     await guard.start()
     asked = plan(TENANT, KEY, 1, time.time())
     assert isinstance(asked, Spend)
     limits = RedisLimits(redis)
     await limits.seed("acme", ())
     await limits.spend([asked])
-    witness.forget()
+    recorder.forget()
     blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
     (spent,) = await guard.run(lambda: limits.spend([asked]), time.monotonic() + FAR)
     await blocking
     assert isinstance(spent, Spent)
     assert spent.by_day == 2
-    assert (witness.failures, witness.changes) == ([], [])
+    assert (recorder.failures, recorder.changes) == ([], [])
     await guard.close()
     await redis.close()

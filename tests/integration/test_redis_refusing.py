@@ -13,18 +13,18 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 from structlog.testing import capture_logs
 
-from extauthz import opening
+from extauthz.app import stores
 from extauthz.backends.redis import scripts
-from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.topology import connect
 from extauthz.backends.redis.usage_reader import RedisUsageReader
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.usage_range import Period
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
 from extauthz.service import guard as guard_module
 from tests.servers.distribution import distribution_server
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, Serving, question, serving
 from tests.servers.waiting import until
@@ -135,10 +135,10 @@ async def full(redis: RedisClient) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
-    await office.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
-    await office.tenants.create_organization("acme", "roomy")
-    return (await office.new_key("acme"))[1]
+async def key(operator: ManagementClient) -> str:
+    await operator.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
+    await operator.tenants.create_organization("acme", "roomy")
+    return (await operator.new_key("acme"))[1]
 
 
 async def degraded(service: Serving, key: str) -> bool:
@@ -164,7 +164,7 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
     """Each harm is told once, with its reason, in log, metric and readiness, and ends by itself when Redis does."""
     monkeypatch.setattr(guard_module, "WATCH_EVERY", 0.1)
     monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.02)
-    monkeypatch.setattr(opening, "HOLD", 0.05)
+    monkeypatch.setattr(stores, "HOLD", 0.05)
     url = server.redis_url.replace("redis://", f"redis://{USER}:sesame@")
     async with serving(database, url, EXTAUTHZ_CHARGE_ONCE="true", **PATIENT) as service:
         assert not await degraded(service, key)
@@ -205,7 +205,7 @@ def test_the_probe_does_whatever_our_scripts_do() -> None:
 async def test_management_needs_no_more_than_checks(server: Server, admin: RedisClient) -> None:
     """Commands raise fences and read usage with the rights that the documentation lists."""
     async with connect(server.redis_url.replace("redis://", f"redis://{USER}:sesame@"), patience=5) as client:
-        await RedisFences(client, seconds=120).raise_all([Change(Thing("api_key", "k1"), 7)])
+        await RedisInvalidations(client, seconds=120).raise_all([Change(EntityRef("api_key", "k1"), 7)])
         day = date(2027, 3, 31)
         assert not (await RedisUsageReader(client).read("acme", Period(day, day), ("d:20270331",))).days
     assert await admin.get("cache_fence:api_key:k1") == b"7"

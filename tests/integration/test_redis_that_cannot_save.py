@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz import opening
+from extauthz.app import stores
 from extauthz.backends.redis.topology import connect
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis
@@ -38,7 +38,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at every second is looked at more often."""
     monkeypatch.setattr(guard_module, "WATCH_EVERY", 0.1)
     monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.02)
-    monkeypatch.setattr(opening, "HOLD", 0.05)
+    monkeypatch.setattr(stores, "HOLD", 0.05)
 
 
 def told(service: Serving, start: str) -> bool:

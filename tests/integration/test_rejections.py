@@ -11,9 +11,9 @@ from extauthz.backends.postgres import rejections as postgres_rejections
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.core.rejections import EVERY_REJECTION, SAMPLES, Group, Rejected, Sample
-from extauthz.service import rejections
+from extauthz.service.usage import rejections
 from tests.integration.test_cli import PEPPER
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, question, serving
 from tests.servers.shell import Here
@@ -73,21 +73,21 @@ async def test_more_than_one_page(store: PostgresRejections, group: Group) -> No
 async def test_why_was_it_refused(
     database: str,
     redis_url: str,
-    office: Office,
+    operator: ManagementClient,
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Permission, revoked, suspended and rate: each is told with key, route and request id; no key stands in a path."""
     monkeypatch.setattr(rejections, "WRITE_EVERY", 0.05)
-    await office.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 1})
-    await office.tenants.create_organization("initech", "small")
-    details, key = await office.new_key("initech")
-    _, revoked = await office.new_key("initech")
-    await office.sql("UPDATE api_keys SET revoked_at = now() WHERE id::text <> %s", details.id)
+    await operator.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 1})
+    await operator.tenants.create_organization("initech", "small")
+    details, key = await operator.new_key("initech")
+    _, revoked = await operator.new_key("initech")
+    await operator.sql("UPDATE api_keys SET revoked_at = now() WHERE id::text <> %s", details.id)
 
     async def rows(decision: str) -> list[dict[str, object]]:
         query = "SELECT route, count, reason, samples FROM rejections WHERE decision = %s"
-        return [dict(row) for row in await office.rows(query, decision)]
+        return [dict(row) for row in await operator.rows(query, decision)]
 
     async def written(decision: str) -> bool:
         return bool(await rows(decision))

@@ -13,7 +13,7 @@ from extauthz.core.reason import Reason
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import stopped
-from tests.servers.office import NO_LIMITS, Office, text
+from tests.servers.management_client import NO_LIMITS, ManagementClient, text
 from tests.servers.raw_http import Answer, ask
 from tests.servers.serving import LISTENERS, PATIENT, Serving, question, serving
 
@@ -70,14 +70,16 @@ async def test_everything_starts_at_zero(database: str, redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_what_is_decided_is_counted(database: str, redis_url: str, office: Office, listener: str) -> None:
+async def test_what_is_decided_is_counted(
+    database: str, redis_url: str, operator: ManagementClient, listener: str
+) -> None:
     """The metrics say after a few requests exactly what was answered to them."""
-    await office.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 3, "daily_quota": 100})
-    await office.tenants.create_plan("daily", NO_LIMITS | {"daily_quota": 1})
+    await operator.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 3, "daily_quota": 100})
+    await operator.tenants.create_plan("daily", NO_LIMITS | {"daily_quota": 1})
     for plan in ("small", "daily"):
-        await office.tenants.create_organization(plan, plan)
-    _, small = await office.new_key("small")
-    _, daily = await office.new_key("daily")
+        await operator.tenants.create_organization(plan, plan)
+    _, small = await operator.new_key("small")
+    _, daily = await operator.new_key("daily")
     asked: list[tuple[str, str | None]] = [
         *[("/a", small)] * 5,
         *[("/a", daily)] * 2,
@@ -113,34 +115,34 @@ async def test_what_is_decided_is_counted(database: str, redis_url: str, office:
 
 
 async def test_a_senseless_record_is_counted_and_replaced(
-    database: str, redis_url: str, office: Office, capfd: pytest.CaptureFixture[str]
+    database: str, redis_url: str, operator: ManagementClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A cache entry that makes no sense is a miss: PostgreSQL is read, the entry overwritten, the harm counted."""
-    details, key = await office.new_key("acme")
+    details, key = await operator.new_key("acme")
     async with serving(database, redis_url, **PATIENT) as service:
         assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
-    (name,) = await office.redis.keys("api_key_cache:*")
-    (tenant,) = await office.redis.keys("tenant_quota_cache:*")
+    (name,) = await operator.redis.keys("api_key_cache:*")
+    (tenant,) = await operator.redis.keys("tenant_quota_cache:*")
     for corrupt in (b"{sesame", b'["sesame"]', b"", b'{"version": 1e18, "revoked_at": 1, "x": "sesame"}'):
-        await office.redis.set(name, corrupt)
-        await office.redis.set(tenant, corrupt)
+        await operator.redis.set(name, corrupt)
+        await operator.redis.set(tenant, corrupt)
         async with serving(database, redis_url, **PATIENT) as service:  # another process, which has to ask Redis
             async with asyncio.timeout(10):
                 while service.value("extauthz_change_feed_down"):  # noqa: ASYNC110 - a gauge tells nobody
                     await asyncio.sleep(0.01)
             assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
             samples = await scraped(service)
-        assert json.loads(text(await office.redis.get(name)))["id"] == details.id
+        assert json.loads(text(await operator.redis.get(name)))["id"] == details.id
         assert samples["extauthz_store_errors_total,reason=corrupt,store=redis"] == 1
     assert "sesame" not in "".join(capfd.readouterr())
 
 
-async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: str, office: Office) -> None:
+async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: str, operator: ManagementClient) -> None:
     """A row of PostgreSQL that makes no sense is that key's affair: the others pass, nothing is away."""
-    details, key = await office.new_key("acme")
-    _, other = await office.new_key("umbrella")
-    await office.drop_checks()
-    await office.sql("UPDATE api_keys SET permissions = '[1]' WHERE id::text = %s", details.id)
+    details, key = await operator.new_key("acme")
+    _, other = await operator.new_key("umbrella")
+    await operator.drop_checks()
+    await operator.sql("UPDATE api_keys SET permissions = '[1]' WHERE id::text = %s", details.id)
     async with serving(database, redis_url, **PATIENT) as service:
         for listener in LISTENERS:
             refused = await ask(service.ports[listener], question(listener, key=key))

@@ -21,7 +21,7 @@ from extauthz.demo.process import NEUTRAL_ENVIRONMENT, Process
 from extauthz.demo.proxies import Envoy, Nginx, fill, proxy_files
 from extauthz.demo.stack import ADMIN, ENVOY, ENVOY_ADMIN, ENVOY_DOOR, NGINX, NGINX_DOOR, UPSTREAM, USAGE
 from tests.servers.edges import patient
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import Service, settings, started
 from tests.servers.waiting import until
 
@@ -131,12 +131,12 @@ class Load:
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
+async def key(operator: ManagementClient) -> str:
     """A key of an organization with plenty."""
     plenty = {"rate": "10000/s", "burst": 10**6, "daily_quota": None, "monthly_quota": None}
-    await office.tenants.create_plan("plenty", plenty)
-    await office.tenants.create_organization("acme", "plenty")
-    return (await office.new_key("acme"))[1]
+    await operator.tenants.create_plan("plenty", plenty)
+    await operator.tenants.create_organization("acme", "plenty")
+    return (await operator.new_key("acme"))[1]
 
 
 async def is_ready(service: Service) -> None:

@@ -8,20 +8,20 @@ import pytest
 
 from extauthz.core.errors import Conflict, InvalidInput
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.records import KeyTerms
-from tests.servers.office import KEY_FORMAT, Office
+from extauthz.core.management import KeyTerms
+from tests.servers.management_client import KEY_FORMAT, ManagementClient
 
 HOUR = timedelta(hours=1)
 SOON = timedelta(minutes=1)  # more than a test takes
 
 
-async def test_a_new_key_takes_over_all_that_its_owner_said(office: Office) -> None:
+async def test_a_new_key_takes_over_all_that_its_owner_said(operator: ManagementClient) -> None:
     """Permissions, limits and metadata are the old key's, never more; the old one lives until the grace is over."""
-    await office.tenants.create_organization("acme")
+    await operator.tenants.create_organization("acme")
     terms = KeyTerms("ci", {"customer": frozenset({"read"})}, None, {"team": "blue"}, Limits(Rate(1, 1), 5, 7, 0))
-    old, key = await office.keys.create("acme", terms)
+    old, key = await operator.keys.create("acme", terms)
     now = datetime.now(UTC)
-    rotated = await office.keys.rotate(old.id, grace=HOUR)
+    rotated = await operator.keys.rotate(old.id, grace=HOUR)
     assert rotated.told
     assert rotated.key.terms == terms
     assert (rotated.key.organization_id, rotated.key.status(now)) == (old.organization_id, "active")
@@ -31,48 +31,48 @@ async def test_a_new_key_takes_over_all_that_its_owner_said(office: Office) -> N
     assert rotated.old.expires_at is not None
     assert now + HOUR <= rotated.old.expires_at < now + HOUR + SOON
     assert rotated.old.terms == KeyTerms("ci", terms.permissions, rotated.old.expires_at, terms.metadata, terms.limits)
-    assert [each.id for each in await office.keys.list_of("acme")] == [rotated.key.id, old.id]
-    assert await office.fence("api_key", old.id) is not None
+    assert [each.id for each in await operator.keys.list_of("acme")] == [rotated.key.id, old.id]
+    assert await operator.fence("api_key", old.id) is not None
 
 
-async def test_how_long_both_keys_live(office: Office) -> None:
+async def test_how_long_both_keys_live(operator: ManagementClient) -> None:
     """The old one never longer than it would have; the new one as long as the old one was given, or as it is told."""
     now = datetime.now(UTC)
     given = timedelta(days=30)
-    old, _ = await office.new_key("acme", expires_at=now + given)
-    await office.sql(
+    old, _ = await operator.new_key("acme", expires_at=now + given)
+    await operator.sql(
         "UPDATE api_keys SET created_at = created_at - interval '20 days', expires_at = expires_at - interval '20 days'"
     )
-    ends = (await office.keys.show(old.id)).expires_at
+    ends = (await operator.keys.show(old.id)).expires_at
     assert ends is not None
-    rotated = await office.keys.rotate(old.id, grace=timedelta(days=300))
+    rotated = await operator.keys.rotate(old.id, grace=timedelta(days=300))
     assert rotated.old.expires_at == ends
     assert rotated.key.expires_at is not None
     assert given - SOON < rotated.key.expires_at - now < given + SOON
     told = now + timedelta(days=3)
-    again = await office.keys.rotate(rotated.key.id, grace=timedelta(0), expires_at=told)
+    again = await operator.keys.rotate(rotated.key.id, grace=timedelta(0), expires_at=told)
     assert again.key.expires_at == told
     assert again.old.status(datetime.now(UTC)) == "expired"
 
 
 @pytest.mark.parametrize(("written", "year"), [("infinity", None), ("9998-06-01", 9998)])
-async def test_an_expiry_at_the_end_of_time(office: Office, written: str, year: int | None) -> None:
+async def test_an_expiry_at_the_end_of_time(operator: ManagementClient, written: str, year: int | None) -> None:
     """What PostgreSQL can hold and we can not write does not break a rotation."""
-    old, _ = await office.new_key("acme")
-    await office.sql("UPDATE api_keys SET expires_at = %s, created_at = '2000-01-01'", written)
-    rotated = await office.keys.rotate(old.id, grace=HOUR)
+    old, _ = await operator.new_key("acme")
+    await operator.sql("UPDATE api_keys SET expires_at = %s, created_at = '2000-01-01'", written)
+    rotated = await operator.keys.rotate(old.id, grace=HOUR)
     assert (None if rotated.key.expires_at is None else rotated.key.expires_at.year) == year
 
 
-async def test_what_cannot_be_rotated(office: Office) -> None:
+async def test_what_cannot_be_rotated(operator: ManagementClient) -> None:
     """A key with a successor names it; a revoked, disabled or expired one says so; nothing is made."""
-    old, _ = await office.new_key("acme")
-    successor = (await office.keys.rotate(old.id, grace=HOUR)).key
-    revoked, disabled, expired = [(await office.new_key("acme"))[0].id for _ in range(3)]
-    await office.keys.revoke(revoked, last=False)
-    await office.keys.disable(disabled)
-    await office.sql("UPDATE api_keys SET expires_at = now() WHERE id::text = %s", expired)
-    count = len(await office.keys.list_of("acme"))
+    old, _ = await operator.new_key("acme")
+    successor = (await operator.keys.rotate(old.id, grace=HOUR)).key
+    revoked, disabled, expired = [(await operator.new_key("acme"))[0].id for _ in range(3)]
+    await operator.keys.revoke(revoked, last=False)
+    await operator.keys.disable(disabled)
+    await operator.sql("UPDATE api_keys SET expires_at = now() WHERE id::text = %s", expired)
+    count = len(await operator.keys.list_of("acme"))
     for key_id, words in (
         (old.id, f"was rotated already; its successor is {successor.id}"),
         (revoked, "the key is revoked"),
@@ -80,53 +80,53 @@ async def test_what_cannot_be_rotated(office: Office) -> None:
         (expired, "the key is expired"),
     ):
         with pytest.raises(Conflict, match=words):
-            await office.keys.rotate(key_id, grace=HOUR)
+            await operator.keys.rotate(key_id, grace=HOUR)
     for grace in (timedelta(seconds=-1), timedelta(days=366), timedelta.max):
         with pytest.raises(InvalidInput, match="grace is from 0 to 365 days"):
-            await office.keys.rotate(successor.id, grace=grace)
+            await operator.keys.rotate(successor.id, grace=grace)
     with pytest.raises(InvalidInput, match="is in the past"):
-        await office.keys.rotate(successor.id, grace=HOUR, expires_at=datetime(2000, 1, 1, tzinfo=UTC))
-    assert len(await office.keys.list_of("acme")) == count
+        await operator.keys.rotate(successor.id, grace=HOUR, expires_at=datetime(2000, 1, 1, tzinfo=UTC))
+    assert len(await operator.keys.list_of("acme")) == count
 
 
-async def test_a_grace_period_only_shrinks(office: Office) -> None:
+async def test_a_grace_period_only_shrinks(operator: ManagementClient) -> None:
     """A key that has a successor can be made to end sooner, and never later: it would be two keys for good."""
-    old, _ = await office.new_key("acme")
-    end = (await office.keys.rotate(old.id, grace=HOUR)).old.expires_at
+    old, _ = await operator.new_key("acme")
+    end = (await operator.keys.rotate(old.id, grace=HOUR)).old.expires_at
     assert end is not None
-    successor = (await office.keys.show(old.id)).rotated_to
+    successor = (await operator.keys.show(old.id)).rotated_to
     for later in (None, end + timedelta(microseconds=1)):
         with pytest.raises(Conflict, match=f"not later; its successor is {successor}"):
-            await office.keys.update(old.id, {"expires_at": later})
+            await operator.keys.update(old.id, {"expires_at": later})
     for sooner in (end, end - timedelta(minutes=30)):
-        assert (await office.keys.update(old.id, {"expires_at": sooner, "name": "ends"}))[0].expires_at == sooner
-    assert (await office.keys.update(old.id, {"name": "still ends"}))[0].rotated_to == successor
+        assert (await operator.keys.update(old.id, {"expires_at": sooner, "name": "ends"}))[0].expires_at == sooner
+    assert (await operator.keys.update(old.id, {"name": "still ends"}))[0].rotated_to == successor
 
 
-async def test_of_two_rotations_at_once_one_wins(office: Office, database: str) -> None:
+async def test_of_two_rotations_at_once_one_wins(operator: ManagementClient, database: str) -> None:
     """Both have begun before either can end; the other is told whose key is in force, and only one key is made."""
-    old, _ = await office.new_key("acme")
+    old, _ = await operator.new_key("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("SELECT FROM api_keys FOR UPDATE")
-        rotations = [asyncio.create_task(office.keys.rotate(old.id, grace=HOUR)) for _ in range(2)]
+        rotations = [asyncio.create_task(operator.keys.rotate(old.id, grace=HOUR)) for _ in range(2)]
         async with asyncio.timeout(10):
-            while (await office.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted"))[0]["n"] < 2:
+            while (await operator.rows("SELECT count(*) AS n FROM pg_locks WHERE NOT granted"))[0]["n"] < 2:
                 assert not any(rotation.done() for rotation in rotations)
         await elsewhere.rollback()
     outcomes = await asyncio.gather(*rotations, return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Conflict", "Rotated"]
-    new, old = await office.keys.list_of("acme")
+    new, old = await operator.keys.list_of("acme")
     assert old.rotated_to == new.id
     (conflict,) = [outcome for outcome in outcomes if isinstance(outcome, Conflict)]
     assert new.id in str(conflict)
 
 
-async def test_a_rotation_and_a_revocation_at_once(office: Office) -> None:
+async def test_a_rotation_and_a_revocation_at_once(operator: ManagementClient) -> None:
     """Whoever comes first: a revoked key has no younger successor, and nobody waits for the other forever."""
     for number in range(10):
-        old, _ = await office.new_key(f"acme {number}")
+        old, _ = await operator.new_key(f"acme {number}")
         outcomes = await asyncio.gather(
-            office.keys.rotate(old.id, grace=HOUR), office.keys.revoke(old.id, last=True), return_exceptions=True
+            operator.keys.rotate(old.id, grace=HOUR), operator.keys.revoke(old.id, last=True), return_exceptions=True
         )
         assert not [each for each in outcomes if isinstance(each, BaseException) and not isinstance(each, Conflict)]
-        assert (await office.keys.show(old.id)).revoked_at is not None
+        assert (await operator.keys.show(old.id)).revoked_at is not None

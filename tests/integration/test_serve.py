@@ -15,7 +15,7 @@ from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
 from extauthz.transports.http.listen import AddressTaken, bind
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import listening, settings, started
 
 SECRET = "a-word-that-nobody-may-read-anywhere"
@@ -128,10 +128,10 @@ async def test_listeners(database: str, redis_url: str, tmp_path: Path) -> None:
 
 
 async def test_stores_may_come_later(
-    database: str, redis_url: str, office: Office, postgres_server: Postgres, redis_server: Redis
+    database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
     """It starts while PostgreSQL and Redis are away, says which it misses, and is ready once both came."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     with ExitStack() as postgresql, ExitStack() as redis:
         postgresql.enter_context(stopped(postgres_server))
         redis.enter_context(stopped(redis_server))
@@ -152,10 +152,10 @@ async def test_stores_may_come_later(
 
 
 async def test_stores_may_go_away(
-    database: str, redis_url: str, office: Office, postgres_server: Postgres, redis_server: Redis
+    database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
     """A later loss is named, seen also while nobody asks, and told once; without Redis `closed` is not ready."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     environs = [settings(database, redis_url, RATE_LIMIT_ON_REDIS_DOWN=policy) for policy in ("open", "closed")]
     async with listening(environs[0]) as tolerant, listening(environs[1]) as strict:
         both = (tolerant, strict)
@@ -182,9 +182,11 @@ async def test_stores_may_go_away(
             assert (await service.metrics())["redis_down_events_total"] == away.count("redis")
 
 
-async def test_a_log_that_nobody_reads(database: str, redis_url: str, office: Office, redis_server: Redis) -> None:
+async def test_a_log_that_nobody_reads(
+    database: str, redis_url: str, operator: ManagementClient, redis_server: Redis
+) -> None:
     """Where the reader of the log is gone, the service goes on, also when there would be something to say."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     async with listening(settings(database, redis_url)) as service:
         await service.until(lambda report: report["status"] == "ready")
         service.stop_reading()

@@ -10,7 +10,7 @@ from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as Server
 from tests.servers.fixtures import paused, stopped
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import Answer, ask
 from tests.servers.serving import Serving, question, serving
 
@@ -44,12 +44,12 @@ class Proxy:
 
 
 @pytest.fixture
-async def keys(office: Office) -> dict[str, str]:
+async def keys(operator: ManagementClient) -> dict[str, str]:
     """A key of an organization that is known to the caches, and one of an organization that nobody has asked for."""
-    await office.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
+    await operator.tenants.create_plan("roomy", NO_LIMITS | {"rate": "100/s", "burst": 1000, "daily_quota": 100_000})
     for name in ("known", "unknown"):
-        await office.tenants.create_organization(name, "roomy")
-    return {name: (await office.new_key(name))[1] for name in ("known", "unknown")}
+        await operator.tenants.create_organization(name, "roomy")
+    return {name: (await operator.new_key(name))[1] for name in ("known", "unknown")}
 
 
 @pytest.fixture
@@ -83,13 +83,13 @@ async def test_a_hanging_postgresql_holds_up_nobody(proxy: Proxy, postgres_serve
 
 
 async def test_the_tenants_copy_in_the_key_serves_meanwhile(
-    proxy: Proxy, postgres_server: Postgres, office: Office, database: str, redis_url: str
+    proxy: Proxy, postgres_server: Postgres, operator: ManagementClient, database: str, redis_url: str
 ) -> None:
     """A service that starts without PostgreSQL takes keys from Redis, with their organizations as they were then."""
     await proxy.ask("known")
     with stopped(postgres_server):
-        (name,) = await office.redis.keys("tenant_quota_cache:*")
-        await office.redis.delete(name)
+        (name,) = await operator.redis.keys("tenant_quota_cache:*")
+        await operator.redis.delete(name)
         async with serving(database, redis_url, **SETTINGS) as late:
             answer = await Proxy(late, proxy.keys).ask("known")
         assert (answer.decision, answer["x-plan"], answer["x-ratelimit-limit"]) == ("allow", "roomy", "1000")
@@ -145,7 +145,7 @@ async def test_without_either_store_only_known_keys_pass(
 
 
 async def test_a_redis_that_hangs_costs_one_wait(
-    database: str, redis_server: Server, redis_url: str, keys: dict[str, str], office: Office
+    database: str, redis_server: Server, redis_url: str, keys: dict[str, str], operator: ManagementClient
 ) -> None:
     """The first request waits its time, the rest do not; nothing is charged twice; later answers are the right ones."""
     async with HurtingProxy("127.0.0.1", redis_server.port) as between:
@@ -163,7 +163,7 @@ async def test_a_redis_that_hangs_costs_one_wait(
                 await proxy.until("known", "allow")
             allowed = service.value("token_bucket_consumed_total")
             asked = service.value("extauthz_decisions_total", dialect="envoy", decision="allow")
-        assert allowed <= await office.charged() <= asked
+        assert allowed <= await operator.charged() <= asked
 
 
 async def test_a_slow_redis_is_away_until_it_is_quick_again(

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from extauthz.app.signals import IGNORED
 from extauthz.demo.process import family
-from extauthz.signals import IGNORED
 from tests.servers.process import EXTAUTHZ, FREE_PORTS, Service, listening, settings, started
 
 # Makes the terminal on its standard input its own, and becomes the command.
@@ -57,7 +57,7 @@ async def test_a_terminal_that_is_closed_ends_its_service(database: str, redis_u
 async def test_a_signal_during_the_start_kills_nothing(database: str, redis_url: str) -> None:
     """What comes before the service listens is ignored, too, and told once it can be."""
     environ = FREE_PORTS | settings(database, redis_url)
-    starter = "import os, signal, extauthz.signals as s; s.hold(); os.kill(os.getpid(), signal.SIGHUP)"
+    starter = "import os, signal, extauthz.app.signals as s; s.hold(); os.kill(os.getpid(), signal.SIGHUP)"
     code = f"{starter}; from extauthz.cli.main import main; raise SystemExit(main())"
     async with started(environ, argv=(sys.executable, "-c", code)) as service:
         await service.logged("signal_ignored", signal="SIGHUP")

@@ -17,12 +17,12 @@ import pytest
 from aiohttp import ClientSession
 
 from extauthz.admin.api import AdminApi
-from extauthz.core.records import KeyDetails
+from extauthz.core.management import KeyDetails
 from extauthz.core.tail import TailFilter
 from extauthz.service.tails import TAILS_MAX, Tails
 from extauthz.telemetry.decision_record import FIELDS
 from tests.servers.admin_api import TOKENS, call, serving
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.process import INHERITED, PATIENCE, Service, listening, settings
 from tests.servers.serving import PATIENT
 from tests.servers.shell import Shell
@@ -33,11 +33,11 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @pytest.fixture
-async def key(office: Office) -> tuple[KeyDetails, str]:
+async def key(operator: ManagementClient) -> tuple[KeyDetails, str]:
     """A key of an organization with no limits."""
-    await office.tenants.create_plan("plenty", NO_LIMITS)
-    await office.tenants.create_organization("acme", "plenty")
-    return await office.new_key("acme")
+    await operator.tenants.create_plan("plenty", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "plenty")
+    return await operator.new_key("acme")
 
 
 @pytest.fixture
@@ -112,10 +112,12 @@ async def test_every_decision(environ: dict[str, str], key: tuple[KeyDetails, st
         assert (await service.metrics())["extauthz_tail_dropped_total"] == 0
 
 
-async def test_only_what_is_asked_for(environ: dict[str, str], key: tuple[KeyDetails, str], office: Office) -> None:
+async def test_only_what_is_asked_for(
+    environ: dict[str, str], key: tuple[KeyDetails, str], operator: ManagementClient
+) -> None:
     """By organization (its name or id), key and decision; what does not fit is not shown."""
     details, secret = key
-    other = (await office.new_key("initech"))[1]
+    other = (await operator.new_key("initech"))[1]
     async with listening(environ) as service, ClientSession(headers=BEARER) as client, AsyncExitStack() as open_ones:
         url = f"http://{await service.address('admin')}/v1/tail"
         filters = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.ports import free_port
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.otlp import OtlpReceiver, otlp_receiver
 from tests.servers.process import listening, settings, started
 from tests.servers.waiting import until
@@ -56,11 +56,13 @@ async def test_what_is_imported(
     assert traced or not any(found)
 
 
-async def test_every_worker_records(database: str, redis_url: str, receiver: OtlpReceiver, office: Office) -> None:
+async def test_every_worker_records(
+    database: str, redis_url: str, receiver: OtlpReceiver, operator: ManagementClient
+) -> None:
     """Each has an instance id of its own, and sends what is left at its end."""
-    await office.tenants.create_plan("free", NO_LIMITS)
-    await office.tenants.create_organization("acme", "free")
-    _, key = await office.new_key("acme")
+    await operator.tenants.create_plan("free", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "free")
+    _, key = await operator.new_key("acme")
     environ = settings(database, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, EXTAUTHZ_WORKERS="2")
     async with listening(environ) as service:
         asked = 0
@@ -78,12 +80,12 @@ async def test_every_worker_records(database: str, redis_url: str, receiver: Otl
 
 @pytest.mark.parametrize("case", ["hangs", "is away", "fails", "is overloaded"])
 async def test_a_receiver_that_takes_nothing(
-    database: str, redis_url: str, receiver: OtlpReceiver, office: Office, *, case: str
+    database: str, redis_url: str, receiver: OtlpReceiver, operator: ManagementClient, *, case: str
 ) -> None:
     """Checks are answered as ever, and the end waits for no request that may take minutes."""
-    await office.tenants.create_plan("free", NO_LIMITS)
-    await office.tenants.create_organization("acme", "free")
-    _, key = await office.new_key("acme")
+    await operator.tenants.create_plan("free", NO_LIMITS)
+    await operator.tenants.create_organization("acme", "free")
+    _, key = await operator.new_key("acme")
     url = f"http://127.0.0.1:{free_port()}" if case == "is away" else receiver.url
     receiver.status = {"fails": 500, "is overloaded": 503}.get(case, 200)
     if case == "hangs":
@@ -138,10 +140,10 @@ async def test_a_malformed_endpoint_stops_the_start(database: str, redis_url: st
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_metrics_are_sent(
-    database: str, redis_url: str, receiver: OtlpReceiver, office: Office, *, workers: str
+    database: str, redis_url: str, receiver: OtlpReceiver, operator: ManagementClient, *, workers: str
 ) -> None:
     """Those of `/metrics`, under the same names, once for all workers; at the end all that was counted."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     environ = settings(
         database,
         redis_url,

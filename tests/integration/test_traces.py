@@ -9,7 +9,7 @@ import pytest
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.otlp import CLIENT, ERROR, OtlpReceiver, Span, otlp_receiver
 from tests.servers.raw_http import ask, wire
 from tests.servers.serving import LISTENERS, PATIENT, Serving, question, serving
@@ -59,17 +59,17 @@ async def checks(receiver: OtlpReceiver, count: int = 1) -> list[Span]:
 async def test_one_span_a_check(
     database: str,
     redis_url: str,
-    office: Office,
+    operator: ManagementClient,
     receiver: OtlpReceiver,
     environment: dict[str, str],
     *,
     listener: str,
-    short_way: str,
+    fast_path: str,
 ) -> None:
     """It is part of the proxy's trace, says what was decided, and has a child for each call of a store."""
-    details, key = await office.new_key("acme")
+    details, key = await operator.new_key("acme")
     more = header(SAMPLED) + b"tracestate: congo=t61rcWkgMzE,rojo=00f067aa0ba902b7\r\n"
-    async with serving(database, redis_url, **environment, EXTAUTHZ_SHORT_WAY=short_way) as service:
+    async with serving(database, redis_url, **environment, EXTAUTHZ_FAST_PATH=fast_path) as service:
         await until_changes_are_told(service)
         asked = question(listener, "/a/b?q=1", key=key, more=more)
         for _ in range(2):
@@ -115,11 +115,11 @@ async def test_one_span_a_check(
 
 @pytest.mark.parametrize("short_way", ["true", "false"])
 async def test_records_are_counted_once(
-    database: str, redis_url: str, office: Office, environment: dict[str, str], *, short_way: str
+    database: str, redis_url: str, operator: ManagementClient, environment: dict[str, str], *, fast_path: str
 ) -> None:
     """A recorded check counts one look for its key and one for its organization, whichever way it came."""
-    _, key = await office.new_key("acme")
-    async with serving(database, redis_url, **environment, EXTAUTHZ_SHORT_WAY=short_way) as service:
+    _, key = await operator.new_key("acme")
+    async with serving(database, redis_url, **environment, EXTAUTHZ_FAST_PATH=fast_path) as service:
         await until_changes_are_told(service)
         async with wire(service.ports["envoy"]) as connection:
             await connection.ask(question("envoy", key=key))
@@ -132,10 +132,10 @@ async def test_records_are_counted_once(
         assert metrics[name] - before[name] == 8
 
 
-async def test_refused_checks(service: Serving, receiver: OtlpReceiver, office: Office) -> None:
+async def test_refused_checks(service: Serving, receiver: OtlpReceiver, operator: ManagementClient) -> None:
     """So is each refusal one span, without a parent where the proxy has none: also of what asks nothing."""
-    details, key = await office.new_key("acme")
-    await office.keys.revoke(details.id, last=True)
+    details, key = await operator.new_key("acme")
+    await operator.keys.revoke(details.id, last=True)
     port = service.ports["envoy"]
     await ask(port, question("envoy", "/a"))
     await ask(port, question("envoy", "/a", key=key, method="PATCH"))
@@ -209,9 +209,9 @@ async def test_samplers(
     assert [span.parent_id for span in await checks(receiver, len(kept))] == kept
 
 
-async def test_checks_that_share_a_call(service: Serving, receiver: OtlpReceiver, office: Office) -> None:
+async def test_checks_that_share_a_call(service: Serving, receiver: OtlpReceiver, operator: ManagementClient) -> None:
     """Each has a span of the shared call; the first one's is the call's own and links to all the checks."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     port = service.ports["envoy"]
     await ask(port, question("envoy", "/warm", key=key))
     async with AsyncExitStack() as stack:
@@ -236,10 +236,10 @@ async def test_checks_that_share_a_call(service: Serving, receiver: OtlpReceiver
 
 
 async def test_stores_that_fail(
-    service: Serving, receiver: OtlpReceiver, office: Office, redis_server: Redis, postgres_server: Postgres
+    service: Serving, receiver: OtlpReceiver, operator: ManagementClient, redis_server: Redis, postgres_server: Postgres
 ) -> None:
     """The call of the store is an error and says which; so is a check that is answered 503."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     with stopped(redis_server):
         await ask(service.ports["envoy"], question("envoy", "/", key=key))
     (check,) = await checks(receiver)
@@ -248,7 +248,7 @@ async def test_stores_that_fail(
     assert call.status == ERROR
     assert call.attributes["error.type"] in ("connection", "down")
     with stopped(postgres_server):
-        _, unknown = office.keys, "k" * 40
+        _, unknown = operator.keys, "k" * 40
         await ask(service.ports["envoy"], question("envoy", "/", key=unknown))
     _, check = await checks(receiver, 2)
     assert (check.attributes["http.response.status_code"], check.status) == (503, ERROR)
@@ -257,10 +257,10 @@ async def test_stores_that_fail(
 
 
 async def test_no_credential_is_sent(
-    database: str, redis_url: str, receiver: OtlpReceiver, environment: dict[str, str], office: Office
+    database: str, redis_url: str, receiver: OtlpReceiver, environment: dict[str, str], operator: ManagementClient
 ) -> None:
     """Whatever place of a request holds a key: no byte of it is in what is sent, nor of the query."""
-    _, key = await office.new_key("acme")
+    _, key = await operator.new_key("acme")
     headers = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20s3cret,x-team=a%2Cb"}
     async with serving(database, redis_url, **environment, **headers) as service:
         more = header(SAMPLED) + f"tracestate: a={key}\r\nx-request-id: {key}\r\ncookie: {key}\r\n".encode()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import open_connection
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import linked
 from extauthz.core.limits import Limits, Rate
 from tests.servers.earlier import EarlierLimits
 from tests.servers.limiting import HASH, SCRIPT, TENANT, set_clock, spend_of, taken
@@ -29,10 +29,10 @@ def command() -> list[str]:
 async def test_counters_go_back(redis: RedisClient, redis_url: str) -> None:
     """After the command a worker of the release before goes on where this one was."""
     asked = spend_of(Limits(Rate(1, 86_400), 5, 10, 20), NOW, cost=2)
-    async with linked(redis_url) as link:
-        limits, earlier = RedisLimits(link, script=SCRIPT), EarlierLimits(link)
+    async with open_connection(redis_url) as redis_connection:
+        limits, earlier = RedisLimits(redis_connection, script=SCRIPT), EarlierLimits(redis_connection)
         await limits.seed(TENANT.id, ())
-        await set_clock(link, NOW * 1_000_000)
+        await set_clock(redis_connection, NOW * 1_000_000)
         await limits.spend([asked])
         environ = {**os.environ, "REDIS_URL": redis_url}
         done = await asyncio.to_thread(

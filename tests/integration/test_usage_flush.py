@@ -12,21 +12,21 @@ from redis.asyncio import Redis as RedisClient
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.backends.postgres.usage import PostgresUsage
-from extauthz.backends.redis.link import linked
+from extauthz.backends.redis.connection import open_connection
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import Counted
 from extauthz.demo.postgres import Postgres
-from extauthz.service import metering
-from extauthz.service.completion import Completion
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.metering import Metering
-from extauthz.service.seeding import Seeding
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.limits.reconcile import CounterReconciler
+from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.usage import flush
+from extauthz.service.usage.flush import UsageFlush
+from tests.servers.charging_client import ACME, ONE, TODAY, TWO, ChargingClient, id_of
 from tests.servers.fixtures import paused
-from tests.servers.office import Office
-from tests.servers.till import ACME, ONE, TODAY, TWO, Till, id_of
+from tests.servers.management_client import ManagementClient
 from tests.unit.service.fakes import Watch
 
 Rows = dict[tuple[str, str], tuple[int, int]]
@@ -35,16 +35,19 @@ Rows = dict[tuple[str, str], tuple[int, int]]
 class Worker:
     """A process that charges and saves, with connections of its own."""
 
-    def __init__(self, till: Till, usage: PostgresUsage) -> None:
-        self.till, self.watch = till, Watch()
-        self.metering = Metering(till.log, usage, complete=None, observer=self.watch)
+    def __init__(self, spender: ChargingClient, usage: PostgresUsage) -> None:
+        self.spender, self.watch = spender, Watch()
+        self.usage_flush = UsageFlush(spender.log, usage, complete=None, observer=self.watch)
 
 
 @pytest.fixture
 async def workers(pool: Pool, redis_url: str) -> AsyncIterator[list[Worker]]:
     usage = PostgresUsage(pool)
     async with AsyncExitStack() as stack:
-        yield [Worker(Till(await stack.enter_async_context(linked(redis_url)), usage), usage) for _ in range(3)]
+        yield [
+            Worker(ChargingClient(await stack.enter_async_context(open_connection(redis_url)), usage), usage)
+            for _ in range(3)
+        ]
 
 
 @pytest.fixture
@@ -52,9 +55,9 @@ def worker(workers: list[Worker]) -> Worker:
     return workers[0]
 
 
-async def saved(office: Office) -> Rows:
+async def saved(operator: ManagementClient) -> Rows:
     """Requests and cost by key and day, as SQL bills them."""
-    rows = await office.rows("SELECT api_key_id::text AS key, day::text, allowed, cost FROM usage_daily")
+    rows = await operator.rows("SELECT api_key_id::text AS key, day::text, allowed, cost FROM usage_daily")
     return {(row["key"], row["day"]): (row["allowed"], row["cost"]) for row in rows}
 
 
@@ -63,22 +66,22 @@ def today(**keys: tuple[int, int]) -> Rows:
     return {(names[name], TODAY.isoformat()): counts for name, counts in keys.items()}
 
 
-async def test_charges_are_saved(office: Office, worker: Worker) -> None:
+async def test_charges_are_saved(operator: ManagementClient, worker: Worker) -> None:
     """What was charged stands in the table, and saving again changes nothing."""
     for cost in (1, 2, 3):
-        await worker.till.charge(ONE, cost=cost)
-    await worker.till.charge(TWO)
+        await worker.spender.charge(ONE, cost=cost)
+    await worker.spender.charge(TWO)
     for _ in range(2):
-        assert await worker.metering.save()
-        assert await saved(office) == today(one=(3, 6), two=(1, 1))
+        assert await worker.usage_flush.save()
+        assert await saved(operator) == today(one=(3, 6), two=(1, 1))
 
 
 class Dying(PostgresUsage):
     """Its connection is ended by the server after what is to be saved was read."""
 
-    def __init__(self, pool: Pool, office: Office) -> None:
+    def __init__(self, pool: Pool, operator: ManagementClient) -> None:
         super().__init__(pool)
-        self._office = office
+        self._office = operator
 
     async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
         async def read_and_die() -> Sequence[Counted]:
@@ -92,49 +95,51 @@ class Dying(PostgresUsage):
         return await super().save(read_and_die)
 
 
-async def test_death_between_the_read_and_the_commit(office: Office, worker: Worker, pool: Pool) -> None:
+async def test_death_between_the_read_and_the_commit(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
     """Nothing was saved, no mark is gone, and the lock is free for the next one."""
-    await worker.till.charge(ONE)
-    await worker.till.age_marks()
-    dying = Metering(worker.till.log, Dying(pool, office), complete=None, observer=worker.watch)
+    await worker.spender.charge(ONE)
+    await worker.spender.age_marks()
+    dying = UsageFlush(worker.spender.log, Dying(pool, operator), complete=None, observer=worker.watch)
     assert not await dying.save()
-    assert (await saved(office), await worker.till.marks()) == ({}, {(ACME, ONE)})
-    assert await worker.metering.save()
-    assert (await saved(office), await worker.till.marks()) == (today(one=(1, 1)), set())
+    assert (await saved(operator), await worker.spender.marks()) == ({}, {(ACME, ONE)})
+    assert await worker.usage_flush.save()
+    assert (await saved(operator), await worker.spender.marks()) == (today(one=(1, 1)), set())
 
 
-async def test_death_between_the_commit_and_the_marks(office: Office, workers: list[Worker], pool: Pool) -> None:
+async def test_death_between_the_commit_and_the_marks(
+    operator: ManagementClient, workers: list[Worker], pool: Pool
+) -> None:
     """Another worker saves the same once more, and what came on top."""
     first, second, _ = workers
-    await first.till.charge(ONE)
-    await first.till.age_marks()
+    await first.spender.charge(ONE)
+    await first.spender.age_marks()
 
     async def unsaved() -> Sequence[Counted]:
-        return (await first.till.log.unsaved(100)).counted
+        return (await first.spender.log.unsaved(100)).counted
 
     assert await PostgresUsage(pool).save(unsaved)
-    await second.till.charge(ONE, mark=False)
-    assert await second.metering.save()
-    assert (await saved(office), await second.till.marks()) == (today(one=(2, 2)), set())
+    await second.spender.charge(ONE, mark=False)
+    assert await second.usage_flush.save()
+    assert (await saved(operator), await second.spender.marks()) == (today(one=(2, 2)), set())
 
 
-async def test_an_older_read_that_is_written_later(office: Office, worker: Worker, pool: Pool) -> None:
+async def test_an_older_read_that_is_written_later(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
     """Who slept between the read and the commit takes nothing back."""
-    await worker.till.charge(ONE)
-    old = (await worker.till.log.unsaved(100)).counted
-    await worker.till.charge(ONE)
-    assert await worker.metering.save()
+    await worker.spender.charge(ONE)
+    old = (await worker.spender.log.unsaved(100)).counted
+    await worker.spender.charge(ONE)
+    assert await worker.usage_flush.save()
 
     async def unsaved() -> Sequence[Counted]:
         return old
 
     assert await PostgresUsage(pool).save(unsaved)
-    assert await saved(office) == today(one=(2, 2))
+    assert await saved(operator) == today(one=(2, 2))
 
 
-async def test_one_saves_at_a_time(office: Office, workers: list[Worker], pool: Pool) -> None:
+async def test_one_saves_at_a_time(operator: ManagementClient, workers: list[Worker], pool: Pool) -> None:
     """While one is at it, others have nothing to do and do not wait."""
-    await workers[0].till.charge(ONE)
+    await workers[0].spender.charge(ONE)
     inside, go = asyncio.Event(), asyncio.Event()
 
     async def unsaved() -> Sequence[Counted]:
@@ -145,26 +150,26 @@ async def test_one_saves_at_a_time(office: Office, workers: list[Worker], pool: 
     first = asyncio.create_task(PostgresUsage(pool).save(unsaved))
     async with asyncio.timeout(10):
         await inside.wait()
-        assert await workers[1].metering.save()
-        assert await saved(office) == {}
+        assert await workers[1].usage_flush.save()
+        assert await saved(operator) == {}
         go.set()
         assert await first
-    assert await workers[1].metering.save()
-    assert await saved(office) == today(one=(1, 1))
+    assert await workers[1].usage_flush.save()
+    assert await saved(operator) == today(one=(1, 1))
 
 
-async def test_charged_and_saved_at_once(office: Office, workers: list[Worker]) -> None:
+async def test_charged_and_saved_at_once(operator: ManagementClient, workers: list[Worker]) -> None:
     """Three workers charge and save as fast as they can: in the end the table has every charge, once."""
 
     async def charging(worker: Worker) -> None:
         for number in range(60):
-            await worker.till.charge(ONE if number % 3 else TWO, cost=2)
+            await worker.spender.charge(ONE if number % 3 else TWO, cost=2)
 
     charged = asyncio.Event()
 
     async def saving(worker: Worker) -> None:
         while not charged.is_set():
-            assert await worker.metering.save()
+            assert await worker.usage_flush.save()
             await asyncio.sleep(0)
 
     async with asyncio.timeout(60), asyncio.TaskGroup() as savers:
@@ -172,145 +177,152 @@ async def test_charged_and_saved_at_once(office: Office, workers: list[Worker]) 
             savers.create_task(saving(worker))
         await asyncio.gather(*map(charging, workers))
         charged.set()  # not cancelled: the server keeps the lock of a cut connection until it sees the end of it
-    assert await workers[0].metering.save()
-    assert await saved(office) == today(one=(120, 240), two=(60, 120))
+    assert await workers[0].usage_flush.save()
+    assert await saved(operator) == today(one=(120, 240), two=(60, 120))
 
 
-async def test_redis_loses_its_memory(office: Office, worker: Worker, redis: RedisClient) -> None:
+async def test_redis_loses_its_memory(operator: ManagementClient, worker: Worker, redis: RedisClient) -> None:
     """Counters go on from what is saved; at most what was charged since is forgiven, and nothing is doubled."""
     for _ in range(5):
-        await worker.till.charge(ONE)
-    assert await worker.metering.save()
-    await worker.till.charge(ONE)  # forgiven
+        await worker.spender.charge(ONE)
+    assert await worker.usage_flush.save()
+    await worker.spender.charge(ONE)  # forgiven
     await redis.flushall()
-    assert await worker.metering.save()
-    _, spent = await worker.till.charge(ONE)
+    assert await worker.usage_flush.save()
+    _, spent = await worker.spender.charge(ONE)
     assert (spent.by_day, spent.key_by_day) == (6, 6)
-    assert await worker.metering.save()
-    assert await saved(office) == today(one=(6, 6))
+    assert await worker.usage_flush.save()
+    assert await saved(operator) == today(one=(6, 6))
 
 
 async def test_redis_loses_its_memory_while_it_is_saved(
-    office: Office, worker: Worker, redis: RedisClient, pool: Pool
+    operator: ManagementClient, worker: Worker, redis: RedisClient, pool: Pool
 ) -> None:
     """Between the read and the commit: what was read is saved, and new counters go on from it or forgive it."""
     for _ in range(5):
-        await worker.till.charge(ONE)
-    due = await worker.till.log.unsaved(100)
+        await worker.spender.charge(ONE)
+    due = await worker.spender.log.unsaved(100)
     await redis.flushall()
 
     async def unsaved() -> Sequence[Counted]:
         return due.counted
 
     assert await PostgresUsage(pool).save(unsaved)
-    await worker.till.log.saved(due)
-    _, spent = await worker.till.charge(ONE)
+    await worker.spender.log.saved(due)
+    _, spent = await worker.spender.charge(ONE)
     assert spent.by_day == 6
-    assert await worker.metering.save()
-    assert await saved(office) == today(one=(6, 6))
+    assert await worker.usage_flush.save()
+    assert await saved(operator) == today(one=(6, 6))
 
 
 async def test_postgresql_is_away_when_redis_loses_its_memory(
-    office: Office, worker: Worker, redis: RedisClient
+    operator: ManagementClient, worker: Worker, redis: RedisClient
 ) -> None:
     """Counters begin at nothing and replace nothing; once completed they come on top of what was saved."""
     for _ in range(5):
-        await worker.till.charge(ONE)
-    assert await worker.metering.save()
+        await worker.spender.charge(ONE)
+    assert await worker.usage_flush.save()
     await redis.flushall()
-    usage, worker.till.usage = worker.till.usage, None
-    asked, spent = await worker.till.charge(ONE, cost=2)
+    usage, worker.spender.usage = worker.spender.usage, None
+    asked, spent = await worker.spender.charge(ONE, cost=2)
     assert (spent.by_day, spent.provisional) == (2, True)
-    assert await worker.metering.save()
-    assert await saved(office) == today(one=(5, 5))
-    worker.till.usage = usage
-    await worker.till.complete(asked)
-    assert await worker.metering.save()
-    assert await saved(office) == today(one=(6, 7))
+    assert await worker.usage_flush.save()
+    assert await saved(operator) == today(one=(5, 5))
+    worker.spender.usage = usage
+    await worker.spender.complete(asked)
+    assert await worker.usage_flush.save()
+    assert await saved(operator) == today(one=(6, 7))
 
 
 async def test_who_never_comes_back_is_completed(
-    office: Office, workers: list[Worker], redis: RedisClient, pool: Pool
+    operator: ManagementClient, workers: list[Worker], redis: RedisClient, pool: Pool
 ) -> None:
     """Another worker, which has served none of it, completes and saves what was charged without PostgreSQL for days."""
     first, second, _ = workers
     yesterday = TODAY - timedelta(days=1)
     for day in (yesterday - timedelta(days=1), yesterday):
-        await first.till.charge(ONE, day=day, cost=5)
-    assert await first.metering.save()
+        await first.spender.charge(ONE, day=day, cost=5)
+    assert await first.usage_flush.save()
     await redis.flushall()
-    first.till.usage = None
+    first.spender.usage = None
     for day in (yesterday - timedelta(days=1), yesterday, TODAY):
-        await first.till.charge(ONE, day=day, cost=2)
-    async with completing(second, pool) as metering:
-        assert not await metering.save()
-        assert await metering.save()
+        await first.spender.charge(ONE, day=day, cost=2)
+    async with completing(second, pool) as usage_flush:
+        assert not await usage_flush.save()
+        assert await usage_flush.save()
     days = (yesterday - timedelta(days=1), yesterday, TODAY)
     expected = zip(days, ((2, 7), (2, 7), (1, 2)), strict=True)
-    assert await saved(office) == {(ONE, day.isoformat()): counts for day, counts in expected}
-    month = (await second.till.fields())["m:20270301"]
+    assert await saved(operator) == {(ONE, day.isoformat()): counts for day, counts in expected}
+    month = (await second.spender.fields())["m:20270301"]
     assert month == "16"
 
 
 @asynccontextmanager
-async def completing(worker: Worker, pool: Pool) -> AsyncIterator[Metering]:
+async def completing(worker: Worker, pool: Pool) -> AsyncIterator[UsageFlush]:
     """A worker's metering with all that completes: it was started at noon of TODAY."""
     stores: tuple[Store, Store] = (REDIS, POSTGRESQL)
     redis, postgresql = (
-        Guard(store, terms=Terms(10, 100, cancel=True), probe=worker.till.link.probe, observer=worker.watch)
+        CircuitBreaker(
+            store,
+            terms=CallPolicy(10, 100, cancel=True),
+            probe=worker.spender.redis_connection.probe,
+            observer=worker.watch,
+        )
         for store in stores
     )
     for guard in (redis, postgresql):
         await guard.start()
     usage = PostgresUsage(pool)
-    seeding = Seeding(worker.till.limits, usage, redis=redis, postgresql=postgresql)
+    restorer = CounterRestorer(worker.spender.limits, usage, redis=redis, postgresql=postgresql)
     noon = datetime.combine(TODAY, time(12), UTC).timestamp()
-    completion = Completion(worker.till.log.provisional, PostgresTenantSource(pool), seeding, clock=lambda: noon)
+    completion = CounterReconciler(
+        worker.spender.log.provisional, PostgresTenantSource(pool), restorer, clock=lambda: noon
+    )
     try:
-        yield Metering(worker.till.log, usage, complete=completion.complete, observer=worker.watch)
+        yield UsageFlush(worker.spender.log, usage, complete=completion.complete, observer=worker.watch)
     finally:
-        await seeding.close()
+        await restorer.close()
         for guard in (redis, postgresql):
             await guard.close()
 
 
 async def test_a_hung_postgresql(
-    office: Office, worker: Worker, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+    operator: ManagementClient, worker: Worker, postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for so long; everything is still there afterwards."""
-    await worker.till.charge(ONE)
-    await worker.till.age_marks()
-    monkeypatch.setattr(metering, "SAVE_PATIENCE", 0.2)
+    await worker.spender.charge(ONE)
+    await worker.spender.age_marks()
+    monkeypatch.setattr(flush, "SAVE_PATIENCE", 0.2)
     with paused(postgres_server):
-        assert not await worker.metering.save()
+        assert not await worker.usage_flush.save()
     monkeypatch.undo()
-    assert await worker.till.marks() == {(ACME, ONE)}
-    assert await worker.metering.save()
-    assert await saved(office) == today(one=(1, 1))
+    assert await worker.spender.marks() == {(ACME, ONE)}
+    assert await worker.usage_flush.save()
+    assert await saved(operator) == today(one=(1, 1))
 
 
-async def test_days_go_by(office: Office, worker: Worker, pool: Pool) -> None:
+async def test_days_go_by(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
     """Through the end of a month, with saves at any time: every day is in the table, and Redis keeps the last two."""
     days = [TODAY + timedelta(days=number) for number in range(-5, 6)]
 
     async def save(today: date) -> None:
-        log = RedisUsage(worker.till.link, today=today)
-        assert await Metering(log, PostgresUsage(pool), complete=None, observer=worker.watch).save()
+        log = RedisUsage(worker.spender.redis_connection, today=today)
+        assert await UsageFlush(log, PostgresUsage(pool), complete=None, observer=worker.watch).save()
 
     for number, day in enumerate(days):
-        await worker.till.charge(ONE, day=day, cost=number + 1)
-        await worker.till.charge(id_of(number + 10), day=day)
+        await worker.spender.charge(ONE, day=day, cost=number + 1)
+        await worker.spender.charge(id_of(number + 10), day=day)
         if number % 4 == 3:
             await save(day)
     await save(days[-1])
-    assert await saved(office) == {(ONE, day.isoformat()): (1, number + 1) for number, day in enumerate(days)} | {
+    assert await saved(operator) == {(ONE, day.isoformat()): (1, number + 1) for number, day in enumerate(days)} | {
         (id_of(number + 10), day.isoformat()): (1, 1) for number, day in enumerate(days)
     }
-    assert (await worker.till.fields())["days"] == "20270404 20270405"
+    assert (await worker.spender.fields())["days"] == "20270404 20270405"
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_in_any_order(office: Office, workers: list[Worker], pool: Pool, seed: int) -> None:
+async def test_in_any_order(operator: ManagementClient, workers: list[Worker], pool: Pool, seed: int) -> None:
     """Charges, saves, deaths at any point and lost marks in any order: the table has never more than was charged, and
     in the end exactly that.
     """
@@ -326,15 +338,15 @@ async def test_in_any_order(office: Office, workers: list[Worker], pool: Pool, s
                     TODAY + timedelta(days=random.randrange(2)),
                     random.randint(1, 5),
                 )
-                await worker.till.charge(key, day=day, cost=cost)
+                await worker.spender.charge(key, day=day, cost=cost)
                 allowed, before = charged.get((key, day.isoformat()), (0, 0))
                 charged[key, day.isoformat()] = allowed + 1, before + cost
             case 3:
-                assert await worker.metering.save()
+                assert await worker.usage_flush.save()
             case 4:  # read, and perhaps never written
-                reads.append((await RedisUsage(worker.till.link).unsaved(random.randint(1, 3))).counted)
+                reads.append((await RedisUsage(worker.spender.redis_connection).unsaved(random.randint(1, 3))).counted)
             case _:
-                await worker.till.age_marks()
+                await worker.spender.age_marks()
                 if reads:
                     late = reads.pop(random.randrange(len(reads)))
 
@@ -342,27 +354,27 @@ async def test_in_any_order(office: Office, workers: list[Worker], pool: Pool, s
                         return late
 
                     assert await PostgresUsage(pool).save(unsaved)
-        for row, counts in (await saved(office)).items():
+        for row, counts in (await saved(operator)).items():
             assert counts <= charged[row]
-    assert await workers[0].metering.save()
-    assert await saved(office) == charged
+    assert await workers[0].usage_flush.save()
+    assert await saved(operator) == charged
 
 
-async def test_a_threshold_is_announced_by_one_of_many(office: Office, workers: list[Worker]) -> None:
+async def test_a_threshold_is_announced_by_one_of_many(operator: ManagementClient, workers: list[Worker]) -> None:
     """All workers see the counter; one row and one word for each threshold of the window."""
     limits = Limits(None, None, 10, 1000)
     for number in range(10):
         for worker in workers:
-            asked, spent = await worker.till.charge(ONE, limits=limits, mark=False)
-            worker.metering.note(asked, spent, Reason.ALLOW if not spent.refused else Reason.DAILY_QUOTA_EXCEEDED)
+            asked, spent = await worker.spender.charge(ONE, limits=limits, mark=False)
+            worker.usage_flush.note(asked, spent, Reason.ALLOW if not spent.refused else Reason.DAILY_QUOTA_EXCEEDED)
         if number % 2:
-            await asyncio.gather(*(worker.metering.add() for worker in workers))
+            await asyncio.gather(*(worker.usage_flush.add() for worker in workers))
     told = sorted((event.threshold, event.used) for worker in workers for event in worker.watch.thresholds)
     assert [threshold for threshold, _ in told] == [80, 90, 100]
-    rows = await office.rows(
+    rows = await operator.rows(
         'SELECT threshold, used, "limit", quota, window_start FROM quota_events ORDER BY threshold'
     )
     assert [(row["threshold"], row["used"]) for row in rows] == told
     assert {(row["limit"], row["quota"], row["window_start"]) for row in rows} == {(10, "daily", TODAY)}
-    refused = await office.rows("SELECT sum(over_quota) AS n, sum(rate_limited) AS r FROM usage_daily")
+    refused = await operator.rows("SELECT sum(over_quota) AS n, sum(rate_limited) AS r FROM usage_daily")
     assert [(row["n"], row["r"]) for row in refused] == [(20, 0)]

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from extauthz.admin.api import AdminApi
 from extauthz.backends.postgres.pool import Pool
 from tests.integration.test_cli import PEPPER
-from tests.servers.admin_api import TOKENS, Caller, rooms, serving
-from tests.servers.office import Office
+from tests.servers.admin_api import TOKENS, Caller, services, serving
+from tests.servers.management_client import ManagementClient
 from tests.servers.shell import Here
 
 PAGE = (Path(__file__).parents[2] / "docs/howto/show-usage.md").read_text("utf-8")
@@ -31,13 +31,13 @@ def examples(program: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-async def story(office: Office) -> None:
+async def story(operator: ManagementClient) -> None:
     """What Initech used in September and October, with two keys."""
-    await office.sql(
+    await operator.sql(
         "INSERT INTO organizations (id, name, plan_id) SELECT %s, 'initech', id FROM plans WHERE name = 'default'",
         INITECH,
     )
-    web, batch = [(await office.new_key("initech", name=name))[0].id for name in ("web", "batch")]
+    web, batch = [(await operator.new_key("initech", name=name))[0].id for name in ("web", "batch")]
     for day, key_id, allowed, cost, rate_limited, over_quota in (
         (date(2026, 9, 3), web, 1804, 1804, 0, 0),
         (date(2026, 9, 30), batch, 2500, 5000, 40, 0),
@@ -45,7 +45,7 @@ async def story(office: Office) -> None:
         (date(2026, 10, 30), web, 912, 912, 3, 0),
         (date(2026, 10, 30), batch, 3000, 9088, 41, 250),
     ):
-        await office.sql(
+        await operator.sql(
             "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost, rate_limited, over_quota)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             *(INITECH, key_id, day, allowed, cost, rate_limited, over_quota),
@@ -76,7 +76,7 @@ async def test_the_call_of_the_page(pool: Pool, redis: Redis) -> None:
     ((call, shown),) = examples("admin")
     url = re.match(r'"\$API(/[^"]+)"', call)
     assert url is not None
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+    async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         items = json.loads((await Caller(port)("GET", f"/v1{url[1]}")).body)["items"]
     told = [json.loads(line) for line in shown.splitlines()]
     assert sorted(({name: item[name] for name in told[0]} for item in items), key=str) == sorted(told, key=str)

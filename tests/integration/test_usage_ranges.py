@@ -14,7 +14,7 @@ from extauthz.core.usage_range import DAYS_MAX
 from extauthz.demo.redis import Redis as RedisServer
 from tests.servers.admin_api import Caller, code, fields, value
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.usage_reports import (
     ACME,
     ONE,
@@ -44,7 +44,7 @@ def figures(row: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 @pytest.fixture
-async def at_new_year(acme: Office) -> Office:
+async def at_new_year(acme: ManagementClient) -> ManagementClient:
     """An organization that was used on either side of a year's end, and of the range that is asked for."""
     for day, key_id, times in (
         ("2025-12-29", ONE, 1000),
@@ -59,7 +59,7 @@ async def at_new_year(acme: Office) -> Office:
     return acme
 
 
-async def test_a_range_by_key(ops: Caller, at_new_year: Office) -> None:
+async def test_a_range_by_key(ops: Caller, at_new_year: ManagementClient) -> None:
     """The sums of every key in the order of ids, which is also what is told where nothing else is asked for."""
     usage = await used(ops, **NEW_YEAR, by="key")
     assert usage == await used(ops, **NEW_YEAR)
@@ -78,7 +78,7 @@ async def test_a_range_by_key(ops: Caller, at_new_year: Office) -> None:
     assert all(row["from"] == NEW_YEAR["from"] and row["to"] == NEW_YEAR["to"] for row in usage["items"])
 
 
-async def test_a_range_by_day(ops: Caller, at_new_year: Office) -> None:
+async def test_a_range_by_day(ops: Caller, at_new_year: ManagementClient) -> None:
     """Every day has a row, the oldest first, and one of zeros where nothing was used."""
     usage = await used(ops, **NEW_YEAR, by="day")
     assert figures(usage) == (4321, 43210, 8642, 4321)
@@ -89,7 +89,7 @@ async def test_a_range_by_day(ops: Caller, at_new_year: Office) -> None:
     ]
 
 
-async def test_a_range_by_month(ops: Caller, at_new_year: Office) -> None:
+async def test_a_range_by_month(ops: Caller, at_new_year: ManagementClient) -> None:
     """Months are those of the organization's quota, cut short where the range begins or ends within one."""
     await new_organization(at_new_year, ANCHORED, "anchored", anchor=31)
     months = (await used(ops, **NEW_YEAR, by="month"))["items"]
@@ -104,7 +104,7 @@ async def test_a_range_by_month(ops: Caller, at_new_year: Office) -> None:
     ]
 
 
-async def test_a_month(ops: Caller, at_new_year: Office, today: Day) -> None:
+async def test_a_month(ops: Caller, at_new_year: ManagementClient, today: Day) -> None:
     """It begins on the organization's anchor in that month of the year; the one under way ends today."""
     december = await used(ops, month="2025-12", by="month")
     assert (december["from"], december["to"], december["allowed"]) == ("2025-12-01", "2025-12-31", 1321)
@@ -117,7 +117,7 @@ async def test_a_month(ops: Caller, at_new_year: Office, today: Day) -> None:
     assert len(now["items"]) == min(today.when.day, 50)
 
 
-async def test_what_was_counted_since(ops: Caller, acme: Office, today: Day) -> None:
+async def test_what_was_counted_since(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Whichever way it is told, today and yesterday are as Redis has them, each key once, and earlier days as saved."""
     await save(acme, ONE, today.before(2), allowed=1, cost=1, revision=1)
     await save(acme, ONE, today.before(), allowed=10, cost=10, rate_limited=5, revision=1)
@@ -142,7 +142,7 @@ async def test_what_was_counted_since(ops: Caller, acme: Office, today: Day) -> 
     assert figures(until_yesterday) == (31, 31, 5, 0)
 
 
-async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office, today: Day) -> None:
+async def test_counters_that_began_without_postgresql(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """What Redis counted on its own is added to the days that it was counted on."""
     await save(acme, ONE, today.before(), allowed=5, cost=50, revision=5)
     await save(acme, ONE, allowed=4, cost=40, revision=4)
@@ -154,14 +154,14 @@ async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office,
     assert [figures(row)[:2] for row in usage["items"]] == [(7, 70), (5, 43)]
 
 
-async def test_without_redis(ops: Caller, at_new_year: Office, redis_server: RedisServer) -> None:
+async def test_without_redis(ops: Caller, at_new_year: ManagementClient, redis_server: RedisServer) -> None:
     """While Redis is away, what is saved is told, and that it is not complete."""
     with stopped(redis_server):
         usage = await used(ops, **NEW_YEAR, by="month")
     assert (usage["allowed"], usage["complete"]) == (4321, False)
 
 
-async def test_names_of_keys(ops: Caller, acme: Office) -> None:
+async def test_names_of_keys(ops: Caller, acme: ManagementClient) -> None:
     """A key that is gone has its usage and no name."""
     key, _ = await acme.new_key("acme", name="ci")
     for key_id in (key.id, ONE):
@@ -169,7 +169,7 @@ async def test_names_of_keys(ops: Caller, acme: Office) -> None:
     assert {row["api_key_id"]: row["api_key_name"] for row in (await used(ops))["items"]} == {key.id: "ci", ONE: None}
 
 
-async def test_days_are_those_of_its_time_zone(ops: Caller, acme: Office) -> None:
+async def test_days_are_those_of_its_time_zone(ops: Caller, acme: ManagementClient) -> None:
     """A range without an end goes on until today, where the organization's days begin."""
     for number, zone in enumerate(("Pacific/Kiritimati", "Pacific/Pago_Pago")):
         await new_organization(acme, ACME.replace("a", str(number)), zone, timezone=zone)
@@ -178,7 +178,7 @@ async def test_days_are_those_of_its_time_zone(ops: Caller, acme: Office) -> Non
         assert began <= usage["to"] <= (await used(ops, organization_id=zone))["day"]
 
 
-async def test_days_come_in_pages(ops: Caller, at_new_year: Office) -> None:
+async def test_days_come_in_pages(ops: Caller, at_new_year: ManagementClient) -> None:
     """Each day once; the sums are those of the whole range on every page."""
     seen: list[str] = []
     cursor: dict[str, str] = {}
@@ -192,7 +192,7 @@ async def test_days_come_in_pages(ops: Caller, at_new_year: Office) -> None:
     assert seen == ["2025-12-30", "2025-12-31", "2026-01-01", "2026-01-02"]
 
 
-async def test_the_longest_range(ops: Caller, acme: Office, today: Day) -> None:
+async def test_the_longest_range(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Three years of days, or their months; one day more is refused, and told how long a range may be."""
     first = today.before(DAYS_MAX - 1)
     await save(acme, ONE, first, allowed=1, revision=1)
@@ -205,7 +205,7 @@ async def test_the_longest_range(ops: Caller, acme: Office, today: Day) -> None:
     assert value(answer)["detail"] == "from: must be at most 1095 days before to (got 1096)"
 
 
-async def test_ranges_that_are_refused(ops: Caller, acme: Office, today: Day) -> None:
+async def test_ranges_that_are_refused(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """400 names the parameter that is to be changed."""
     tomorrow, yesterday = today.before(-2), today.before()
     next_month = (today.when.replace(day=1) + timedelta(days=32)).isoformat()[:7]

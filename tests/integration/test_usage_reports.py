@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from extauthz.demo.redis import Redis as RedisServer
 from tests.servers.admin_api import Caller, code, fields, value
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.raw_http import ask as ask_check
 from tests.servers.serving import PATIENT, question
 from tests.servers.serving import serving as serving_checks
@@ -30,7 +30,7 @@ from tests.servers.usage_reports import (
 __all__ = ["acme", "ops", "today"]
 
 
-async def test_what_checks_have_charged(ops: Caller, acme: Office, database: str, redis_url: str) -> None:
+async def test_what_checks_have_charged(ops: Caller, acme: ManagementClient, database: str, redis_url: str) -> None:
     """What passed is told at once, whether or not it is saved already."""
     keys = [await acme.new_key("acme") for _ in range(2)]
     async with serving_checks(database, redis_url, **PATIENT) as service:
@@ -42,7 +42,7 @@ async def test_what_checks_have_charged(ops: Caller, acme: Office, database: str
     assert {item["api_key_id"]: item["allowed"] for item in usage["items"]} == {keys[0][0].id: 2, keys[1][0].id: 1}
 
 
-async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Office, today: Day) -> None:
+async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Of each key the newer of both counts, once; refusals as they are saved; what is left by Redis's counters."""
     await save(acme, ONE, allowed=5, cost=50, rate_limited=1, revision=5)
     await save(acme, TWO, allowed=3, cost=30, over_quota=2, revision=3)
@@ -75,7 +75,7 @@ async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Offic
     }
 
 
-async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office, today: Day) -> None:
+async def test_counters_that_began_without_postgresql(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Where Redis lost its memory while PostgreSQL was away, what it counted since is added to what is saved."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     await save(acme, TWO, allowed=3, cost=30, revision=3)
@@ -88,7 +88,7 @@ async def test_counters_that_began_without_postgresql(ops: Caller, acme: Office,
     assert usage["remaining"] == {"daily": 1000 - 80 - 15, "monthly": 5000 - 80 - 15}
 
 
-async def test_redis_has_forgotten(ops: Caller, acme: Office, today: Day) -> None:
+async def test_redis_has_forgotten(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Without the organization's hash, or with something else in its place, what is saved is all there is."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     await save(acme, ONE, today.before(), allowed=1, cost=2000, revision=1)
@@ -104,7 +104,7 @@ async def test_redis_has_forgotten(ops: Caller, acme: Office, today: Day) -> Non
     assert await used(ops) == before
 
 
-async def test_without_redis(ops: Caller, acme: Office, redis_server: RedisServer) -> None:
+async def test_without_redis(ops: Caller, acme: ManagementClient, redis_server: RedisServer) -> None:
     """While Redis is away, what is saved is told, and that it is not complete."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     with stopped(redis_server):
@@ -112,7 +112,7 @@ async def test_without_redis(ops: Caller, acme: Office, redis_server: RedisServe
     assert (usage["cost"], usage["complete"], usage["remaining"]["daily"]) == (50, False, 950)
 
 
-async def test_a_day_in_the_past(ops: Caller, acme: Office, today: Day) -> None:
+async def test_a_day_in_the_past(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Yesterday is told with what Redis still has of it; what is left is left now. Before there was anything: zeros."""
     await save(acme, ONE, today.before(), allowed=5, cost=50, rate_limited=4, revision=5)
     await save(acme, TWO, allowed=1, cost=100, revision=1)
@@ -130,7 +130,7 @@ async def test_a_day_in_the_past(ops: Caller, acme: Office, today: Day) -> None:
         assert (nothing["day"], nothing["allowed"], nothing["items"]) == (day, 0, [])
 
 
-async def test_days_and_months_are_its_own(ops: Caller, acme: Office, today: Day) -> None:
+async def test_days_and_months_are_its_own(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Today is today where the organization's days begin; its month is the one that its anchor begins."""
     for number, zone in enumerate(("Pacific/Kiritimati", "Pacific/Pago_Pago")):
         await new_organization(acme, ACME.replace("a", str(number)), zone, timezone=zone)
@@ -144,7 +144,7 @@ async def test_days_and_months_are_its_own(ops: Caller, acme: Office, today: Day
     assert (await used(ops))["remaining"]["monthly"] == 5000 - 11
 
 
-async def test_no_quota_and_too_small_a_one(ops: Caller, acme: Office) -> None:
+async def test_no_quota_and_too_small_a_one(ops: Caller, acme: ManagementClient) -> None:
     """Null is no quota; of a quota that is lower than what was used, nothing is left."""
     await save(acme, ONE, cost=70, revision=1)
     for quota, left in ((None, None), (69, 0), (0, 0), (71, 1)):
@@ -152,7 +152,7 @@ async def test_no_quota_and_too_small_a_one(ops: Caller, acme: Office) -> None:
         assert (await used(ops))["remaining"]["daily"] == left
 
 
-async def test_its_own_limits_are_over(ops: Caller, acme: Office) -> None:
+async def test_its_own_limits_are_over(ops: Caller, acme: ManagementClient) -> None:
     """From their end on, what is left is left of the plan's quota."""
     await acme.tenants.update_organization("acme", {"daily_quota": 7})
     assert (await used(ops))["remaining"]["daily"] == 7
@@ -160,7 +160,7 @@ async def test_its_own_limits_are_over(ops: Caller, acme: Office) -> None:
     assert (await used(ops))["remaining"]["daily"] == 1000
 
 
-async def test_keys_come_in_pages(ops: Caller, acme: Office) -> None:
+async def test_keys_come_in_pages(ops: Caller, acme: ManagementClient) -> None:
     """Each key once, in the order of their ids; the sums are those of all keys on every page."""
     for key_id in (THREE, ONE, TWO):
         await save(acme, key_id, allowed=1, cost=1, revision=1)
@@ -176,7 +176,7 @@ async def test_keys_come_in_pages(ops: Caller, acme: Office) -> None:
     assert seen == [ONE, TWO, THREE]
 
 
-async def test_what_cannot_be_asked(ops: Caller, acme: Office, today: Day) -> None:
+async def test_what_cannot_be_asked(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """400 names the parameter: a day that is none or has not begun, no organization, a cursor of one's own."""
     tomorrow = today.before(-2)
     days = ("", "tomorrow", "2026-13-01", "2026-02-30", "20260101", "2026-1-1", "2026-W01-1", tomorrow, "9999-12-31")

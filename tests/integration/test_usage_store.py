@@ -17,7 +17,7 @@ from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures, UsageReport
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 
 ACME, UMBRELLA = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 ONE, OTHER = (f"00000000-0000-4000-8000-0000000000a{number}" for number in (1, 2))
@@ -227,9 +227,9 @@ async def test_sums_of_a_period(usage: PostgresUsage) -> None:
     assert await found(NEXT, by_key=False) == {*days, next_row}
 
 
-async def test_names_of_keys(usage: PostgresUsage, office: Office) -> None:
+async def test_names_of_keys(usage: PostgresUsage, operator: ManagementClient) -> None:
     """Of those that are there; ids that are none of ours harm nothing."""
-    key, _ = await office.new_key("acme", name="ci")
+    key, _ = await operator.new_key("acme", name="ci")
     assert await usage.key_names([key.id, ONE, "no id"]) == {key.id: "ci"}
 
 

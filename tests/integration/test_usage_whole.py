@@ -5,10 +5,10 @@ from pathlib import Path
 from psycopg.rows import DictRow
 
 from extauthz.backends.postgres.pool import Pool
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 from extauthz.demo.postgres import Postgres
 from tests.servers.fixtures import stopped
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import ask
 from tests.servers.serving import PATIENT, Serving, question, serving
 
@@ -20,20 +20,22 @@ async def decisions(service: Serving, key: str, count: int, path: str = "/x") ->
     return [(await ask(service.ports["envoy"], question("envoy", path, key=key))).decision for _ in range(count)]
 
 
-async def bill(office: Office) -> DictRow:
-    (row,) = await office.rows(f"{BILL} FROM usage_daily")
+async def bill(operator: ManagementClient) -> DictRow:
+    (row,) = await operator.rows(f"{BILL} FROM usage_daily")
     return row
 
 
-async def two_keys(office: Office, **limits: object) -> list[str]:
-    await office.tenants.create_plan("metered", NO_LIMITS | limits)
-    await office.tenants.create_organization("acme", "metered")
-    return [(await office.keys.create("acme", KeyTerms(name)))[1] for name in ("one", "two")]
+async def two_keys(operator: ManagementClient, **limits: object) -> list[str]:
+    await operator.tenants.create_plan("metered", NO_LIMITS | limits)
+    await operator.tenants.create_organization("acme", "metered")
+    return [(await operator.keys.create("acme", KeyTerms(name)))[1] for name in ("one", "two")]
 
 
-async def test_what_is_charged_is_on_the_bill(database: str, redis_url: str, office: Office, tmp_path: Path) -> None:
+async def test_what_is_charged_is_on_the_bill(
+    database: str, redis_url: str, operator: ManagementClient, tmp_path: Path
+) -> None:
     """Allowed requests and their cost by key, refusals by their kind, when the process has ended; and once only."""
-    one, two = await two_keys(office, rate="1/d", burst=40, daily_quota=27)
+    one, two = await two_keys(operator, rate="1/d", burst=40, daily_quota=27)
     file = tmp_path / "extauthz.toml"
     file.write_text(
         '[[routes]]\npath = "/**"\nresource = "api"\n[[routes]]\npath = "/dear/**"\nresource = "api"\ncost = 10\n'
@@ -44,27 +46,29 @@ async def test_what_is_charged_is_on_the_bill(database: str, redis_url: str, off
                 assert await decisions(service, one, 5) == ["allow"] * 5
                 assert await decisions(service, two, 3, "/dear/x") == ["allow"] * 2 + ["daily_quota_exceeded"]
                 assert await decisions(service, two, 4) == ["allow"] * 2 + ["daily_quota_exceeded"] * 2
-        assert await bill(office) == {"allowed": 9, "cost": 27, "limited": 0, "over": 3}
-    rows = await office.rows("SELECT allowed, cost FROM usage_daily ORDER BY cost")
+        assert await bill(operator) == {"allowed": 9, "cost": 27, "limited": 0, "over": 3}
+    rows = await operator.rows("SELECT allowed, cost FROM usage_daily ORDER BY cost")
     assert [(row["allowed"], row["cost"]) for row in rows] == [(5, 5), (4, 22)]
 
 
-async def test_redis_that_has_forgotten_begins_with_the_bill(database: str, redis_url: str, office: Office) -> None:
+async def test_redis_that_has_forgotten_begins_with_the_bill(
+    database: str, redis_url: str, operator: ManagementClient
+) -> None:
     """After a FLUSHALL the day goes on where PostgreSQL knows it to be, for the organization and for its keys."""
-    one, two = await two_keys(office, daily_quota=10)
+    one, two = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, one, 6) == ["allow"] * 6
-    await office.redis.flushall()
+    await operator.redis.flushall()
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, two, 5) == ["allow"] * 4 + ["daily_quota_exceeded"]
-    assert await bill(office) == {"allowed": 10, "cost": 10, "limited": 0, "over": 1}
+    assert await bill(operator) == {"allowed": 10, "cost": 10, "limited": 0, "over": 1}
 
 
 async def test_without_postgresql_days_begin_at_zero_and_are_completed(
-    database: str, redis_url: str, office: Office, postgres_server: Postgres
+    database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres
 ) -> None:
     """Redis has forgotten and PostgreSQL is away: requests pass, and count on what was there once it is back."""
-    one, _ = await two_keys(office, daily_quota=10)
+    one, _ = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, one, 6) == ["allow"] * 6
     patient = PATIENT | {"EXTAUTHZ_DATABASE_TIMEOUT_MS": "500"}  # less than a reading may take
@@ -72,7 +76,7 @@ async def test_without_postgresql_days_begin_at_zero_and_are_completed(
         while service.value("extauthz_change_feed_down"):  # what was changed lately is read anew then
             await ask(service.ports["admin"], READYZ)
         assert await decisions(service, one, 1) == ["allow"]
-        await office.redis.flushall()
+        await operator.redis.flushall()
         with stopped(postgres_server):
             assert await decisions(service, one, 2) == ["allow"] * 2
         while b'"postgresql": "ok"' not in (await ask(service.ports["admin"], READYZ)).body:
@@ -81,18 +85,18 @@ async def test_without_postgresql_days_begin_at_zero_and_are_completed(
         while found[-1] == "allow":
             found += await decisions(service, one, 1)
     assert found[-1] == "daily_quota_exceeded"
-    used = await bill(office)
+    used = await bill(operator)
     assert used["allowed"] == used["cost"] == 6 + 2 + found.count("allow")
 
 
-async def test_a_slow_sum_is_no_outage(database: str, redis_url: str, office: Office, pool: Pool) -> None:
+async def test_a_slow_sum_is_no_outage(database: str, redis_url: str, operator: ManagementClient, pool: Pool) -> None:
     """Redis has forgotten and PostgreSQL takes long to say what was: requests pass and stay on the bill, identity is
     served as ever, and neither store is taken for away.
     """
-    one, two = await two_keys(office, daily_quota=10)
+    one, two = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, one, 6) == ["allow"] * 6
-    await office.redis.flushall()
+    await operator.redis.flushall()
     async with serving(database, redis_url, **PATIENT | {"EXTAUTHZ_DATABASE_TIMEOUT_MS": "300"}) as service:
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("LOCK TABLE usage_daily")
@@ -105,4 +109,4 @@ async def test_a_slow_sum_is_no_outage(database: str, redis_url: str, office: Of
         assert found[-1] == "daily_quota_exceeded"
         assert service.value("extauthz_degraded", store="postgresql") == 0
         assert service.value("extauthz_store_errors_total", store="redis", reason="timeout") == 0
-    assert (await bill(office))["allowed"] == 6 + 4 + found.count("allow")
+    assert (await bill(operator))["allowed"] == 6 + 4 + found.count("allow")

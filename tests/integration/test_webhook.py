@@ -17,7 +17,8 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.usage import QuotaEvent
 from extauthz.demo.ports import free_port, listeners
-from extauthz.service import webhook as module
+from extauthz.service.usage import webhooks as module
+from tests.servers.charging_client import TODAY
 from tests.servers.hook import (
     EVENT,
     SECRET,
@@ -28,8 +29,7 @@ from tests.servers.hook import (
     verified,
     webhook,
 )
-from tests.servers.office import NO_LIMITS, Office
-from tests.servers.till import TODAY
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 
 
 @pytest.fixture
@@ -50,15 +50,15 @@ def wait_for(port: int) -> None:
         sleep(0.02)
 
 
-async def test_what_is_sent(office: Office, pool: Pool, hook: Hook) -> None:
+async def test_what_is_sent(operator: ManagementClient, pool: Pool, hook: Hook) -> None:
     """One JSON object with all that the event says, signed so that few lines verify it; once."""
-    await office.tenants.create_plan("gold", NO_LIMITS)
-    organization = await office.tenants.create_organization("Ümlaut & Co", "gold")
+    await operator.tenants.create_plan("gold", NO_LIMITS)
+    organization = await operator.tenants.create_organization("Ümlaut & Co", "gold")
     await PostgresUsage(pool).announce([EVENT._replace(tenant_id=organization.id, quota="monthly")])
     async with webhook(pool, hook.url) as hooks:
         assert (await hooks.deliver(), await hooks.deliver()) == (1, 0)
     ((headers, body),) = hook.came
-    (row,) = await office.rows("SELECT id::text, at FROM quota_events")
+    (row,) = await operator.rows("SELECT id::text, at FROM quota_events")
     assert verified(SECRET, headers, body) == row["id"]
     assert (headers["content-type"], headers["user-agent"]) == ("application/json", "extauthz")
     sent = json.loads(body)
@@ -76,7 +76,7 @@ async def test_what_is_sent(office: Office, pool: Pool, hook: Hook) -> None:
             "limit": 10000,
         },
     }
-    assert await state(office) == (True, False, 1, None)
+    assert await state(operator) == (True, False, 1, None)
 
 
 async def test_an_organization_that_is_gone(pool: Pool, hook: Hook, event: QuotaEvent) -> None:
@@ -97,7 +97,7 @@ async def test_a_secret_as_libraries_write_it(pool: Pool, hook: Hook, event: Quo
             pass
 
 
-async def test_many_workers(office: Office, pool: Pool, hook: Hook) -> None:
+async def test_many_workers(operator: ManagementClient, pool: Pool, hook: Hook) -> None:
     """Each event is delivered by one of them."""
     events = [EVENT._replace(quota=quota, threshold=n) for quota in ("daily", "monthly") for n in (80, 90, 100)]
     await PostgresUsage(pool).announce(events * 5)
@@ -106,15 +106,15 @@ async def test_many_workers(office: Office, pool: Pool, hook: Hook) -> None:
     async with webhook(pool, hook.url) as hooks:
         while sum(await asyncio.gather(*(hooks.deliver() for _ in range(3)))):
             pass
-    ids = [row["id"] for row in await office.rows("SELECT id::text FROM quota_events WHERE delivered_at IS NOT NULL")]
+    ids = [row["id"] for row in await operator.rows("SELECT id::text FROM quota_events WHERE delivered_at IS NOT NULL")]
     assert len(ids) == 36
     assert sorted(hook.ids()) == sorted(ids)
 
 
-async def test_the_receiver_of_the_page(office: Office, pool: Pool, tmp_path: Path) -> None:
+async def test_the_receiver_of_the_page(operator: ManagementClient, pool: Pool, tmp_path: Path) -> None:
     """The few lines that people copy take what we send, once however often it comes, and nothing of anybody else."""
-    await office.tenants.create_plan("gold", NO_LIMITS)
-    organization = await office.tenants.create_organization("Initech", "gold")
+    await operator.tenants.create_plan("gold", NO_LIMITS)
+    organization = await operator.tenants.create_organization("Initech", "gold")
     await PostgresUsage(pool).announce([EVENT._replace(tenant_id=organization.id)])
     (tmp_path / "hook.py").write_text(documented("python"))
     secret, port = b"whsec_" + base64.b64encode(b"k" * 32), free_port()
@@ -130,9 +130,9 @@ async def test_the_receiver_of_the_page(office: Office, pool: Pool, tmp_path: Pa
                 assert await others.deliver() == 1
             assert [line["reason"] for line in logs] == ["status 401"]
             for _ in range(2):
-                await office.sql("UPDATE quota_events SET delivered_at = NULL, next_attempt_at = NULL")
+                await operator.sql("UPDATE quota_events SET delivered_at = NULL, next_attempt_at = NULL")
                 assert await ours.deliver() == 1
-                assert (await state(office))[0]
+                assert (await state(operator))[0]
     finally:
         process.kill()
         said, _ = await process.communicate()
@@ -140,7 +140,7 @@ async def test_the_receiver_of_the_page(office: Office, pool: Pool, tmp_path: Pa
 
 
 async def test_again_and_again(
-    office: Office, pool: Pool, hook: Hook, event: QuotaEvent, monkeypatch: pytest.MonkeyPatch
+    operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody has to ask: what is announced is delivered."""
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)

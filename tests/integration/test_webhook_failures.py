@@ -17,8 +17,8 @@ from extauthz.core.ports import POSTGRESQL
 from extauthz.core.usage import QuotaEvent
 from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
-from extauthz.service import webhook as module
-from extauthz.service.webhook import Webhook
+from extauthz.service.usage import webhooks as module
+from extauthz.service.usage.webhooks import Webhook
 from tests.servers.fixtures import stopped
 from tests.servers.hook import (
     EVENT,
@@ -38,7 +38,7 @@ from tests.servers.hook import (
     take,
     webhook,
 )
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.unit.service.fakes import Watch
 
 TLS = Path(__file__).parent.parent / "servers" / "tls"
@@ -59,7 +59,7 @@ async def event(pool: Pool) -> QuotaEvent:
 
 @pytest.mark.parametrize(("answer", "reason"), [(refuse, "status 503"), (redirect, "status 302"), (hang, "timeout")])
 async def test_a_receiver_that_does_not_take_it(
-    office: Office, pool: Pool, hook: Hook, event: QuotaEvent, answer: Answer, reason: str
+    operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent, answer: Answer, reason: str
 ) -> None:
     """It is said once, without any secret, nobody follows it elsewhere, and some seconds later it is tried again."""
     hook.answer = answer
@@ -69,24 +69,24 @@ async def test_a_receiver_that_does_not_take_it(
         (line,) = logs
         assert (line["event"], line["reason"], line["attempt"]) == ("webhook not delivered", reason, 1)
         assert_silent(logs)
-        done, failed, attempts, wait = await state(office)
+        done, failed, attempts, wait = await state(operator)
         assert (done, failed, attempts) == (False, False, 1)
         assert wait is not None
         assert 2 < wait <= 5 * (1 + module.JITTER)
         hook.answer = take
-        await make_due(office)
+        await make_due(operator)
         assert await hooks.deliver() == 1
     assert len(set(hook.ids())) == 1
     assert hook.came[0][1] == hook.came[1][1]
-    assert await state(office) == (True, False, 2, None)
+    assert await state(operator) == (True, False, 2, None)
 
 
-async def test_an_answer_without_end(office: Office, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
+async def test_an_answer_without_end(operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
     """What an answer holds is nobody's business: its status is enough."""
     hook.answer = never_end
     async with webhook(pool, hook.url) as hooks, asyncio.timeout(4):
         assert await hooks.deliver() == 1
-    assert (await state(office))[0]
+    assert (await state(operator))[0]
 
 
 async def test_nobody_listens(pool: Pool, event: QuotaEvent) -> None:
@@ -158,7 +158,7 @@ async def test_a_credential_in_the_address(
     assert PASSWORD not in "".join(capfd.readouterr())
 
 
-async def test_growing_pauses_and_an_end(office: Office, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
+async def test_growing_pauses_and_an_end(operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
     """Seconds, minutes, hours, never sooner; after the last it is given up, and the log says so."""
     hook.answer = refuse
     pauses = []
@@ -166,14 +166,14 @@ async def test_growing_pauses_and_an_end(office: Office, pool: Pool, hook: Hook,
         with capture_logs() as logs:
             for _ in module.BACK_OFF:
                 assert await hooks.deliver() == 1
-                pauses.append((await state(office))[3] or 0)
-                await make_due(office)
+                pauses.append((await state(operator))[3] or 0)
+                await make_due(operator)
             assert await hooks.deliver() == 1
-            await make_due(office)
+            await make_due(operator)
             assert await hooks.deliver() == 0
-        assert await state(office) == (False, True, 8, None)
+        assert await state(operator) == (False, True, 8, None)
         hook.answer = take
-        await office.sql(documented("sql").partition("-- ")[2].partition("\n")[2])
+        await operator.sql(documented("sql").partition("-- ")[2].partition("\n")[2])
         assert await hooks.deliver() == 1
     assert module.BACK_OFF == (5, 30, 120, 600, 3600, 21_600, 86_400)
     for pause, least in zip(pauses, module.BACK_OFF, strict=True):
@@ -183,7 +183,9 @@ async def test_growing_pauses_and_an_end(office: Office, pool: Pool, hook: Hook,
     assert_silent(logs)
 
 
-async def test_a_worker_that_dies_while_it_delivers(office: Office, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
+async def test_a_worker_that_dies_while_it_delivers(
+    operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent
+) -> None:
     """Once its time is over another worker delivers the same message, under the same id."""
     hook.answer = hang
     async with webhook(pool, hook.url) as hooks, asyncio.timeout(10):
@@ -193,10 +195,10 @@ async def test_a_worker_that_dies_while_it_delivers(office: Office, pool: Pool, 
         await asyncio.wait({dying})
         assert await hooks.deliver() == 0
         hook.answer = take
-        await make_due(office)  # the end of its lease
+        await make_due(operator)  # the end of its lease
         assert await hooks.deliver() == 1
     assert len(set(hook.ids())) == 1
-    assert (await state(office))[:3] == (True, False, 2)
+    assert (await state(operator))[:3] == (True, False, 2)
 
 
 async def test_postgresql_is_away(database: str, hook: Hook, event: QuotaEvent, postgres_server: Postgres) -> None:

@@ -9,9 +9,9 @@ import pytest
 from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput
 from extauthz.core.limits import Limits
-from extauthz.core.records import Organization, Plan
+from extauthz.core.management import Organization, Plan
 from extauthz.core.tenants import Tenant
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 
 BUCKET = NO_LIMITS | {"rate": "5/s", "burst": 50}
 OWN_RATE = "UPDATE organizations SET rate = '3/s' WHERE name = 'acme'"
@@ -20,25 +20,25 @@ NO_BUCKET = "UPDATE plans SET rate = NULL, burst = NULL WHERE name = 'gold'"
 
 
 @pytest.fixture
-async def acme(office: Office) -> Organization:
+async def acme(operator: ManagementClient) -> Organization:
     """An organization on a plan that has a bucket; there is another plan, without."""
-    await office.tenants.create_plan("gold", BUCKET)
-    await office.tenants.create_plan("free", NO_LIMITS)
-    return await office.tenants.create_organization("acme", "gold")
+    await operator.tenants.create_plan("gold", BUCKET)
+    await operator.tenants.create_plan("free", NO_LIMITS)
+    return await operator.tenants.create_organization("acme", "gold")
 
 
 @pytest.mark.parametrize("first", [OWN_RATE, NO_BUCKET])
-async def test_two_halves_at_once(office: Office, acme: Organization, database: str, first: str) -> None:
+async def test_two_halves_at_once(operator: ManagementClient, acme: Organization, database: str, first: str) -> None:
     """Of two changes that fit each by itself and not together, the second waits for the first, and is refused."""
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute(first.encode())
         second: asyncio.Task[tuple[Plan | Organization, bool]] = asyncio.create_task(
-            office.tenants.update_plan("gold", {"rate": None, "burst": None})
+            operator.tenants.update_plan("gold", {"rate": None, "burst": None})
             if first == OWN_RATE
-            else office.tenants.update_organization("acme", {"rate": "3/s"})
+            else operator.tenants.update_organization("acme", {"rate": "3/s"})
         )
         async with asyncio.timeout(10):
-            while not await office.rows("SELECT FROM pg_locks WHERE NOT granted"):
+            while not await operator.rows("SELECT FROM pg_locks WHERE NOT granted"):
                 assert not second.done()
         await elsewhere.commit()
     kind, words = (
@@ -50,46 +50,46 @@ async def test_two_halves_at_once(office: Office, acme: Organization, database: 
         await second
 
 
-async def test_a_half_that_is_over_is_in_no_plans_way(office: Office, acme: Organization) -> None:
+async def test_a_half_that_is_over_is_in_no_plans_way(operator: ManagementClient, acme: Organization) -> None:
     """Own limits of the past veto no change of the plan, deny no key, and come back only where they fit."""
-    await office.sql(OWN_RATE)
-    await office.sql("UPDATE organizations SET overrides_until = '2026-01-01Z' WHERE name = 'acme'")
-    await office.tenants.update_plan("gold", {"rate": None, "burst": None})
-    (tenant,) = await PostgresTenantSource(office.pool).find([acme.id], 1_800_000_000.0)
+    await operator.sql(OWN_RATE)
+    await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z' WHERE name = 'acme'")
+    await operator.tenants.update_plan("gold", {"rate": None, "burst": None})
+    (tenant,) = await PostgresTenantSource(operator.pool).find([acme.id], 1_800_000_000.0)
     assert isinstance(tenant, Tenant)
     assert tenant.limits_at(1_800_000_000.0) == Limits()
     with pytest.raises(InvalidInput, match="'acme' on plan 'gold': rate and burst go together"):
-        await office.tenants.update_organization("acme", {"until": datetime(2100, 1, 1, tzinfo=UTC)})
+        await operator.tenants.update_organization("acme", {"until": datetime(2100, 1, 1, tzinfo=UTC)})
     with pytest.raises(psycopg.errors.CheckViolation):
-        await office.sql("UPDATE organizations SET overrides_until = NULL WHERE name = 'acme'")
-    await office.sql(
+        await operator.sql("UPDATE organizations SET overrides_until = NULL WHERE name = 'acme'")
+    await operator.sql(
         "UPDATE organizations SET plan_id = (SELECT id FROM plans WHERE name = 'free') WHERE name = 'acme'"
     )
 
 
-async def test_the_halves_in_the_way_are_named(office: Office, acme: Organization) -> None:
+async def test_the_halves_in_the_way_are_named(operator: ManagementClient, acme: Organization) -> None:
     """The first five by name, and how many more there are; to SQL as well."""
     for number in range(6):
-        await office.tenants.create_organization(f"org {number}", "gold")
-    await office.sql("UPDATE organizations SET rate = '3/s'")
+        await operator.tenants.create_organization(f"org {number}", "gold")
+    await operator.sql("UPDATE organizations SET rate = '3/s'")
     with pytest.raises(Conflict) as refused:
-        await office.tenants.update_plan("gold", {"rate": None, "burst": None})
+        await operator.tenants.update_plan("gold", {"rate": None, "burst": None})
     assert str(refused.value).endswith("clear that first: acme, org 0, org 1, org 2, org 3 and 2 more")
     with pytest.raises(psycopg.errors.RestrictViolation, match=r"of plan gold .*: acme, org 0, org 1"):
-        await office.sql(NO_BUCKET)
+        await operator.sql(NO_BUCKET)
 
 
-async def test_many_halves_at_once(office: Office, acme: Organization) -> None:
+async def test_many_halves_at_once(operator: ManagementClient, acme: Organization) -> None:
     """However the two changes meet, at most one of them is made."""
     for _ in range(20):
         outcomes = await asyncio.gather(
-            office.tenants.update_organization("acme", {"rate": "3/s"}),
-            office.tenants.update_plan("gold", {"rate": None, "burst": None}),
+            operator.tenants.update_organization("acme", {"rate": "3/s"}),
+            operator.tenants.update_plan("gold", {"rate": None, "burst": None}),
             return_exceptions=True,
         )
         assert len([each for each in outcomes if isinstance(each, ExtauthzError)]) == 1
-        await office.tenants.update_organization("acme", {"rate": None})
-        await office.tenants.update_plan("gold", BUCKET)
+        await operator.tenants.update_organization("acme", {"rate": None})
+        await operator.tenants.update_plan("gold", BUCKET)
 
 
 @pytest.mark.parametrize(
@@ -108,45 +108,47 @@ async def test_many_halves_at_once(office: Office, acme: Organization) -> None:
     ],
 )
 async def test_a_half_by_hand(
-    office: Office, acme: Organization, prepare: str, statement: str, constraint: str
+    operator: ManagementClient, acme: Organization, prepare: str, statement: str, constraint: str
 ) -> None:
     """SQL is refused the same, by a constraint that has a name; what makes a whole is taken."""
     if prepare:
-        await office.sql(prepare)
+        await operator.sql(prepare)
     if not constraint:
-        return await office.sql(statement)
+        return await operator.sql(statement)
     with pytest.raises((psycopg.errors.CheckViolation, psycopg.errors.RestrictViolation)) as refused:
-        await office.sql(statement)
+        await operator.sql(statement)
     names = {"o": "organizations_rate_and_burst_go_together", "p": "plans_bucket_is_overridden"}
     assert refused.value.diag.constraint_name == names[constraint]
     return None
 
 
-async def test_an_organization_with_half_a_bucket_can_be_suspended(office: Office, acme: Organization) -> None:
+async def test_an_organization_with_half_a_bucket_can_be_suspended(
+    operator: ManagementClient, acme: Organization
+) -> None:
     """One that was there before all this: limits are judged where they or the plan are changed, and only there."""
-    await office.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
-    await office.sql(OWN_RATE)
-    await office.sql(NO_BUCKET)
+    await operator.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
+    await operator.sql(OWN_RATE)
+    await operator.sql(NO_BUCKET)
     changes: tuple[dict[str, object], ...] = (
         {"status": "suspended"},
         {"name": "Acme"},
         {"rate": "3/s", "plan": "gold"},
     )
     for change in changes:
-        await office.tenants.update_organization(acme.id, change)
+        await operator.tenants.update_organization(acme.id, change)
     wrong: tuple[dict[str, object], ...] = ({"daily_quota": 5}, {"rate": "4/s"}, {"plan": "free"})
     for change in wrong:
         with pytest.raises(InvalidInput, match="rate and burst go together"):
-            await office.tenants.update_organization(acme.id, change)
-    mended, _ = await office.tenants.update_organization(acme.id, {"rate": None, "status": "active"})
+            await operator.tenants.update_organization(acme.id, change)
+    mended, _ = await operator.tenants.update_organization(acme.id, {"rate": None, "status": "active"})
     assert (mended.name, mended.status, mended.overrides["rate"]) == ("Acme", "active", None)
 
 
 @pytest.mark.parametrize("table", ["plans", "organizations", "api_keys", "plans, organizations, api_keys"])
-async def test_no_table_is_truncated(office: Office, table: str) -> None:
+async def test_no_table_is_truncated(operator: ManagementClient, table: str) -> None:
     """What caches and the log would not hear of is refused, in words that say what to do instead."""
-    key, _ = await office.new_key("acme")
+    key, _ = await operator.new_key("acme")
     with pytest.raises(psycopg.errors.RestrictViolation, match="cannot be truncated: nobody would be told") as refused:
-        await office.sql(f"TRUNCATE {table} CASCADE")
+        await operator.sql(f"TRUNCATE {table} CASCADE")
     assert (refused.value.diag.message_hint or "").startswith("Use DELETE FROM ")
-    assert await office.keys.show(key.id) == key
+    assert await operator.keys.show(key.id) == key

@@ -17,8 +17,8 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.core.rejections import Group, Rejected, Sample
 from tests.integration.test_cli import PEPPER
-from tests.servers.admin_api import TOKENS, Caller, rooms, serving
-from tests.servers.office import Office
+from tests.servers.admin_api import TOKENS, Caller, services, serving
+from tests.servers.management_client import ManagementClient
 from tests.servers.shell import Here
 
 PAGE = (Path(__file__).parents[2] / "docs/howto/why-was-it-refused.md").read_text("utf-8")
@@ -35,10 +35,10 @@ def examples(program: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.fixture
-async def story(office: Office, pool: Pool) -> None:
+async def story(operator: ManagementClient, pool: Pool) -> None:
     """What happened to Initech yesterday at ten."""
-    batch, _ = await office.new_key("initech", name="batch")
-    old, _ = await office.new_key("initech", name="old-batch")
+    batch, _ = await operator.new_key("initech", name="batch")
+    old, _ = await operator.new_key("initech", name="old-batch")
     initech = batch.organization_id
     at = datetime.combine(YESTERDAY, datetime.min.time(), UTC).timestamp() + 10 * 3600
     requests = [("90d7a1c3be2846f0", 358), ("1c6f0e55a90b47d2", 362), ("4e0c8d2ab1f34d35", 372)]
@@ -74,15 +74,15 @@ async def test_the_call_of_the_page(pool: Pool, redis: Redis) -> None:
     ((call, shown),) = examples("admin")
     url = re.match(r'"\$API(/[^"]+)"', call)
     assert url is not None
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+    async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         items = json.loads((await Caller(port)("GET", f"/v1{url[1]}")).body)["items"]
     assert [{name: item[name] for name in ("from", "count", "route")} for item in items] == [json.loads(shown)]
 
 
 @pytest.mark.usefixtures("story")
-async def test_the_query_of_the_page(office: Office) -> None:
+async def test_the_query_of_the_page(operator: ManagementClient) -> None:
     """The same in SQL."""
     ((command, shown),) = examples("psql")
-    rows = await office.rows(shlex.split(command)[1])
+    rows = await operator.rows(shlex.split(command)[1])
     told = re.findall(r"^ (\w+) +\| +(\d+)$", shown, re.MULTILINE)
     assert [(row["decision"], str(row["sum"])) for row in rows] == told

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.app.workers import RESTART_AFTER
 from extauthz.demo.process import family
-from extauthz.workers import RESTART_AFTER
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 from tests.servers.process import Report, Service, listening, settings
 from tests.servers.raw_http import Wire, wire
 from tests.servers.serving import LISTENERS, PATIENT, question
@@ -31,13 +31,13 @@ def both(report: Report) -> bool:
 
 
 @pytest.fixture
-async def key(office: Office) -> str:
+async def key(operator: ManagementClient) -> str:
     """A key of an organization with plenty."""
-    await office.tenants.create_plan(
+    await operator.tenants.create_plan(
         "plenty", {"rate": "1/d", "burst": 10**6, "daily_quota": None, "monthly_quota": None}
     )
-    await office.tenants.create_organization("acme", "plenty")
-    return (await office.new_key("acme"))[1]
+    await operator.tenants.create_organization("acme", "plenty")
+    return (await operator.new_key("acme"))[1]
 
 
 @pytest.fixture

@@ -10,27 +10,27 @@ from typing import Any
 from redis.asyncio import Redis
 
 from extauthz.admin.api import AdminApi
+from extauthz.app.management import ManagementServices
 from extauthz.backends.postgres.pool import Pool
-from extauthz.backends.redis.fences import RedisFences
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.config import load
-from extauthz.management import ManagementRooms
 from extauthz.service.health import Readiness
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import bind
-from tests.servers.office import PEPPERS
+from tests.servers.management_client import PEPPERS
 from tests.servers.raw_http import Answer, ask
 
 PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)
 TOKENS = {"ops": b"the token of ops, 32 bytes or more", "ci": b"the token of ci, also long enough"}
 
 
-def rooms(pool: Pool, redis: Redis) -> ManagementRooms:
+def services(pool: Pool, redis: Redis) -> ManagementServices:
     """Management as the private listener has it; the routes know the resource `api`."""
     given = {"DATABASE_URL": "postgresql://elsewhere/", "REDIS_URL": "redis://elsewhere"}
     settings = load(given | {"EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}, None)
-    fences = RedisFences(redis, seconds=120)
-    return ManagementRooms(pool, fences=fences, live=RedisUsageReader(redis), settings=settings)
+    invalidations = RedisInvalidations(redis, seconds=120)
+    return ManagementServices(pool, invalidations=invalidations, live=RedisUsageReader(redis), settings=settings)
 
 
 async def _readiness() -> Readiness:

@@ -18,7 +18,7 @@ from extauthz.demo.folders import temporary_folder
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import Process
 from extauthz.demo.redis import Redis
-from tests.servers.office import Office
+from tests.servers.management_client import ManagementClient
 
 _numbers = count(1)
 
@@ -121,6 +121,6 @@ async def redis(redis_url: str) -> AsyncIterator[RedisClient]:
 
 
 @pytest.fixture
-def office(pool: Pool, redis: RedisClient) -> Office:
+def operator(pool: Pool, redis: RedisClient) -> ManagementClient:
     """Management of keys and tenants, as the command line has it."""
-    return Office(pool, redis)
+    return ManagementClient(pool, redis)

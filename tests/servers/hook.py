@@ -18,9 +18,9 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.webhook import webhook_receiver
 from extauthz.core.usage import QuotaEvent
 from extauthz.demo.ports import free_port
-from extauthz.service.webhook import Webhook
-from tests.servers.office import Office
-from tests.servers.till import GLOBEX, TODAY
+from extauthz.service.usage.webhooks import Webhook
+from tests.servers.charging_client import GLOBEX, TODAY
+from tests.servers.management_client import ManagementClient
 from tests.unit.service.fakes import Watch
 
 SECRET = b"a secret of the tests, which is to be seen nowhere"
@@ -106,9 +106,9 @@ async def webhook(pool: Pool, url: str, *, secret: bytes = SECRET, timeout: floa
         yield Webhook(PostgresQuotaEvents(pool), receiver, secret=secret, observer=Watch())
 
 
-async def state(office: Office) -> tuple[bool, bool, int, float | None]:
+async def state(operator: ManagementClient) -> tuple[bool, bool, int, float | None]:
     """Of the one event: delivered, given up, attempts, and seconds until the next."""
-    (row,) = await office.rows(
+    (row,) = await operator.rows(
         "SELECT delivered_at IS NOT NULL AS done, failed_at IS NOT NULL AS failed, attempts,"
         " extract(epoch FROM next_attempt_at - now())::float8 AS wait FROM quota_events"
     )
@@ -121,8 +121,8 @@ def documented(language: str) -> str:
     return page.partition(f"```{language}\n")[2].partition("```")[0]
 
 
-async def make_due(office: Office) -> None:
-    await office.sql("UPDATE quota_events SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
+async def make_due(operator: ManagementClient) -> None:
+    await operator.sql("UPDATE quota_events SET next_attempt_at = now() WHERE next_attempt_at IS NOT NULL")
 
 
 def assert_silent(logs: list[EventDict]) -> None:

@@ -13,22 +13,22 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
 from extauthz.backends.redis.leases import LEASE
 from extauthz.backends.redis.limits import RedisLimits
-from extauthz.backends.redis.link import Link, linked
 from extauthz.backends.redis.spends import SPEND
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.leases import Lease
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
-from extauthz.core.twin import State
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.limiter import Limiter
-from extauthz.service.seeding import Seeding
+from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
+from extauthz.core.token_bucket import State
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.limits.limiter import Limiter
+from extauthz.service.limits.restore import CounterRestorer
 from tests.unit.service.fakes import Watch
 
 TENANT = Owner("tenant", "org 1}")  # a name that has to be encoded
@@ -42,9 +42,9 @@ assert SPEND.count(TIME) == LEASE.count(TIME) == 1
 
 
 @pytest.fixture
-async def link(redis_url: str) -> AsyncIterator[Link]:
+async def redis_connection(redis_url: str) -> AsyncIterator[RedisConnection]:
     """The connection that checks share."""
-    async with linked(redis_url) as opened:
+    async with open_connection(redis_url) as opened:
         yield opened
 
 
@@ -59,20 +59,20 @@ def of(tenant_id: str, asked: Spend) -> Spend:
     return replace(asked, owner=Owner("tenant", tenant_id))
 
 
-def taken(result: "Spent | Untaken | StoreUnavailable") -> Spent:
+def taken(result: "Spent | NotApplied | StoreUnavailable") -> Spent:
     """The outcome of a spend that happened."""
     assert isinstance(result, Spent), result
     return result
 
 
-async def set_clock(link: Link, now: int) -> None:
+async def set_clock(redis_connection: RedisConnection, now: int) -> None:
     """From now on it is `now` (microseconds) for SCRIPT."""
-    await link.execute_command("MSET", "clock:s", now // MICRO, "clock:us", now % MICRO)
+    await redis_connection.execute_command("MSET", "clock:s", now // MICRO, "clock:us", now % MICRO)
 
 
-async def seed(link: Link, *tenants: str) -> RedisLimits:
+async def seed(redis_connection: RedisConnection, *tenants: str) -> RedisLimits:
     """Limits of organizations (TENANT where none is named) of which nobody has counted anything yet."""
-    limits = RedisLimits(link)
+    limits = RedisLimits(redis_connection)
     for tenant_id in tenants or (TENANT.id,):
         await limits.seed(tenant_id, ())
     return limits
@@ -111,13 +111,13 @@ async def limiter_on(
 ) -> AsyncIterator[Limiter]:
     """A limiter as each process has one, with a connection of its own. Nobody keeps usage unless `usage` does."""
     watch = watch or Watch()
-    async with linked(redis_url) as link:
-        limits = RedisLimits(link, script=script)
-        redis, postgresql = _guard(REDIS, link, watch), _guard(POSTGRESQL, link, watch)
+    async with open_connection(redis_url) as redis_connection:
+        limits = RedisLimits(redis_connection, script=script)
+        redis, postgresql = _guard(REDIS, redis_connection, watch), _guard(POSTGRESQL, redis_connection, watch)
         for guard in (redis, postgresql):
             await guard.start()
-        seeding = Seeding(limits, usage, redis=redis, postgresql=postgresql)
-        limiter = Limiter(limits, keeps_usage=False, seeding=seeding, redis=redis, observer=watch)
+        restorer = CounterRestorer(limits, usage, redis=redis, postgresql=postgresql)
+        limiter = Limiter(limits, keeps_usage=False, restorer=restorer, redis=redis, observer=watch)
         try:
             yield limiter
         finally:
@@ -126,8 +126,10 @@ async def limiter_on(
                 await guard.close()
 
 
-def _guard(store: Store, link: Link, watch: Watch) -> Guard:
-    return Guard(store, terms=Terms(timeout=10, places=1000, cancel=True), probe=link.probe, observer=watch)
+def _guard(store: Store, redis_connection: RedisConnection, watch: Watch) -> CircuitBreaker:
+    return CircuitBreaker(
+        store, terms=CallPolicy(timeout=10, places=1000, cancel=True), probe=redis_connection.probe, observer=watch
+    )
 
 
 async def microseconds(redis: RedisClient) -> int:

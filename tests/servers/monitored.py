@@ -22,7 +22,7 @@ from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
 from tests.servers.fixtures import new_database
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import KEY_FORMAT, NO_LIMITS, Office
+from tests.servers.management_client import KEY_FORMAT, NO_LIMITS, ManagementClient
 from tests.servers.process import Service, listening, settings
 from tests.servers.prometheus import Prometheus
 from tests.servers.raw_http import Wire, wire
@@ -52,7 +52,7 @@ class Monitored:
 
     service: Service
     prometheus: Prometheus
-    office: Office
+    operator: ManagementClient
     database: str
     postgres: HurtingProxy
     redis: HurtingProxy
@@ -77,7 +77,7 @@ async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: 
     """Everything that runs, with traffic until it is left. `template` is a database with our schema."""
     async with AsyncExitStack() as stack:
         database = stack.enter_context(new_database(postgres, template=template))
-        office = await _office(stack, database, redis)
+        operator = await _office(stack, database, redis)
         at = urlsplit(database)
         to_postgres = await stack.enter_async_context(HurtingProxy(at.hostname or "", at.port or 0))
         door = await stack.enter_async_context(tls_before(redis.port))
@@ -104,36 +104,36 @@ async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: 
         await asyncio.to_thread(stack.enter_context, prometheus)
         await prometheus.until("extauthz_build_info")  # so that what grows is seen from its beginning
         since = time()
-        keys = await _customers(office)
+        keys = await _customers(operator)
         ports = {name: int((await service.address(name)).rpartition(":")[2]) for name in LISTENERS}
-        for task in (_traffic(ports, keys), _changes(office)):
+        for task in (_traffic(ports, keys), _changes(operator)):
             stack.push_async_callback(_ended, asyncio.create_task(task))
-        yield Monitored(service, prometheus, office, database, to_postgres, to_redis, since)
+        yield Monitored(service, prometheus, operator, database, to_postgres, to_redis, since)
 
 
-async def _office(stack: AsyncExitStack, database: str, redis: Redis) -> Office:
+async def _office(stack: AsyncExitStack, database: str, redis: Redis) -> ManagementClient:
     pool = await stack.enter_async_context(open_pool(database, size=2, wait=5, statement_timeout=5))
     client = await stack.enter_async_context(connect(redis.redis_url, patience=5))
     await client.flushall()
-    return Office(pool, client)
+    return ManagementClient(pool, client)
 
 
-async def _customers(office: Office) -> Mapping[str, str]:
+async def _customers(operator: ManagementClient) -> Mapping[str, str]:
     """Organizations of every kind, and a key for each thing that can be wrong with one; the keys by a name."""
     keys: dict[str, str] = {}
     for name, limits in PLANS.items():
-        await office.tenants.create_plan(f"of {name}", NO_LIMITS | dict(limits))
-        await office.tenants.create_organization(name, f"of {name}")
-        keys[name] = (await office.new_key(name, name="app"))[1]
-    await office.tenants.update_organization("Wonka", {"limits": "shadow"})
-    await office.tenants.update_organization("Soylent", {"status": "suspended"})
+        await operator.tenants.create_plan(f"of {name}", NO_LIMITS | dict(limits))
+        await operator.tenants.create_organization(name, f"of {name}")
+        keys[name] = (await operator.new_key(name, name="app"))[1]
+    await operator.tenants.update_organization("Wonka", {"limits": "shadow"})
+    await operator.tenants.update_organization("Soylent", {"status": "suspended"})
     only_reading: Permissions = {"customers": frozenset({"read"})}
-    keys["reads"] = (await office.new_key("Globex", name="reads", permissions=only_reading))[1]
-    keys["ends"] = (await office.new_key("Globex", name="ends", expires_at=datetime.now(UTC) + timedelta(days=5)))[1]
-    revoked, keys["revoked"] = await office.new_key("Globex", name="revoked")
-    await office.keys.revoke(revoked.id, last=False)
-    unused, _ = await office.new_key("Stark", name="unused")
-    await office.sql("UPDATE api_keys SET created_at = now() - interval '90 days' WHERE id::text = %s", unused.id)
+    keys["reads"] = (await operator.new_key("Globex", name="reads", permissions=only_reading))[1]
+    keys["ends"] = (await operator.new_key("Globex", name="ends", expires_at=datetime.now(UTC) + timedelta(days=5)))[1]
+    revoked, keys["revoked"] = await operator.new_key("Globex", name="revoked")
+    await operator.keys.revoke(revoked.id, last=False)
+    unused, _ = await operator.new_key("Stark", name="unused")
+    await operator.sql("UPDATE api_keys SET created_at = now() - interval '90 days' WHERE id::text = %s", unused.id)
     return keys
 
 
@@ -163,11 +163,11 @@ async def _rounds(wires: Mapping[str, Wire], asked: list[bytes]) -> None:
             await asyncio.sleep(BETWEEN)
 
 
-async def _changes(office: Office) -> None:
+async def _changes(operator: ManagementClient) -> None:
     """Makes a key and revokes it, again and again."""
     while True:
-        made, _ = await office.new_key("Stark", name="short-lived")
-        await office.keys.revoke(made.id, last=False)
+        made, _ = await operator.new_key("Stark", name="short-lived")
+        await operator.keys.revoke(made.id, last=False)
         await asyncio.sleep(0.5)
 
 

@@ -151,7 +151,7 @@ def _span(span: Any, resource: dict[str, Any]) -> Span:
         status=span.status.code,
         times=(span.start_time_unix_nano, span.end_time_unix_nano),
         attributes=_attributes(span.attributes),
-        links=[(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
+        links=[(redis_connection.trace_id.hex(), redis_connection.span_id.hex()) for redis_connection in span.links],
         resource=resource,
     )
 

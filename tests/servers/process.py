@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from aiohttp import ClientSession, TCPConnector, UnixConnector
 
 from extauthz.demo.process import family
-from tests.servers.office import PEPPERS
+from tests.servers.management_client import PEPPERS
 from tests.servers.serving import LEASING, LISTENERS, PEPPER_SETTING, samples
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine

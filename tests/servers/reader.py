@@ -10,25 +10,25 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from extauthz.backends.postgres import schema
-from extauthz.backends.postgres.feed import UNDER_WAY, PostgresFeed
+from extauthz.backends.postgres.change_feed import UNDER_WAY, PostgresFeed
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
-from extauthz.backends.redis.fences import RedisFences
-from extauthz.backends.redis.link import CALLS_AT_ONCE, linked
+from extauthz.backends.redis.connection import CALLS_AT_ONCE, open_connection
+from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
 from extauthz.core.changes import Change
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL, REDIS, SharedCache, Source
 from extauthz.core.request import CheckRequest
-from extauthz.service.changes import Changes
-from extauthz.service.fences import Belief, Fences
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import IN_USE_MAX, CachePolicy, Surroundings
-from extauthz.service.lookup import Lookup, Stores
+from extauthz.service.directory.change_listener import Changes
+from extauthz.service.directory.invalidation import Freshness, Invalidations
+from extauthz.service.directory.lookup import Lookup, Stores
+from extauthz.service.directory.tiers import IN_USE_MAX, CacheContext, CachePolicy
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.usage.last_used import LastUsed
 from tests.servers.hurting_proxy import HurtingProxy
-from tests.servers.office import KEY_FORMAT
-from tests.servers.witness import Witness
+from tests.servers.management_client import KEY_FORMAT
+from tests.servers.recording_observer import RecordingObserver
 from tests.unit.service.asking import pack_all
 
 FAR = 30.0
@@ -91,11 +91,11 @@ class WatchedCache(Generic[Asked, Record]):
 class Heard:
     """A feed and shared fences that say what passed through them."""
 
-    def __init__(self, feed: PostgresFeed, fences: RedisFences) -> None:
+    def __init__(self, feed: PostgresFeed, invalidations: RedisInvalidations) -> None:
         self.heard: list[Change] = []
         self.told: list[Change] = []
         self._feed = feed
-        self._fences = fences
+        self._fences = invalidations
         self._news = asyncio.Event()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -130,7 +130,7 @@ class Reader:
     key_cache: WatchedCache  # type: ignore[type-arg] # only watched
     tenants: WatchedSource  # type: ignore[type-arg] # only watched
     changes: Heard
-    witness: Witness
+    recorder: RecordingObserver
     packs: bool
 
     async def meaning(self, key: str) -> str:
@@ -163,32 +163,34 @@ async def reader(
     """A process that has just started, and hears of changes unless it is `deaf`."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=5, statement_timeout=5))
-        link = await stack.enter_async_context(linked(redis_url))
-        witness = Witness()
-        postgresql = Guard(
+        redis_connection = await stack.enter_async_context(open_connection(redis_url))
+        recorder = RecordingObserver()
+        postgresql = CircuitBreaker(
             POSTGRESQL,
-            terms=Terms(FAR, LOOKUPS_AT_ONCE, cancel=False),
+            terms=CallPolicy(FAR, LOOKUPS_AT_ONCE, cancel=False),
             probe=partial(schema.probe, pool),
-            observer=witness,
+            observer=recorder,
         )
-        redis = Guard(REDIS, terms=Terms(FAR, CALLS_AT_ONCE, cancel=True), probe=link.probe, observer=witness)
+        redis = CircuitBreaker(
+            REDIS, terms=CallPolicy(FAR, CALLS_AT_ONCE, cancel=True), probe=redis_connection.probe, observer=recorder
+        )
         for guard in (postgresql, redis):
             stack.push_async_callback(guard.close)
             await guard.start()
         keys, tenants = WatchedSource(PostgresKeySource(pool)), WatchedSource(PostgresTenantSource(pool))
-        key_cache = WatchedCache(RedisKeyCache(link, ttl=TTL))
+        key_cache = WatchedCache(RedisKeyCache(redis_connection, ttl=TTL))
         stores = Stores(
             keys=keys,
             key_cache=key_cache,
             tenants=tenants,
-            tenant_cache=RedisTenantCache(link, ttl=30),
+            tenant_cache=RedisTenantCache(redis_connection, ttl=30),
             postgresql=postgresql,
             redis=redis,
         )
-        fences, belief = Fences(seconds=720), Belief()
+        invalidations, freshness = Invalidations(seconds=720), Freshness()
         lookup = Lookup(
             stores,
-            Surroundings(postgresql, redis, fences, belief, witness),
+            CacheContext(postgresql, redis, invalidations, freshness, recorder),
             last_used=LastUsed(None),
             keys=CachePolicy(TTL, 600, in_use=in_use),
             tenants=CachePolicy(30, 720, in_use=in_use),
@@ -196,13 +198,15 @@ async def reader(
         )
         stack.push_async_callback(lookup.close)
         # Whatever was changed before it began is nobody's business here.
-        heard = Heard(PostgresFeed(dsn, lately=FROM_NOW_ON), RedisFences(link, seconds=TTL))
-        changes = Changes(heard, fences=fences, belief=belief, shared=heard, redis=redis, observer=witness)
+        heard = Heard(PostgresFeed(dsn, lately=FROM_NOW_ON), RedisInvalidations(redis_connection, seconds=TTL))
+        changes = Changes(
+            heard, invalidations=invalidations, freshness=freshness, shared=heard, redis=redis, observer=recorder
+        )
         if not deaf:
             following = asyncio.create_task(changes.follow())
             stack.push_async_callback(_ended, following)
-            await witness.until(lambda: witness.flows)
-        yield Reader(lookup, keys, key_cache, tenants, heard, witness, packs)
+            await recorder.until(lambda: recorder.flows)
+        yield Reader(lookup, keys, key_cache, tenants, heard, recorder, packs)
 
 
 def through(dsn: str, between: HurtingProxy) -> str:

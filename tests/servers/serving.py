@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from extauthz import wiring
+from extauthz.app import wiring
 from extauthz.config import load
 from extauthz.core.reason import OUTCOMES, Reason
 from extauthz.service.health import Health
 from extauthz.telemetry.metrics import Metrics
-from tests.servers.office import PEPPERS
+from tests.servers.management_client import PEPPERS
 from tests.servers.raw_http import Answer, ask
 
 PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)

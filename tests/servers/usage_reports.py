@@ -10,8 +10,8 @@ from redis.asyncio import Redis as RedisClient
 from extauthz.admin.api import AdminApi
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.redis import keyspace
-from tests.servers.admin_api import TOKENS, Caller, rooms, serving, value
-from tests.servers.office import NO_LIMITS, Office
+from tests.servers.admin_api import TOKENS, Caller, services, serving, value
+from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import Answer
 
 ACME = "aaaaaaaa-0000-4000-8000-000000000000"
@@ -50,40 +50,42 @@ def today() -> Day:
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
     """Who bears the token `ops`."""
-    async with serving(AdminApi(rooms(pool, redis), TOKENS)) as port:
+    async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
 
 @pytest.fixture
-async def acme(office: Office) -> Office:
+async def acme(operator: ManagementClient) -> ManagementClient:
     """The organization acme with a quota of 1000 a day and 5000 a month."""
-    await office.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000, "monthly_quota": 5000})
-    await new_organization(office, ACME, "acme")
-    return office
+    await operator.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 1000, "monthly_quota": 5000})
+    await new_organization(operator, ACME, "acme")
+    return operator
 
 
-async def new_organization(office: Office, id_: str, name: str, *, timezone: str = "UTC", anchor: int = 1) -> None:
+async def new_organization(
+    operator: ManagementClient, id_: str, name: str, *, timezone: str = "UTC", anchor: int = 1
+) -> None:
     """An organization that counts so since it was made: a change would hold from the next day or month on."""
-    await office.sql(
+    await operator.sql(
         "INSERT INTO organizations (id, name, plan_id, timezone, anchor)"
         " SELECT %s, %s, id, %s, %s FROM plans WHERE name = 'gold'",
         *(id_, name, timezone, anchor),
     )
 
 
-async def save(office: Office, key_id: str, day: date | None = None, **counts: int) -> None:
+async def save(operator: ManagementClient, key_id: str, day: date | None = None, **counts: int) -> None:
     """A row as the flusher and the counters of refusals leave it."""
     names = ("allowed", "cost", "rate_limited", "over_quota", "revision")
-    await office.sql(
+    await operator.sql(
         f"INSERT INTO usage_daily (organization_id, api_key_id, day, {', '.join(names)})"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
         *(ACME, key_id, day or datetime.now(UTC).date(), *(counts.get(name, 0) for name in names)),
     )
 
 
-async def count(office: Office, fields: Mapping[str, object]) -> None:
+async def count(operator: ManagementClient, fields: Mapping[str, object]) -> None:
     """The organization's hash as checks leave it."""
-    await office.redis.hset(HASH, mapping={name: str(value) for name, value in fields.items()})
+    await operator.redis.hset(HASH, mapping={name: str(value) for name, value in fields.items()})
 
 
 async def used(ops: Caller, **query: object) -> Any:

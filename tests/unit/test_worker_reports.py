@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from extauthz import workers
-from extauthz.control import Control, Question, Report
+from extauthz.app import workers
+from extauthz.app.control import Control, Question, Report
 from extauthz.service.health import Readiness
 
 READY = Readiness(True, False, {})

@@ -7,8 +7,8 @@ from extauthz.backends.postgres.errors import refused
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
 from extauthz.core.errors import StoreCorrupt
+from extauthz.core.management import AuditEntry, AuditFilter, Listing
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.records import AuditEntry, AuditFilter, Listing
 
 
 class PostgresAudit:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors as pg
 
-from extauthz.backends.postgres import words
+from extauthz.backends.postgres import error_texts
 from extauthz.core.errors import Conflict, ExtauthzError, InvalidInput, StoreUnavailable
+from extauthz.core.masking import shown
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.shown import shown
 
 
 class NoConnection(Exception):
@@ -81,10 +81,10 @@ def _unavailable(error: Exception) -> StoreUnavailable:
         return StoreUnavailable(POSTGRESQL, "busy")
     cause = _cause(error)
     reason = next((reason for kind, reason in _REASONS if isinstance(cause, kind)), "client")
-    said = words.said(cause) if reason in _TOLD else ""
-    if reason == "connection" and words.is_authentication(said):
+    said = error_texts.said(cause) if reason in _TOLD else ""
+    if reason == "connection" and error_texts.is_authentication(said):
         reason = "authentication"
-    return StoreUnavailable(POSTGRESQL, reason, said=said, remedy=words.remedy(said) if said else "")
+    return StoreUnavailable(POSTGRESQL, reason, said=said, remedy=error_texts.remedy(said) if said else "")
 
 
 _PLAN_NAME = (

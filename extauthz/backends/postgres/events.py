@@ -3,7 +3,7 @@
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import execute
 from extauthz.backends.postgres.statements import as_id
-from extauthz.core.stores import ClaimedEvent
+from extauthz.core.management_ports import ClaimedEvent
 
 LATEST_DAYS = 3  # what nobody tried is no news then: a webhook that is configured one day is not told of months before
 

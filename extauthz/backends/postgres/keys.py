@@ -22,12 +22,12 @@ from extauthz.core.errors import (
     StoreCorrupt,
 )
 from extauthz.core.limits import Limits
+from extauthz.core.management import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
+from extauthz.core.management_ports import Succession
+from extauthz.core.masking import shown
 from extauthz.core.permissions import Permissions, parse_permissions, storable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.preconditions import Wanted
-from extauthz.core.records import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
-from extauthz.core.shown import shown
-from extauthz.core.stores import Succession
 
 _PARSED = {"permissions", "metadata", "limits"}
 _REVIVED_BY = {"disabled": "enable", "expired": "update"}

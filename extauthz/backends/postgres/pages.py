@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg.rows import DictRow
 
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import Listing
+from extauthz.core.management import Listing
 
 T = TypeVar("T")
 

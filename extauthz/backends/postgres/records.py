@@ -16,9 +16,9 @@ from extauthz.core.errors import StoreCorrupt
 from extauthz.core.explanation import NamedKey
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
+from extauthz.core.management import LIMITS
 from extauthz.core.permissions import Permissions, parse_permissions
 from extauthz.core.ports import POSTGRESQL
-from extauthz.core.records import LIMITS
 from extauthz.core.tenants import Tenant, TenantTerms, header_safe, read_version
 
 AT_ONCE = 500

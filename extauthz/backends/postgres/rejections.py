@@ -14,7 +14,7 @@ from extauthz.backends.postgres.errors import refused, translated
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import execute, fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
-from extauthz.core.records import Listing
+from extauthz.core.management import Listing
 from extauthz.core.rejections import SAMPLES, Group, Rejected, Rejection, RejectionFilter, Sample
 
 PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from uuid import UUID
 
-from extauthz.core.records import looks_like_id
+from extauthz.core.management import looks_like_id
 
 _NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _FILES = (

@@ -8,19 +8,19 @@ from psycopg.rows import DictRow
 
 from extauthz.backends.postgres import pages
 from extauthz.backends.postgres.errors import refused
-from extauthz.backends.postgres.meant import NothingCalled, meant
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import fetch
 from extauthz.backends.postgres.statements import as_id
+from extauthz.backends.postgres.suggestions import NothingCalled, meant
 from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.calendar import Calendar
 from extauthz.core.errors import Conflict, InvalidInput, StoreCorrupt
 from extauthz.core.limits import Limits
+from extauthz.core.management import LIMITS, Listing, Organization, Plan
+from extauthz.core.masking import shown
+from extauthz.core.parsing import normal_name
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.preconditions import Wanted
-from extauthz.core.records import LIMITS, Listing, Organization, Plan
-from extauthz.core.shown import shown
-from extauthz.core.typed import normal_name
 
 _KEPT = ("timezone_before", "last_day", "anchor_before", "next_month")  # by a trigger
 _STORED = ("name", "status", "until", "limits", "timezone", "anchor")

@@ -9,7 +9,7 @@ from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.layout import by_name, one, three
 from extauthz.core.spend import Spend, day_field, month_field
-from extauthz.core.twin import State
+from extauthz.core.token_bucket import State
 from extauthz.core.usage import ORGANIZATION, Seed
 
 FIELDS_AT_ONCE = 400  # that one call reads

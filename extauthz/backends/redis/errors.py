@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from redis import exceptions as redis
 
-from extauthz.backends.redis.words import said_and_remedy
+from extauthz.backends.redis.error_texts import said_and_remedy
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import REDIS
 

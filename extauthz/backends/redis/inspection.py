@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import probe
 from extauthz.backends.redis.commands import Commands
+from extauthz.backends.redis.connection import open_connection
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import linked
 
 _SECTIONS = ("server", "replication", "memory", "persistence")
 _FIELD = re.compile(r"^(\w+):(.*?)\r?$", re.MULTILINE)
@@ -36,12 +36,12 @@ class RedisReport(NamedTuple):
 async def inspect(url: str, *, patience: float) -> RedisReport:
     """Raises StoreUnavailable. `patience`: seconds in all."""
     with translated():
-        async with asyncio.timeout(patience), linked(url) as link:
-            fields = await _info(link)
+        async with asyncio.timeout(patience), open_connection(url) as redis_connection:
+            fields = await _info(redis_connection)
             before = time.time()
-            clock = await _permitted(link, "TIME")
+            clock = await _permitted(redis_connection, "TIME")
             after = time.time()
-            report = RedisReport(told=False) if fields is None else await _report(link, fields)
+            report = RedisReport(told=False) if fields is None else await _report(redis_connection, fields)
             if not isinstance(clock, list):
                 return report
             at = int(clock[0]) + int(clock[1]) / 1e6
@@ -51,8 +51,8 @@ async def inspect(url: str, *, patience: float) -> RedisReport:
 async def try_writes(url: str, trials: Sequence[probe.Trial], *, patience: float) -> None:
     """Returns when Redis lets us write as checks do. Raises StoreUnavailable."""
     with translated():
-        async with asyncio.timeout(patience), linked(url, trials=trials) as link:
-            await link.probe()
+        async with asyncio.timeout(patience), open_connection(url, trials=trials) as redis_connection:
+            await redis_connection.probe()
 
 
 async def _report(client: Commands, fields: dict[str, str]) -> RedisReport:

@@ -1,6 +1,6 @@
 """The names of our keys in Redis; the contract fixes them."""
 
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.tenants import key_part
 
 NO_FENCE = "cache_fence:."  # of nothing
@@ -36,6 +36,6 @@ def usage_due() -> str:
     return "usage_due"
 
 
-def cache_fence(thing: Thing) -> str:
+def cache_fence(thing: EntityRef) -> str:
     """The lowest version of a record of `thing` that is believed."""
     return f"cache_fence:{thing.kind}:{key_part(thing.id)}"

@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from extauthz.backends.redis import leases, scripts
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.seeds import begin, complete
 from extauthz.backends.redis.spends import SPEND, command, read_answer
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.ports import Mark, SpendCall
-from extauthz.core.spend import Spend, Spent, Untaken, result_of
+from extauthz.core.spend import NotApplied, Spend, Spent, result_of
 from extauthz.core.usage import ORGANIZATION, Seed
 
 
@@ -24,9 +24,14 @@ class RedisLimits:
     """
 
     def __init__(
-        self, link: Link, log: RedisUsage | None = None, *, script: str = SPEND, leasing: str = leases.LEASE
+        self,
+        redis_connection: RedisConnection,
+        log: RedisUsage | None = None,
+        *,
+        script: str = SPEND,
+        leasing: str = leases.LEASE,
     ) -> None:
-        self._link = link
+        self._link = redis_connection
         self._log = log
         self._script, self._leasing = scripts.Script(script), scripts.Script(leasing)
 
@@ -60,7 +65,7 @@ class RedisLimits:
         self._script.begin(wire, keys, arguments, answered=answered, before=before)
         return wire.leave
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         """One result for each, in a call of its own. Raises StoreUnavailable; all outcomes are then unknown."""
         with translated():
             epoch = await self._link.epoch()
@@ -85,8 +90,12 @@ class RedisLimits:
         Raises StoreUnavailable.
         """
         with translated():
-            link, epoch = self._link, await self._link.epoch()
-            work = begin(link, tenant_id, epoch) if seeds is None else complete(link, tenant_id, epoch, seeds)
+            redis_connection, epoch = self._link, await self._link.epoch()
+            work = (
+                begin(redis_connection, tenant_id, epoch)
+                if seeds is None
+                else complete(redis_connection, tenant_id, epoch, seeds)
+            )
             if self._log is None:
                 await work
             else:  # the mark leaves first: a memory that was lost had marks in it which others believe to be there

@@ -10,7 +10,7 @@ from typing import TypeVar
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.texts import key_text, read_key, read_tenant, tenant_text
+from extauthz.backends.redis.record_codec import key_text, read_key, read_tenant, tenant_text
 from extauthz.core.changes import EVERYTHING
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
@@ -129,9 +129,9 @@ async def _find(
             for place, there in enumerate(found)
             if there is not None and not isinstance(there, StoreCorrupt) and confirm(there)
         }
-        fences = await _fences(client, records.values())
+        invalidations = await _fences(client, records.values())
     for place, record in records.items():
-        if not _includes_all(fences, record):
+        if not _includes_all(invalidations, record):
             found[place] = None
     return found
 
@@ -159,10 +159,10 @@ async def _fences(client: Commands, records: Collection[ApiKey | Tenant]) -> Map
     return dict(zip(names, await _get(client, names), strict=True))
 
 
-def _includes_all(fences: Mapping[str, bytes | None], record: ApiKey | Tenant) -> bool:
+def _includes_all(invalidations: Mapping[str, bytes | None], record: ApiKey | Tenant) -> bool:
     """Whether a record was read late enough for every fence. A fence that makes no sense keeps everything out."""
     try:
-        values = [fences[keyspace.cache_fence(thing)] for thing in (EVERYTHING, *record.made_of)]
+        values = [invalidations[keyspace.cache_fence(thing)] for thing in (EVERYTHING, *record.made_of)]
         return all(fence is None or record.version >= int(fence) for fence in values)
     except ValueError:
         return False

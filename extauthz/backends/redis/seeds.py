@@ -16,7 +16,7 @@ _MANY, _LEFT = 1, 2  # what the scripts return where there is more to do
 T = TypeVar("T")
 
 
-async def complete(link: Commands, tenant_id: str, epoch: str, seeds: Sequence[Seed]) -> None:
+async def complete(redis_connection: Commands, tenant_id: str, epoch: str, seeds: Sequence[Seed]) -> None:
     """Raises counters to what is known of keys, and their organization by as much; from then on all is known."""
     name = keyspace.tenant_limits(tenant_id)
     counters = [seed for seed in seeds if seed.key_id != ORGANIZATION]
@@ -24,19 +24,19 @@ async def complete(link: Commands, tenant_id: str, epoch: str, seeds: Sequence[S
     left = 0
     for number, part in enumerate(parts, 1):
         texts = (text for seed in part for text in _counter(seed))
-        left = await _SEED.run(link, name, epoch, _KEPT, "last" if number == len(parts) else "more", *texts)
+        left = await _SEED.run(redis_connection, name, epoch, _KEPT, "last" if number == len(parts) else "more", *texts)
     if left == _LEFT:
-        async for fields in _fields(link, name, "was:*"):
-            await _PROVISIONAL.run(link, name, epoch, _KEPT, "forget", *fields)
+        async for fields in _fields(redis_connection, name, "was:*"):
+            await _PROVISIONAL.run(redis_connection, name, epoch, _KEPT, "forget", *fields)
 
 
-async def begin(link: Commands, tenant_id: str, epoch: str) -> None:
+async def begin(redis_connection: Commands, tenant_id: str, epoch: str) -> None:
     """Counters begin with what is there, and remember what that was."""
     name = keyspace.tenant_limits(tenant_id)
-    if await _PROVISIONAL.run(link, name, epoch, _KEPT, "begin") == _MANY:
-        async for fields in _fields(link, name, "*"):
-            await _PROVISIONAL.run(link, name, epoch, _KEPT, "remember", *fields)
-        await _PROVISIONAL.run(link, name, epoch, _KEPT, "begun")
+    if await _PROVISIONAL.run(redis_connection, name, epoch, _KEPT, "begin") == _MANY:
+        async for fields in _fields(redis_connection, name, "*"):
+            await _PROVISIONAL.run(redis_connection, name, epoch, _KEPT, "remember", *fields)
+        await _PROVISIONAL.run(redis_connection, name, epoch, _KEPT, "begun")
 
 
 def _counter(seed: Seed) -> tuple[str, str | int]:
@@ -45,11 +45,13 @@ def _counter(seed: Seed) -> tuple[str, str | int]:
     return f"{seed.field}:{seed.key_id}", value
 
 
-async def _fields(link: Commands, name: str, pattern: str) -> AsyncIterator[Sequence[str]]:
+async def _fields(redis_connection: Commands, name: str, pattern: str) -> AsyncIterator[Sequence[str]]:
     """The fields of a hash that match, some at a time; each at least once."""
     cursor = b"0"
     while True:
-        cursor, found = await link.execute_command("HSCAN", name, cursor, "MATCH", pattern, "COUNT", FIELDS_AT_ONCE)
+        cursor, found = await redis_connection.execute_command(
+            "HSCAN", name, cursor, "MATCH", pattern, "COUNT", FIELDS_AT_ONCE
+        )
         names = [field.decode("utf-8", "replace") for field in found[::2]]
         for part in _parts(names):
             yield part

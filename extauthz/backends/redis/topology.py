@@ -1,4 +1,4 @@
-"""How a command of a person reaches Redis: by the client library. Checks share a `link`."""
+"""How a command of a person reaches Redis: by the client library. Checks share a `redis_connection`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -14,9 +14,9 @@ from typing import TypeVar
 from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace, scripts
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.errors import translated, unavailable
 from extauthz.backends.redis.layout import by_name, is_packed, three
-from extauthz.backends.redis.link import Link
 from extauthz.backends.redis.wire import Wire
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import Mark
@@ -54,9 +54,9 @@ class RedisUsage:
     than were asked for are the last. `saved` is for what the last `unsaved` returned.
     """
 
-    def __init__(self, link: Link, *, today: date | None = None) -> None:
+    def __init__(self, redis_connection: RedisConnection, *, today: date | None = None) -> None:
         """`today` None: the date of Redis's clock, in UTC."""
-        self._link = link
+        self._link = redis_connection
         self._today = today
         self._passed = 0  # marks before the next ones to be read
         self._waiting: dict[str, list[date]] = {}

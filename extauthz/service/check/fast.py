@@ -14,9 +14,9 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.spend import Row, Spend, Spent, Windows, once_name, result_of
 from extauthz.service.check.pipeline import CheckService
-from extauthz.service.check.rate_limit import Limiting
+from extauthz.service.check.rate_limit import RateLimit
 from extauthz.service.check.remembered import Memory, Remembered
-from extauthz.service.limiter import Limiter
+from extauthz.service.limits.limiter import Limiter
 
 
 class FastChecks:
@@ -28,7 +28,7 @@ class FastChecks:
         memory: Memory,
         *,
         limiter: Limiter,
-        limiting: Limiting,
+        limiting: RateLimit,
         meter: Meter,
         watchers: Sequence[CheckWatcher] = (),
     ) -> None:

@@ -19,8 +19,8 @@ from extauthz.core.routes import Bucket, Match, RouteTable, is_ambiguous
 from extauthz.core.spend import Owner, Spend, once_name
 from extauthz.core.trace import Trace
 from extauthz.service.check.authorize import Grants
-from extauthz.service.check.rate_limit import Limiting
-from extauthz.service.lookup import Lookup
+from extauthz.service.check.rate_limit import RateLimit
+from extauthz.service.directory.lookup import Lookup
 
 
 class CheckService:
@@ -32,7 +32,7 @@ class CheckService:
         routes: RouteTable,
         key_format: CredentialReader,
         lookup: Lookup,
-        limiting: Limiting,
+        limiting: RateLimit,
         observers: Sequence[CheckObserver],
     ) -> None:
         """`observers` are told of every check, in this order."""

@@ -30,7 +30,7 @@ class Spender(Protocol):
         ...
 
 
-class Limiting:
+class RateLimit:
     """Decides by limits. `charge_once`: requests that a proxy repeats are recognised by their id."""
 
     def __init__(

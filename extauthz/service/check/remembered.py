@@ -18,7 +18,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.routes import Match
 from extauthz.core.spend import Spend
 from extauthz.service.check.pipeline import CheckService, public_spend
-from extauthz.service.known import KeyEntry, Known, KnownRecords
+from extauthz.service.directory.known_records import KeyEntry, Known, KnownRecords
 
 PLACES_MAX = 1_024  # methods with paths, at each door; more of them cost more than to find their routes again
 REMEMBERED_MAX = 20_000  # some 1,500 bytes each, and none is kept longer than its key is in use

@@ -65,9 +65,9 @@ class Shape:
 
     def _refusal(self, bits: int, name: str) -> Refusal:
         refused = tuple(each for place, each in enumerate(NAMES) if bits >> place & 1)
-        standings = self._balance.standings
-        binding = next(standing for standing in standings if standing.name == name)
-        denial = conclude(None, Balance(standings, refused, 1, binding), self._cost)
+        limit_statuses = self._balance.limit_statuses
+        binding = next(standing for standing in limit_statuses if standing.name == name)
+        denial = conclude(None, Balance(limit_statuses, refused, 1, binding), self._cost)
         assert isinstance(denial, Deny)  # noqa: S101 - a limit has refused
         return Refusal(denial, self._handler)
 

@@ -49,11 +49,11 @@ def marked(decision: Limited) -> Limited:
 
 def _marked(balance: Balance) -> Balance:
     marks = iter(range(_BEGIN * 1_000, (_BEGIN + 1) * 1_000))
-    standings = tuple([each._replace(remaining=next(marks), reset=next(marks)) for each in balance.standings])
+    limit_statuses = tuple([each._replace(remaining=next(marks), reset=next(marks)) for each in balance.limit_statuses])
     binding = balance.binding
     if binding is not None:
         binding = binding._replace(size=next(marks), remaining=next(marks), reset=next(marks))
-    return Balance(standings, balance.refused, next(marks), binding)
+    return Balance(limit_statuses, balance.refused, next(marks), binding)
 
 
 def _pick(places: Sequence[int]) -> Pick:

@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from extauthz.core import headers
 from extauthz.core.decision import Deny
 from extauthz.core.request import CheckRequest
-from extauthz.service.own_usage import OwnUsage
+from extauthz.service.check.limit_status import LimitStatusReader
 from extauthz.transports.http import render
 from extauthz.transports.http.accept import LAST_CALL, Acceptor
 from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
@@ -35,9 +35,9 @@ _ALWAYS = [(headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")]
 class UsageHandler:
     """Bytes to a question for one's own limits, and the answer to bytes."""
 
-    def __init__(self, own_usage: OwnUsage, *, deadline: float) -> None:
+    def __init__(self, limit_status: LimitStatusReader, *, deadline: float) -> None:
         """`deadline` is the seconds in which it must be known whose key it is."""
-        self._own_usage = own_usage
+        self._own_usage = limit_status
         self._deadline = deadline
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -106,10 +106,10 @@ class _Connection(BoundedConnection):
 
 @asynccontextmanager
 async def serve_usage(
-    own_usage: OwnUsage, sock: socket, *, deadline: float, head_seconds: float = HEAD_SECONDS
+    limit_status: LimitStatusReader, sock: socket, *, deadline: float, head_seconds: float = HEAD_SECONDS
 ) -> AsyncIterator[None]:
     """Answers callers on a bound socket until left; `deadline` as for UsageHandler, `head_seconds` to ask in."""
-    manager, loop = web.Server(UsageHandler(own_usage, deadline=deadline).answer), asyncio.get_running_loop()
+    manager, loop = web.Server(UsageHandler(limit_status, deadline=deadline).answer), asyncio.get_running_loop()
     acceptor = Acceptor(lambda: _Connection(manager, loop, head_seconds=head_seconds), sock)
     await acceptor.open()
     try:

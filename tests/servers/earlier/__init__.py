@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.keyspace import charge_once, tenant_limits
-from extauthz.backends.redis.link import Link
 from extauthz.core.calendar import DaysAndMonths
 from extauthz.core.limits import Limits
-from extauthz.core.spend import Spend, Spent, Untaken, result_of
+from extauthz.core.spend import NotApplied, Spend, Spent, result_of
 
 WIDTH = 12
 KEPT = 70 * 86_400_000
@@ -25,11 +25,11 @@ def text(name: str) -> str:
 class EarlierLimits:
     """Spends and begins counters as a worker of that release, by the clock that SCRIPT reads."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._eval = partial(link.execute_command, "EVAL")
+    def __init__(self, redis_connection: RedisConnection) -> None:
+        self._link = redis_connection
+        self._eval = partial(redis_connection.execute_command, "EVAL")
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken]:
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied]:
         """One result for each."""
         names = [tenant_limits(one.owner.id) for one in asked]
         once = [charge_once(one.owner.id, one.once) for one in asked if one.once]

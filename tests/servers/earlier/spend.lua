@@ -1,5 +1,5 @@
 -- Spends from all limits of each asked, or from none of it. Each stands alone: one whose state cannot be used harms no
--- other. The reference arithmetic is core/twin.py.
+-- other. The reference arithmetic is core/token_bucket.py.
 --
 -- KEYS     one hash for each asked: tenant_limits:{<tenant>} or address_limits:{<route and address>}; behind them the
 --          charge_once:{<tenant>}:<id> of those that are charged once

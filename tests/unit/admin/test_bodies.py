@@ -22,7 +22,7 @@ from extauthz.admin.payloads import (
     Rotation,
 )
 from extauthz.admin.problems import Problem
-from extauthz.admin.reading import parse_body
+from extauthz.admin.request import parse_body
 
 # Every body that the API takes.
 BODIES = {operation.body or Nothing for operation in OPERATIONS}

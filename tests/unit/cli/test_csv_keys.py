@@ -8,7 +8,7 @@ import pytest
 from extauthz.cli.csv_keys import BadRow, KeyRows, Row
 from extauthz.cli.csv_records import RECORD_MAX
 from extauthz.core.errors import InvalidInput
-from extauthz.core.records import KeyTerms
+from extauthz.core.management import KeyTerms
 
 KEY = "AKIA0123456789abcdef"
 

@@ -7,7 +7,7 @@ import pytest
 
 from extauthz.cli import audit, key_texts, output
 from extauthz.core.limits import UNLIMITED
-from extauthz.core.records import AuditEntry, KeyDetails
+from extauthz.core.management import AuditEntry, KeyDetails
 
 ID = "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726"
 AT = datetime(2026, 11, 30, 4, 0, tzinfo=UTC)

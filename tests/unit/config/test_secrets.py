@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.app.management import key_format
 from extauthz.config import Settings, load
 from extauthz.core.errors import ConfigError
-from extauthz.management import key_format
 
 ONE = "one-of-these-tests-77c0f1a92b4e5d"
 TWO = "two-of-these-tests-0f9c81d57ab2e6"

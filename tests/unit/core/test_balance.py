@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.core.balance import Balance, Standing, balance
+from extauthz.core.balance import Balance, LimitStatus, balance
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.identity import Identity
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
 from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, Owner, Spend, Spent
-from extauthz.core.twin import State, refill, spend
+from extauthz.core.token_bucket import State, refill, spend
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -105,7 +105,7 @@ def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
     rate, burst = limits.rate, limits.burst
     assert rate is not None
     assert burst is not None
-    (bucket,) = ask(state, Limits(rate, burst), cost, at=now).standings
+    (bucket,) = ask(state, Limits(rate, burst), cost, at=now).limit_statuses
     for wait, more in ((bucket.reset, True), (bucket.reset - 1, False)):
         level, _ = refill(state.buckets[""], rate, burst, now + wait * MICRO)
         assert (level // MICRO > bucket.remaining) is more
@@ -114,26 +114,26 @@ def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
 def test_standing_of_every_limit() -> None:
     """Size, window, whole units left and whole seconds to the next token or the window's end, for each limit."""
     left = ask(fresh(day=787, month=5000), Limits(Rate(50, 1), 100, 100_000, 200_000), 63)
-    assert left.standings == (
-        Standing(BURST, 100, 2, 37, 1),
-        Standing(DAILY, 100_000, DAY, 99_150, DAY_END - NOW),
-        Standing(MONTHLY, 200_000, 31 * DAY, 194_937, MONTH_END - NOW),
+    assert left.limit_statuses == (
+        LimitStatus(BURST, 100, 2, 37, 1),
+        LimitStatus(DAILY, 100_000, DAY, 99_150, DAY_END - NOW),
+        LimitStatus(MONTHLY, 200_000, 31 * DAY, 194_937, MONTH_END - NOW),
     )
-    assert ask(fresh(), Limits()).standings == ()
+    assert ask(fresh(), Limits()).limit_statuses == ()
 
 
 def test_standing_of_a_keys_limits() -> None:
     """They come behind the organization's, by names of their own."""
     own = Limits(Rate(1, 60), 5, 10, 20)
     left = ask(fresh(day=50, month=60, key_day=7, key_month=8), Limits(Rate(50, 1), 100, 90), 2, own=own)
-    assert left.standings == (
-        Standing(BURST, 100, 2, 98, 1),
-        Standing(DAILY, 90, DAY, 38, DAY_END - NOW),
-        Standing(KEY_BURST, 5, 300, 3, 60),
-        Standing(KEY_DAILY, 10, DAY, 1, DAY_END - NOW),
-        Standing(KEY_MONTHLY, 20, 31 * DAY, 10, MONTH_END - NOW),
+    assert left.limit_statuses == (
+        LimitStatus(BURST, 100, 2, 98, 1),
+        LimitStatus(DAILY, 90, DAY, 38, DAY_END - NOW),
+        LimitStatus(KEY_BURST, 5, 300, 3, 60),
+        LimitStatus(KEY_DAILY, 10, DAY, 1, DAY_END - NOW),
+        LimitStatus(KEY_MONTHLY, 20, 31 * DAY, 10, MONTH_END - NOW),
     )
-    assert left.binding == left.standings[3]
+    assert left.binding == left.limit_statuses[3]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_windows_as_the_calendar_has_them(calendar: Calendar, day: int, month: i
     asked = replace(question(Limits(None, None, 5, 5), at), calendar=calendar).at(at / MICRO)
     spent = spend(State(), asked, at)
     assert isinstance(spent, Spent)
-    assert [standing.window for standing in balance(asked, spent).standings] == [day, month]
+    assert [standing.window for standing in balance(asked, spent).limit_statuses] == [day, month]
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,15 @@ def test_windows_as_the_calendar_has_them(calendar: Calendar, day: int, month: i
 )
 def test_window_of_the_bucket(rate: Rate, burst: int, window: int) -> None:
     """The time to fill an empty bucket, rounded up."""
-    assert ask(fresh(), Limits(rate, burst)).standings[0].window == window
+    assert ask(fresh(), Limits(rate, burst)).limit_statuses[0].window == window
 
 
 def test_a_second_is_rounded_up() -> None:
     """A window that ends in a microsecond is said to end in a second, and so is a token that is about to come."""
     left = ask(fresh(), Limits(Rate(10**6, 1), 1, 5), at=DAY_END * MICRO - 1)
-    assert [standing.reset for standing in left.standings] == [1, 1]
+    assert [standing.reset for standing in left.limit_statuses] == [1, 1]
     left = ask(fresh(), Limits(Rate(1, 2), 1, 5), at=DAY_END * MICRO - 1_000_001)
-    assert [standing.reset for standing in left.standings] == [2, 2]
+    assert [standing.reset for standing in left.limit_statuses] == [2, 2]
 
 
 def test_what_was_carried_counts() -> None:
@@ -205,7 +205,7 @@ def test_of_a_key_and_its_organization_the_strictest_wins() -> None:
     limits, own = Limits(Rate(1, 1), 5, 9), Limits(Rate(1, 60), 5, 5)
     left = ask(empty("key-1"), limits, own=own)
     assert (left.refused, left.retry_after) == ((KEY_BURST,), 60)
-    assert left.binding == Standing(KEY_BURST, 5, 300, 0, 60)
+    assert left.binding == LimitStatus(KEY_BURST, 5, 300, 0, 60)
     left = ask(fresh(day=9, key_day=5), limits, own=own)
     assert (left.refused, left.retry_after) == ((DAILY, KEY_DAILY), DAY_END - NOW)
     refused = conclude(WHO, left, 1)
@@ -216,7 +216,7 @@ def test_jitter_is_for_new_days_and_months() -> None:
     """It is added to the wait for a window's end, never to that for a token, and never to what headers say."""
     quota, bucket = Limits(daily_quota=9), Limits(Rate(1, 60), 1)
     left = ask(fresh(day=9), quota, jitter=3)
-    assert (left.retry_after, left.standings[0].reset) == (DAY_END - NOW + 3, DAY_END - NOW)
+    assert (left.retry_after, left.limit_statuses[0].reset) == (DAY_END - NOW + 3, DAY_END - NOW)
     assert ask(empty(), bucket, jitter=3).retry_after == 60
     assert ask(fresh(), quota, jitter=3).retry_after == 0
 
@@ -224,14 +224,14 @@ def test_jitter_is_for_new_days_and_months() -> None:
 def test_on_allow_the_least_left_binds() -> None:
     """An allowed request names the limit with the smallest rest, and none where there are no limits."""
     left = ask(fresh(day=7), Limits(Rate(1, 1), 5, 9))
-    assert left.binding == Standing(DAILY, 9, DAY, 1, DAY_END - NOW)
+    assert left.binding == LimitStatus(DAILY, 9, DAY, 1, DAY_END - NOW)
     assert ask(fresh(), Limits()).binding is None
 
 
 def test_nothing_left_is_not_less_than_nothing() -> None:
     """After a quota was lowered below what is used, the rest is 0."""
     left = ask(fresh(day=70), Limits(daily_quota=9))
-    assert (left.refused, left.standings[0].remaining) == ((DAILY,), 0)
+    assert (left.refused, left.limit_statuses[0].remaining) == ((DAILY,), 0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.core.changes import Change, Thing, parse_change
+from extauthz.core.changes import Change, EntityRef, parse_change
 
 ID = "0b5c4f5e-8a52-4c58-9d5e-0f4f6a1f7a10"
 
@@ -12,12 +12,12 @@ ID = "0b5c4f5e-8a52-4c58-9d5e-0f4f6a1f7a10"
 @pytest.mark.parametrize("kind", ["api_key", "organization", "plan"])
 def test_a_change_keeps_out_what_cannot_know_of_it(kind: str) -> None:
     """The fence is one above the transaction: a read of that number may have been made while it was open."""
-    assert parse_change(f"{kind} {ID} 741") == Change(Thing(kind, ID), 742)  # type: ignore[arg-type] # the three kinds
+    assert parse_change(f"{kind} {ID} 741") == Change(EntityRef(kind, ID), 742)  # type: ignore[arg-type] # the three kinds
 
 
 def test_ids_of_other_tables() -> None:
     """Another application's ids may be any printable text, blanks too; the number is what stands last."""
-    assert parse_change("api_key acme inc. 7 12") == Change(Thing("api_key", "acme inc. 7"), 13)
+    assert parse_change("api_key acme inc. 7 12") == Change(EntityRef("api_key", "acme inc. 7"), 13)
 
 
 @pytest.mark.parametrize(

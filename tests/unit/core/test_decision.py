@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from extauthz.core.balance import Balance, Standing
+from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.decision import (
     AUTHENTICATION_UNAVAILABLE,
     LIMITS_UNAVAILABLE,
@@ -25,8 +25,8 @@ from extauthz.transports.http.dialects.nginx import Nginx
 
 ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
 WHO = Identity("org-1", "key-1", "customer:read", "pro")
-BURST = Standing("burst", 100, 2, 37, 1)
-DAILY = Standing("daily", 1000, 86_400, 0, 41_532)
+BURST = LimitStatus("burst", 100, 2, 37, 1)
+DAILY = LimitStatus("daily", 1000, 86_400, 0, 41_532)
 IDENTITY = {"x-organization-id", "x-api-key-id", "x-subject", "x-permissions", "x-plan"}
 BARE = 'Bearer realm="api"'
 
@@ -171,7 +171,7 @@ def test_rate_limit_headers_as_chosen(families: tuple[str, ...]) -> None:
     """Only the chosen families, and only on allow and 429; `Retry-After` stays whatever is chosen."""
     for dialect, decision in every_answer(Wording(families=families)):
         names = {name for name, _ in dialect.render(decision).headers}
-        told = decision.balance is not None and bool(decision.balance.standings)
+        told = decision.balance is not None and bool(decision.balance.limit_statuses)
         assert ("ratelimit" in names) == ("ratelimit-policy" in names) == (told and "ietf" in families)
         assert ("x-ratelimit-limit" in names) == (told and "x" in families)
         if isinstance(decision, Deny):

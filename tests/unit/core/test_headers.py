@@ -3,11 +3,11 @@
 import pytest
 
 from extauthz.core import headers
-from extauthz.core.balance import Balance, Standing
+from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.reason import OUTCOMES, Reason
 
-BURST = Standing("burst", 100, 2, 37, 1)
-DAILY = Standing("daily", 100_000, 86_400, 99_213, 41_532)
+BURST = LimitStatus("burst", 100, 2, 37, 1)
+DAILY = LimitStatus("daily", 100_000, 86_400, 99_213, 41_532)
 BALANCE = Balance((BURST, DAILY), (), 0, BURST)
 IETF = [
     ("ratelimit-policy", '"burst";q=100;w=2, "daily";q=100000;w=86400'),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.keys import ApiKey
 from extauthz.core.permissions import (
     FULL_ACCESS,
@@ -175,9 +175,9 @@ def test_what_is_permitted(permissions: dict[str, frozenset[str]], resource: str
 
 def test_what_a_record_is_made_of() -> None:
     """Our organizations and their plans have records of their own; where there is no plan of ours, the key says all."""
-    key, organization = Thing("api_key", KEY.id), Thing("organization", TENANT.id)
+    key, organization = EntityRef("api_key", KEY.id), EntityRef("organization", TENANT.id)
     assert KEY.made_of == (key,)
-    assert TENANT.made_of == (organization, Thing("plan", TENANT.plan_id))
+    assert TENANT.made_of == (organization, EntityRef("plan", TENANT.plan_id))
     assert replace(KEY, tenant=replace(TENANT, plan_id="")).made_of == (key, organization)
 
 

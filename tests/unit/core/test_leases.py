@@ -4,12 +4,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from extauthz.core import lease_twin
+from extauthz.core import lease_steps
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import HOLD
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO
-from extauthz.core.twin import State
+from extauthz.core.token_bucket import State
 from tests.generated import examples
 from tests.leasing import Book, Leasing
 from tests.unit.core.test_spend import NOW, question
@@ -123,5 +123,5 @@ def test_leases_are_larger_where_answers_are_slow(trip: float, units: int) -> No
         for _ in range(1000):
             account.answered(second, 0, (0,) * 12)
         ask = account.ask(second, asked)
-        account.told(ask, lease_twin.lease(state, ask, int(NOW * MICRO)), second + trip)
+        account.told(ask, lease_steps.lease(state, ask, int(NOW * MICRO)), second + trip)
     assert account.left == units

@@ -40,8 +40,8 @@ def spends(draw: st.DrawFn) -> Spend:
 
 def names_of(asked: Spend) -> list[str]:
     """The limits that a spend has, in the order of their bits."""
-    standings = balance(asked, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)).standings
-    return [standing.name for standing in standings]
+    limit_statuses = balance(asked, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)).limit_statuses
+    return [standing.name for standing in limit_statuses]
 
 
 @st.composite
@@ -66,7 +66,7 @@ def outcomes(draw: st.DrawFn, *, refused: bool | None = None) -> tuple[Spend, in
 
 def numbers_of(told: Balance) -> list[int]:
     """A balance as numbers."""
-    numbers = [number for each in told.standings for number in (each.remaining, each.reset)]
+    numbers = [number for each in told.limit_statuses for number in (each.remaining, each.reset)]
     if told.binding is None:
         return [*numbers, 0, 0, 0]
     return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset]

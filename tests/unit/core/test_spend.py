@@ -19,16 +19,16 @@ from extauthz.core.spend import (
     KEY_MONTHLY,
     MICRO,
     MONTHLY,
+    NotApplied,
     Operation,
     Owner,
     Spend,
     Spent,
-    Untaken,
     spans,
 )
-from extauthz.core.twin import State, refill, spend
+from extauthz.core.token_bucket import State, refill, spend
 from extauthz.core.usage import Span
-from tests.unit.core.test_refill import Bucket, buckets, rates, waits
+from tests.unit.core.test_token_bucket import Bucket, buckets, rates, waits
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -252,7 +252,7 @@ def test_windows_that_do_not_fit() -> None:
     """Where the store's day is none of the three, nothing happens, and windows for its clock can be had."""
     state, asked = State(), question(limits(daily=1))
     later = NOW + 40 * DAY
-    assert spend(state, asked, later * MICRO) == Untaken("window", later * MICRO)
+    assert spend(state, asked, later * MICRO) == NotApplied("window", later * MICRO)
     assert state == State()
     assert step(state, asked.at(later), later * MICRO).by_day == 1
 
@@ -260,7 +260,7 @@ def test_windows_that_do_not_fit() -> None:
 def test_counters_that_are_not_there() -> None:
     """Nothing is taken from a tenant whose counters nobody has seeded: they may have been lost."""
     state = State(seeded=False)
-    assert spend(state, question(limits()), NOW * MICRO) == Untaken("unseeded", NOW * MICRO)
+    assert spend(state, question(limits()), NOW * MICRO) == NotApplied("unseeded", NOW * MICRO)
     assert state == State(seeded=False)
 
 

@@ -11,12 +11,12 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Mark, SpendCall, Store
-from extauthz.core.spend import MICRO, Owner, Spend, Spent, Untaken
-from extauthz.core.twin import State, spend
+from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
+from extauthz.core.token_bucket import State, spend
 from extauthz.core.usage import ORGANIZATION, Seed, Span
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.limiter import Limiter
-from extauthz.service.seeding import Seeding
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.limits.limiter import Limiter
+from extauthz.service.limits.restore import CounterRestorer
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
 QUOTA = Limits(daily_quota=1000)
@@ -83,7 +83,7 @@ class Hashes(Failing):
         self.log: list[str] = []
         self.marks = Marks(self.log)
         self.tasks: set[asyncio.Task[None]] = set()
-        self.seeding = self.most = 0
+        self.restorer = self.most = 0
 
     def state(self, owner: Owner) -> State:
         """What is kept of an owner; a tenant's has to be seeded."""
@@ -106,7 +106,7 @@ class Hashes(Failing):
 
         return leave
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         await self.gate.passed()
         self.called()
         return [self._spent(one) for one in asked]
@@ -132,7 +132,7 @@ class Hashes(Failing):
         else:
             call.answered(int(NOW * MICRO), [row_of(each) for each in results])
 
-    def _spent(self, asked: Spend) -> Spent | Untaken | StoreUnavailable:
+    def _spent(self, asked: Spend) -> Spent | NotApplied | StoreUnavailable:
         if asked.owner.id in self.harmed:
             return StoreUnavailable(REDIS, "memory")
         result = spend(self.state(asked.owner), asked, int(NOW * MICRO))
@@ -141,12 +141,12 @@ class Hashes(Failing):
         return result
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        self.seeding += 1
-        self.most = max(self.most, self.seeding)
+        self.restorer += 1
+        self.most = max(self.most, self.restorer)
         try:
             await self.seed_gate.passed()
         finally:
-            self.seeding -= 1
+            self.restorer -= 1
         self.called()
         self.seeded.append((tenant_id, seeds))
         state = self.state(Owner("tenant", tenant_id))
@@ -162,7 +162,7 @@ class Hashes(Failing):
             state.counters[seed.field] = state.counters.get(seed.field, 0) + seed.cost
 
 
-class Books(Failing):
+class UsageStores(Failing):
     """UsageStore that knows today's `cost` of every tenant. A query with one of `heavy` fails."""
 
     def __init__(self) -> None:
@@ -188,12 +188,14 @@ class Counter:
         self.watch = Watch()
         self.hashes = Hashes()
         self.marks = self.hashes.marks
-        self.books = Books()
+        self.books = UsageStores()
         self.away: set[Store] = set()
-        terms = Terms(timeout=timeout, places=100, cancel=True)
-        self.redis = Guard(REDIS, terms=terms, probe=lambda: self._probe(REDIS), observer=self.watch)
-        self.postgresql = Guard(POSTGRESQL, terms=terms, probe=lambda: self._probe(POSTGRESQL), observer=self.watch)
-        self.seeding = Seeding(
+        terms = CallPolicy(timeout=timeout, places=100, cancel=True)
+        self.redis = CircuitBreaker(REDIS, terms=terms, probe=lambda: self._probe(REDIS), observer=self.watch)
+        self.postgresql = CircuitBreaker(
+            POSTGRESQL, terms=terms, probe=lambda: self._probe(POSTGRESQL), observer=self.watch
+        )
+        self.restorer = CounterRestorer(
             self.hashes,
             self.books,  # type: ignore[arg-type]  # only its seeds are asked for
             redis=self.redis,
@@ -203,7 +205,7 @@ class Counter:
         self.limiter = Limiter(
             self.hashes,
             keeps_usage=True,
-            seeding=self.seeding,
+            restorer=self.restorer,
             redis=self.redis,
             observer=self.watch,
         )

@@ -10,18 +10,18 @@ from extauthz.core.explanation import Explanation, NamedKey, Question, Step
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import Spend
-from extauthz.core.twin import State
+from extauthz.core.token_bucket import State
 from extauthz.core.usage import Seed
-from extauthz.service.explain.explain import Explain, Ground
-from extauthz.service.explain.findings import LookupParts
-from extauthz.service.layers import CachePolicy, Surroundings
-from extauthz.service.local import Local
-from extauthz.service.lookup import Stores
+from extauthz.service.check.explain.explain import Explain, Ground
+from extauthz.service.check.explain.findings import LookupParts
+from extauthz.service.directory.local_cache import LocalCache
+from extauthz.service.directory.lookup import Stores
+from extauthz.service.directory.tiers import CacheContext, CachePolicy
 from extauthz.transports.http.dialect import Dialect, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
-from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, ROUTES, Asked, Cache, House, Record
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, ROUTES, Asked, Cache, FakeService, Record
 
 DIALECTS: tuple[Dialect, ...] = (Envoy(Wording()), Nginx(Wording()), Forward(Wording()))
 
@@ -59,7 +59,7 @@ class Names:
 
 
 def explain_of(
-    house: House,
+    fake_service: FakeService,
     *,
     routes: Sequence[Route] = ROUTES,
     on_redis_down: OnRedisDown = OnRedisDown.OPEN,
@@ -69,15 +69,20 @@ def explain_of(
 ) -> Explain:
     """Explains what the house would decide; `live`: in its own process, whose records are looked at."""
     stores = Stores(
-        keys=house.keys,
-        key_cache=_ReadOnly(house.key_cache),
-        tenants=house.tenants,
-        tenant_cache=_ReadOnly(house.tenant_cache),
-        postgresql=house.postgresql,
-        redis=house.redis,
+        keys=fake_service.keys,
+        key_cache=_ReadOnly(fake_service.key_cache),
+        tenants=fake_service.tenants,
+        tenant_cache=_ReadOnly(fake_service.tenant_cache),
+        postgresql=fake_service.postgresql,
+        redis=fake_service.redis,
     )
-    around = Surroundings(
-        house.postgresql, house.redis, house.fences, house.belief, house.watch, clock=lambda: house.now
+    around = CacheContext(
+        fake_service.postgresql,
+        fake_service.redis,
+        fake_service.invalidations,
+        fake_service.freshness,
+        fake_service.watch,
+        clock=lambda: fake_service.now,
     )
     return Explain(
         Ground(
@@ -85,9 +90,14 @@ def explain_of(
             key_format=KEY_FORMAT,
             peppers=frozenset({"new", "old"}),
             lookup=LookupParts(
-                stores, around, CachePolicy(120, 600), CachePolicy(30, 720), cache_keys, house.lookup if live else None
+                stores,
+                around,
+                CachePolicy(120, 600),
+                CachePolicy(30, 720),
+                cache_keys,
+                fake_service.lookup if live else None,
             ),
-            limits=house.limits,
+            limits=fake_service.limits,
             counters=NothingCounted(),
             usage=None,
             names=names,
@@ -111,27 +121,30 @@ def step(explanation: Explanation, name: str) -> Step:
     return next(each for each in explanation.steps if each.name == name)
 
 
-def traces(house: House) -> Any:
+def traces(fake_service: FakeService) -> Any:
     """All that a check leaves behind: charges, notes, counts, cached records and what is remembered of them."""
-    keys, tenants = house.lookup.keys.local, house.lookup.tenants.local if house.lookup.tenants else None
+    keys, tenants = (
+        fake_service.lookup.keys.local,
+        fake_service.lookup.tenants.local if fake_service.lookup.tenants else None,
+    )
     held = [_held(keys), _held(tenants) if tenants is not None else None]
     return deepcopy(
         (
-            {owner: state for owner, state in house.limits.states.items() if state != State()},
-            house.key_cache.held,
-            house.tenant_cache.held,
+            {owner: state for owner, state in fake_service.limits.states.items() if state != State()},
+            fake_service.key_cache.held,
+            fake_service.tenant_cache.held,
             held,
-            house.watch.decisions,
-            house.watch.reads,
-            house.watch.in_shadow,
-            house.watch.corrupt,
-            house.meter.noted,
-            len(house.last_used),
-            house.rejections._counts,
+            fake_service.watch.decisions,
+            fake_service.watch.reads,
+            fake_service.watch.in_shadow,
+            fake_service.watch.corrupt,
+            fake_service.meter.noted,
+            len(fake_service.last_used),
+            fake_service.rejections._counts,
         )
     )
 
 
-def _held(local: Local[Any, Any]) -> Any:
+def _held(local: LocalCache[Any, Any]) -> Any:
     entries = sorted(local.held._entries.items())
     return [(name, entry.record, entry.used_at, entry.epoch) for name, entry in entries], dict(local.unknown._until)

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.check_result import CheckResult
 from extauthz.core.credentials import Credential, KeyFormat, Pepper
 from extauthz.core.decision import Decision
@@ -30,28 +30,28 @@ from extauthz.core.spend import (
     PROVISIONAL,
     REPEATED,
     InWindows,
+    NotApplied,
     Owner,
     Row,
     Spend,
     Spent,
-    Untaken,
 )
 from extauthz.core.tenants import Tenant
-from extauthz.core.twin import State, spend
+from extauthz.core.token_bucket import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
-from extauthz.service.check.rate_limit import Limiting
+from extauthz.service.check.rate_limit import RateLimit
 from extauthz.service.check.remembered import Memory
-from extauthz.service.fences import Belief, Fences
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.known import Known
-from extauthz.service.last_used import LastUsed
-from extauthz.service.layers import CachePolicy, Surroundings
-from extauthz.service.limiter import Limiter
-from extauthz.service.lookup import Lookup, Stores
-from extauthz.service.rejections import Rejections
-from extauthz.service.seeding import Seeding
+from extauthz.service.directory.invalidation import Freshness, Invalidations
+from extauthz.service.directory.known_records import Known
+from extauthz.service.directory.lookup import Lookup, Stores
+from extauthz.service.directory.tiers import CacheContext, CachePolicy
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.limits.limiter import Limiter
+from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.usage.last_used import LastUsed
+from extauthz.service.usage.rejections import Rejections
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("new", b"n" * 32), Pepper("old", b"o" * 32)])
@@ -165,11 +165,11 @@ def _read_at(record: Record | None, now: float) -> Record | None:
     return None if record is None else replace(record, loaded_at=now)
 
 
-def row_of(result: Spent | Untaken | StoreUnavailable) -> Row | StoreUnavailable:
+def row_of(result: Spent | NotApplied | StoreUnavailable) -> Row | StoreUnavailable:
     """A result as stores tell it to calls."""
     if isinstance(result, StoreUnavailable):
         return result
-    if isinstance(result, Untaken):
+    if isinstance(result, NotApplied):
         return ({why: number for number, why in NOTHING_HAPPENED.items()}[result.why], *11 * [0])
     refused = sum(1 << NAMES.index(name) for name in result.refused)
     flags = REPEATED * result.repeated | PROVISIONAL * result.provisional
@@ -210,7 +210,7 @@ class LimitsInMemory(Failing):
         self.gate = LimitGate()
         self.gate.set()
         self.entered = asyncio.Semaphore(0)
-        self.first: list[Untaken] = []
+        self.first: list[NotApplied] = []
 
     async def connect(self) -> None:
         """There is a connection."""
@@ -234,14 +234,14 @@ class LimitsInMemory(Failing):
             self.entered.release()
         return lambda: None
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         return self._results(asked)
 
-    def _results(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    def _results(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         self.called()
         return [self.first.pop(0) if self.first else self._spend(one) for one in asked]
 
-    def _spend(self, asked: Spend) -> Spent | Untaken:
+    def _spend(self, asked: Spend) -> Spent | NotApplied:
         return spend(self.states.setdefault(asked.owner, State()), asked, int(self.now * MICRO))
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
@@ -381,7 +381,7 @@ class Notes:
         self.noted.append((asked, (spent.day, spent.month, spent.by_day, spent.by_month), reason))
 
 
-class House:
+class FakeService:
     """A check service with all it stands on. `KEY` is in PostgreSQL under the digest of `SECRET`; caches are empty."""
 
     def __init__(
@@ -411,21 +411,23 @@ class House:
         self.meter = Notes()
         self.rejected = RejectedRows()
         self.rejections = Rejections(self.rejected, kept_days=30, hide=KEY_FORMAT.hide, observer=self.watch)
-        seeding = Seeding(self.limits, None, redis=self.redis, postgresql=self.postgresql)
-        self.limiter = Limiter(self.limits, keeps_usage=False, seeding=seeding, redis=self.redis, observer=self.watch)
+        restorer = CounterRestorer(self.limits, None, redis=self.redis, postgresql=self.postgresql)
+        self.limiter = Limiter(self.limits, keeps_usage=False, restorer=restorer, redis=self.redis, observer=self.watch)
         self.now = NOW
         self.transaction = KEY.version
-        self.fences, self.belief = Fences(seconds=720), Belief()
+        self.invalidations, self.freshness = Invalidations(seconds=720), Freshness()
         self.last_used = LastUsed(None)
         self.lookup = Lookup(
             stores,
-            Surroundings(self.postgresql, self.redis, self.fences, self.belief, self.watch, clock=lambda: self.now),
+            CacheContext(
+                self.postgresql, self.redis, self.invalidations, self.freshness, self.watch, clock=lambda: self.now
+            ),
             last_used=self.last_used,
             keys=CachePolicy(120, 600),
             tenants=CachePolicy(30, 720),
             cache_keys=cache_keys,
         )
-        self.limiting = Limiting(
+        self.limiting = RateLimit(
             self.limiter, self.meter, on_redis_down=on_redis_down, charge_once=charge_once, observer=self.watch
         )
         self.service = CheckService(
@@ -444,14 +446,16 @@ class House:
         )
         self.store(KEY)
 
-    def _guard(self, store: Store) -> Guard:
+    def _guard(self, store: Store) -> CircuitBreaker:
         async def probe() -> None:
             if store in self.away:
                 raise StoreUnavailable(store, "connection")
 
-        return Guard(store, terms=Terms(timeout=5, places=10, cancel=True), probe=probe, observer=self.watch)
+        return CircuitBreaker(
+            store, terms=CallPolicy(timeout=5, places=10, cancel=True), probe=probe, observer=self.watch
+        )
 
-    async def lose(self, guard: Guard) -> None:
+    async def lose(self, guard: CircuitBreaker) -> None:
         """The store goes away for good: one call fails, and so does every attempt to reach it again."""
 
         async def fail() -> None:
@@ -466,12 +470,12 @@ class House:
         self.keys.held[key.digest] = key
         self.tenants.held[key.tenant.id] = key.tenant
 
-    def change(self, key: ApiKey, *things: Thing) -> None:
+    def change(self, key: ApiKey, *things: EntityRef) -> None:
         """Stores a key that is read with a higher number from now on, and tells of the change of `things`."""
         self.transaction += 1
         self.store(replace(key, version=self.transaction, tenant=replace(key.tenant, version=self.transaction)))
         for thing in things:
-            self.fences.hear(Change(thing, self.transaction))
+            self.invalidations.hear(Change(thing, self.transaction))
 
     async def ask(
         self,
@@ -514,17 +518,19 @@ async def open_house(
     cache_keys: bool = True,
     charge_once: bool = False,
     routes: Sequence[Route] = ROUTES,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[FakeService]:
     """A house whose stores were seen."""
-    house = House(on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once, routes=routes)
-    guards = (house.postgresql, house.redis)
+    fake_service = FakeService(
+        on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once, routes=routes
+    )
+    guards = (fake_service.postgresql, fake_service.redis)
     for guard in guards:
         await guard.start()
-    house.belief.flowing(True)
+    fake_service.freshness.flowing(True)
     try:
-        yield house
+        yield fake_service
     finally:
-        await house.limiter.close()
-        await house.lookup.close()
+        await fake_service.limiter.close()
+        await fake_service.lookup.close()
         for guard in guards:
             await guard.close()

@@ -8,12 +8,12 @@ from time import monotonic
 
 import pytest
 
-from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
 from tests.unit.service.asking import pack_all
-from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, House, open_house
+from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, FakeService, open_house
 
 ASKED = Credential((NEW_DIGEST,))
 STEPS = [*["ask"] * 6, "change", "hear", "hear", "writer", "redis", "renew", "lost", "pack"]
@@ -24,17 +24,21 @@ FIRST = 100  # the number of the first transaction
 class Anything:
     """A house in which all takes a few turns of the loop; `expires_at` counts the changes of the one key."""
 
-    def __init__(self, house: House, chance: random.Random) -> None:
-        self.house, self.chance = house, chance
+    def __init__(self, fake_service: FakeService, chance: random.Random) -> None:
+        self.fake_service, self.chance = fake_service, chance
         self.count = self.heard = 0
         self.writer: int | None = None  # the number of a transaction elsewhere that stays open
         self.messages: list[int] = []
         self.asking: set[asyncio.Task[None]] = set()
         self.answers = 0
-        self._find, self._get, self._put = house.keys.find, house.key_cache.find, house.key_cache.put
-        house.keys.find = self.find  # type: ignore[method-assign]
-        house.key_cache.find = self.get  # type: ignore[method-assign]
-        house.key_cache.put = self.put  # type: ignore[method-assign]
+        self._find, self._get, self._put = (
+            fake_service.keys.find,
+            fake_service.key_cache.find,
+            fake_service.key_cache.put,
+        )
+        fake_service.keys.find = self.find  # type: ignore[method-assign]
+        fake_service.key_cache.find = self.get  # type: ignore[method-assign]
+        fake_service.key_cache.put = self.put  # type: ignore[method-assign]
 
     async def dawdle(self) -> None:
         for _ in range(self.chance.choice((0, 1, 2, 3, 40))):
@@ -62,7 +66,7 @@ class Anything:
 
     async def ask(self, heard: int) -> None:
         try:
-            found = await self.house.lookup.keys.read(ASKED, self.house.now, monotonic() + 60)
+            found = await self.fake_service.lookup.keys.read(ASKED, self.fake_service.now, monotonic() + 60)
         except StoreUnavailable:
             return  # it changed faster than it could be read
         assert found is not None
@@ -81,31 +85,31 @@ class Anything:
                 self.count += 1
             case "hear" if self.messages:
                 number = self.messages.pop(0)
-                self.house.fences.hear(Change(Thing("api_key", KEY.id), number + 1))
+                self.fake_service.invalidations.hear(Change(EntityRef("api_key", KEY.id), number + 1))
                 self.heard = number - FIRST + 1
             case "lost":
                 self.messages.clear()
-                self.house.fences.hear(Change(EVERYTHING, FIRST + self.count))
+                self.fake_service.invalidations.hear(Change(EVERYTHING, FIRST + self.count))
                 self.heard = self.count
-                self.house.belief.flowing(True)
+                self.fake_service.freshness.flowing(True)
             case "writer":
                 self.writer = FIRST + self.count if self.writer is None else None
             case "pack":
-                pack_all(self.house.lookup.keys.local)
+                pack_all(self.fake_service.lookup.keys.local)
             case "redis":
-                self.house.key_cache.held.clear()
+                self.fake_service.key_cache.held.clear()
             case "renew":
-                self.house.now += 40
-                self.asking.add(asyncio.create_task(self.house.lookup.keys.renewal.renew_due()))
+                self.fake_service.now += 40
+                self.asking.add(asyncio.create_task(self.fake_service.lookup.keys.renewal.renew_due()))
 
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_nobody_is_answered_from_before_what_was_heard(seed: int) -> None:
     """Who asks after a message was heard gets what the message told of, or something newer."""
-    async with open_house() as house:
-        anything = Anything(house, random.Random(seed))
+    async with open_house() as fake_service:
+        anything = Anything(fake_service, random.Random(seed))
         for _ in range(150):
             await anything.step()
         await asyncio.gather(*anything.asking)
         assert anything.answers > 20
-        assert {layer for _, layer in house.watch.reads} >= {"process", None}
+        assert {layer for _, layer in fake_service.watch.reads} >= {"process", None}

@@ -20,7 +20,7 @@ from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
-from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, House, open_house
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, FakeService, open_house
 
 WHO = Identity("org-1", "key-1", "customer:read", "pro")
 OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
@@ -32,29 +32,29 @@ def reasons(*decisions: Decision) -> list[Reason]:
 
 async def test_a_request_that_passes() -> None:
     """The answer says who passed, what it cost and what is left, and is observed."""
-    async with open_house() as house:
-        decision = await house.ask()
+    async with open_house() as fake_service:
+        decision = await fake_service.ask()
         assert isinstance(decision, Allow)
         assert (decision.identity, decision.cost, decision.degraded) == (WHO, 1, False)
         assert decision.balance is not None
-        assert [(standing.name, standing.remaining) for standing in decision.balance.standings] == [
+        assert [(standing.name, standing.remaining) for standing in decision.balance.limit_statuses] == [
             ("burst", 19),
             ("daily", 999),
         ]
-        assert house.watch.decisions == [("envoy", decision)]
+        assert fake_service.watch.decisions == [("envoy", decision)]
 
 
 async def test_order_of_refusals() -> None:
     """Path, route, credential, key, organization, permission, limits: mended one by one, the next one answers."""
-    async with open_house() as house:
-        house.store(replace(KEY, revoked_at=1.0, permissions={}, tenant=replace(TENANT, status="suspended")))
+    async with open_house() as fake_service:
+        fake_service.store(replace(KEY, revoked_at=1.0, permissions={}, tenant=replace(TENANT, status="suspended")))
         found = [
-            await house.ask("/api/../x", "Basic x"),
-            await house.ask("/nowhere", "Basic x"),
-            await house.ask("/api/reports/1", "Basic x"),
-            await house.ask("/api/reports/1", "Bearer"),
-            await house.ask("/api/reports/1", OTHER),
-            await house.ask("/api/reports/1"),
+            await fake_service.ask("/api/../x", "Basic x"),
+            await fake_service.ask("/nowhere", "Basic x"),
+            await fake_service.ask("/api/reports/1", "Basic x"),
+            await fake_service.ask("/api/reports/1", "Bearer"),
+            await fake_service.ask("/api/reports/1", OTHER),
+            await fake_service.ask("/api/reports/1"),
         ]
         tiny = replace(TENANT, limits=Limits(Rate(1, 1), 10, 0))
         for tenant, permissions in (
@@ -63,9 +63,9 @@ async def test_order_of_refusals() -> None:
             (tiny, {"report": frozenset({"read"})}),
             (replace(TENANT, limits=Limits(daily_quota=15)), {"report": frozenset({"read"})}),
         ):
-            house.change(replace(KEY, tenant=tenant, permissions=permissions), *KEY.made_of, *TENANT.made_of)
-            found.append(await house.ask("/api/reports/1"))
-        found.append(await house.ask("/api/reports/1"))
+            fake_service.change(replace(KEY, tenant=tenant, permissions=permissions), *KEY.made_of, *TENANT.made_of)
+            found.append(await fake_service.ask("/api/reports/1"))
+        found.append(await fake_service.ask("/api/reports/1"))
         assert reasons(*found) == [
             Reason.PATH_AMBIGUOUS,
             Reason.ROUTE_NOT_ALLOWED,
@@ -79,13 +79,13 @@ async def test_order_of_refusals() -> None:
             Reason.ALLOW,
             Reason.DAILY_QUOTA_EXCEEDED,
         ]
-        assert [decision for _, decision in house.watch.decisions] == found
-        assert house.limits.calls == 2
+        assert [decision for _, decision in fake_service.watch.decisions] == found
+        assert fake_service.limits.calls == 2
 
 
 async def test_what_asks_no_store() -> None:
     """A refusal before the key, and a public route, touch no store: strangers cost nothing."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         wrong = SECRET[:-1] + ("a" if SECRET[-1] != "a" else "b")
         for path, header in (
             ("/api/./x", SECRET),
@@ -96,54 +96,62 @@ async def test_what_asks_no_store() -> None:
             ("/public/x", ""),
             ("/public/x", f"Bearer {SECRET}"),
         ):
-            await house.ask(path, header)
-        stores = (house.keys, house.key_cache, house.tenants, house.tenant_cache, house.limits)
+            await fake_service.ask(path, header)
+        stores = (
+            fake_service.keys,
+            fake_service.key_cache,
+            fake_service.tenants,
+            fake_service.tenant_cache,
+            fake_service.limits,
+        )
         assert [store.calls for store in stores] == [0] * 5
-        assert await house.ask("/public/x", "") == Allow()
+        assert await fake_service.ask("/public/x", "") == Allow()
 
 
 async def test_one_answer_for_every_invalid_key() -> None:
     """Unknown, wrong, expired, revoked, disabled, unreadable: the same bytes in every dialect."""
-    async with open_house(cache_keys=False) as house:
-        found = [await house.ask("/api/customers", header) for header in (OTHER, "Bearer xa_live_x", "Bearer short")]
+    async with open_house(cache_keys=False) as fake_service:
+        found = [
+            await fake_service.ask("/api/customers", header) for header in (OTHER, "Bearer xa_live_x", "Bearer short")
+        ]
         for changes in ({"expires_at": NOW}, {"revoked_at": NOW + 60}, {"disabled_at": 0.0}):
-            house.store(replace(KEY, **changes))  # type: ignore[arg-type] # only times are changed
-            found.append(await house.ask())
-        house.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
-        found.append(await house.ask())
+            fake_service.store(replace(KEY, **changes))  # type: ignore[arg-type] # only times are changed
+            found.append(await fake_service.ask())
+        fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
+        found.append(await fake_service.ask())
         assert reasons(*found) == [Reason.INVALID_CREDENTIALS] * 7
         for dialect in (Envoy(Wording()), Nginx(Wording()), Forward(Wording())):
             assert len({repr(dialect.render(decision)) for decision in found}) == 1
-        assert house.limits.calls == 0
+        assert fake_service.limits.calls == 0
 
 
 async def test_a_cached_key_still_expires() -> None:
     """`expires_at` is looked at in every request, cached or not."""
-    async with open_house() as house:
-        house.store(replace(KEY, expires_at=NOW + 10))
-        before, after = await house.ask(now=NOW + 9.9), await house.ask(now=NOW + 10)
+    async with open_house() as fake_service:
+        fake_service.store(replace(KEY, expires_at=NOW + 10))
+        before, after = await fake_service.ask(now=NOW + 9.9), await fake_service.ask(now=NOW + 10)
         assert reasons(before, after) == [Reason.ALLOW, Reason.INVALID_CREDENTIALS]
-        assert house.keys.calls == 1
+        assert fake_service.keys.calls == 1
 
 
 async def test_a_proxy_that_asks_nothing() -> None:
     """The refusal of a request without method or path is observed like any other."""
-    async with open_house() as house:
-        result = house.service.refuse_proxy_request("nginx", 0.0)
+    async with open_house() as fake_service:
+        result = fake_service.service.refuse_proxy_request("nginx", 0.0)
         assert result.decision.reason is Reason.BAD_PROXY_REQUEST
-        assert house.watch.decisions == [("nginx", result.decision)]
+        assert fake_service.watch.decisions == [("nginx", result.decision)]
 
 
 async def test_a_burst_ends_in_429() -> None:
     """As many as the burst holds pass, the next is told when to come back, and then passes."""
-    async with open_house() as house:
-        found = [await house.ask() for _ in range(21)]
+    async with open_house() as fake_service:
+        found = [await fake_service.ask() for _ in range(21)]
         assert reasons(*found) == [Reason.ALLOW] * 20 + [Reason.RATE_LIMITED]
         last = found[-1]
         assert isinstance(last, Deny)
         assert last.retry_after == 1
-        house.limits.now += last.retry_after
-        assert isinstance(await house.ask(), Allow)
+        fake_service.limits.now += last.retry_after
+        assert isinstance(await fake_service.ask(), Allow)
 
 
 @given(
@@ -154,11 +162,11 @@ async def test_a_burst_ends_in_429() -> None:
 @settings(max_examples=40)
 async def test_anything_is_a_decision(path: str, method: str, authorization: str) -> None:
     """Any path, method and credential: a decision, which every dialect can carry; never an exception, never a 503."""
-    house = House()
-    for guard in (house.postgresql, house.redis):
+    fake_service = FakeService()
+    for guard in (fake_service.postgresql, fake_service.redis):
         await guard.start()
     for header in (authorization, f"Bearer {SECRET}"):
-        decision = await house.ask(path, header, method=method)
+        decision = await fake_service.ask(path, header, method=method)
         for dialect in (Envoy(Wording()), Nginx(Wording()), Forward(Wording())):
             answer = dialect.render(decision)
             assert answer.status < 500
@@ -167,8 +175,8 @@ async def test_anything_is_a_decision(path: str, method: str, authorization: str
 
 async def test_who_makes_us_late_is_charged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check whose time ran out on our side still asks for its limits: only a store that is away opens them."""
-    async with open_house() as house:
-        find = house.key_cache.find
+    async with open_house() as fake_service:
+        find = fake_service.key_cache.find
 
         async def slowly(
             asked: Sequence[Credential], now: float, *, ended: bool = False
@@ -176,8 +184,8 @@ async def test_who_makes_us_late_is_charged_all_the_same(monkeypatch: pytest.Mon
             sleep(0.03)  # noqa: ASYNC251 - our own loop is what is late
             return await find(asked, now, ended=ended)
 
-        monkeypatch.setattr(house.key_cache, "find", slowly)
-        decision = await house.ask(patience=0.02)
+        monkeypatch.setattr(fake_service.key_cache, "find", slowly)
+        decision = await fake_service.ask(patience=0.02)
         assert isinstance(decision, Allow)
         assert not decision.degraded
-        assert house.limits.calls == 1
+        assert fake_service.limits.calls == 1

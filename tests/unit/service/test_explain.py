@@ -14,12 +14,12 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS
 from extauthz.core.routes import Route
-from extauthz.core.spend import MICRO, Spend, Spent, Untaken, asking
-from extauthz.core.twin import State
+from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, asking
+from extauthz.core.token_bucket import State
 from extauthz.core.usage import Seed
-from extauthz.service.explain.peek import Peek
+from extauthz.service.check.explain.peek import Peek
 from tests.unit.service.explaining import Names, asked, explain_of, step
-from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, House, open_house
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW, SECRET, TENANT, FakeService, open_house
 
 OF_TEST = KeyFormat(prefix="xa", env="test", peppers=[Pepper("new", b"n" * 32)]).issue(bytes(20))
 HOSTED = (Route("/api/{resource}/**", host="api.example.com"), Route("/search", public=True, rate="1/s", burst=1))
@@ -36,10 +36,10 @@ def said(explanation: Explanation) -> str:
     return f"{refused.name}: {refused.why} -> {refused.next}"
 
 
-def changed(house: House, **changes: Any) -> None:
+def changed(fake_service: FakeService, **changes: Any) -> None:
     """The stored key is another from now on; `tenant` holds changes of its organization."""
     tenant = replace(TENANT, **changes.pop("tenant", {}))
-    house.store(replace(KEY, tenant=tenant, **changes))
+    fake_service.store(replace(KEY, tenant=tenant, **changes))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def changed(house: House, **changes: Any) -> None:
 )
 async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words: str) -> None:
     """In the words of the step that refused, with the command that changes it."""
-    async with open_house() as house:
-        changed(house, **changes)
-        told = await explain_of(house, names=Names()).explain(asked(key=SECRET))
+    async with open_house() as fake_service:
+        changed(fake_service, **changes)
+        told = await explain_of(fake_service, names=Names()).explain(asked(key=SECRET))
         assert words in said(told)
 
 
@@ -92,20 +92,20 @@ async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words:
 async def test_a_request_that_no_key_could_help(question: dict[str, Any], words: str) -> None:
     """What is wrong with the request itself."""
     routes = (*HOSTED, Route("/search", methods=frozenset({"GET"}), host="api.example.com", public=True))
-    async with open_house(routes=routes) as house:
-        told = await explain_of(house, routes=routes).explain(asked(**question))
+    async with open_house(routes=routes) as fake_service:
+        told = await explain_of(fake_service, routes=routes).explain(asked(**question))
         assert words in said(told)
 
 
 async def test_which_layer_had_the_records_and_how_old_they_are() -> None:
     """PostgreSQL first, then the process, then Redis for who has no process layer."""
-    async with open_house() as house:
-        live, alone = explain_of(house), explain_of(house, live=False)
+    async with open_house() as fake_service:
+        live, alone = explain_of(fake_service), explain_of(fake_service, live=False)
         question = asked(key=SECRET)
         assert facts(await live.explain(question), "key")["layer"] == "postgresql"
-        await house.ask()
-        await house.lookup.keys.shared()
-        house.now += 10
+        await fake_service.ask()
+        await fake_service.lookup.keys.shared()
+        fake_service.now += 10
         told = await live.explain(question)
         assert (facts(told, "key")["layer"], facts(told, "key")["age_seconds"]) == ("process", 10.0)
         assert (facts(told, "organization")["layer"], facts(told, "organization")["age_seconds"]) == ("process", 10.0)
@@ -117,10 +117,10 @@ async def test_which_layer_had_the_records_and_how_old_they_are() -> None:
 
 async def test_at_another_time() -> None:
     """Expiry, limits that end and the calendar are judged then; what is left is of now."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         later = NOW + 40 * 86_400
         changed(
-            house,
+            fake_service,
             expires_at=later,
             tenant={
                 "limits": Limits(daily_quota=5),
@@ -128,7 +128,7 @@ async def test_at_another_time() -> None:
                 "plan_limits": Limits(daily_quota=9),
             },
         )
-        explain = explain_of(house)
+        explain = explain_of(fake_service)
         sizes = {}
         for at in (None, NOW + 7200, later):
             told = await explain.explain(asked(key=SECRET, at=at))
@@ -141,10 +141,10 @@ async def test_at_another_time() -> None:
 
 async def test_limits_that_are_used_up_open_and_closed() -> None:
     """A wait with its seconds; shadow says what would be; without Redis what the setting says."""
-    async with open_house() as house:
-        changed(house, tenant={"limits": Limits(Rate(1, 10), 1, 1, None)})
-        await house.ask(now=house.now)
-        told = await explain_of(house, names=Names()).explain(asked(key=SECRET, dialect="nginx"))
+    async with open_house() as fake_service:
+        changed(fake_service, tenant={"limits": Limits(Rate(1, 10), 1, 1, None)})
+        await fake_service.ask(now=fake_service.now)
+        told = await explain_of(fake_service, names=Names()).explain(asked(key=SECRET, dialect="nginx"))
         assert (told.reason.value, told.status, told.true_status) == ("daily_quota_exceeded", 403, 429)
         limits = facts(told, "limits")
         assert [(limit["name"], limit["remaining"], limit["refused"]) for limit in limits["limits"]] == [
@@ -153,22 +153,22 @@ async def test_limits_that_are_used_up_open_and_closed() -> None:
         ]
         assert limits["retry_after"] == 16 * 3600
         assert "extauthz orgs update acme --daily-quota N" in said(told)
-        told = await explain_of(house).explain(asked("/api/beta/1", key=SECRET))
+        told = await explain_of(fake_service).explain(asked("/api/beta/1", key=SECRET))
         assert (told.reason.value, facts(told, "limits")["would"]) == ("allow", "daily_quota_exceeded")
         assert "shadow" in step(told, "limits").why
-        await house.lose(house.redis)
-        told = await explain_of(house, on_redis_down=OnRedisDown.CLOSED).explain(asked(key=SECRET))
+        await fake_service.lose(fake_service.redis)
+        told = await explain_of(fake_service, on_redis_down=OnRedisDown.CLOSED).explain(asked(key=SECRET))
         assert told.reason.value == "limits_unavailable"
         assert "RATE_LIMIT_ON_REDIS_DOWN=closed" in said(told)
-        told = await explain_of(house).explain(asked(key=SECRET))
+        told = await explain_of(fake_service).explain(asked(key=SECRET))
         assert (told.reason.value, facts(told, "limits")["degraded"]) == ("allow", True)
 
 
 async def test_a_key_by_its_id() -> None:
     """It is the key that its client presents; one whose pepper is gone is refused, as its client would be."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         names = Names()
-        explain = explain_of(house, names=names)
+        explain = explain_of(fake_service, names=names)
         told = await explain.explain(asked(key_id=KEY.id))
         assert told.reason.value == "allow"
         assert [each.outcome for each in told.steps][3:5] == ["skipped", "ok"]
@@ -180,7 +180,7 @@ async def test_a_key_by_its_id() -> None:
         with pytest.raises(NotFound):
             await explain.explain(asked(key_id="11111111-1111-4111-8111-111111111111"))
         with pytest.raises(InvalidInput, match=r"^key_id: keys come from"):
-            await explain_of(house).explain(asked(key_id=KEY.id))
+            await explain_of(fake_service).explain(asked(key_id=KEY.id))
         with pytest.raises(InvalidInput, match=r"^dialect must be one of envoy, nginx, forward"):
             await explain.explain(asked(dialect="apache"))
 
@@ -188,10 +188,10 @@ async def test_a_key_by_its_id() -> None:
 async def test_no_key_is_ever_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Not in a path, a resource or a code; not an imported one either; neither in JSON nor in text of 80 columns."""
     imported = "an-imported-key-of-another-system"
-    async with open_house() as house:
+    async with open_house() as fake_service:
         for key in (SECRET, imported):
-            house.store(replace(KEY, digest=KEY_FORMAT.digest(key).digests[0]))
-            told = await explain_of(house, names=Names()).explain(asked(f"/api/{key}/{key}?{key}", key=key))
+            fake_service.store(replace(KEY, digest=KEY_FORMAT.digest(key).digests[0]))
+            told = await explain_of(fake_service, names=Names()).explain(asked(f"/api/{key}/{key}?{key}", key=key))
             assert told.reason.value == "permission_denied"
             explain_texts.print_explanation(told, "GET", "envoy")
             printed = capsys.readouterr().out
@@ -204,8 +204,8 @@ async def test_no_key_is_ever_told(capsys: pytest.CaptureFixture[str]) -> None:
 class _Unseeded:
     """A LimitStore that has no counters of anything."""
 
-    async def spend(self, asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
-        return [Untaken("unseeded", int(NOW) * MICRO)] * len(asked)
+    async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
+        return [NotApplied("unseeded", int(NOW) * MICRO)] * len(asked)
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:  # noqa: ARG002 - as it says
         raise AssertionError("nothing may be begun")
@@ -220,9 +220,11 @@ class _Late:
 
 async def test_counters_that_come_too_late_do_not_make_redis_away() -> None:
     """Checks read no counters of all keys of an organization, so their circuit breaker is left alone."""
-    async with open_house() as house:
-        peek = Peek(_Unseeded(), _Late(), None, redis=house.redis, postgresql=house.postgresql, clock=lambda: NOW)
+    async with open_house() as fake_service:
+        peek = Peek(
+            _Unseeded(), _Late(), None, redis=fake_service.redis, postgresql=fake_service.postgresql, clock=lambda: NOW
+        )
         with pytest.raises(StoreUnavailable):
             await peek.spend(asking(TENANT, KEY, 1, NOW))
-        assert house.redis.up
-        assert not house.watch.failures
+        assert fake_service.redis.up
+        assert not fake_service.watch.failures

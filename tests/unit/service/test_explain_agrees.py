@@ -18,7 +18,7 @@ from extauthz.core.permissions import Permissions
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import OUTCOMES
 from extauthz.core.routes import Route
-from extauthz.service.explain.seen import STEPS
+from extauthz.service.check.explain.seen import STEPS
 from extauthz.transports.http.dialect import Dialect
 from tests.generated import examples
 from tests.unit.service.explaining import DIALECTS, explain_of, traces
@@ -138,21 +138,21 @@ async def test_it_says_what_a_check_decides(case: Mapping[str, Any]) -> None:
     """In every dialect: the same decision, status and code; and it leaves everything as it was."""
     setup = {name: case[name] for name in ("routes", "on_redis_down", "cache_keys")}
     request, header = as_sent(case), "" if case["key"] is None else f"Bearer {case['key']}"
-    async with open_house(**setup) as house:
-        house.store(key_of(case))
+    async with open_house(**setup) as fake_service:
+        fake_service.store(key_of(case))
         for _ in range(case["asked_before"]):
-            await house.ask(request["path"], header, **without_path(request), now=house.now)
+            await fake_service.ask(request["path"], header, **without_path(request), now=fake_service.now)
         if case["corrupt"]:
-            house.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
+            fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
         for store in case["lost"]:
-            await house.lose(getattr(house, store))
-        before = traces(house)
+            await fake_service.lose(getattr(fake_service, store))
+        before = traces(fake_service)
         # What only this process holds, others cannot see: they are compared where it holds nothing.
-        explain = explain_of(house, live=case["live"] or case["asked_before"] > 0, **setup)
+        explain = explain_of(fake_service, live=case["live"] or case["asked_before"] > 0, **setup)
         asked = question(**{name: case[name] for name in ("method", "path", "host", "key", "address")})
         told = [await explain.explain(replace(asked, dialect=dialect.name)) for dialect in DIALECTS]
-        assert traces(house) == before
-        decision = await house.ask(request["path"], header, **without_path(request), now=house.now)
+        assert traces(fake_service) == before
+        decision = await fake_service.ask(request["path"], header, **without_path(request), now=fake_service.now)
     for dialect, explanation in zip(DIALECTS, told, strict=True):
         check(explanation, decision, dialect)
 

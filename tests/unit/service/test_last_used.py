@@ -7,8 +7,8 @@ import pytest
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
-from extauthz.service import last_used as module
-from extauthz.service.last_used import LastUsed
+from extauthz.service.usage import last_used as module
+from extauthz.service.usage.last_used import LastUsed
 from tests.unit.service.fakes import Failing
 
 

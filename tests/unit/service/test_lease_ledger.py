@@ -1,7 +1,7 @@
 """Where a worker writes down its leases: as many as there is room for, and readable by its successor."""
 
 from extauthz.core.limits import Limits, Rate
-from extauthz.service.lease_ledger import PLACES, SIZE, Ledger
+from extauthz.service.limits.lease_ledger import PLACES, SIZE, Ledger
 from tests.unit.core.test_spend import question
 
 PLENTY = Limits(Rate(1000, 1), 100_000, 1_000_000)

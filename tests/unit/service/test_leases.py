@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from extauthz.core import lease_twin
+from extauthz.core import lease_steps
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.lease_account import BUSY
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS, Mark
 from extauthz.core.spend import MICRO, Spend, result_of
-from extauthz.core.twin import State, spend
-from extauthz.service.guard import Guard, Terms
-from extauthz.service.lease_ledger import SIZE, Ledger
-from extauthz.service.leases import Leases
+from extauthz.core.token_bucket import State, spend
+from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.limits.lease_ledger import SIZE, Ledger
+from extauthz.service.limits.leases import Leases
 from tests.unit.core.test_spend import question
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
@@ -41,7 +41,7 @@ class Lent(Failing):
         self.marks.append(marks)
         await self.open.wait()
         self.called()
-        answers = [lease_twin.lease(self.state, ask, int(NOW * MICRO)) for ask in asks]
+        answers = [lease_steps.lease(self.state, ask, int(NOW * MICRO)) for ask in asks]
         async with self.changed:
             self.changed.notify_all()
         return answers
@@ -58,8 +58,8 @@ class Worker:
     def __init__(self) -> None:
         self.watch, self.store = Watch(), Lent()
         self.fit = True
-        terms = Terms(timeout=5, places=10, cancel=True)
-        self.redis = Guard(REDIS, terms=terms, probe=self._probe, observer=self.watch)
+        terms = CallPolicy(timeout=5, places=10, cancel=True)
+        self.redis = CircuitBreaker(REDIS, terms=terms, probe=self._probe, observer=self.watch)
         self.memory = memoryview(bytearray(SIZE))
         self.leases = self.begin()
         self.asked = 0

@@ -10,8 +10,8 @@ import pytest
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.ports import REDIS
-from extauthz.service import limiter as limiter_module
-from extauthz.service.limiter import AT_ONCE
+from extauthz.service.limits import limiter as limiter_module
+from extauthz.service.limits.limiter import AT_ONCE
 from tests.unit.service.counter import ADDRESS, QUOTA, Counter, open_counter, peek, spend_of
 
 

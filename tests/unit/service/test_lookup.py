@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Allow, Deny
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.failure import OnRedisDown
@@ -19,11 +19,11 @@ OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
 
 async def test_caches_spare_postgresql() -> None:
     """The second request reads PostgreSQL no more; each cache's hits and misses are told."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         for _ in range(3):
-            assert isinstance(await house.ask(), Allow)
-        assert (house.keys.calls, house.tenants.calls) == (1, 0)
-        assert house.watch.reads == {
+            assert isinstance(await fake_service.ask(), Allow)
+        assert (fake_service.keys.calls, fake_service.tenants.calls) == (1, 0)
+        assert fake_service.watch.reads == {
             ("api_key", None): 1,
             ("api_key", "process"): 2,
             ("tenant_quota", None): 1,
@@ -33,128 +33,133 @@ async def test_caches_spare_postgresql() -> None:
 
 async def test_the_age_of_what_is_served_is_told() -> None:
     """From its read of PostgreSQL to the request that it serves; what is not there has none."""
-    async with open_house() as house:
-        await house.ask()
-        house.now += 5
-        await house.ask()
-        await house.ask("/api/customers/7", OTHER)
-        ages = {cache: [age if age is None else round(age) for age in told] for cache, told in house.watch.ages.items()}
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.now += 5
+        await fake_service.ask()
+        await fake_service.ask("/api/customers/7", OTHER)
+        ages = {
+            cache: [age if age is None else round(age) for age in told]
+            for cache, told in fake_service.watch.ages.items()
+        }
         assert ages == {"api_key": [0, 5, None], "tenant_quota": [0, 0, 5]}
 
 
 async def test_a_route_or_a_setting_without_cache() -> None:
     """`cache = false`, and the cache turned off, read PostgreSQL every time and write nothing into the key cache."""
-    async with open_house() as house:
-        await house.ask("/api/vault/1")
-        await house.ask("/api/vault/1")
-        assert (house.keys.calls, house.key_cache.calls) == (2, 0)
-    async with open_house(cache_keys=False) as house:
-        await house.ask()
-        await house.ask()
-        assert (house.keys.calls, house.key_cache.calls) == (2, 0)
+    async with open_house() as fake_service:
+        await fake_service.ask("/api/vault/1")
+        await fake_service.ask("/api/vault/1")
+        assert (fake_service.keys.calls, fake_service.key_cache.calls) == (2, 0)
+    async with open_house(cache_keys=False) as fake_service:
+        await fake_service.ask()
+        await fake_service.ask()
+        assert (fake_service.keys.calls, fake_service.key_cache.calls) == (2, 0)
 
 
 async def test_a_key_of_an_old_pepper_is_cached_where_it_is_stored() -> None:
     """A key stored under yesterday's pepper is found, and cached under the digest that PostgreSQL knows."""
-    async with open_house() as house:
-        house.keys.held = {OLD_DIGEST: replace(KEY, digest=OLD_DIGEST)}
-        assert isinstance(await house.ask(), Allow)
-        assert list(house.key_cache.held) == [OLD_DIGEST]
+    async with open_house() as fake_service:
+        fake_service.keys.held = {OLD_DIGEST: replace(KEY, digest=OLD_DIGEST)}
+        assert isinstance(await fake_service.ask(), Allow)
+        assert list(fake_service.key_cache.held) == [OLD_DIGEST]
 
 
 async def test_a_corrupt_cache_entry_is_a_miss() -> None:
     """Nonsense in a cache is counted, read from PostgreSQL instead and overwritten; nobody is refused for it."""
-    async with open_house() as house:
-        house.key_cache.error = house.tenant_cache.error = StoreCorrupt(REDIS, "not JSON")
-        assert isinstance(await house.ask(), Allow)
-        assert list(house.key_cache.held) == [NEW_DIGEST]
-        house.tenants.held[TENANT.id] = replace(TENANT, version=8)
-        house.fences.hear(Change(Thing("organization", TENANT.id), 8))
-        assert isinstance(await house.ask(), Allow)
-        assert house.tenant_cache.held[TENANT.id].version == 8
-        assert len(house.watch.corrupt) == 2
-        assert house.watch.reads["tenant_quota", None] == 2
+    async with open_house() as fake_service:
+        fake_service.key_cache.error = fake_service.tenant_cache.error = StoreCorrupt(REDIS, "not JSON")
+        assert isinstance(await fake_service.ask(), Allow)
+        assert list(fake_service.key_cache.held) == [NEW_DIGEST]
+        fake_service.tenants.held[TENANT.id] = replace(TENANT, version=8)
+        fake_service.invalidations.hear(Change(EntityRef("organization", TENANT.id), 8))
+        assert isinstance(await fake_service.ask(), Allow)
+        assert fake_service.tenant_cache.held[TENANT.id].version == 8
+        assert len(fake_service.watch.corrupt) == 2
+        assert fake_service.watch.reads["tenant_quota", None] == 2
 
 
 @pytest.mark.parametrize("tenant_row", ["corrupt", "gone"])
 async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) -> None:
     """A cached key whose organization makes no sense, or is gone, is invalid; other organizations are untouched."""
-    async with open_house() as house:
-        await house.ask()
-        house.tenants.held.clear()
-        house.tenants.error = StoreCorrupt(POSTGRESQL, "plan") if tenant_row == "corrupt" else None
-        house.fences.hear(Change(Thing("organization", TENANT.id), 8))
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
-        assert len(house.watch.corrupt) == (tenant_row == "corrupt")
-        assert house.postgresql.up
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.tenants.held.clear()
+        fake_service.tenants.error = StoreCorrupt(POSTGRESQL, "plan") if tenant_row == "corrupt" else None
+        fake_service.invalidations.hear(Change(EntityRef("organization", TENANT.id), 8))
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
+        assert len(fake_service.watch.corrupt) == (tenant_row == "corrupt")
+        assert fake_service.postgresql.up
 
 
 async def test_postgresql_away() -> None:
     """A cached key goes on with the organization as it was read with it; keys that are not cached wait."""
-    async with open_house() as house:
-        await house.ask()
-        house.now += 40  # the organization's record has ended
-        house.tenant_cache.held.clear()
-        await house.lose(house.postgresql)
-        decision = await house.ask()
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.now += 40  # the organization's record has ended
+        fake_service.tenant_cache.held.clear()
+        await fake_service.lose(fake_service.postgresql)
+        decision = await fake_service.ask()
         assert isinstance(decision, Allow)
         assert (decision.identity, decision.degraded) == (WHO, False)
-        assert await house.ask("/api/customers", OTHER) == AUTHENTICATION_UNAVAILABLE
-        assert await house.ask("/api/vault/1") == AUTHENTICATION_UNAVAILABLE
-        assert (house.keys.calls, house.tenants.calls) == (1, 0)
+        assert await fake_service.ask("/api/customers", OTHER) == AUTHENTICATION_UNAVAILABLE
+        assert await fake_service.ask("/api/vault/1") == AUTHENTICATION_UNAVAILABLE
+        assert (fake_service.keys.calls, fake_service.tenants.calls) == (1, 0)
 
 
 async def test_suspended_while_postgresql_is_away() -> None:
     """The key's own copy of its organization is believed in what it refuses, too."""
-    async with open_house() as house:
-        house.key_cache.held[NEW_DIGEST] = replace(KEY, tenant=replace(TENANT, status="suspended"))
-        await house.lose(house.postgresql)
-        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+    async with open_house() as fake_service:
+        fake_service.key_cache.held[NEW_DIGEST] = replace(KEY, tenant=replace(TENANT, status="suspended"))
+        await fake_service.lose(fake_service.postgresql)
+        assert (await fake_service.ask()).reason is Reason.ORGANIZATION_SUSPENDED
 
 
 async def test_a_suspension_reaches_cached_keys() -> None:
     """What the tenant's own, younger record says goes before the copy that came with the key."""
-    async with open_house() as house:
-        await house.ask()
-        house.change(replace(KEY, tenant=replace(TENANT, status="suspended")), Thing("organization", TENANT.id))
-        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.change(
+            replace(KEY, tenant=replace(TENANT, status="suspended")), EntityRef("organization", TENANT.id)
+        )
+        assert (await fake_service.ask()).reason is Reason.ORGANIZATION_SUSPENDED
 
 
 @pytest.mark.parametrize("policy", OnRedisDown)
 async def test_redis_away(policy: OnRedisDown) -> None:
     """Keys come from PostgreSQL; `open` allows uncharged and says so, `closed` refuses; nobody else slips in."""
-    async with open_house(on_redis_down=policy) as house:
-        await house.lose(house.redis)
-        decision = await house.ask()
+    async with open_house(on_redis_down=policy) as fake_service:
+        await fake_service.lose(fake_service.redis)
+        decision = await fake_service.ask()
         assert decision == (Allow(WHO, degraded=True) if policy is OnRedisDown.OPEN else LIMITS_UNAVAILABLE)
         refused = [
-            await house.ask("/api/customers", OTHER),
-            await house.ask(method="POST"),
-            await house.ask("/api/reports/1"),
+            await fake_service.ask("/api/customers", OTHER),
+            await fake_service.ask(method="POST"),
+            await fake_service.ask("/api/reports/1"),
         ]
         assert [decision.reason for decision in refused] == [
             Reason.INVALID_CREDENTIALS,
             Reason.PERMISSION_DENIED,
             Reason.PERMISSION_DENIED,
         ]
-        assert house.limits.calls == 0
+        assert fake_service.limits.calls == 0
 
 
 async def test_a_spend_that_fails_is_not_repeated() -> None:
     """Its outcome is unknown: one call, then the policy decides."""
-    async with open_house() as house:
-        house.limits.error = StoreUnavailable(REDIS, "timeout")
-        assert await house.ask() == Allow(WHO, degraded=True)
-        assert house.limits.calls == 1
+    async with open_house() as fake_service:
+        fake_service.limits.error = StoreUnavailable(REDIS, "timeout")
+        assert await fake_service.ask() == Allow(WHO, degraded=True)
+        assert fake_service.limits.calls == 1
 
 
 async def test_both_stores_away() -> None:
     """Nobody can say whose key it is: 503 and never let in, in `open` mode too. Public routes go on."""
-    async with open_house() as house:
-        await house.lose(house.redis)
-        await house.lose(house.postgresql)
-        decision = await house.ask()
+    async with open_house() as fake_service:
+        await fake_service.lose(fake_service.redis)
+        await fake_service.lose(fake_service.postgresql)
+        decision = await fake_service.ask()
         assert decision == AUTHENTICATION_UNAVAILABLE
         assert isinstance(decision, Deny)
         assert decision.retry_after == 1
-        assert await house.ask("/public/x", "") == Allow()
+        assert await fake_service.ask("/public/x", "") == Allow()

@@ -9,148 +9,152 @@ import pytest
 from extauthz.core.changes import Change
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.reason import Reason
-from extauthz.service import fences, held, layers, local, question
+from extauthz.service.directory import invalidation, local_cache, question, record_table, tiers
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
 
 async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
     """Two readings that end in the wrong order, without any message: the younger one stays."""
-    async with open_house() as house:
-        await house.ask()
-        house.key_cache.held.clear()
-        house.now += 118
-        gate = await asked_at(house, "find")
-        renewal = asyncio.create_task(house.lookup.keys.renewal.renew_due())
-        await house.keys.entered.acquire()
-        del house.keys.gates["find"]
-        house.change(replace(KEY, revoked_at=NOW))
-        house.belief.flowing(True)  # messages were lost for a while: what is held has to be confirmed
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.key_cache.held.clear()
+        fake_service.now += 118
+        gate = await asked_at(fake_service, "find")
+        renewal = asyncio.create_task(fake_service.lookup.keys.renewal.renew_due())
+        await fake_service.keys.entered.acquire()
+        del fake_service.keys.gates["find"]
+        fake_service.change(replace(KEY, revoked_at=NOW))
+        fake_service.freshness.flowing(True)  # messages were lost for a while: what is held has to be confirmed
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         gate.set()
         await renewal
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
 
 
 async def test_a_low_number_is_believed_after_the_message() -> None:
     """While a transaction stays open for long, numbers stay low: what we read after the message counts all the same."""
-    async with open_house() as house:
-        await house.ask()
-        house.store(replace(KEY, permissions={}))
-        house.fences.hear(Change(KEY_ITSELF, 1000))
-        house.fences.hear(Change(ORGANIZATION, 1000))
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.store(replace(KEY, permissions={}))
+        fake_service.invalidations.hear(Change(KEY_ITSELF, 1000))
+        fake_service.invalidations.hear(Change(ORGANIZATION, 1000))
         for _ in range(3):
-            assert (await house.ask()).reason is Reason.PERMISSION_DENIED
-        assert (house.keys.calls, house.tenants.calls) == (2, 0)
+            assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED
+        assert (fake_service.keys.calls, fake_service.tenants.calls) == (2, 0)
 
 
 async def test_a_key_from_redis_does_not_lend_its_organization() -> None:
     """What another process read is asked for its key alone: the organization in it may have been suspended since."""
-    async with open_house() as house:
-        house.key_cache.held[NEW_DIGEST] = KEY
-        house.tenants.held[TENANT.id] = replace(TENANT, status="suspended")
-        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
-        assert (house.keys.calls, house.tenants.calls) == (0, 1)
+    async with open_house() as fake_service:
+        fake_service.key_cache.held[NEW_DIGEST] = KEY
+        fake_service.tenants.held[TENANT.id] = replace(TENANT, status="suspended")
+        assert (await fake_service.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+        assert (fake_service.keys.calls, fake_service.tenants.calls) == (0, 1)
 
 
 async def test_another_machines_clock_is_ahead() -> None:
     """A record from the future is no younger for it: it ends by our clock, and changes are effective as ever."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         ahead = replace(KEY, loaded_at=NOW + 50, tenant=replace(TENANT, loaded_at=NOW + 50))
-        house.key_cache.held[NEW_DIGEST], house.tenant_cache.held[TENANT.id] = ahead, ahead.tenant
-        assert isinstance(await house.ask(), Allow)
-        house.change(replace(KEY, tenant=replace(TENANT, status="suspended")), ORGANIZATION)
-        assert (await house.ask()).reason is Reason.ORGANIZATION_SUSPENDED
-        house.key_cache.held.clear()
-        house.now = NOW + 120.5
-        await house.ask()
-        assert house.keys.calls == 1
+        fake_service.key_cache.held[NEW_DIGEST], fake_service.tenant_cache.held[TENANT.id] = ahead, ahead.tenant
+        assert isinstance(await fake_service.ask(), Allow)
+        fake_service.change(replace(KEY, tenant=replace(TENANT, status="suspended")), ORGANIZATION)
+        assert (await fake_service.ask()).reason is Reason.ORGANIZATION_SUSPENDED
+        fake_service.key_cache.held.clear()
+        fake_service.now = NOW + 120.5
+        await fake_service.ask()
+        assert fake_service.keys.calls == 1
 
 
 async def test_redis_does_not_put_the_past_back() -> None:
     """Who read a revocation from PostgreSQL, hears nothing, and finds an older record in Redis, asks PostgreSQL."""
-    async with open_house() as house:
-        house.change(replace(KEY, revoked_at=NOW))
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
-        house.key_cache.held[NEW_DIGEST] = KEY  # Redis lost what it was told, or was told late
-        house.belief.flowing(True)
-        house.lookup.keys.local.unknown = held.Unknown()  # its second is over
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
-        assert house.keys.calls == 2
-        house.key_cache.held[NEW_DIGEST] = replace(KEY, loaded_at=house.now + 118)  # by a clock that is ahead
-        house.lookup.keys.local.unknown = held.Unknown()
-        house.now += 118
-        assert (await house.ask()).reason is Reason.INVALID_CREDENTIALS
-        assert house.keys.calls == 3
+    async with open_house() as fake_service:
+        fake_service.change(replace(KEY, revoked_at=NOW))
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
+        fake_service.key_cache.held[NEW_DIGEST] = KEY  # Redis lost what it was told, or was told late
+        fake_service.freshness.flowing(True)
+        fake_service.lookup.keys.local.unknown = record_table.NegativeCache()  # its second is over
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
+        assert fake_service.keys.calls == 2
+        fake_service.key_cache.held[NEW_DIGEST] = replace(
+            KEY, loaded_at=fake_service.now + 118
+        )  # by a clock that is ahead
+        fake_service.lookup.keys.local.unknown = record_table.NegativeCache()
+        fake_service.now += 118
+        assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
+        assert fake_service.keys.calls == 3
 
 
 async def test_a_step_of_the_clock_prolongs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wall clock goes back an hour: a record ends after its seconds all the same, while PostgreSQL is away too."""
     later = 0.0
-    monkeypatch.setattr(local, "monotonic", lambda: monotonic() + later)
-    async with open_house() as house:
-        await house.ask()
-        house.key_cache.held.clear()
-        house.now -= 3600
+    monkeypatch.setattr(local_cache, "monotonic", lambda: monotonic() + later)
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.key_cache.held.clear()
+        fake_service.now -= 3600
         later = 119
-        assert isinstance(await house.ask(patience=2000), Allow)
-        assert house.keys.calls == 1
+        assert isinstance(await fake_service.ask(patience=2000), Allow)
+        assert fake_service.keys.calls == 1
         later = 120.5
-        await house.ask(patience=2000)
-        assert house.keys.calls == 2
-        await house.lose(house.postgresql)
-        house.key_cache.held.clear()
+        await fake_service.ask(patience=2000)
+        assert fake_service.keys.calls == 2
+        await fake_service.lose(fake_service.postgresql)
+        fake_service.key_cache.held.clear()
         later += 719
-        assert isinstance(await house.ask(patience=2000), Allow)
+        assert isinstance(await fake_service.ask(patience=2000), Allow)
         later += 2
-        assert await house.ask(patience=2000) == AUTHENTICATION_UNAVAILABLE
+        assert await fake_service.ask(patience=2000) == AUTHENTICATION_UNAVAILABLE
 
 
 @pytest.mark.parametrize("ours", ["busy", "deadline"])
 async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
     """While PostgreSQL is there, a record that nobody had the time to confirm is good to its end and no longer."""
-    async with open_house() as house:
-        await house.ask()
-        house.key_cache.held.clear()
-        await asked_at(house, "find")
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.key_cache.held.clear()
+        await asked_at(fake_service, "find")
         monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
-        monkeypatch.setattr(layers, "QUERY_TIMEOUT_SECONDS", 0.02)
+        monkeypatch.setattr(tiers, "QUERY_TIMEOUT_SECONDS", 0.02)
         if ours == "busy":
-            monkeypatch.setattr(layers, "MAX_QUEUED_QUESTIONS", 0)
-        house.belief.flowing(True)
-        house.now = NOW + 29  # the organization's end is near
-        assert isinstance(await house.ask(patience=0.05), Allow)
-        assert house.postgresql.up
-        house.now = NOW + 121
-        assert await house.ask(patience=0.05) == (TOO_MANY_UNREAD if ours == "busy" else AUTHENTICATION_UNAVAILABLE)
-        assert house.postgresql.up
-        await house.lose(house.postgresql)
-        assert isinstance(await house.ask(), Allow)
+            monkeypatch.setattr(tiers, "MAX_QUEUED_QUESTIONS", 0)
+        fake_service.freshness.flowing(True)
+        fake_service.now = NOW + 29  # the organization's end is near
+        assert isinstance(await fake_service.ask(patience=0.05), Allow)
+        assert fake_service.postgresql.up
+        fake_service.now = NOW + 121
+        assert await fake_service.ask(patience=0.05) == (
+            TOO_MANY_UNREAD if ours == "busy" else AUTHENTICATION_UNAVAILABLE
+        )
+        assert fake_service.postgresql.up
+        await fake_service.lose(fake_service.postgresql)
+        assert isinstance(await fake_service.ask(), Allow)
 
 
 async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that hears nothing asks Redis anew after five seconds, and believes what it holds until then."""
     later = 0.0
-    for module in (fences, held, local):
+    for module in (invalidation, record_table, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
-    async with open_house() as house:
-        house.belief.flowing(False)
-        await house.ask()
-        house.store(replace(KEY, revoked_at=NOW, version=8))
-        house.key_cache.held.clear()
-        later = fences.UNHEARD - 1
-        assert isinstance(await house.ask(patience=FAR), Allow)
-        later = fences.UNHEARD + 1
-        assert (await house.ask(patience=FAR)).reason is Reason.INVALID_CREDENTIALS
+    async with open_house() as fake_service:
+        fake_service.freshness.flowing(False)
+        await fake_service.ask()
+        fake_service.store(replace(KEY, revoked_at=NOW, version=8))
+        fake_service.key_cache.held.clear()
+        later = invalidation.UNHEARD - 1
+        assert isinstance(await fake_service.ask(patience=FAR), Allow)
+        later = invalidation.UNHEARD + 1
+        assert (await fake_service.ask(patience=FAR)).reason is Reason.INVALID_CREDENTIALS
 
 
 async def test_what_was_held_while_messages_were_lost_is_confirmed_once() -> None:
     """From the moment they arrive again, what is older is asked for once more, and then held as before."""
-    async with open_house() as house:
-        await house.ask()
-        house.belief.flowing(False)
-        house.belief.flowing(True)
-        await house.ask()
-        await house.ask()
-        assert house.watch.reads["api_key", "redis"] == 1
-        assert house.watch.reads["api_key", "process"] == 1
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        fake_service.freshness.flowing(False)
+        fake_service.freshness.flowing(True)
+        await fake_service.ask()
+        await fake_service.ask()
+        assert fake_service.watch.reads["api_key", "redis"] == 1
+        assert fake_service.watch.reads["api_key", "process"] == 1

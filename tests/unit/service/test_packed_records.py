@@ -5,23 +5,23 @@ from time import monotonic
 
 import pytest
 
-from extauthz.core.changes import EVERYTHING, Change, Thing
+from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, Allow
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
 from extauthz.core.reason import Reason
-from extauthz.service import fences, held, local
+from extauthz.service.directory import invalidation, local_cache, record_table
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, pack_all
-from tests.unit.service.fakes import KEY, NOW, TENANT, House, open_house
+from tests.unit.service.fakes import KEY, NOW, TENANT, FakeService, open_house
 
-PLAN = Thing("plan", TENANT.plan_id)
+PLAN = EntityRef("plan", TENANT.plan_id)
 SUSPENDED = replace(KEY, tenant=replace(TENANT, status="suspended"))
 USED_UP = replace(KEY, tenant=replace(TENANT, limits=Limits(daily_quota=0)))
 
 
-def pack(house: House) -> None:
+def pack(fake_service: FakeService) -> None:
     """Packs all that the process holds."""
-    for records in (house.lookup.keys, house.lookup.tenants):
+    for records in (fake_service.lookup.keys, fake_service.lookup.tenants):
         assert records is not None
         pack_all(records.local)
         assert len(records.local.held) > 0
@@ -30,15 +30,15 @@ def pack(house: House) -> None:
 
 async def test_a_packed_record_answers() -> None:
     """No layer below is asked for it, and a use of it counts as one."""
-    async with open_house() as house:
-        await house.ask()
+    async with open_house() as fake_service:
+        await fake_service.ask()
         for _ in range(3):
-            pack(house)
-            assert isinstance(await house.ask(), Allow)
-        assert (house.key_cache.finds, house.keys.calls) == (1, 1)
-        assert house.watch.reads["api_key", "process"] == 3
-        key = house.lookup.keys.local.held._entries.popitem()[1]
-        assert key.used_at == house.now
+            pack(fake_service)
+            assert isinstance(await fake_service.ask(), Allow)
+        assert (fake_service.key_cache.finds, fake_service.keys.calls) == (1, 1)
+        assert fake_service.watch.reads["api_key", "process"] == 3
+        key = fake_service.lookup.keys.local.held._entries.popitem()[1]
+        assert key.used_at == fake_service.now
 
 
 @pytest.mark.parametrize(
@@ -53,69 +53,69 @@ async def test_a_packed_record_answers() -> None:
     ],
 )
 @pytest.mark.parametrize("packed", ["before", "after", "before another"])
-async def test_a_change_ends_what_is_packed(after: ApiKey, thing: Thing, reason: Reason, packed: str) -> None:
+async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, reason: Reason, packed: str) -> None:
     """It was packed before the message, or held when it came, or packed before the one before: none of it is served."""
-    async with open_house() as house:
-        await house.ask()
+    async with open_house() as fake_service:
+        await fake_service.ask()
         if packed == "before another":
-            pack(house)
-            house.fences.hear(Change(Thing("api_key", "another"), 8))
-            await house.ask()
+            pack(fake_service)
+            fake_service.invalidations.hear(Change(EntityRef("api_key", "another"), 8))
+            await fake_service.ask()
         if packed != "after":
-            pack(house)
-        house.key_cache.held.clear()
-        house.tenant_cache.held.clear()
-        house.change(after, thing)
+            pack(fake_service)
+        fake_service.key_cache.held.clear()
+        fake_service.tenant_cache.held.clear()
+        fake_service.change(after, thing)
         if packed == "after":
-            pack(house)
-        assert (await house.ask()).reason is reason
+            pack(fake_service)
+        assert (await fake_service.ask()).reason is reason
 
 
 async def test_what_is_packed_is_confirmed_after_messages_were_lost() -> None:
     """From the moment they arrive again, Redis is asked once for what was taken in before."""
-    async with open_house() as house:
-        await house.ask()
-        pack(house)
-        house.belief.flowing(False)
-        house.belief.flowing(True)
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        pack(fake_service)
+        fake_service.freshness.flowing(False)
+        fake_service.freshness.flowing(True)
         for _ in range(2):
-            assert isinstance(await house.ask(), Allow)
-            pack(house)
-        assert house.watch.reads["api_key", "redis"] == 1
-        assert house.watch.reads["api_key", "process"] == 1
+            assert isinstance(await fake_service.ask(), Allow)
+            pack(fake_service)
+        assert fake_service.watch.reads["api_key", "redis"] == 1
+        assert fake_service.watch.reads["api_key", "process"] == 1
 
 
 async def test_a_packed_record_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its seconds by either clock, and after its seconds of grace while PostgreSQL is away."""
     later = 0.0
-    for module in (fences, held, local):
+    for module in (invalidation, record_table, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
-    async with open_house() as house:
-        await house.ask()
-        pack(house)
-        house.key_cache.held.clear()
-        house.now -= 3600
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        pack(fake_service)
+        fake_service.key_cache.held.clear()
+        fake_service.now -= 3600
         later = 121
-        await house.ask(patience=FAR)
-        assert house.keys.calls == 2
-        pack(house)
-        await house.lose(house.postgresql)
-        house.key_cache.held.clear()
+        await fake_service.ask(patience=FAR)
+        assert fake_service.keys.calls == 2
+        pack(fake_service)
+        await fake_service.lose(fake_service.postgresql)
+        fake_service.key_cache.held.clear()
         later += 719
-        assert isinstance(await house.ask(patience=2000), Allow)
-        pack(house)
+        assert isinstance(await fake_service.ask(patience=2000), Allow)
+        pack(fake_service)
         later += 2
-        assert await house.ask(patience=2000) == AUTHENTICATION_UNAVAILABLE
+        assert await fake_service.ask(patience=2000) == AUTHENTICATION_UNAVAILABLE
 
 
 async def test_a_packed_record_is_not_replaced_by_an_older_one() -> None:
     """What Redis has from before does not take its place, although nothing was heard."""
-    async with open_house() as house:
-        house.change(replace(KEY, permissions={}))
-        assert (await house.ask()).reason is Reason.PERMISSION_DENIED
-        await house.lookup.keys.shared()
-        house.key_cache.held[KEY.digest] = KEY  # Redis lost what it was told
-        pack(house)
-        house.belief.flowing(True)
-        assert (await house.ask()).reason is Reason.PERMISSION_DENIED
-        assert house.keys.calls == 2
+    async with open_house() as fake_service:
+        fake_service.change(replace(KEY, permissions={}))
+        assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED
+        await fake_service.lookup.keys.shared()
+        fake_service.key_cache.held[KEY.digest] = KEY  # Redis lost what it was told
+        pack(fake_service)
+        fake_service.freshness.flowing(True)
+        assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED
+        assert fake_service.keys.calls == 2

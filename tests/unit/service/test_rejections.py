@@ -11,8 +11,8 @@ from extauthz.core.reason import Reason
 from extauthz.core.rejections import OTHER, SAMPLES, SPAN, Rejected
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
-from extauthz.service import rejections
-from extauthz.service.rejections import Rejections
+from extauthz.service.usage import rejections
+from extauthz.service.usage.rejections import Rejections
 from tests.unit.service.fakes import KEY, NOW, RejectedRows, Watch, open_house
 
 DENIED = deny(Reason.PERMISSION_DENIED)
@@ -49,14 +49,14 @@ def rows(store: RejectedRows) -> list[Rejected]:
 
 async def test_every_refusal_has_its_reason() -> None:
     """Whatever refuses is counted, by organization and key where they are known, else by the client's address."""
-    async with open_house() as house:
-        house.store(replace(KEY, revoked_at=NOW))
-        await house.ask()
-        await house.ask("/api/customers/7", "", client_address="192.0.2.7")
-        await house.rejections.write()
+    async with open_house() as fake_service:
+        fake_service.store(replace(KEY, revoked_at=NOW))
+        await fake_service.ask()
+        await fake_service.ask("/api/customers/7", "", client_address="192.0.2.7")
+        await fake_service.rejections.write()
         found = {
             (row.group.tenant_id, row.group.address, row.group.decision, row.group.reason)
-            for row in rows(house.rejected)
+            for row in rows(fake_service.rejected)
         }
     assert found == {
         (KEY.organization_id, "", "invalid_credentials", "revoked"),

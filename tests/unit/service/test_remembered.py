@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from extauthz.core.changes import Change, Thing
+from extauthz.core.changes import Change, EntityRef
 from extauthz.core.decision import Deny
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
@@ -19,57 +19,57 @@ from extauthz.core.spend import Spend
 from extauthz.service.check import remembered as module
 from extauthz.service.check.remembered import Bounded, Place, Remembered
 from tests.unit.service.asking import KEY_ITSELF, ORGANIZATION
-from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, TENANT, House, open_house
+from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, TENANT, FakeService, open_house
 
 PATH, OTHER_SECRET = "/api/customers/7", KEY_FORMAT.issue(b"\x08" * 20)
 OTHER_KEY = replace(KEY, id="key-2", digest=KEY_FORMAT.digest(OTHER_SECRET).digests[0])
 
 
 @pytest.fixture
-async def house() -> AsyncIterator[House]:
+async def fake_service() -> AsyncIterator[FakeService]:
     """The records of its key have been read."""
-    async with open_house() as house:
-        await house.ask()
-        yield house
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        yield fake_service
 
 
 def find(
-    house: House, path: str = PATH, *, key: str = SECRET, now: float | None = None, later: float = 0.0
+    fake_service: FakeService, path: str = PATH, *, key: str = SECRET, now: float | None = None, later: float = 0.0
 ) -> Remembered | None:
     """What is remembered of a key at a path; `later` by so many monotonic seconds."""
-    route = house.service.find_route("GET", "api.example.com", path)
-    place, at = Place(route, door="envoy"), house.now if now is None else now
-    return house.fast.memory.find(place, f"Bearer {key}".encode(), at, monotonic() + later)
+    route = fake_service.service.find_route("GET", "api.example.com", path)
+    place, at = Place(route, door="envoy"), fake_service.now if now is None else now
+    return fake_service.fast.memory.find(place, f"Bearer {key}".encode(), at, monotonic() + later)
 
 
-def asked(house: House, path: str = PATH) -> Spend:
+def asked(fake_service: FakeService, path: str = PATH) -> Spend:
     """What the key is remembered to ask of limits."""
-    found = find(house, path)
+    found = find(fake_service, path)
     assert found is not None
     assert found.spend is not None
     return found.spend
 
 
-def refused(house: House, path: str = PATH) -> Reason:
+def refused(fake_service: FakeService, path: str = PATH) -> Reason:
     """Why the key is remembered to be refused."""
-    found = find(house, path)
+    found = find(fake_service, path)
     assert found is not None
     assert isinstance(found.decision, Deny)
     return found.decision.reason
 
 
-async def test_the_same_is_found_again(house: House) -> None:
+async def test_the_same_is_found_again(fake_service: FakeService) -> None:
     """Once records are held, and each time its use is noted; a key that was never asked for is not known."""
-    house.last_used._times.clear()
-    found = find(house)
+    fake_service.last_used._times.clear()
+    found = find(fake_service)
     assert found is not None
-    assert find(house) is found
-    assert list(house.last_used._times) == [KEY.id]
-    assert find(house, key=OTHER_SECRET) is None
+    assert find(fake_service) is found
+    assert list(fake_service.last_used._times) == [KEY.id]
+    assert find(fake_service, key=OTHER_SECRET) is None
 
 
-PLAN = Thing("plan", TENANT.plan_id)
-CHANGES: dict[str, tuple[ApiKey, Thing]] = {
+PLAN = EntityRef("plan", TENANT.plan_id)
+CHANGES: dict[str, tuple[ApiKey, EntityRef]] = {
     "revoked": (replace(KEY, revoked_at=NOW), KEY_ITSELF),
     "disabled": (replace(KEY, disabled_at=NOW), KEY_ITSELF),
     "suspended": (replace(KEY, tenant=replace(TENANT, status="suspended")), ORGANIZATION),
@@ -81,99 +81,99 @@ CHANGES: dict[str, tuple[ApiKey, Thing]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_nothing_outlives_a_change(house: House, change: str) -> None:
+async def test_nothing_outlives_a_change(fake_service: FakeService, change: str) -> None:
     """From the moment it is heard, nothing is remembered; once records are read anew, what follows from these is."""
-    before, (key, thing) = asked(house), CHANGES[change]
-    house.change(key, thing)
-    assert find(house) is None
-    await house.ask()
+    before, (key, thing) = asked(fake_service), CHANGES[change]
+    fake_service.change(key, thing)
+    assert find(fake_service) is None
+    await fake_service.ask()
     if change in ("revoked", "disabled"):
-        assert find(house) is None
+        assert find(fake_service) is None
     elif change == "suspended":
-        assert refused(house) is Reason.ORGANIZATION_SUSPENDED
+        assert refused(fake_service) is Reason.ORGANIZATION_SUSPENDED
     elif change == "permissions":
-        assert refused(house) is Reason.PERMISSION_DENIED
+        assert refused(fake_service) is Reason.PERMISSION_DENIED
     else:
-        after = asked(house)
+        after = asked(fake_service)
         assert (after.limits, after.key_limits) == (key.tenant.limits, key.limits)
         assert after != before
 
 
-async def test_a_change_of_another_key_changes_nothing(house: House) -> None:
+async def test_a_change_of_another_key_changes_nothing(fake_service: FakeService) -> None:
     """The records are held against it once, and what is remembered stays the same object."""
-    found = find(house)
-    house.fences.hear(Change(Thing("api_key", "another"), 10_000))
-    assert find(house) is found
+    found = find(fake_service)
+    fake_service.invalidations.hear(Change(EntityRef("api_key", "another"), 10_000))
+    assert find(fake_service) is found
     assert found is not None
     assert found.records is not None
-    assert found.records.epoch == house.fences.epoch
+    assert found.records.epoch == fake_service.invalidations.epoch
 
 
-async def test_denied_and_allowed_in_turn(house: House) -> None:
+async def test_denied_and_allowed_in_turn(fake_service: FakeService) -> None:
     """A key that loses a permission and has it back is remembered as it is, each time."""
     for _ in range(3):
-        house.change(replace(KEY, permissions={}), KEY_ITSELF)
-        await house.ask()
-        assert refused(house) is Reason.PERMISSION_DENIED
-        house.change(KEY, KEY_ITSELF)
-        await house.ask()
-        assert asked(house).cost == 1
+        fake_service.change(replace(KEY, permissions={}), KEY_ITSELF)
+        await fake_service.ask()
+        assert refused(fake_service) is Reason.PERMISSION_DENIED
+        fake_service.change(KEY, KEY_ITSELF)
+        await fake_service.ask()
+        assert asked(fake_service).cost == 1
 
 
 async def test_what_ends_by_itself() -> None:
     """A key at its expiry, limits of its own at theirs: neither is used in that moment."""
     tenant = replace(TENANT, overrides_until=NOW + 20, plan_limits=Limits(daily_quota=7))
-    async with open_house() as house:
-        house.store(replace(KEY, expires_at=NOW + 25, tenant=tenant))
-        await house.ask()
-        assert asked(house).limits == TENANT.limits
-        house.now = NOW + 20
-        assert asked(house).limits == tenant.plan_limits
-        assert find(house, now=NOW + 24.9) is not None
-        assert find(house, now=NOW + 25) is None
+    async with open_house() as fake_service:
+        fake_service.store(replace(KEY, expires_at=NOW + 25, tenant=tenant))
+        await fake_service.ask()
+        assert asked(fake_service).limits == TENANT.limits
+        fake_service.now = NOW + 20
+        assert asked(fake_service).limits == tenant.plan_limits
+        assert find(fake_service, now=NOW + 24.9) is not None
+        assert find(fake_service, now=NOW + 25) is None
 
 
-async def test_steps_of_clocks(house: House) -> None:
+async def test_steps_of_clocks(fake_service: FakeService) -> None:
     """Neither clock prolongs what the other one ends."""
-    assert find(house, now=NOW - 86_400) is not None
-    assert find(house, now=NOW - 86_400, later=121) is None
-    assert find(house, now=NOW + 86_400) is None
-    assert find(house) is not None
+    assert find(fake_service, now=NOW - 86_400) is not None
+    assert find(fake_service, now=NOW - 86_400, later=121) is None
+    assert find(fake_service, now=NOW + 86_400) is None
+    assert find(fake_service) is not None
 
 
-async def test_a_feed_that_is_lost(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_feed_that_is_lost(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered is used for some seconds more, and then, and when the feed is back, only once confirmed."""
-    house.belief.flowing(False)
-    assert find(house) is not None
+    fake_service.freshness.flowing(False)
+    assert find(fake_service) is not None
     with monkeypatch.context() as patch:
-        patch.setattr("extauthz.service.fences.monotonic", lambda: monotonic() + 6)
-        assert find(house) is None
-    assert find(house) is not None
-    house.belief.flowing(True)
-    assert find(house) is None
+        patch.setattr("extauthz.service.directory.invalidation.monotonic", lambda: monotonic() + 6)
+        assert find(fake_service) is None
+    assert find(fake_service) is not None
+    fake_service.freshness.flowing(True)
+    assert find(fake_service) is None
 
 
-async def test_stale_records_are_the_pipelines(house: House) -> None:
+async def test_stale_records_are_the_pipelines(fake_service: FakeService) -> None:
     """While PostgreSQL is away, records are remembered to their end; beyond it, they stand in by the pipeline only."""
-    await house.lose(house.postgresql)
-    assert find(house) is not None
-    house.now += 130
-    assert find(house) is None
-    assert (await house.ask()).reason is Reason.ALLOW
-    assert find(house) is None
+    await fake_service.lose(fake_service.postgresql)
+    assert find(fake_service) is not None
+    fake_service.now += 130
+    assert find(fake_service) is None
+    assert (await fake_service.ask()).reason is Reason.ALLOW
+    assert find(fake_service) is None
 
 
 async def test_nothing_is_shared() -> None:
     """Two keys, or two routes, are remembered apart, and so are the words of two doors."""
-    async with open_house() as house:
+    async with open_house() as fake_service:
         for key in (KEY, OTHER_KEY):
-            house.store(replace(key, permissions=FULL_ACCESS))
+            fake_service.store(replace(key, permissions=FULL_ACCESS))
         for secret in (SECRET, OTHER_SECRET):
-            await house.ask(PATH, f"Bearer {secret}")
-        keys = {secret: found.key for secret in (SECRET, OTHER_SECRET) if (found := find(house, key=secret))}
+            await fake_service.ask(PATH, f"Bearer {secret}")
+        keys = {secret: found.key for secret in (SECRET, OTHER_SECRET) if (found := find(fake_service, key=secret))}
         assert {secret: key and key.id for secret, key in keys.items()} == {SECRET: KEY.id, OTHER_SECRET: OTHER_KEY.id}
-        assert [asked(house, path).cost for path in (PATH, "/api/reports/1", PATH)] == [1, 15, 1]
-        route = house.service.find_route("GET", "", PATH)
+        assert [asked(fake_service, path).cost for path in (PATH, "/api/reports/1", PATH)] == [1, 15, 1]
+        route = fake_service.service.find_route("GET", "", PATH)
         names = {Place(route, door=door).digest for door in ("envoy", "nginx", "envoy")}
         assert len(names) == 2
 
@@ -192,47 +192,47 @@ def test_the_oldest_is_let_go() -> None:
 async def test_denials_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients can make as many as they like: of malformed keys, and of resources that a key may not read."""
     monkeypatch.setattr(module, "DENIED_MAX", 2)
-    async with open_house() as house:
-        await house.ask()
-        found = find(house)
+    async with open_house() as fake_service:
+        await fake_service.ask()
+        found = find(fake_service)
         for number in range(50):
-            assert find(house, key=f"nonsense-{number} x") is not None
-            assert find(house, f"/api/other-{number}/1") is not None
-        assert len(house.fast.memory._denied._kept) <= 2
-        assert find(house) is found
+            assert find(fake_service, key=f"nonsense-{number} x") is not None
+            assert find(fake_service, f"/api/other-{number}/1") is not None
+        assert len(fake_service.fast.memory._denied._kept) <= 2
+        assert find(fake_service) is found
 
 
 async def test_many_are_let_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where more is asked for than is remembered, the last ones are the same as before."""
     monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
-    async with open_house() as house:
-        house.store(replace(KEY, permissions=FULL_ACCESS))
-        await house.ask()
-        first, *last = [find(house, f"/api/r{number}/1") for number in range(4)]
-        assert [find(house, f"/api/r{number}/1") for number in (1, 2, 3)] == last
-        assert find(house, "/api/r0/1") is not first
+    async with open_house() as fake_service:
+        fake_service.store(replace(KEY, permissions=FULL_ACCESS))
+        await fake_service.ask()
+        first, *last = [find(fake_service, f"/api/r{number}/1") for number in range(4)]
+        assert [find(fake_service, f"/api/r{number}/1") for number in (1, 2, 3)] == last
+        assert find(fake_service, "/api/r0/1") is not first
 
 
-async def test_what_follows_goes_with_its_key(house: House) -> None:
+async def test_what_follows_goes_with_its_key(fake_service: FakeService) -> None:
     """Of a key that is in use no longer nothing is kept; what follows from another one stays."""
-    house.keys.held[OTHER_KEY.digest] = OTHER_KEY
-    await house.ask(PATH, f"Bearer {OTHER_SECRET}")
-    other = find(house, key=OTHER_SECRET)
-    assert find(house) is not None
-    house.lookup.keys.local.held.drop(KEY.digest)
-    assert list(house.fast.memory._remembered._kept.values()) == [other]
+    fake_service.keys.held[OTHER_KEY.digest] = OTHER_KEY
+    await fake_service.ask(PATH, f"Bearer {OTHER_SECRET}")
+    other = find(fake_service, key=OTHER_SECRET)
+    assert find(fake_service) is not None
+    fake_service.lookup.keys.local.held.drop(KEY.digest)
+    assert list(fake_service.fast.memory._remembered._kept.values()) == [other]
 
 
-async def test_one_key_at_many_places(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_key_at_many_places(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted of a key for that is bounded, and what was noted before is let go."""
     monkeypatch.setattr(module, "OF_ONE_KEY_MAX", 3)
-    house.change(replace(KEY, permissions=FULL_ACCESS), KEY_ITSELF)
-    await house.ask()
+    fake_service.change(replace(KEY, permissions=FULL_ACCESS), KEY_ITSELF)
+    await fake_service.ask()
     for number in range(10):
-        assert find(house, f"/api/r{number}/1") is not None
-    entry = house.lookup.keys.local.held.get(KEY.digest)
+        assert find(fake_service, f"/api/r{number}/1") is not None
+    entry = fake_service.lookup.keys.local.held.get(KEY.digest)
     assert entry is not None
-    assert len(entry.remembered) == len(house.fast.memory._remembered._kept) == 1
+    assert len(entry.remembered) == len(fake_service.fast.memory._remembered._kept) == 1
 
 
 def texts_in(root: object) -> Iterator[str | bytes]:
@@ -248,13 +248,13 @@ def texts_in(root: object) -> Iterator[str | bytes]:
         waiting += gc.get_referents(each)
 
 
-async def test_no_key_is_in_memory(house: House) -> None:
+async def test_no_key_is_in_memory(fake_service: FakeService) -> None:
     """Of a credential, allowed, denied or malformed, only digests are remembered."""
     malformed = f"{SECRET} x"
-    assert find(house) is not None
-    assert find(house, "/api/other/1") is not None
-    assert find(house, key=malformed) is not None
-    memory: Any = house.fast.memory
+    assert find(fake_service) is not None
+    assert find(fake_service, "/api/other/1") is not None
+    assert find(fake_service, key=malformed) is not None
+    memory: Any = fake_service.fast.memory
     found = list(texts_in([memory._remembered, memory._denied]))
     assert NEW_DIGEST in found
     assert not [text for text in found if SECRET[8:] in (text if isinstance(text, str) else text.decode("latin-1"))]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from extauthz.app.tail_channel import SupervisorEnd, WorkerEnd
 from extauthz.core.tail import TailFilter
 from extauthz.service import tails
 from extauthz.service.tails import Tails
-from extauthz.tail_channel import SupervisorEnd, WorkerEnd
 
 WAIT = 10.0  # seconds
 LINE = b"x" * 400 + b"\n"

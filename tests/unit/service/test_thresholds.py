@@ -8,8 +8,8 @@ import pytest
 from extauthz.core.limits import Limits
 from extauthz.core.spend import Owner, Spend, Spent
 from extauthz.core.usage import QuotaEvent
-from extauthz.service import thresholds as module
-from extauthz.service.thresholds import Thresholds
+from extauthz.service.usage import thresholds as module
+from extauthz.service.usage.thresholds import Thresholds
 from tests.unit.service.fakes import NOW, TENANT
 
 TODAY, MONTH = date(2027, 1, 15), date(2027, 1, 1)

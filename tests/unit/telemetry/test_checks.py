@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
-from extauthz.core.balance import REFUSED_BY, Balance, Standing
+from extauthz.app.listeners import dialect_names
+from extauthz.core.balance import REFUSED_BY, Balance, LimitStatus
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_MONTHLY
-from extauthz.listeners import dialect_names
 from extauthz.telemetry.checks import AGE_BUCKETS, DURATION_BUCKETS, STAGES, CheckCounts
 
 DIALECTS = dialect_names()
@@ -79,7 +79,7 @@ class Library:
         balance = decision.balance
         if isinstance(decision, Allow):
             self.uncharged.inc(int(decision.degraded))
-            if balance is not None and any(each.name in (BURST, KEY_BURST) for each in balance.standings):
+            if balance is not None and any(each.name in (BURST, KEY_BURST) for each in balance.limit_statuses):
                 self.tokens.inc(decision.cost)
             return
         if decision.reason in REFUSED_BY.values():
@@ -106,7 +106,7 @@ def exposition(counts: CheckCounts) -> bytes:
 
 def left(*names: str) -> Balance:
     """What some limits have to say."""
-    return Balance(tuple(Standing(name, 10, 1, 9, 1) for name in names), (), 0, None)
+    return Balance(tuple(LimitStatus(name, 10, 1, 9, 1) for name in names), (), 0, None)
 
 
 DECISIONS: list[Decision] = [

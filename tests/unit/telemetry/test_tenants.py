@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from prometheus_client import CollectorRegistry
 
-from extauthz.core.balance import Balance, Standing
+from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision, deny
 from extauthz.core.keys import ApiKey
@@ -75,7 +75,7 @@ def test_series_are_bounded_with_ten_thousand_organizations() -> None:
     places, workers = TenantPlaces(most), [TenantCounts(most) for _ in range(3)]
     dead: list[Sample] = []
     before: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    balance = Balance((Standing(DAILY, 10, 1, 9, 10**9), Standing(MONTHLY, 10, 1, 9, 10**9)), (), 0, None)
+    balance = Balance((LimitStatus(DAILY, 10, 1, 9, 10**9), LimitStatus(MONTHLY, 10, 1, 9, 10**9)), (), 0, None)
     decisions: list[Decision] = [Allow(balance=balance), *map(deny, REASONS)]
     asked = 0
     for turn in range(12):
@@ -119,8 +119,12 @@ def test_workers_agree_on_who_has_a_place() -> None:
 def test_the_share_of_a_quota_ends_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was used of a day is nothing of the next one; a bucket is no quota; a quota of 0 is always used up."""
     counts, now = TenantCounts(2), 1000.0
-    standings = Standing(BURST, 5, 1, 1, 1), Standing(DAILY, 100, 86400, 25, 60), Standing(MONTHLY, 0, 1, 0, 600)
-    counts.decided(check("a", Allow(balance=Balance(standings, (), 0, None)), at=now))
+    limit_statuses = (
+        LimitStatus(BURST, 5, 1, 1, 1),
+        LimitStatus(DAILY, 100, 86400, 25, 60),
+        LimitStatus(MONTHLY, 0, 1, 0, 600),
+    )
+    counts.decided(check("a", Allow(balance=Balance(limit_statuses, (), 0, None)), at=now))
     for at, daily, monthly in ((now, 0.75, 1.0), (now + 61, 0.0, 1.0), (now + 601, 0.0, 0.0)):
         monkeypatch.setattr(tenants, "time", lambda at=at: at)
         assert used(samples_of(counts)) == {("a", "daily"): daily, ("a", "monthly"): monthly}

@@ -23,7 +23,7 @@ from extauthz.transports.http.listen import bind
 from extauthz.transports.http.server import CheckDoor, serve_checks
 from tests.servers.serving import question
 from tests.unit.service.asking import asked_at
-from tests.unit.service.fakes import SECRET, House
+from tests.unit.service.fakes import SECRET, FakeService
 
 PATIENCE = 20.0  # seconds that anything may take on a busy machine
 ALLOWED = question("envoy", "/api/customers/7", key=SECRET)
@@ -57,7 +57,7 @@ class Door:
 
     def __init__(
         self,
-        house: House,
+        fake_service: FakeService,
         *,
         fast_path: bool,
         question: NginxQuestion = "uri",
@@ -65,17 +65,20 @@ class Door:
         wording: Wording = Wording(),  # noqa: B008 - nothing changes it
         head_seconds: float = HEAD_SECONDS,
     ) -> None:
-        self.house = house
+        self.fake_service = fake_service
         self.fast_path = fast_path
         self.head_seconds = head_seconds
-        self.health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+        self.health = Health(
+            postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN
+        )
         dialects: tuple[Dialect, ...] = (
             Envoy(wording, path_prefix=path_prefix),
             Nginx(wording, question=question),
             Forward(wording),
         )
         self.handlers = {
-            dialect.name: Handler(house.service, dialect, deadline=PATIENCE, health=self.health) for dialect in dialects
+            dialect.name: Handler(fake_service.service, dialect, deadline=PATIENCE, health=self.health)
+            for dialect in dialects
         }
         self.sockets = {name: bind("127.0.0.1", 0, None) for name in self.handlers}
 
@@ -97,10 +100,10 @@ class Door:
         return CheckDoor(handler, self._fast_path(handler) if self.fast_path else None)
 
     def _fast_path(self, handler: Handler) -> FastPath:
-        house = self.house
-        tally = house.watch.tally(handler.dialect.name)
-        path = FastPath(house.fast, handler, tally=tally, observer=house.rejections)
-        house.rejections.pull(path.denials.count)
+        fake_service = self.fake_service
+        tally = fake_service.watch.tally(handler.dialect.name)
+        path = FastPath(fake_service.fast, handler, tally=tally, observer=fake_service.rejections)
+        fake_service.rejections.pull(path.denials.count)
         return path
 
     @asynccontextmanager
@@ -165,8 +168,8 @@ class Client:
 async def held(door: Door, client: Client, data: bytes = WAITS) -> asyncio.Event:
     """Has the check of a client wait for its limits, on the way that is meant, until the event is set."""
     await door.warm()
-    limits, by_aiohttp = door.house.limits, door.by_aiohttp
-    gate, limits.entered = await asked_at(door.house, "spend"), asyncio.Semaphore(0)
+    limits, by_aiohttp = door.fake_service.limits, door.by_aiohttp
+    gate, limits.entered = await asked_at(door.fake_service, "spend"), asyncio.Semaphore(0)
     client.send(data)
     await limits.entered.acquire()
     assert (door.by_aiohttp == by_aiohttp) is door.fast_path

@@ -9,24 +9,24 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import FULL_ACCESS
 from tests.servers.serving import question
-from tests.unit.service.fakes import KEY, KEY_FORMAT, OLD_DIGEST, SECRET, TENANT, House
+from tests.unit.service.fakes import KEY, KEY_FORMAT, OLD_DIGEST, SECRET, TENANT, FakeService
 
 PATH = "/api/customers/7"
 PREFIX = "/ext"
 PROXIES = ("envoy", "envoy with a prefix", "nginx", "nginx by url", "forward")
-Prepare = Callable[[House], Awaitable[None]]
+Prepare = Callable[[FakeService], Awaitable[None]]
 
 
-async def as_it_is(house: House) -> None:
+async def as_it_is(fake_service: FakeService) -> None:
     """Nothing is special."""
 
 
 def stored(key: ApiKey) -> Prepare:
     """Another key under the same secret."""
 
-    async def prepare(house: House) -> None:
-        house.keys.held.clear()
-        house.store(key)
+    async def prepare(fake_service: FakeService) -> None:
+        fake_service.keys.held.clear()
+        fake_service.store(key)
 
     return prepare
 
@@ -41,19 +41,19 @@ def with_limits(limits: Limits, own: Limits | None = None) -> ApiKey:
     return replace(KEY, permissions=FULL_ACCESS, limits=own or Limits(), tenant=replace(TENANT, limits=limits))
 
 
-async def without_postgresql(house: House) -> None:
-    await house.lose(house.postgresql)
+async def without_postgresql(fake_service: FakeService) -> None:
+    await fake_service.lose(fake_service.postgresql)
 
 
-async def without_redis(house: House) -> None:
-    await house.lose(house.redis)
+async def without_redis(fake_service: FakeService) -> None:
+    await fake_service.lose(fake_service.redis)
 
 
 def days_off(days: int) -> Prepare:
     """Redis has another day than this machine."""
 
-    async def prepare(house: House) -> None:
-        house.limits.now += days * 86_400
+    async def prepare(fake_service: FakeService) -> None:
+        fake_service.limits.now += days * 86_400
 
     return prepare
 
@@ -69,7 +69,7 @@ class Story:
     method: str = "GET"
     more: bytes = b""
     slow: int = 1
-    house: Mapping[str, object] = field(default_factory=dict)
+    fake_service: Mapping[str, object] = field(default_factory=dict)
 
     def asked(self, proxy: str, *, head: bool = False) -> bytes:
         """The request of a proxy; `head`: the same by HEAD, as far as the connection is concerned."""
@@ -144,11 +144,13 @@ STORIES = {
     "all of them": _refused_by(MONTH, Limits(Rate(1, 864_000), 2, 2, 2), Limits(Rate(1, 1), 2, 2, 2), after=2),
     "not cached": Story(ALLOWED, path="/api/vault/1", slow=10),
     "charged once": Story(
-        ["allow"] * 7 + [FAST] * 3, limited(Limits(Rate(1, 1), 5)), more=REPEATED, house={"charge_once": True}
+        ["allow"] * 7 + [FAST] * 3, limited(Limits(Rate(1, 1), 5)), more=REPEATED, fake_service={"charge_once": True}
     ),
-    "charged each time": Story(["allow"] * 5 + [FAST] * 5, limited(Limits(Rate(1, 1), 5)), house={"charge_once": True}),
+    "charged each time": Story(
+        ["allow"] * 5 + [FAST] * 5, limited(Limits(Rate(1, 1), 5)), fake_service={"charge_once": True}
+    ),
     "no PostgreSQL": Story(["authentication_unavailable"] * 10, without_postgresql, slow=10),
     "no Redis": Story(ALLOWED, without_redis),
     "no Redis, shadow": Story(ALLOWED, without_redis, "/api/beta/1"),
-    "closed": Story(["limits_unavailable"] * 10, without_redis, house={"on_redis_down": OnRedisDown.CLOSED}),
+    "closed": Story(["limits_unavailable"] * 10, without_redis, fake_service={"on_redis_down": OnRedisDown.CLOSED}),
 }

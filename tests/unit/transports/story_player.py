@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import pytest
 
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import FULL_ACCESS
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Group
 from extauthz.core.spend import Owner
-from extauthz.core.twin import State
+from extauthz.core.token_bucket import State
 from tests.unit.service.asking import KEY_ITSELF, ORGANIZATION
-from tests.unit.service.fakes import KEY, TENANT, House, open_house
+from tests.unit.service.fakes import KEY, TENANT, FakeService, open_house
 from tests.unit.transports.check_listener import PATIENCE, Door
 from tests.unit.transports.wire_stories import Step, Story
 
@@ -95,15 +95,15 @@ class Pipe(asyncio.Transport):
 class Player:
     """One house, one listener of it, and connections, of which one is used at a time."""
 
-    def __init__(self, house: House, door: Door, connect: Callable[[], Pipe]) -> None:
-        self._house = house
+    def __init__(self, fake_service: FakeService, door: Door, connect: Callable[[], Pipe]) -> None:
+        self._house = fake_service
         self._door = door
         self._connect = connect
         self._pipes = [connect(), connect()]  # the last one is used
         self._quiet: list[int] = []
         self._writing = True
         self._key = KEY
-        house.keys.gates["find"] = self._gate = asyncio.Event()
+        fake_service.keys.gates["find"] = self._gate = asyncio.Event()
         self._gate.set()
 
     async def play(self, steps: list[Step]) -> Outcome:
@@ -166,7 +166,7 @@ class Player:
                 self._writing = True
                 pipe.connection.resume_writing()
 
-    def _change(self, change: str, *things: Thing) -> None:
+    def _change(self, change: str, *things: EntityRef) -> None:
         """The key or its organization changes, and a change of `things` is told; or time passes."""
         key = self._key
         match change:
@@ -204,9 +204,9 @@ class Player:
                 before = now
 
     def _progress(self) -> tuple[int, ...]:
-        house = self._house
+        fake_service = self._house
         written = sum(len(pipe.written) + pipe.closing for pipe in self._pipes)
-        return written, len(house.watch.reasons), len(house.keys.asked), len(house.tenants.asked)
+        return written, len(fake_service.watch.reasons), len(fake_service.keys.asked), len(fake_service.tenants.asked)
 
 
 async def turns(number: int) -> None:
@@ -231,15 +231,15 @@ async def play(story: Story, *, fast_path: bool) -> tuple[Outcome, int]:
         async def close(self) -> None:
             """Nothing listened."""
 
-    async with open_house(**story.options) as house:
-        door = Door(house, fast_path=fast_path)
+    async with open_house(**story.options) as fake_service:
+        door = Door(fake_service, fast_path=fast_path)
         for sock in door.sockets.values():
             sock.close()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("extauthz.transports.http.server.Acceptor", Acceptor)
             for module in ("handler", "fast_check"):
-                patch.setattr(f"extauthz.transports.http.{module}.time", lambda: house.now)
+                patch.setattr(f"extauthz.transports.http.{module}.time", lambda: fake_service.now)
             async with door.open():
                 connection = factories[door.sockets[story.listener]]
-                outcome = await Player(house, door, lambda: Pipe(connection())).play(story.steps)
+                outcome = await Player(fake_service, door, lambda: Pipe(connection())).play(story.steps)
     return outcome, door.by_aiohttp

@@ -9,7 +9,7 @@ from extauthz.core.routes import Route
 from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.nginx import NginxQuestion
 from tests.servers.serving import LISTENERS, question
-from tests.unit.service.fakes import House, open_house
+from tests.unit.service.fakes import FakeService, open_house
 from tests.unit.transports.check_listener import ALLOWED, LAST, REFUSED, Door, decisions, with_line
 from tests.unit.transports.stories import PATH, PREFIX, PROXIES, STORIES, Story, asked, listener_of
 
@@ -22,18 +22,18 @@ def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
 
 
-def opened(house: House, proxy: str, *, fast_path: bool, wording: Wording = WORDINGS[0]) -> Door:
+def opened(fake_service: FakeService, proxy: str, *, fast_path: bool, wording: Wording = WORDINGS[0]) -> Door:
     """A door that a proxy is to ask at."""
     by: NginxQuestion = "url" if proxy == "nginx by url" else "uri"
     prefix = PREFIX if proxy == "envoy with a prefix" else ""
-    return Door(house, fast_path=fast_path, question=by, path_prefix=prefix, wording=wording)
+    return Door(fake_service, fast_path=fast_path, question=by, path_prefix=prefix, wording=wording)
 
 
 async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -> tuple[object, ...]:
     """The answers of a story, what was counted of them, and what is left of limits."""
-    async with open_house(**story.house) as house:  # type: ignore[arg-type]
-        await story.prepare(house)
-        door = opened(house, proxy, fast_path=fast_path, wording=wording)
+    async with open_house(**story.fake_service) as fake_service:  # type: ignore[arg-type]
+        await story.prepare(fake_service)
+        door = opened(fake_service, proxy, fast_path=fast_path, wording=wording)
         async with door.open(), door.client(listener_of(proxy)) as client:
             answers = [await client.ask(story.asked(proxy)) for _ in story.expected]
             assert decisions(b"".join(answers)) == story.expected
@@ -42,8 +42,8 @@ async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -
             answers.append(await client.answer(to_head=True))
             answers.append(await client.ask(asked(proxy, PATH, key=None)))  # from its own first byte
             assert door.by_aiohttp == (story.slow + 1 if fast_path else len(answers))
-        watch = house.watch
-        return answers, watch.reasons, watch.limited, watch.in_shadow, house.limits.states
+        watch = fake_service.watch
+        return answers, watch.reasons, watch.limited, watch.in_shadow, fake_service.limits.states
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -72,7 +72,7 @@ async def test_listeners_share_no_words() -> None:
     for order in (LISTENERS, LISTENERS[::-1]):
         both = []
         for fast_path in (True, False):
-            async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+            async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
                 answers = []
                 for path in 3 * (PATH, "/api/reports/1", "/elsewhere"):
                     for listener in order:
@@ -97,7 +97,10 @@ async def test_hosts_are_told_apart(listener: str) -> None:
     for order in (list(requests), list(requests)[::-1]):
         both = []
         for fast_path in (True, False):
-            async with open_house(routes=routes) as house, Door(house, fast_path=fast_path).open() as door:
+            async with (
+                open_house(routes=routes) as fake_service,
+                Door(fake_service, fast_path=fast_path).open() as door,
+            ):
                 both.append(await said(door, listener, 2 * [requests[each] for each in order]))
                 assert door.by_aiohttp == (0 if fast_path else 2 * len(order))
         assert both[0] == both[1]
@@ -117,7 +120,7 @@ async def test_a_method_with_a_query_is_none(listener: str) -> None:
     """It is no method's name, also where that was asked for before."""
     plain = question(listener, PATH)
     for fast_path in (True, False):
-        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+        async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
             answers = await said(door, listener, [plain, plain.replace(b"Method: GET", b"Method: GET?x"), plain])
         assert decisions(b"".join(answers)) == ["no_credentials", "bad_proxy_request", "no_credentials"]
 
@@ -128,7 +131,7 @@ async def test_queries_lead_to_one_place(proxy: str) -> None:
     paths = [PATH, PATH + "?", PATH + "?a=b", PATH + "?a//b", PATH + "?/../x?", "/public/x?y", "/a//b?c", "?", "/?x"]
     both = []
     for fast_path in (True, False):
-        async with open_house() as house, opened(house, proxy, fast_path=fast_path).open() as door:
+        async with open_house() as fake_service, opened(fake_service, proxy, fast_path=fast_path).open() as door:
             both.append(await said(door, listener_of(proxy), 2 * [asked(proxy, path) for path in paths[:-2]]))
             assert door.by_aiohttp == (1 if fast_path else len(both[0]))
     assert both[0] == both[1]
@@ -139,7 +142,7 @@ async def test_a_drain_is_told_on_both_ways(listener: str) -> None:
     """Every answer ends its connection from then on, also where the key was asked for before."""
     both = []
     for fast_path in (True, False):
-        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+        async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
             await door.warm(listener)
             async with door.client(listener) as client:
                 await client.ask(asked(listener, PATH))
@@ -155,7 +158,7 @@ async def test_what_is_no_question(listener: str) -> None:
     """A request in the words of no dialect is refused with the same bytes, and takes aiohttp's way."""
     both = []
     for fast_path in (True, False):
-        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+        async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
             both.append(await said(door, listener, 2 * [question("envoy", "/elsewhere")]))
             assert door.by_aiohttp == (0 if fast_path and listener == "envoy" else 2)
     assert both[0] == both[1]
@@ -192,11 +195,15 @@ async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
     """With the same bytes for an answer and the same end; what is behind it is judged on both ways or on none."""
     both = []
     for fast_path in (True, False):
-        async with open_house() as house, Door(house, fast_path=fast_path).open() as door, door.client() as client:
+        async with (
+            open_house() as fake_service,
+            Door(fake_service, fast_path=fast_path).open() as door,
+            door.client() as client,
+        ):
             first = await client.ask(asked)
             assert door.by_aiohttp == (0 if decisions(first) == ["bad_proxy_request"] else 1)
             client.send(REFUSED + LAST)
-            both.append((first, await client.rest(), house.watch.reasons))
+            both.append((first, await client.rest(), fake_service.watch.reasons))
     assert both[0] == both[1]
 
 
@@ -205,7 +212,7 @@ async def test_what_is_usual_goes_the_fast_path(line: bytes) -> None:
     """Also with headers that only seem to say more."""
     both = []
     for fast_path in (True, False):
-        async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+        async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
             both.append(await said(door, "envoy", 3 * [with_line(line)]))
             assert door.by_aiohttp == (1 if fast_path else 3)
     assert both[0] == both[1]

@@ -58,7 +58,7 @@ METHODS = [b"get", b"HEAD", b"CONNECT", b"PRI", b"QUERY", b"UNHEARD-OF", b"\xff"
 async def test_no_header_line_makes_a_fault(listener: str, fast_path: bool) -> None:
     """Also for a key that PostgreSQL must be asked for, which is where a deadline that a client sets would show."""
     plain = question(listener, "/api/customers/7", key=SECRET)
-    async with open_house(cache_keys=False) as house, Door(house, fast_path=fast_path).open() as door:
+    async with open_house(cache_keys=False) as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         for line in LINES:
             async with door.client(listener) as client:
                 (said,) = decisions(await client.ask(plain.removesuffix(b"\r\n") + line + b"\r\n\r\n"))
@@ -71,13 +71,13 @@ async def test_no_header_line_makes_a_fault(listener: str, fast_path: bool) -> N
             }, line
             if line.startswith((b"x-envoy", b"X-Re", b"X-Fo", b"tracep", b"Cookie", b"Range", b"If-N")):
                 assert said in {"allow", "rate_limited"}, line
-            house.limits.now += 1
-        assert not [d for _, d in house.watch.reasons if d.endswith("unavailable")]
+            fake_service.limits.now += 1
+        assert not [d for _, d in fake_service.watch.reasons if d.endswith("unavailable")]
 
 
 async def test_no_target_and_no_method_makes_a_fault(listener: str, fast_path: bool) -> None:
     """Where they cannot even stand in a request line, the parser's refusal is a decision, too."""
-    async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+    async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         for target in TARGETS:
             async with door.client(listener) as client:
                 (said,) = decisions(await client.ask(question(listener, target, key=SECRET)))

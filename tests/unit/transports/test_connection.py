@@ -13,8 +13,8 @@ from tests.unit.transports.check_listener import ALLOWED, AMBIGUOUS, LAST, REFUS
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     """A house whose key has been used, and its fast path."""
-    async with open_house() as house, Door(house, fast_path=True).open() as door:
-        house.change(replace(KEY, tenant=replace(TENANT, limits=Limits())))
+    async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door:
+        fake_service.change(replace(KEY, tenant=replace(TENANT, limits=Limits())))
         await door.warm()
         assert door.by_aiohttp == 1
         yield door
@@ -52,25 +52,33 @@ async def test_pipelined_requests_are_answered_in_order(door: Door) -> None:
 @pytest.mark.parametrize("more", [1, 40, 200])
 async def test_what_comes_during_a_check_waits_for_it(more: int, fast_path: bool) -> None:
     """Requests that arrive while one is judged are answered behind it, in order, and each once."""
-    async with open_house() as house, Door(house, fast_path=fast_path).open() as door, door.client() as client:
+    async with (
+        open_house() as fake_service,
+        Door(fake_service, fast_path=fast_path).open() as door,
+        door.client() as client,
+    ):
         gate = await held(door, client)
         for _ in range(more):
             client.send(AMBIGUOUS + REFUSED)
         client.send(REFUSED[:20])
         await door.has_read()
-        assert len(house.watch.reasons) == 2  # of other connections
+        assert len(fake_service.watch.reasons) == 2  # of other connections
         gate.set()
         client.send(REFUSED[20:] + LAST)
         expected = ["allow", *["path_ambiguous", "no_credentials"] * more, "no_credentials", "no_credentials"]
         assert decisions(await client.rest()) == expected
-        assert len(house.watch.reasons) == len(expected) + 2
+        assert len(fake_service.watch.reasons) == len(expected) + 2
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
 @pytest.mark.parametrize("line", [b"Content-Length: 3", b"Transfer-Encoding: chunked", b"Upgrade: h2c", b"Nonsense"])
 async def test_what_comes_during_a_check_and_is_not_plain(line: bytes, fast_path: bool) -> None:
     """It is answered behind the check as ever, with the end of the connection; nothing behind it is judged."""
-    async with open_house() as house, Door(house, fast_path=fast_path).open() as door, door.client() as client:
+    async with (
+        open_house() as fake_service,
+        Door(fake_service, fast_path=fast_path).open() as door,
+        door.client() as client,
+    ):
         gate = await held(door, client)
         client.send(with_line(line))
         await door.has_read()

@@ -11,13 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Untaken
+from extauthz.core.spend import NotApplied
 from extauthz.transports.http import connection
 from extauthz.transports.http import fast_check as fast_check_module
 from extauthz.transports.http.answers import Answers
 from tests.servers.serving import question
 from tests.unit.service.asking import asked_at
-from tests.unit.service.fakes import SECRET, House, open_house
+from tests.unit.service.fakes import SECRET, FakeService, open_house
 from tests.unit.transports.check_listener import (
     ALLOWED,
     AMBIGUOUS,
@@ -39,39 +39,39 @@ SOON = 0.15  # seconds
 
 def places(door: Door) -> dict[str, tuple[object, str]]:
     """Where a bug may be, on the way that a door takes: what has it, and its name."""
-    house, limits = door.house, (door.house.limits, "begin")
+    fake_service, limits = door.fake_service, (door.fake_service.limits, "begin")
     if door.fast_path:
         return {
             "read": (fast_check_module, "recognise"),
-            "check": (house.fast.memory, "find"),
+            "check": (fake_service.fast.memory, "find"),
             "limits": limits,
-            "later": (house.fast, "go_on"),
+            "later": (fake_service.fast, "go_on"),
             "render": (Answers, "kept"),
         }
     return {
         "read": (door.handlers["envoy"].dialect, "read"),
-        "check": (house.service, "check"),
+        "check": (fake_service.service, "check"),
         "limits": limits,
-        "later": (house.limiter, "go_on"),
+        "later": (fake_service.limiter, "go_on"),
         "render": (door.handlers["envoy"].dialect, "render"),
     }
 
 
 @pytest.fixture
-async def house(caplog: pytest.LogCaptureFixture) -> AsyncIterator[House]:
+async def fake_service(caplog: pytest.LogCaptureFixture) -> AsyncIterator[FakeService]:
     """Ends with a look at what the loop had to say of tasks and futures that nobody minds."""
-    async with open_house() as house:
-        yield house
+    async with open_house() as fake_service:
+        yield fake_service
     gc.collect()
     await asyncio.sleep(0)
     assert not [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_who_leaves_in_the_middle_of_a_check(house: House, fast_path: bool) -> None:
+async def test_who_leaves_in_the_middle_of_a_check(fake_service: FakeService, fast_path: bool) -> None:
     """The check ends as it would have, for nobody; the task of the connection ends with it, and nothing is left."""
-    async with Door(house, fast_path=fast_path).open() as door:
+    async with Door(fake_service, fast_path=fast_path).open() as door:
         await door.warm()
-        gate = await asked_at(house, "spend")
+        gate = await asked_at(fake_service, "spend")
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(door.client()) for _ in range(10)]
             for client in clients:
@@ -85,12 +85,12 @@ async def test_who_leaves_in_the_middle_of_a_check(house: House, fast_path: bool
         assert len(tasks()) >= len(clients)
         gate.set()
         await all_over()
-        assert [reason for _, reason in house.watch.reasons].count(Reason.ALLOW) == len(clients) + 1
+        assert [reason for _, reason in fake_service.watch.reasons].count(Reason.ALLOW) == len(clients) + 1
 
 
-async def test_a_drain_in_the_middle_of_a_check(house: House, fast_path: bool) -> None:
+async def test_a_drain_in_the_middle_of_a_check(fake_service: FakeService, fast_path: bool) -> None:
     """The answer under way says that the connection ends, and it ends; what is behind it is not judged."""
-    async with Door(house, fast_path=fast_path).open() as door, door.client() as client, door.client() as idle:
+    async with Door(fake_service, fast_path=fast_path).open() as door, door.client() as client, door.client() as idle:
         await idle.ask(REFUSED)
         gate = await held(door, client)
         client.send(REFUSED)
@@ -104,10 +104,10 @@ async def test_a_drain_in_the_middle_of_a_check(house: House, fast_path: bool) -
         assert await idle.rest() == b""
 
 
-async def test_a_stop_in_the_middle_of_a_check(house: House, fast_path: bool) -> None:
+async def test_a_stop_in_the_middle_of_a_check(fake_service: FakeService, fast_path: bool) -> None:
     """Who has asked is answered, whole; who has not is sent away."""
     async with AsyncExitStack() as stack:
-        async with Door(house, fast_path=fast_path).open() as door:
+        async with Door(fake_service, fast_path=fast_path).open() as door:
             client = await stack.enter_async_context(door.client())
             idle = await stack.enter_async_context(door.client())
             await idle.ask(REFUSED)
@@ -120,10 +120,10 @@ async def test_a_stop_in_the_middle_of_a_check(house: House, fast_path: bool) ->
     await all_over()
 
 
-async def test_a_stop_does_not_wait_for_ever(house: House, fast_path: bool) -> None:
+async def test_a_stop_does_not_wait_for_ever(fake_service: FakeService, fast_path: bool) -> None:
     """A check that does not end is left; when it does, nothing comes of it."""
     async with AsyncExitStack() as stack:
-        async with Door(house, fast_path=fast_path).open() as door:
+        async with Door(fake_service, fast_path=fast_path).open() as door:
             client = await stack.enter_async_context(door.client())
             gate = await held(door, client)
         assert await client.rest() == b""
@@ -135,7 +135,11 @@ async def test_a_stop_does_not_wait_for_ever(house: House, fast_path: bool) -> N
 
 @pytest.mark.parametrize("place", ["read", "check", "limits", "later", "render"])
 async def test_a_bug_is_told_once(
-    house: House, fast_path: bool, place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fake_service: FakeService,
+    fast_path: bool,
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Wherever it is, who asked gets a 500 without a word about it and the end; others are answered as before."""
 
@@ -146,12 +150,12 @@ async def test_a_bug_is_told_once(
         await asyncio.sleep(0)
         raise TimeoutError("sesame")
 
-    async with Door(house, fast_path=fast_path).open() as door, door.client() as client, door.client() as other:
+    async with Door(fake_service, fast_path=fast_path).open() as door, door.client() as client, door.client() as other:
         await other.ask(ALLOWED)
         by_aiohttp = door.by_aiohttp
         with capture_logs() as logs, monkeypatch.context() as patch:
             if place == "later":
-                house.limits.first.append(Untaken("unseeded", 0))
+                fake_service.limits.first.append(NotApplied("unseeded", 0))
             owner, name = places(door)[place]
             patch.setattr(owner, name, fail_later if place == "later" else fail)
             client.send(ALLOWED)
@@ -164,7 +168,9 @@ async def test_a_bug_is_told_once(
         assert decisions(await other.ask(ALLOWED)) == ["allow"]
 
 
-async def test_a_check_that_is_cancelled(house: House, fast_path: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_check_that_is_cancelled(
+    fake_service: FakeService, fast_path: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its connection ends, though nobody has left: also where it goes on in a task of its own."""
 
     async def cancelled(*_: object) -> None:
@@ -172,10 +178,10 @@ async def test_a_check_that_is_cancelled(house: House, fast_path: bool, monkeypa
         future.cancel()
         await future
 
-    async with Door(house, fast_path=fast_path).open() as door, door.client() as client:
+    async with Door(fake_service, fast_path=fast_path).open() as door, door.client() as client:
         await door.warm()
-        house.limits.first.append(Untaken("unseeded", 0))
-        monkeypatch.setattr(house.limiter, "go_on", cancelled)
+        fake_service.limits.first.append(NotApplied("unseeded", 0))
+        monkeypatch.setattr(fake_service.limiter, "go_on", cancelled)
         with capture_logs():
             client.send(ALLOWED)
             assert not decisions(await client.rest())
@@ -183,11 +189,13 @@ async def test_a_check_that_is_cancelled(house: House, fast_path: bool, monkeypa
         assert (door.by_aiohttp == 1) is fast_path
 
 
-async def test_time_ends_idle_connections(house: House, fast_path: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_ends_idle_connections(
+    fake_service: FakeService, fast_path: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that has asked nothing, half a question, or nothing more; never one whose check is under way."""
     monkeypatch.setattr(connection, "KEEPALIVE", SOON)
     monkeypatch.setitem(connection._OPTIONS, "keepalive_timeout", SOON)
-    async with Door(house, fast_path=fast_path).open() as door, AsyncExitStack() as stack:
+    async with Door(fake_service, fast_path=fast_path).open() as door, AsyncExitStack() as stack:
         waiting, silent, half, idle, late = [await stack.enter_async_context(door.client()) for _ in range(5)]
         gate = await held(door, waiting)
         half.send(ALLOWED[:-1])
@@ -204,13 +212,13 @@ async def test_time_ends_idle_connections(house: House, fast_path: bool, monkeyp
         assert await waiting.rest() == b""
 
 
-async def test_who_does_not_read_is_not_read(house: House, fast_path: bool) -> None:
+async def test_who_does_not_read_is_not_read(fake_service: FakeService, fast_path: bool) -> None:
     """Answers that are not taken stop the checks; once they are taken, none is missing."""
-    door = Door(house, fast_path=fast_path)
+    door = Door(fake_service, fast_path=fast_path)
     for sock in door.sockets.values():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     async with door.open(), door.client(receive=4096) as client:
-        sent, judged = 0, house.watch.reasons
+        sent, judged = 0, fake_service.watch.reasons
         while len(judged) == 2 * sent and sent < 2000:
             client.send(AMBIGUOUS)
             await door.has_read()  # by another connection, whose question is judged too
@@ -224,11 +232,11 @@ async def test_who_does_not_read_is_not_read(house: House, fast_path: bool) -> N
             assert decisions(await client.answer()) == ["path_ambiguous"]
 
 
-async def test_nothing_is_left_of_connections(house: House, fast_path: bool) -> None:
+async def test_nothing_is_left_of_connections(fake_service: FakeService, fast_path: bool) -> None:
     """Many come and go, in the middle of whatever they do: afterwards there is no connection and no task of one."""
     vault = question("envoy", "/api/vault/1", key=SECRET)  # PostgreSQL is asked each time
     endings = [b"", ALLOWED, ALLOWED[:40], ALLOWED + REFUSED[:9], LAST, b"NONSENSE\r\n\r\n", ALLOWED * 40, vault]
-    async with Door(house, fast_path=fast_path).open() as door:
+    async with Door(fake_service, fast_path=fast_path).open() as door:
         await door.warm()
         for number in range(50 * len(endings)):
             async with door.client() as client:
@@ -244,9 +252,9 @@ async def test_nothing_is_left_of_connections(house: House, fast_path: bool) -> 
         assert left == 0
 
 
-async def test_a_check_leaves_no_cycle(house: House, fast_path: bool) -> None:
+async def test_a_check_leaves_no_cycle(fake_service: FakeService, fast_path: bool) -> None:
     """What the garbage collector would have to find does not grow with the checks."""
-    async with Door(house, fast_path=fast_path).open() as door, door.client() as client:
+    async with Door(fake_service, fast_path=fast_path).open() as door, door.client() as client:
         await door.warm()
         gc.collect()
         gc.disable()

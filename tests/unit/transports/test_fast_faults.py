@@ -8,7 +8,7 @@ import pytest
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS
 from extauthz.core.reason import Reason
-from extauthz.core.spend import Owner, Untaken
+from extauthz.core.spend import NotApplied, Owner
 from extauthz.transports.http.denials import Denials
 from extauthz.transports.http.fast_check import FastCheck
 from tests.servers.serving import question
@@ -30,7 +30,7 @@ DEGRADED = b"\r\nx-extauthz-degraded: limits\r\n"
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     """A fast path, and a key whose records are held."""
-    async with open_house() as house, Door(house, fast_path=True).open() as door:
+    async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door:
         await door.warm()
         yield door
         assert door.by_aiohttp in (1, 2)  # the first check, and that of `held`
@@ -38,7 +38,7 @@ async def door() -> AsyncIterator[Door]:
 
 def charged(door: Door) -> int:
     """What was charged in all."""
-    state = door.house.limits.states[Owner("tenant", KEY.organization_id)]
+    state = door.fake_service.limits.states[Owner("tenant", KEY.organization_id)]
     return state.counters["d:20270115"]
 
 
@@ -51,7 +51,7 @@ async def test_who_leaves_has_been_charged(door: Door) -> None:
     gate.set()
     await all_over()
     assert charged(door) == before + 1
-    assert door.house.watch.reasons[-1] == ("envoy", Reason.ALLOW)
+    assert door.fake_service.watch.reasons[-1] == ("envoy", Reason.ALLOW)
     async with door.client() as client:
         assert decisions(await client.ask(ALLOWED)) == ["allow"]
 
@@ -59,11 +59,11 @@ async def test_who_leaves_has_been_charged(door: Door) -> None:
 @pytest.mark.parametrize("reason", ["connection", "timeout"])
 async def test_redis_fails(door: Door, reason: str) -> None:
     """The check passes uncharged, as is configured; the answer says so."""
-    door.house.limits.error = StoreUnavailable(REDIS, reason)
+    door.fake_service.limits.error = StoreUnavailable(REDIS, reason)
     async with door.client() as client:
         answer = await client.ask(ALLOWED)
         assert DEGRADED in answer
-        door.house.limits.error = None
+        door.fake_service.limits.error = None
         assert decisions(await client.ask(AMBIGUOUS)) == ["path_ambiguous"]
 
 
@@ -71,7 +71,7 @@ async def test_an_answer_that_comes_late(door: Door) -> None:
     """It is dropped: the check was answered without it, and so is the next one of its connection."""
     async with door.client() as client:
         gate = await held(door, client)
-        (call,) = door.house.limiter._under_way
+        (call,) = door.fake_service.limiter._under_way
         call.end_late()
         assert DEGRADED in await client.answer()
         gate.set()
@@ -85,22 +85,22 @@ async def test_nothing_has_happened_at_first(door: Door, why: str) -> None:
     """It is asked again, in a task, with the same answer as ever and one charge."""
     async with door.client() as client:
         before, usual = charged(door), await client.ask(ALLOWED)
-        door.house.limits.states.clear()
+        door.fake_service.limits.states.clear()
         await door.warm()
-        door.house.limits.first.append(Untaken("window" if why == "window" else "unseeded", 0))
+        door.fake_service.limits.first.append(NotApplied("window" if why == "window" else "unseeded", 0))
         assert await client.ask(ALLOWED) == usual
-        assert not door.house.limits.first
+        assert not door.fake_service.limits.first
         assert charged(door) == before + 1
 
 
 async def test_who_leaves_while_it_is_asked_again(door: Door) -> None:
     """The same as while it is asked for the first time."""
-    limits = door.house.limits
+    limits = door.fake_service.limits
     async with door.client() as client:
         gate = await held(door, client)
         before = charged(door)
-        limits.first.append(Untaken("window", 0))
-        again = await asked_at(door.house, "spend")
+        limits.first.append(NotApplied("window", 0))
+        again = await asked_at(door.fake_service, "spend")
         gate.set()
         await limits.entered.acquire()
     again.set()
@@ -110,7 +110,7 @@ async def test_who_leaves_while_it_is_asked_again(door: Door) -> None:
 
 async def test_windows_that_never_fit(door: Door) -> None:
     """After some attempts the check passes uncharged."""
-    door.house.limits.first += [Untaken("window", 0)] * 4
+    door.fake_service.limits.first += [NotApplied("window", 0)] * 4
     async with door.client() as client:
         before = charged(door)
         assert DEGRADED in await client.ask(ALLOWED)
@@ -130,7 +130,7 @@ async def test_an_idle_connection_keeps_no_key(door: Door) -> None:
         gathered = [data for each in denials for group in each._groups.values() for data, _ in group.requests]
         assert any(b"/api/customers/7" in data for data in gathered)
         assert not [data for data in gathered if SECRET.encode() in data]
-        assert door.house.watch.reasons[-1] == ("envoy", Reason.RATE_LIMITED)
+        assert door.fake_service.watch.reasons[-1] == ("envoy", Reason.RATE_LIMITED)
 
 
 @pytest.mark.parametrize("listener", ["envoy", "nginx", "forward"])
@@ -139,7 +139,7 @@ async def test_a_sample_lacks_nothing_but_the_credential(door: Door, listener: s
     async with door.client(listener) as client:
         refused = await client.ask(question(listener, "/api/customers/7", more=b"Authorization: X\r\n"))
     assert decisions(refused) == ["no_credentials"]
-    assert await door.house.rejections.write()
-    ((row,),) = door.house.rejected.batches.values()
+    assert await door.fake_service.rejections.write()
+    ((row,),) = door.fake_service.rejected.batches.values()
     assert (row.group.decision, row.times) == ("no_credentials", 1)
     assert [(sample.method, sample.path) for sample in row.samples] == [("GET", "/api/customers/7")]

@@ -66,7 +66,7 @@ async def test_who_may_say_what_is_asked(dialect: str, fast_path: bool) -> None:
     """A header of another dialect, an unknown one and an underscore twin change nothing; a second voice is refused."""
     by: NginxQuestion = "url" if dialect == "nginx by url" else "uri"
     ignored = [*IGNORED[dialect], *FOREIGN, *TWINS]
-    async with open_house() as house, Door(house, fast_path=fast_path, question=by).open() as door:
+    async with open_house() as fake_service, Door(fake_service, fast_path=fast_path, question=by).open() as door:
         async with door.client(dialect.partition(" ")[0]) as client:
             for before in (True, False):
                 for each in ([], *([line] for line in ignored), ignored, 2 * ignored):
@@ -75,7 +75,7 @@ async def test_who_may_say_what_is_asked(dialect: str, fast_path: bool) -> None:
                 for line in REFUSED[dialect]:
                     answer = await client.ask(asked(dialect, [line], before=before))
                     assert decisions(answer) == ["bad_proxy_request"], line
-        assert not house.keys.calls
+        assert not fake_service.keys.calls
         if fast_path:
             assert door.by_aiohttp == 2 * len(REFUSED[dialect])
 
@@ -88,8 +88,8 @@ async def test_nginx_says_one_thing(by: NginxQuestion, fast_path: bool) -> None:
     head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Original-Method: GET\r\n"
     right, wrong = (uri, url) if by == "uri" else (url, uri)
     async with (
-        open_house() as house,
-        Door(house, fast_path=fast_path, question=by).open() as door,
+        open_house() as fake_service,
+        Door(fake_service, fast_path=fast_path, question=by).open() as door,
         door.client("nginx") as client,
     ):
         said = [

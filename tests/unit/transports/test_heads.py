@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from extauthz.service.check.limit_status import LimitStatusReader
 from extauthz.service.health import Readiness
-from extauthz.service.own_usage import OwnUsage
 from extauthz.transports.http.bounded import HEAD_BYTES_MAX, HEAD_SECONDS, HEADER_LINES_MAX
 from extauthz.transports.http.health import Reports, serve_admin
 from extauthz.transports.http.listen import bind
@@ -19,7 +19,7 @@ from extauthz.transports.http.usage import serve_usage
 from tests.servers.raw_http import Wire
 from tests.servers.serving import LISTENERS, question
 from tests.unit.service.asking import asked_at
-from tests.unit.service.fakes import KEY_FORMAT, SECRET, House, open_house
+from tests.unit.service.fakes import KEY_FORMAT, SECRET, FakeService, open_house
 from tests.unit.transports.check_listener import ALLOWED, REFUSED, WAITS, Door, decisions
 
 SOON = 0.3  # seconds
@@ -38,15 +38,20 @@ async def no_metrics(_: str) -> tuple[bytes, str]:
 
 
 @asynccontextmanager
-async def listening(house: House, name: str, at: Path | None) -> AsyncIterator[socket.socket]:
+async def listening(fake_service: FakeService, name: str, at: Path | None) -> AsyncIterator[socket.socket]:
     """A listener of that name on a free port, or on the Unix socket `at`."""
     sock = bind("127.0.0.1", 0, None if at is None else str(at))
     if name == "usage":
-        opened = serve_usage(OwnUsage(KEY_FORMAT, house.lookup, house.limiter), sock, deadline=5, head_seconds=SOON)
+        opened = serve_usage(
+            LimitStatusReader(KEY_FORMAT, fake_service.lookup, fake_service.limiter),
+            sock,
+            deadline=5,
+            head_seconds=SOON,
+        )
     elif name == "admin":
         opened = serve_admin(Reports(ready, no_metrics), sock, head_seconds=SOON)
     else:
-        door = Door(house, fast_path=True)
+        door = Door(fake_service, fast_path=True)
         for own in door.sockets.values():
             own.close()
         opened = serve_checks({sock: door.check_door(name)}, head_seconds=SOON)
@@ -94,7 +99,7 @@ def test_the_limit() -> None:
 @pytest.mark.parametrize("name", ALL)
 async def test_a_dripped_head_ends_in_time(name: str, unix: bool, tmp_path: Path) -> None:
     """Whether a header, a request line or blank lines before it: the time is counted from the first byte."""
-    async with open_house() as house, listening(house, name, tmp_path / "s" if unix else None) as sock:
+    async with open_house() as fake_service, listening(fake_service, name, tmp_path / "s" if unix else None) as sock:
 
         async def lives(first: bytes, drip: bytes) -> float:
             async with connected(sock) as connection:
@@ -108,7 +113,7 @@ async def test_a_dripped_head_ends_in_time(name: str, unix: bool, tmp_path: Path
 async def test_an_idle_connection_is_kept(name: str) -> None:
     """Time before the first byte of a head is no time of it: neither on a new connection nor between two requests."""
     asked = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n" if name == "admin" else question(name, "/public/x")
-    async with open_house() as house, listening(house, name, None) as sock, connected(sock) as connection:
+    async with open_house() as fake_service, listening(fake_service, name, None) as sock, connected(sock) as connection:
         for _ in range(2):
             await asyncio.sleep(1.5 * SOON)
             for cut in (len(asked), 20):
@@ -121,14 +126,14 @@ async def test_an_idle_connection_is_kept(name: str) -> None:
 @WAYS
 async def test_half_a_head_behind_a_request(fast_path: bool) -> None:
     """It has its time, too, from the byte that came with the request before it, also where that takes longer."""
-    async with open_house() as house, Door(house, fast_path=fast_path, head_seconds=SOON).open() as door:
+    async with open_house() as fake_service, Door(fake_service, fast_path=fast_path, head_seconds=SOON).open() as door:
         async with door.client() as client:
             assert decisions(await client.ask(REFUSED + REFUSED[:30])) == ["no_credentials"]
             began = time.monotonic()
             assert await client.rest() == b""
             assert time.monotonic() - began < 10 * SOON
         await door.warm()
-        before, gate = door.by_aiohttp, await asked_at(house, "spend")
+        before, gate = door.by_aiohttp, await asked_at(fake_service, "spend")
         async with door.client() as client, door.client() as other:
             for waiting in (client, other):
                 waiting.send(WAITS)
@@ -146,7 +151,7 @@ async def test_half_a_head_behind_a_request(fast_path: bool) -> None:
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_many_header_lines(listener: str, fast_path: bool) -> None:
     """Far more than a library takes by itself are judged; beyond, and beyond a whole head's size, it is a refusal."""
-    async with open_house() as house, Door(house, fast_path=fast_path).open() as door:
+    async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         asked = question(listener, "/api/customers/7", key=SECRET)
         for lines in (1, 125, 126, 127, 128, 129, 200, HEADER_LINES_MAX - 10):
             async with door.client(listener) as client:
@@ -163,7 +168,7 @@ async def test_many_header_lines(listener: str, fast_path: bool) -> None:
 
 async def test_a_head_without_end() -> None:
     """It is refused as soon as it is too large, and what is sent behind that is not read into memory."""
-    async with open_house() as house, Door(house, fast_path=True).open() as door, door.client() as client:
+    async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door, door.client() as client:
         client.send(ALLOWED.removesuffix(b"\r\n"))
         line = b"X: " + b"x" * 32_000 + b"\r\n"
         for _ in range(HEAD_BYTES_MAX // len(line) + 2):

@@ -56,7 +56,10 @@ async def test_an_ambiguous_host_is_never_judged_by_a_wider_route(door_name: str
     """Not on a path that names it, not on a public one, not on one without a route; the path is judged before it."""
     by: NginxQuestion = "url" if door_name == "nginx by url" else "uri"
     listener = door_name.partition(" ")[0]
-    async with open_house(routes=HOSTS) as house, Door(house, fast_path=fast_path, question=by).open() as door:
+    async with (
+        open_house(routes=HOSTS) as fake_service,
+        Door(fake_service, fast_path=fast_path, question=by).open() as door,
+    ):
 
         async def said(path: str, *hosts: str) -> list[str]:
             async with door.client(listener) as client:
@@ -83,8 +86,8 @@ async def test_without_hosts_in_routes_the_host_is_unused(door_name: str, fast_p
     """Where no route names one, a request is judged by its path, whatever stands for its host."""
     by: NginxQuestion = "url" if door_name == "nginx by url" else "uri"
     async with (
-        open_house(routes=ROUTES) as house,
-        Door(house, fast_path=fast_path, question=by).open() as door,
+        open_house(routes=ROUTES) as fake_service,
+        Door(fake_service, fast_path=fast_path, question=by).open() as door,
         door.client(door_name.partition(" ")[0]) as client,
     ):
         for host in (*ADMIN, *AMBIGUOUS):
@@ -94,8 +97,8 @@ async def test_without_hosts_in_routes_the_host_is_unused(door_name: str, fast_p
 async def test_an_old_request_without_a_host(fast_path: bool) -> None:
     """HTTP/1.0 wants no Host; a route does."""
     async with (
-        open_house(routes=HOSTS) as house,
-        Door(house, fast_path=fast_path).open() as door,
+        open_house(routes=HOSTS) as fake_service,
+        Door(fake_service, fast_path=fast_path).open() as door,
         door.client() as client,
     ):
         assert decisions(await client.ask(b"GET /public/x HTTP/1.0\r\n\r\n")) == ["host_ambiguous"]

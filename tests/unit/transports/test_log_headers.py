@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from multidict import CIMultiDict
 
-from extauthz.core.changes import Thing
+from extauthz.core.changes import EntityRef
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.routes import Route
 from extauthz.service.health import Health
@@ -14,18 +14,20 @@ from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
 from extauthz.transports.http.handler import CheckHandler
-from tests.unit.service.fakes import KEY, NOW, SECRET, House, open_house
+from tests.unit.service.fakes import KEY, NOW, SECRET, FakeService, open_house
 
 PUBLIC = Route("/public/**", public=True)
 ANY = Route("/api/{resource}/**")
 DIALECTS = (Envoy(Wording()), Nginx(Wording()), Forward(Wording()))
-TENANT = Thing("organization", KEY.organization_id)
+TENANT = EntityRef("organization", KEY.organization_id)
 WHOSE = (KEY.organization_id, KEY.id)
 
 
-async def judged(house: House, dialect: Dialect, path: str, *, method: str = "GET", key: str = SECRET) -> Answer:
-    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
-    handler = CheckHandler(house.service, dialect, deadline=5, health=health)
+async def judged(
+    fake_service: FakeService, dialect: Dialect, path: str, *, method: str = "GET", key: str = SECRET
+) -> Answer:
+    health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
+    handler = CheckHandler(fake_service.service, dialect, deadline=5, health=health)
     received = CIMultiDict(
         {
             "host": "api.example.com",
@@ -51,7 +53,7 @@ def told(answer: Answer) -> tuple[str, str]:
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 async def test_every_answer_tells_whose_request_it_was(dialect: Dialect) -> None:
     """Allowed, refused by permission, suspension or limits; nothing where the caller is not known."""
-    async with open_house(routes=[PUBLIC, ANY]) as house:
+    async with open_house(routes=[PUBLIC, ANY]) as fake_service:
         seen = {}
         for name, path, method, key in (
             ("allowed", "/api/customers/7", "GET", SECRET),
@@ -60,12 +62,12 @@ async def test_every_answer_tells_whose_request_it_was(dialect: Dialect) -> None
             ("no route", "/elsewhere", "GET", SECRET),
             ("no key", "/api/customers/7", "GET", ""),
         ):
-            seen[name] = told(await judged(house, dialect, path, method=method, key=key))
+            seen[name] = told(await judged(fake_service, dialect, path, method=method, key=key))
         for _ in range(25):
-            limited = await judged(house, dialect, "/api/customers/7")
+            limited = await judged(fake_service, dialect, "/api/customers/7")
         seen["limited"] = told(limited)
-        house.change(replace(KEY, tenant=replace(KEY.tenant, status="suspended")), *KEY.made_of, TENANT)
-        seen["suspended"] = told(await judged(house, dialect, "/api/customers/7"))
+        fake_service.change(replace(KEY, tenant=replace(KEY.tenant, status="suspended")), *KEY.made_of, TENANT)
+        seen["suspended"] = told(await judged(fake_service, dialect, "/api/customers/7"))
     of_nobody = ("", "")
     assert seen == {
         "allowed": WHOSE,
@@ -81,16 +83,16 @@ async def test_every_answer_tells_whose_request_it_was(dialect: Dialect) -> None
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 async def test_a_revoked_key_looks_like_an_unknown_one(dialect: Dialect) -> None:
     """A proxy that passes all headers on must not tell the two apart to the client."""
-    async with open_house(routes=[ANY]) as house:
-        unknown = await judged(house, dialect, "/api/x", key="k" * 30)
-        house.store(replace(KEY, revoked_at=NOW))
-        assert await judged(house, dialect, "/api/x") == unknown
+    async with open_house(routes=[ANY]) as fake_service:
+        unknown = await judged(fake_service, dialect, "/api/x", key="k" * 30)
+        fake_service.store(replace(KEY, revoked_at=NOW))
+        assert await judged(fake_service, dialect, "/api/x") == unknown
 
 
 def test_a_question_that_is_none_tells_nothing() -> None:
     """Empty values where a proxy does not say what is asked, too."""
     for dialect in DIALECTS:
-        house = House()
-        health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
-        response = CheckHandler(house.service, dialect, deadline=5, health=health).refuse()
+        fake_service = FakeService()
+        health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
+        response = CheckHandler(fake_service.service, dialect, deadline=5, health=health).refuse()
         assert (response.headers["x-extauthz-organization"], response.headers["x-extauthz-key"]) == ("", "")

@@ -20,7 +20,7 @@ from extauthz.transports.http.handler import CheckHandler
 from extauthz.transports.http.plain import PlainRequest, recognise
 from tests.generated import examples
 from tests.servers.serving import question as asking
-from tests.unit.service.fakes import House
+from tests.unit.service.fakes import FakeService
 
 ROUTES = (
     Route("/api/{resource}/**"),
@@ -70,10 +70,10 @@ def requests(draw: st.DrawFn) -> bytes:
     return f"{text}\r\n\r\n".encode()
 
 
-def handler_of(house: House, dialect: Dialect) -> CheckHandler:
+def handler_of(fake_service: FakeService, dialect: Dialect) -> CheckHandler:
     """What answers in a dialect."""
-    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
-    return CheckHandler(house.service, dialect, deadline=5, health=health)
+    health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
+    return CheckHandler(fake_service.service, dialect, deadline=5, health=health)
 
 
 def leads(path: FastPath, data: bytes) -> object:
@@ -86,13 +86,13 @@ def leads(path: FastPath, data: bytes) -> object:
     return place.match or (place.always and place.always.decision)
 
 
-def should_lead(house: House, handler: CheckHandler, data: bytes) -> object:
+def should_lead(fake_service: FakeService, handler: CheckHandler, data: bytes) -> object:
     """Where the pipeline would."""
     request = PlainRequest(data)
     asked = handler.dialect.asked(request.method, request.target, request)
     if asked is None:
         return None
-    return house.service.find_route(asked.method, asked.host, asked.path)
+    return fake_service.service.find_route(asked.method, asked.host, asked.path)
 
 
 ENDS = ["7", "8", "index.html", "index%2ehtml", "..", "", "lines", "lines?x=/8", "8?x=/lines", "api"]
@@ -103,12 +103,14 @@ DIALECTS = [Envoy(Wording()), Nginx(Wording()), Forward(Wording())]
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda each: each.name)
 def test_one_request_after_another(dialect: Dialect) -> None:
     """What is remembered of one path says nothing wrong of any other that differs from it a little."""
-    house = House(routes=ROUTES)
-    handler = handler_of(house, dialect)
+    fake_service = FakeService(routes=ROUTES)
+    handler = handler_of(fake_service, dialect)
     for one, other in product(TARGETS, TARGETS):
-        path = FastPath(house.fast, handler, tally=house.watch.tally(dialect.name), observer=house.rejections)
+        path = FastPath(
+            fake_service.fast, handler, tally=fake_service.watch.tally(dialect.name), observer=fake_service.rejections
+        )
         for data in (asking(dialect.name, one), asking(dialect.name, other)):
-            assert leads(path, data) == should_lead(house, handler, data), (one, other)
+            assert leads(path, data) == should_lead(fake_service, handler, data), (one, other)
 
 
 @examples(150, 10_000)
@@ -122,12 +124,14 @@ def test_requests_lead_where_the_pipeline_goes(
     routes: Sequence[Route], path_prefix: str, question: NginxQuestion, several: list[bytes]
 ) -> None:
     """In every dialect, with and without routes of hosts, for requests in any order that differ little."""
-    house = House(routes=routes)
+    fake_service = FakeService(routes=routes)
     wording = Wording()
     for dialect in (Envoy(wording, path_prefix=path_prefix), Nginx(wording, question=question), Forward(wording)):
-        handler = handler_of(house, dialect)
-        path = FastPath(house.fast, handler, tally=house.watch.tally(dialect.name), observer=house.rejections)
+        handler = handler_of(fake_service, dialect)
+        path = FastPath(
+            fake_service.fast, handler, tally=fake_service.watch.tally(dialect.name), observer=fake_service.rejections
+        )
         for data in [*several, *several]:
-            found, right = leads(path, data), should_lead(house, handler, data)
+            found, right = leads(path, data), should_lead(fake_service, handler, data)
             # A question without a path may be left to aiohttp, like a request that asks nothing.
             assert found == right or (found is None and isinstance(right, Deny)), data

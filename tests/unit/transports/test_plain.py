@@ -121,7 +121,7 @@ async def test_these_are_the_parsers_of_a_connection(monkeypatch: pytest.MonkeyP
         return HttpRequestParser(*arguments, **options)
 
     monkeypatch.setattr("aiohttp.web_protocol.HttpRequestParser", record)
-    async with open_house() as house, Door(house, fast_path=True).open() as door, door.client() as client:
+    async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door, door.client() as client:
         await client.ask(REFUSED)
     assert made
     assert made[0].items() >= OPTIONS.items()

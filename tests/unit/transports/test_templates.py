@@ -25,7 +25,7 @@ from extauthz.transports.http.dialects.nginx import Nginx
 from extauthz.transports.http.handler import CheckHandler, head_of
 from tests.generated import examples
 from tests.unit.core.test_limit_numbers import outcomes
-from tests.unit.service.fakes import KEY, House
+from tests.unit.service.fakes import KEY, FakeService
 
 DIALECTS = {"envoy": Envoy, "nginx": Nginx, "forward": Forward}
 FAMILIES = ((), ("ietf",), ("x",), ("ietf", "x"))
@@ -39,10 +39,10 @@ handlers = st.tuples(st.sampled_from(list(DIALECTS)), st.sampled_from(FAMILIES),
 @cache
 def handler_of(dialect: str, families: tuple[str, ...], strip_credential: bool) -> CheckHandler:
     """What answers in a dialect."""
-    house = House()
-    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
+    fake_service = FakeService()
+    health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
     built: Dialect = DIALECTS[dialect](Wording(strip_credential, families))
-    return CheckHandler(house.service, built, deadline=5, health=health)
+    return CheckHandler(fake_service.service, built, deadline=5, health=health)
 
 
 def fast(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Row]) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.handler import CheckHandler
-from tests.unit.service.fakes import House
+from tests.unit.service.fakes import FakeService
 
 
 class Recording:
@@ -32,9 +32,9 @@ class Recording:
 )
 def test_a_long_tracestate_does_not_wait_with_its_check(states: list[str], kept: str) -> None:
     """Thousands of checks may wait for a receiver that hangs, and a client may send a header of 60 KiB with each."""
-    house = House()
-    health = Health(postgresql=house.postgresql, redis=house.redis, on_redis_down=OnRedisDown.OPEN)
-    handler = CheckHandler(house.service, Envoy(Wording()), deadline=5, health=health, tracing=Recording())
+    fake_service = FakeService()
+    health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
+    handler = CheckHandler(fake_service.service, Envoy(Wording()), deadline=5, health=health, tracing=Recording())
     trace = handler.begin_trace(CIMultiDict(("tracestate", state) for state in states))
     assert trace is not None
     assert trace.state == kept

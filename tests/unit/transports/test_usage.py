@@ -10,7 +10,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import OUTCOMES, Reason
-from extauthz.core.spend import Spend, Spent, Untaken
+from extauthz.core.spend import NotApplied, Spend, Spent
 from tests.unit.service.fakes import KEY, TENANT
 from tests.unit.transports.usage_listener import GOOD, STRANGER, Usage, check_problem, usage
 
@@ -22,8 +22,8 @@ HOUR, DAY = 3600, 86_400
 async def test_what_a_caller_is_told(usage: Usage) -> None:
     """Every limit of the organization and of the key: its size, its window, what is used and left, when more comes."""
     tenant = replace(TENANT, limits=Limits(Rate(10, 1), 20, 1000, 30_000), calendar=Calendar("Europe/Berlin"))
-    usage.house.store(replace(KEY, tenant=tenant, limits=Limits(Rate(1, 60), 5, None, 50)))
-    await usage.house.ask()
+    usage.fake_service.store(replace(KEY, tenant=tenant, limits=Limits(Rate(1, 60), 5, None, 50)))
+    await usage.fake_service.ask()
     month, rest = 31 * DAY, 31 * DAY - 14 * DAY - 9 * HOUR  # nine o'clock in Berlin, on the 15th
     assert await usage.told() == {
         "organization_id": "org-1",
@@ -45,14 +45,14 @@ async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
     first = await usage.told()
     assert [await usage.told() for _ in range(5)] == [first] * 5
     assert [limit["remaining"] for limit in first["limits"]] == [20, 1000, None]
-    assert (usage.house.watch.decisions, usage.house.meter.noted) == ([], [])
-    assert len(usage.house.last_used) == 0
+    assert (usage.fake_service.watch.decisions, usage.fake_service.meter.noted) == ([], [])
+    assert len(usage.fake_service.last_used) == 0
 
 
 async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
     """Where every check is refused, what is left is 0 and until when is said."""
-    usage.house.store(replace(KEY, tenant=replace(TENANT, limits=Limits(Rate(1, 60), 1, 1))))
-    assert [(await usage.house.ask()).reason for _ in range(2)] == [Reason.ALLOW, Reason.DAILY_QUOTA_EXCEEDED]
+    usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=Limits(Rate(1, 60), 1, 1))))
+    assert [(await usage.fake_service.ask()).reason for _ in range(2)] == [Reason.ALLOW, Reason.DAILY_QUOTA_EXCEEDED]
     assert [(limit["name"], limit["remaining"], limit["reset"]) for limit in (await usage.told())["limits"]] == [
         ("burst", 0, 60),
         ("daily", 0, 16 * HOUR),
@@ -63,23 +63,23 @@ async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
 async def test_a_quota_below_what_was_used(usage: Usage) -> None:
     """It leaves 0, not less."""
     for _ in range(3):
-        await usage.house.ask()
+        await usage.fake_service.ask()
     tenant = replace(TENANT, limits=Limits(None, None, 2))
-    usage.house.change(replace(KEY, tenant=tenant), *KEY.made_of, *TENANT.made_of)
+    usage.fake_service.change(replace(KEY, tenant=tenant), *KEY.made_of, *TENANT.made_of)
     told = (await usage.told())["limits"]
     assert [(limit["limit"], limit["used"], limit["remaining"]) for limit in told] == [(2, 3, 0), (None, 3, None)]
 
 
 async def test_without_limits_and_in_shadow(usage: Usage) -> None:
     """Without a quota the day and month say what was used; in shadow figures are as ever and are not enforced."""
-    usage.house.store(replace(KEY, tenant=replace(TENANT, limits=UNLIMITED)))
-    await usage.house.ask()
+    usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=UNLIMITED)))
+    await usage.fake_service.ask()
     told = await usage.told()
     names = [limit["name"] for limit in told["limits"]]
     assert (names, told["enforced"]) == (["daily", "monthly"], True)
     assert [(limit["limit"], limit["used"], limit["remaining"]) for limit in told["limits"]] == [(None, 1, None)] * 2
     shadow = replace(TENANT, shadow=True)
-    usage.house.change(replace(KEY, tenant=shadow), *KEY.made_of, *TENANT.made_of)
+    usage.fake_service.change(replace(KEY, tenant=shadow), *KEY.made_of, *TENANT.made_of)
     told = await usage.told()
     assert ([limit["name"] for limit in told["limits"]], told["enforced"]) == (["burst", "daily", "monthly"], False)
 
@@ -101,24 +101,24 @@ async def test_without_limits_and_in_shadow(usage: Usage) -> None:
 )
 async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKey, reason: Reason) -> None:
     """Status, code and challenge are the same, and no limit is looked at."""
-    usage.house.store(key)
+    usage.fake_service.store(key)
     answer = await usage.ask(sent)
     outcome = OUTCOMES[reason]
     check_problem(answer, outcome.status, reason.value)
     assert (answer.decision, answer["x-extauthz-code"]) == (reason.value, reason.value)
     assert answer["www-authenticate"].startswith("Bearer ") == (outcome.status == 401)
-    assert usage.house.limits.calls == 0
+    assert usage.fake_service.limits.calls == 0
 
 
 async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
     """They began at zero while PostgreSQL was away: what they leave would be a guess, and is told to nobody."""
-    results = usage.house.limits._results
+    results = usage.fake_service.limits._results
 
-    def provisional(asked: Sequence[Spend]) -> list[Spent | Untaken | StoreUnavailable]:
+    def provisional(asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         return [one._replace(provisional=True) if isinstance(one, Spent) else one for one in results(asked)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(usage.house.limits, "_results", provisional)
+        patch.setattr(usage.fake_service.limits, "_results", provisional)
         answer = await usage.ask()
         check_problem(answer, 503, "limits_unavailable")
         assert answer["retry-after"] == "1"
@@ -128,11 +128,11 @@ async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: py
 async def test_stores_that_are_away(usage: Usage) -> None:
     """Nobody is told a guess: 503 with Retry-After, by the name of what is missing."""
     await usage.told()
-    await usage.house.lose(usage.house.redis)
+    await usage.fake_service.lose(usage.fake_service.redis)
     answer = await usage.ask()
     check_problem(answer, 503, "limits_unavailable")
     assert answer["retry-after"] == "1"
-    await usage.house.lose(usage.house.postgresql)
+    await usage.fake_service.lose(usage.fake_service.postgresql)
     answer = await usage.ask(STRANGER)
     check_problem(answer, 503, "authentication_unavailable")
     assert answer["retry-after"] == "1"

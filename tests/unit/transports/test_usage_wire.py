@@ -40,7 +40,7 @@ async def test_there_is_one_path(usage: Usage, target: str) -> None:
     """Any other one is 404, with or without a key, and nobody looks at the key."""
     for more in (GOOD, ""):
         check_problem(await usage.ask(more, target=target), 404, "not_found")
-    assert usage.house.keys.calls == 0
+    assert usage.fake_service.keys.calls == 0
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"])
@@ -49,7 +49,7 @@ async def test_there_are_two_methods(usage: Usage, method: str) -> None:
     answer = await usage.ask(method=method)
     check_problem(answer, 405, "method_not_allowed")
     assert answer["allow"] == "GET, HEAD"
-    assert usage.house.keys.calls == 0
+    assert usage.fake_service.keys.calls == 0
 
 
 async def test_head_and_a_query(usage: Usage) -> None:
@@ -111,12 +111,12 @@ async def test_60_kib_of_headers_are_taken(usage: Usage) -> None:
 
 async def test_who_has_asked_is_answered_at_the_end(usage: Usage) -> None:
     """A listener that is left answers the request that it has read, and takes no other."""
-    gate = await asked_at(usage.house, "find")
+    gate = await asked_at(usage.fake_service, "find")
     async with AsyncExitStack() as stack:
-        async with listening(usage.house) as ending:
+        async with listening(usage.fake_service) as ending:
             connection = await stack.enter_async_context(wire(ending.port))
             connection.send(REQUEST)
-            await usage.house.keys.entered.acquire()
+            await usage.fake_service.keys.entered.acquire()
             asyncio.get_running_loop().call_soon(gate.set)  # by then it is being left
         assert (await connection.answer()).status == 200
     with pytest.raises(ConnectionRefusedError):

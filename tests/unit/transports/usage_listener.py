@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from extauthz.service.own_usage import OwnUsage
+from extauthz.service.check.limit_status import LimitStatusReader
 from extauthz.transports.http.listen import bind
 from extauthz.transports.http.usage import serve_usage
 from tests.servers.raw_http import Answer, wire
-from tests.unit.service.fakes import KEY_FORMAT, SECRET, House, open_house
+from tests.unit.service.fakes import KEY_FORMAT, SECRET, FakeService, open_house
 
 GOOD = f"Authorization: Bearer {SECRET}\r\n"
 STRANGER = f"Authorization: Bearer {KEY_FORMAT.issue(bytes(20))}\r\n"
@@ -22,7 +22,7 @@ STRANGER = f"Authorization: Bearer {KEY_FORMAT.issue(bytes(20))}\r\n"
 class Usage:
     """A listener in front of a house of fakes."""
 
-    house: House
+    fake_service: FakeService
     port: int
 
     async def ask(self, more: str = GOOD, *, method: str = "GET", target: str = "/usage") -> Answer:
@@ -42,19 +42,19 @@ class Usage:
 
 
 @asynccontextmanager
-async def listening(house: House) -> AsyncIterator[Usage]:
+async def listening(fake_service: FakeService) -> AsyncIterator[Usage]:
     """A listener that is left with the block."""
     sock = bind("127.0.0.1", 0, None)
-    async with serve_usage(OwnUsage(KEY_FORMAT, house.lookup, house.limiter), sock, deadline=5):
-        yield Usage(house, sock.getsockname()[1])
+    async with serve_usage(LimitStatusReader(KEY_FORMAT, fake_service.lookup, fake_service.limiter), sock, deadline=5):
+        yield Usage(fake_service, sock.getsockname()[1])
 
 
 @pytest.fixture
 async def usage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Usage]:
     """Its clock is that of the house."""
-    async with open_house() as house:
-        monkeypatch.setattr("extauthz.transports.http.usage.time", lambda: house.now)
-        async with listening(house) as usage:
+    async with open_house() as fake_service:
+        monkeypatch.setattr("extauthz.transports.http.usage.time", lambda: fake_service.now)
+        async with listening(fake_service) as usage:
             yield usage
 
 

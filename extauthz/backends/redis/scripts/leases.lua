@@ -1,5 +1,5 @@
 -- Leases of an owner: what its workers hold ahead of requests. Scripts that charge begin with layout.lua and this text.
--- The reference arithmetic is in core/twin.py (`held`, `lapse`) and core/leases.py (`lapsing`).
+-- The reference arithmetic is in core/token_bucket.py (`held`, `lapse`) and core/leases.py (`lapsing`).
 --
 -- Two fields of the hash, records in the order in which they began, each ended by a line feed:
 -- leases   id, cost, day, month, units granted, units served as last reported, microsecond at which it is late, stage

@@ -1,5 +1,5 @@
 -- Limits of an owner and of its key: read, refilled, looked at, charged, written back once at the end of a call. Scripts
--- that charge begin with layout.lua and this text. The reference arithmetic is core/twin.py.
+-- that charge begin with layout.lua and this text. The reference arithmetic is core/token_bucket.py.
 --
 --   local o = owner_of(KEYS[1])             -- read when it is first needed, once a call
 --   local k = key_of(o, key_id, calendar)   -- nil, words: Redis refused the read

@@ -1,0 +1,1 @@
+"""Assembly: settings in, running processes out. It alone knows every room."""

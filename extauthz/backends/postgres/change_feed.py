@@ -1,0 +1,182 @@
+"""What PostgreSQL tells of changes: LISTEN on a connection of its own, opened again after it was lost."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import DictRow, dict_row
+
+from extauthz.backends.postgres import error_texts
+from extauthz.backends.postgres.errors import translated
+from extauthz.backends.postgres.statements import STATEMENTS
+from extauthz.core.changes import CHANNEL, EVERYTHING, Change, EntityRef, parse_change
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import POSTGRESQL
+
+BEGIN = 5.0  # seconds until messages must arrive
+BEAT = 2.0  # seconds without a message after which the server is asked whether it is there
+ANSWER = 1.0  # seconds for that
+AGAIN_AFTER = 0.25  # seconds
+ANOTHER_WAY_AFTER = 30.0  # seconds, where a pooler stands between
+UNDER_WAY = 60.0  # seconds for which a transaction may have been open when it dated its change
+LATELY_MAX = 5000  # changes beyond that are no longer told apart
+# A peer that is gone without a word is found within about three seconds.
+_OPTIONS = {"connect_timeout": 5, "keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
+
+_log = logging.getLogger("extauthz.changes")
+
+T = TypeVar("T")
+Listening = psycopg.AsyncConnection[DictRow]
+
+
+class PostgresFeed:
+    """The notifications of our triggers, and after every (re)connection what changed in the last `lately` seconds.
+
+    A change that was told is not told again because the connection was lost: what was read since knows of it, though
+    its number may not show that. Messages are always told.
+    """
+
+    def __init__(self, dsn: str, *, lately: float | None, arrived: Callable[[float], None] = lambda _: None) -> None:
+        """`lately` None: the tables are not ours, and their changes are written down nowhere.
+
+        `arrived` is told how many seconds a change took to arrive, of one change between two beats.
+        """
+        self._dsn = dsn
+        self._arrived = arrived
+        self._unmeasured: tuple[int, float] | None = None  # transaction of a change, and when it was heard
+        self._lately = lately
+        self._warned = False
+        self._said, self._flowed = "", False
+        self._told: dict[Change, None] = {}  # oldest first; what is forgotten is told again
+
+    async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
+        """Calls `hear` for each change, until cancelled; `flowing` says when messages arrive and when they do not."""
+        while True:
+            pause = AGAIN_AFTER
+            try:
+                with translated():
+                    if not await self._listen(hear, flowing):
+                        pause = ANOTHER_WAY_AFTER
+            except StoreUnavailable as error:
+                if error.reason == "client":  # nothing that a server or a network does
+                    _log.error("bug", exc_info=error)
+                if not self._flowed:
+                    self._tell_once(error.said)
+            self._flowed = False
+            flowing(False)
+            await asyncio.sleep(pause)
+
+    async def _listen(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> bool:
+        """Listens until the connection is lost; False where no message would come through it."""
+        connect = psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None, **self._options()
+        )
+        connection = await _in_time(connect, BEGIN)
+        try:
+            if not await _in_time(self._begin(connection, hear), BEGIN):
+                return False
+            flowing(True)
+            self._said, self._flowed = "", True
+            while True:
+                async for message in connection.notifies(timeout=BEAT):
+                    change = parse_change(message.payload)
+                    if change is not None:
+                        self._unmeasured = self._unmeasured or (change.fence - 1, monotonic())
+                        self._tell(change, hear)
+                # An answer says that messages would come, too: they stand before it on the same wire.
+                await _in_time(self._beat(connection), ANSWER)
+        finally:
+            await connection.close()
+
+    async def _beat(self, connection: Listening) -> None:
+        """Asks for any answer; where a change was heard since the last one, for its age."""
+        heard, self._unmeasured = self._unmeasured, None
+        if heard is None or self._lately is None:
+            await connection.execute("SELECT")
+            return
+        xact, heard_at = heard
+        cursor = await connection.execute(STATEMENTS["change_age"].encode(), {"xact": xact})
+        for row in await cursor.fetchall():
+            self._arrived(row["seconds"] - (monotonic() - heard_at))
+
+    async def _begin(self, connection: Listening, hear: Callable[[Change], None]) -> bool:
+        if not await self._is_direct(connection):
+            return False
+        await connection.execute(f"LISTEN {CHANNEL}".encode())
+        await self._catch_up(connection, hear)
+        return True
+
+    async def _catch_up(self, connection: Listening, hear: Callable[[Change], None]) -> None:
+        """Tells what nobody heard while the connection was lost; where that is not known, it may be anything."""
+        changes = await self._changed_lately(connection)
+        if changes is None:
+            cursor = await connection.execute(STATEMENTS["horizon"].encode())
+            (row,) = await cursor.fetchall()
+            hear(Change(EVERYTHING, row["horizon"]))
+            return
+        for change in changes - self._told.keys():
+            self._tell(change, hear)
+
+    async def _changed_lately(self, connection: Listening) -> set[Change] | None:
+        """What changed in the last seconds; None where that is not known, or too much to be told apart."""
+        if self._lately is None:
+            return None
+        arguments = {"seconds": self._lately + UNDER_WAY, "at_most": LATELY_MAX}
+        cursor = await connection.execute(STATEMENTS["changed_lately"].encode(), arguments)
+        rows = await cursor.fetchall()
+        if len(rows) == LATELY_MAX:
+            return None
+        return {Change(EntityRef(row["kind"], row["id"]), row["fence"]) for row in rows}
+
+    def _tell(self, change: Change, hear: Callable[[Change], None]) -> None:
+        hear(change)
+        self._told.pop(change, None)
+        self._told[change] = None
+        if len(self._told) > LATELY_MAX:
+            del self._told[next(iter(self._told))]
+
+    async def _is_direct(self, connection: Listening) -> bool:
+        """Whether we speak with the process that we seem to: a pooler gives a number of its own, and drops LISTEN."""
+        cursor = await connection.execute("SELECT pg_backend_pid() AS pid")
+        row = await cursor.fetchone()
+        direct = row is not None and row["pid"] == connection.info.backend_pid
+        if not direct and not self._warned:
+            self._warned = True
+            _log.warning(
+                "a pooler stands before PostgreSQL, so no message of a change arrives and caches end after their"
+                " seconds; give EXTAUTHZ_NOTIFY_DATABASE_URL a direct connection"
+            )
+        return direct
+
+    def _tell_once(self, said: str) -> None:
+        """Says once what keeps messages away, in the words of the server."""
+        if said and said != self._said:
+            self._said = said
+            remedy = error_texts.remedy(said, "EXTAUTHZ_NOTIFY_DATABASE_URL or DATABASE_URL")
+            # As one text, because the arguments of a library's line are left out of the log.
+            _log.warning(f"messages of changes do not arrive: {said}; {remedy}")
+
+    def _options(self) -> dict[str, Any]:
+        theirs = conninfo_to_dict(self._dsn)
+        return {name: value for name, value in _OPTIONS.items() if name not in theirs}
+
+
+async def _in_time(call: Coroutine[Any, Any, T], seconds: float) -> T:
+    """The result of `call`; StoreUnavailable where it takes too long. Its task is then left to end by itself: a driver
+    that is cancelled while its server hangs would wait on.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise StoreUnavailable(POSTGRESQL, "timeout")
+        return task.result()
+    finally:
+        if not task.done():
+            task.add_done_callback(lambda over: over.cancelled() or over.exception())
+            task.cancel()
+            await asyncio.sleep(0)  # it lets go of the socket before somebody closes that

@@ -1,0 +1,220 @@
+"""One spend: refill buckets, check every limit, take from all or from none. The twin of the Lua script in Redis.
+
+Integers only, the same steps in the same order; a property test drives both. A bucket is kept in micro-tokens and
+microseconds, so a rate of `tokens` in `seconds` adds tokens / seconds micro-tokens a microsecond; what that division
+leaves is carried, so nothing is lost over time.
+"""
+
+from dataclasses import dataclass, field
+
+from extauthz.core.leases import ENDED, LAPSED_MAX, Lease, lapsing
+from extauthz.core.limits import Rate
+from extauthz.core.spend import MICRO, NAMES, NotApplied, Spend, Spent, day_field, month_field
+
+FREE_REPEATS = 2  # of a request that was charged once
+GONE = 0, 0, 0
+
+
+@dataclass(slots=True)
+class State:
+    """An owner's stored state: buckets as (level, carry, at), by key or "" for the owner's own, and counters by field.
+
+    A field is a window's name, for a key with its id behind it; what a key was charged on a day is (cost, requests,
+    changes). `once` counts the free repeats of a request. `leases` are those that hold tokens, by id; `lapsed` those
+    that ended without a word of their workers.
+    """
+
+    seeded: bool = True
+    buckets: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    days: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    once: dict[str, int] = field(default_factory=dict)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    lapsed: dict[str, Lease] = field(default_factory=dict)
+
+
+def refill(stored: tuple[int, int, int] | None, rate: Rate, burst: int, now: int, *, held: int = 0) -> tuple[int, int]:
+    """Level (micro-tokens) and carry of a bucket at `now` (microseconds), at most full; the clock may step back.
+
+    `held` tokens of its capacity are leased.
+    """
+    full = max(burst - held, 0) * MICRO
+    if stored is None:
+        return full, 0
+    level, carry, at = stored
+    level = min(level, full)
+    carry = carry if carry < rate.seconds else 0
+    elapsed = max(now - at, 0)
+    whole, part = divmod(rate.tokens, rate.seconds)
+    if whole > 0 and elapsed >= -((level - full) // whole):
+        return full, 0
+    # `elapsed` is split before it is multiplied, so that no product passes 2^53 in the script.
+    periods, rest = divmod(elapsed, rate.seconds)
+    extra, carry = divmod(rest * part + carry, rate.seconds)
+    level += elapsed * whole + periods * part + extra
+    return (full, 0) if level >= full else (level, carry)
+
+
+def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
+    """One step at `now` (microseconds); `state` changes only when something was taken or given back.
+
+    Where the clock has stepped back, a refusal sets the time of the buckets to `now`, so that they fill again.
+    """
+    windows = asked.windows
+    day = month = 0
+    if windows is not None:
+        at = asked.charged_at if asked.operation == "refund" else now
+        days, months = windows.days.index_at(at // MICRO), windows.months.index_at(at // MICRO)
+        if days is None or months is None:
+            return NotApplied("window", now)
+        if not state.seeded:
+            return NotApplied("unseeded", now)
+        day, month = days, months
+    step = Step(state, asked, now, (day, month))
+    if asked.operation != "peek":
+        step.lapse()
+    if asked.operation == "refund":
+        step.give_back(asked.cost, 1)
+        return step.outcome(())
+    if asked.operation == "spend" and asked.once and state.once.get(asked.once, FREE_REPEATS) < FREE_REPEATS:
+        state.once[asked.once] += 1
+        return step.outcome((), repeated=True)
+    refused = step.refused()
+    if asked.operation == "spend":
+        if refused:
+            step.set_back()
+        else:
+            step.take(asked.cost, 1)
+    return step.outcome(refused)
+
+
+class Step:
+    """One check's view of the state: buckets refilled, at most to what leases leave of their capacity."""
+
+    def __init__(self, state: State, asked: Spend, now: int, at: tuple[int, int]) -> None:
+        self.state, self.asked, self.now = state, asked, now
+        self.day, self.month = day, month = at
+        self.buckets = {
+            name: refill(state.buckets.get(name), limits.rate, limits.burst or 0, now, held=self.held(name))
+            for name, limits in (("", asked.limits), (asked.key_id, asked.key_limits))
+            if limits.rate is not None
+        }
+        self.fields: tuple[str, str, str, str] | None = None
+        if asked.windows is not None:
+            by_day, by_month = day_field(asked.windows, day), month_field(asked.windows, month)
+            self.fields = (by_day, by_month, f"{by_day}:{asked.key_id}", f"{by_month}:{asked.key_id}")
+
+    def held(self, name: str) -> int:
+        """Tokens of a bucket that are leased. Those of a key's own bucket are until that key spends again, because only
+        then its limits, and so what has come in until the end, are known.
+        """
+        leases = self.state.leases.values()
+        if name == "":
+            return sum(lease.held for lease in leases if lease.stage != ENDED)
+        return sum(lease.held for lease in leases if lease.key_id == name)
+
+    def lapse(self) -> None:
+        """Ends leases that are late. What was granted stays charged, since it may have been served."""
+        leases, before = self.state.leases, dict(self.state.leases)
+        for lease_id, lease in before.items():
+            leases[lease_id] = seen = lapsing(lease, self.now)
+            if seen.stage == ENDED and (seen.key_id == self.asked.key_id or not seen.own):
+                self.state.lapsed[lease_id] = leases.pop(lease_id)
+        for lease_id in list(self.state.lapsed)[:-LAPSED_MAX]:
+            del self.state.lapsed[lease_id]
+        if leases != before:
+            self.store()
+
+    def store(self) -> None:
+        """Keeps the buckets as they are now: what comes in from here on may fill another capacity."""
+        for name, (level, carry) in self.buckets.items():
+            self.state.buckets[name] = level, carry, self.now
+
+    def used(self) -> tuple[int, int, int, int]:
+        """The counters: day and month, of the owner and of the key."""
+        if self.fields is None:
+            return 0, 0, 0, 0
+        by_day, by_month, key_by_day, key_by_month = self.fields
+        counters = self.state.counters
+        return (
+            counters.get(by_day, 0),
+            counters.get(by_month, 0),
+            self.state.days.get(key_by_day, GONE)[0],
+            counters.get(key_by_month, 0),
+        )
+
+    def refused(self) -> tuple[str, ...]:
+        """The limits that have less left than is asked."""
+        asked = self.asked
+        by_day, by_month, key_by_day, key_by_month = self.used()
+        refused: list[str] = []
+        for names, key, limits, today, this_month in (
+            (NAMES[:3], "", asked.limits, by_day, by_month),
+            (NAMES[3:], asked.key_id, asked.key_limits, key_by_day, key_by_month),
+        ):
+            if limits.rate is not None and self.buckets[key][0] < asked.cost * MICRO:
+                refused.append(names[0])
+            if self.fields is not None and limits.daily_quota is not None and today + asked.cost > limits.daily_quota:
+                refused.append(names[1])
+            quota = limits.monthly_quota
+            if self.fields is not None and quota is not None and this_month + asked.cost > quota:
+                refused.append(names[2])
+        return tuple(refused)
+
+    def take(self, cost: int, requests: int) -> None:
+        """Takes from all limits, and counts requests."""
+        for name, (level, carry) in self.buckets.items():
+            self.buckets[name] = level - cost * MICRO, carry
+        self.store()
+        self._count(cost, requests)
+        if self.asked.once:
+            self.state.once.setdefault(self.asked.once, 0)
+
+    def set_back(self) -> None:
+        """Buckets whose time is yet to come fill from now on."""
+        for name, (level, carry) in self.buckets.items():
+            stored = self.state.buckets.get(name)
+            if stored is not None and stored[2] > self.now:
+                self.state.buckets[name] = level, carry, self.now
+
+    def give_back(self, cost: int, requests: int) -> None:
+        """Gives back what was taken, as far as it fits beside what is leased."""
+        for name, limits in (("", self.asked.limits), (self.asked.key_id, self.asked.key_limits)):
+            if name in self.buckets and limits.burst is not None:
+                level, carry = self.buckets[name]
+                level, full = level + cost * MICRO, max(limits.burst - self.held(name), 0) * MICRO
+                self.buckets[name] = (full, 0) if level >= full else (level, carry)
+        self.store()
+        self._count(-cost, -requests)
+
+    def _count(self, cost: int, requests: int) -> None:
+        if self.fields is None:
+            return
+        by_day, by_month, key_by_day, key_by_month = self.fields
+        for name in (by_day, by_month, key_by_month):
+            self.state.counters[name] = max(self.state.counters.get(name, 0) + cost, 0)
+        charged, allowed, changes = self.state.days.get(key_by_day, GONE)
+        self.state.days[key_by_day] = max(charged + cost, 0), max(allowed + requests, 0), changes + 1
+
+    def outcome(self, refused: tuple[str, ...], *, repeated: bool = False) -> Spent:
+        """The result, with the state as it is now."""
+        by_day, by_month, key_by_day, key_by_month = self.used()
+        level, carry = self.buckets.get("", (0, 0)) if self.asked.limits.rate is not None else (0, 0)
+        key_level, key_carry = (0, 0)
+        if self.asked.key_limits.rate is not None:
+            key_level, key_carry = self.buckets[self.asked.key_id]
+        return Spent(
+            refused=refused,
+            now=self.now,
+            level=level,
+            carry=carry,
+            by_day=by_day,
+            by_month=by_month,
+            key_level=key_level,
+            key_carry=key_carry,
+            key_by_day=key_by_day,
+            key_by_month=key_by_month,
+            day=self.day,
+            month=self.month,
+            repeated=repeated,
+        )

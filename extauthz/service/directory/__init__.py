@@ -1,0 +1,1 @@
+"""Keys and organizations as checks read them: through a process, Redis and PostgreSQL."""

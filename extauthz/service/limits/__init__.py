@@ -1,0 +1,1 @@
+"""Spending from limits, and where their counters begin."""

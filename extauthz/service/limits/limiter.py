@@ -1,0 +1,205 @@
+"""Checks that wait in the same turn of the loop spend together: one call, one result each, and no task.
+
+While a call is under way, what comes is collected for the next one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
+from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
+from extauthz.core.trace import Trace
+from extauthz.service.guard import CircuitBreaker, end
+from extauthz.service.limits.leases import Leases
+from extauthz.service.limits.overdue import Overdue
+from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.limits.spend_call import Awaited, Seat, SharedCall, fail, refuse
+
+AT_ONCE = 128  # in one call, so that Redis is not held
+ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
+MARK_LASTS = 5.0  # seconds that a mark is good for further charges; who saves keeps marks for longer
+
+
+class Limiter:
+    """Spends by way of shared calls. What is charged is marked first, so that it is saved whatever becomes of us."""
+
+    def __init__(
+        self,
+        limits: LimitStore,
+        *,
+        keeps_usage: bool,
+        restorer: CounterRestorer,
+        redis: CircuitBreaker,
+        observer: Observer,
+        leases: Leases | None = None,
+    ) -> None:
+        """`keeps_usage`: charges are marked, because they are to be saved. `leases` None: all spends ask the store."""
+        self.leases = leases
+        self._limits = limits
+        self._keeps_usage = keeps_usage
+        self._seeding = restorer
+        self._redis = redis
+        self._observer = observer
+        self._waiting: list[Seat] = []
+        self._under_way: set[SharedCall] = set()
+        self._scheduled = False
+        self._alone = False  # the last call carried one check: others need not be waited for in this turn of the loop
+        self._overdue: Overdue[SharedCall] = Overdue(lambda: redis.timeout, SharedCall.end_late)
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._marked: set[Mark] = set()
+        self._marked_until = 0.0
+        self._marking = 1  # a spend with this number need not be looked up among the marked
+
+    def take(self, seat: Seat) -> None:
+        """Spends what a seat asks for. The seat is told once: in this call where nothing can be sent, else later.
+
+        Nothing is sent twice.
+        """
+        waiting = self._waiting
+        waiting.append(seat)
+        if len(waiting) >= AT_ONCE:
+            self._send()
+        elif not self._scheduled and not self._under_way:
+            if self._alone:
+                self._send()
+            else:
+                self._scheduled = True
+                asyncio.get_running_loop().call_soon(self._send)
+
+    async def spend(self, asked: Spend, trace: Trace | None = None) -> tuple[Spend, Spent]:
+        """What came of it, and the spend with the windows that hold by Redis's clock. Never sent twice.
+
+        Raises StoreUnavailable; the outcome is then unknown.
+        """
+        if self.leases is not None and (found := self.leases.take(asked)) is not None:
+            return await self.go_on(asked, found, trace)
+        return await self.go_on(asked, await self._sent(asked, trace), trace)
+
+    async def go_on(self, asked: Spend, first: tuple[int, Row], trace: Trace | None = None) -> tuple[Spend, Spent]:
+        """The same where a seat was told a first outcome, at a time: nothing has happened where it is no Spent."""
+        now, row = first
+        for attempt in range(1, ATTEMPTS + 1):
+            result = result_of(now, row)
+            if isinstance(result, Spent):
+                return asked, result
+            asked = asked.at(now / MICRO)
+            if result.why == "unseeded":
+                self._forget_marks()  # Redis may have forgotten them as well
+                await self._seeded(asked, trace)
+            if attempt < ATTEMPTS:
+                now, row = await self._sent(asked, trace)
+        raise StoreUnavailable(REDIS, "clock")
+
+    async def close(self) -> None:
+        """Ends the calls under way."""
+        self._overdue.close()
+        waiting, self._waiting = self._waiting, []
+        error = StoreUnavailable(REDIS, "deadline")
+        for call in list(self._under_way):
+            call.end(error)
+        fail(waiting, error)
+        await end(self._connecting)
+        await self._seeding.close()
+
+    async def _seeded(self, asked: Spend, trace: Trace | None) -> None:
+        try:
+            await self._seeding.seed(asked, trace)
+        except StoreUnavailable as error:
+            self._observer.store_failed(REDIS, error.reason)
+            raise
+
+    async def _sent(self, asked: Spend, trace: Trace | None) -> tuple[int, Row]:
+        seat = Awaited(asked, trace)
+        self.take(seat)
+        return await seat.outcome
+
+    def _send(self) -> None:
+        """Sends what waits, at most AT_ONCE of it; the rest waits for the answer."""
+        self._scheduled = False
+        waiting = self._waiting
+        batch, self._waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
+        batch = [seat for seat in batch if not seat.left]
+        self._alone = len(batch) == 1
+        if batch and not self._redis.up:
+            self._observer.store_failed(REDIS, "down")
+            refuse(batch, StoreUnavailable(REDIS, "down"))
+        elif batch and not self._begin(batch):
+            task = asyncio.create_task(self._connect_and_begin(batch))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _begin(self, batch: Sequence[Seat]) -> bool:
+        """Whether a call for these is under way, or even over; False where there is no connection."""
+        asked = [seat.spend for seat in batch]
+        call = SharedCall(self, batch, self._unmarked(asked) if self._keeps_usage else ())
+        self._under_way.add(call)
+        try:
+            call.leave = self._limits.begin(asked, call.marks, call)
+        except Exception as bug:  # noqa: BLE001 - whatever it is, it is for those who wait
+            call.end(bug)
+            return True
+        if call.leave is None:
+            self._under_way.discard(call)
+            self.unmark(call.marks)
+            return False
+        call.record()
+        self._observer.limit_batch(len(batch))
+        self._overdue.watch(call)
+        return True
+
+    async def _connect_and_begin(self, batch: Sequence[Seat]) -> None:
+        failure: Exception = StoreUnavailable(REDIS, "deadline")  # where the limiter is closed meanwhile
+        begun = False
+        try:
+            await self._redis.run(self._limits.connect)
+            batch = [seat for seat in batch if not seat.left]
+            begun = not batch or self._begin(batch)
+            failure = StoreUnavailable(REDIS, "connection")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
+            failure = error
+        finally:
+            if not begun:
+                refuse(batch, failure)
+
+    def ended(self, call: SharedCall) -> None:
+        """A call is over: the next one leaves before its outcomes are told."""
+        self._under_way.discard(call)
+        if self._waiting and not self._scheduled:
+            self._send()
+
+    def failed(self, call: SharedCall, error: StoreUnavailable) -> None:
+        """A call failed as a whole: its marks may not be set."""
+        self.unmark(call.marks)
+        self._redis.failed(error)
+
+    def refused(self, error: StoreUnavailable) -> None:
+        """Redis took the call and refused a part of it: a full server or a replica does that to all that is written."""
+        self._observer.store_failed(REDIS, error.reason)
+        self._redis.doubt()
+
+    def unmark(self, marks: Sequence[Mark]) -> None:
+        """These may not be set: the next charge sets them again."""
+        if marks:
+            self._marked.difference_update(marks)
+            self._marking += 1
+
+    def _unmarked(self, asked: Sequence[Spend]) -> Sequence[Mark]:
+        """The marks that are to be set before these are charged."""
+        now = monotonic()
+        if now >= self._marked_until:
+            self._marked_until = now + MARK_LASTS
+            self._forget_marks()
+        marking, new = self._marking, set[Mark]()
+        for one in asked:
+            if one.marked != marking and one.windows is not None and one.operation != "peek":
+                one.marked = marking
+                new.add((one.owner.id, one.key_id))
+        new -= self._marked
+        self._marked |= new
+        return sorted(new)
+
+    def _forget_marks(self) -> None:
+        self._marked.clear()
+        self._marking += 1

@@ -1,0 +1,59 @@
+"""Who was charged while nobody knew what was before is completed as soon as PostgreSQL can say, request or not."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
+
+from extauthz.core.calendar import UTC_CALENDAR, Calendar
+from extauthz.core.errors import StoreCorrupt
+from extauthz.core.ports import Source
+from extauthz.core.spend import spans
+from extauthz.core.tenants import Tenant
+from extauthz.core.usage import Span
+from extauthz.service.limits.restore import CounterRestorer
+
+DAY = timedelta(days=1)
+
+
+class CounterReconciler:
+    """`provisional` says who it is, by tenant with the days of the charges; whoever saves usage has found that out."""
+
+    def __init__(
+        self,
+        provisional: Callable[[], Mapping[str, Sequence[date]]],
+        tenants: Source[str, Tenant],
+        restorer: CounterRestorer,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._provisional = provisional
+        self._tenants = tenants
+        self._seeding = restorer
+        self._clock = clock
+
+    async def complete(self) -> bool:
+        """Whether there was nobody; otherwise there may be something to save now. Raises StoreUnavailable.
+
+        An organization whose record makes no sense waits until it is mended; one that is gone has no limits any more,
+        but its bill is complete.
+        """
+        days, now = self._provisional(), self._clock()
+        names = list(days)
+        wanted: dict[str, list[Span]] = {}
+        for start in range(0, len(names), self._tenants.at_once):
+            part = names[start : start + self._tenants.at_once]
+            for name, tenant in zip(part, await self._tenants.find(part, now), strict=True):
+                if not isinstance(tenant, StoreCorrupt):
+                    wanted[name] = _spans(UTC_CALENDAR if tenant is None else tenant.calendar, days[name], now)
+        await self._seeding.complete(wanted)
+        return not names
+
+
+def _spans(calendar: Calendar, days: Sequence[date], now: float) -> list[Span]:
+    """Days and months round now, and those of the charges."""
+    found = {span.field: span for span in spans(calendar.round(now))}
+    for day in days:
+        first, after = calendar.month_of(day)
+        for span in (Span(f"d:{day:%Y%m%d}", day, day + DAY), Span(f"m:{first:%Y%m%d}", first, after)):
+            found.setdefault(span.field, span)
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Keys, plans and organizations as people manage them, the same for every way in."""

@@ -1,0 +1,1 @@
+"""What is written behind the checks: usage, rejections, times of use, webhooks."""

@@ -1,0 +1,379 @@
+"""The messages of our triggers, over real connections: heard, found again after a loss, and nothing else believed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from struct import pack, unpack
+from typing import Any, TypeVar
+
+import pytest
+
+from extauthz.backends.postgres import change_feed as module
+from extauthz.backends.postgres.change_feed import PostgresFeed
+from extauthz.core.changes import EVERYTHING, Change, EntityRef
+from extauthz.demo.postgres import Postgres
+from tests.servers.fixtures import stopped
+from tests.servers.hurting_proxy import HurtingProxy
+from tests.servers.management_client import NO_LIMITS, ManagementClient
+from tests.servers.reader import FROM_NOW_ON, through
+
+T = TypeVar("T")
+
+
+class Ear:
+    """What a feed says, to be waited for."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.flows: list[bool] = []
+        self._news = asyncio.Event()
+
+    def hear(self, change: Change) -> None:
+        self.changes.append(change)
+        self._news.set()
+
+    def flowing(self, flows: bool) -> None:
+        self.flows.append(flows)
+        self._news.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+    async def heard(self, kind: str, id_: str) -> Change:
+        """The newest change of a thing, as soon as there is one."""
+
+        def found() -> list[Change]:
+            return [change for change in self.changes if change.thing == (kind, id_)]
+
+        await self.until(lambda: bool(found()))
+        return found()[-1]
+
+
+async def number(operator: ManagementClient) -> int:
+    """A transaction's, after all that were and before all that will be."""
+    (row,) = await operator.rows("SELECT pg_current_xact_id()::text::bigint AS number")
+    return int(row["number"])
+
+
+@asynccontextmanager
+async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ear]:
+    ear = Ear()
+    following = asyncio.create_task(PostgresFeed(dsn, lately=lately).follow(ear.hear, ear.flowing))
+    try:
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        yield ear
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_every_change_is_told(operator: ManagementClient, database: str) -> None:
+    """Whoever makes it and however: one message each, above the transaction that made it, nothing for a use."""
+    gold = await operator.tenants.create_plan("gold", NO_LIMITS)
+    acme = await operator.tenants.create_organization("acme", "gold")
+    key, _ = await operator.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        for kind, id_, statement in (
+            ("api_key", key.id, "UPDATE api_keys SET disabled_at = now()"),
+            ("api_key", key.id, "UPDATE api_keys SET permissions = '{}'"),
+            ("organization", acme.id, "UPDATE organizations SET status = 'suspended'"),
+            ("plan", gold.id, "UPDATE plans SET monthly_quota = 7 WHERE name = 'gold'"),
+            ("api_key", key.id, "DELETE FROM api_keys"),
+            ("organization", acme.id, "DELETE FROM organizations"),
+            ("plan", gold.id, "DELETE FROM plans WHERE name = 'gold'"),
+        ):
+            ear.changes.clear()
+            await operator.sql("UPDATE api_keys SET last_used_at = now()")
+            await operator.sql(statement)
+            change = await ear.heard(kind, id_)
+            (row,) = await operator.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS read")
+            assert change.fence <= row["read"]
+            assert ear.changes == [change]
+
+
+async def test_it_is_measured_how_long_a_change_took(operator: ManagementClient, database: str) -> None:
+    """From the change itself, by PostgreSQL's own clock, so that a transaction that lasted is part of it."""
+    await operator.new_key("acme")
+    took: asyncio.Queue[float] = asyncio.Queue()
+    ear = Ear()
+    feed = PostgresFeed(database, lately=FROM_NOW_ON, arrived=took.put_nowait)
+    following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+    try:
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        await operator.sql("DO $$ BEGIN UPDATE api_keys SET disabled_at = now(); PERFORM pg_sleep(0.3); END $$")
+        async with asyncio.timeout(20):
+            assert await took.get() > 0.2  # the clocks of this test and of the sleep are not the same
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_junk_on_the_channel_is_nothing(operator: ManagementClient, database: str) -> None:
+    """Anybody may speak on it; the feed goes on."""
+    key, _ = await operator.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        for junk in ("", "junk", f"api_key {key.id}", f"user {key.id} 7", "api_key x\ny 7", "é" * 3000):
+            await operator.sql("SELECT pg_notify('extauthz', %s)", junk)
+        await operator.sql("SELECT pg_notify('another', 'api_key x 7')")
+        await operator.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+        assert len(ear.changes) == 1
+        assert ear.flows == [True]
+
+
+async def test_a_connection_that_was_killed_is_opened_again(operator: ManagementClient, database: str) -> None:
+    """It says that messages do not arrive, then that they do; and they do."""
+    key, _ = await operator.new_key("acme")
+    async with listening(f"{database}?application_name=feed", lately=FROM_NOW_ON) as ear:
+        await operator.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feed'")
+        await ear.until(lambda: ear.flows == [True, False, True])
+        await operator.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE api_keys SET disabled_at = now()", "DELETE FROM api_keys"])
+async def test_what_changed_while_nobody_listened_is_heard(
+    operator: ManagementClient, database: str, postgres_server: Postgres, statement: str
+) -> None:
+    """After a loss, before messages are said to flow again: all that was told meanwhile, deletions as well."""
+    key, _ = await operator.new_key("acme")
+    await operator.sql("UPDATE audit_log SET at = at - interval '1 hour'")  # it was made long ago
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        assert ear.changes == []
+        await between.refuse()
+        await ear.until(lambda: False in ear.flows)
+        earlier = await number(operator)
+        await operator.sql(statement)
+        later = await number(operator)
+        await between.accept()
+        await ear.until(lambda: ear.flows[-1])
+        assert [change.thing for change in ear.changes] == [EntityRef("api_key", key.id)]
+        assert earlier + 1 < ear.changes[0].fence <= later
+
+
+async def test_a_change_that_was_told_is_not_told_again(
+    operator: ManagementClient, database: str, postgres_server: Postgres
+) -> None:
+    """After a loss nothing is heard but what was missed, one by one, also where the same thing had changed before."""
+    key, _ = await operator.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        first = await ear.heard("api_key", key.id)  # from the audit log
+        await operator.sql("UPDATE api_keys SET name = 'a message'")
+        await ear.until(lambda: ear.changes[-1].thing == first.thing and ear.changes[-1] != first)
+        for missed in (1, 0):
+            ear.changes.clear()
+            ear.flows.clear()
+            await between.refuse()
+            await ear.until(lambda: False in ear.flows)
+            if missed:
+                await operator.sql("UPDATE api_keys SET name = 'missed'")
+            await between.accept()
+            await ear.until(lambda: ear.flows[-1])
+            assert [change.thing for change in ear.changes] == [first.thing] * missed
+
+
+async def test_a_change_that_is_committed_later_has_the_number_of_its_beginning(
+    operator: ManagementClient, database: str, postgres_server: Postgres
+) -> None:
+    """A transaction that began before one that was told is told of, though its fence is the lower one."""
+    key, _ = await operator.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        async with operator.pool.connection() as connection, connection.transaction():
+            await connection.execute("SELECT pg_current_xact_id()")
+            ear.changes.clear()
+            await operator.sql("UPDATE api_keys SET name = 'began later'")
+            told = await ear.heard("api_key", key.id)
+            ear.changes.clear()
+            await between.refuse()
+            await ear.until(lambda: False in ear.flows)
+            await connection.execute("UPDATE api_keys SET disabled_at = now()")
+        await between.accept()
+        await ear.until(lambda: ear.flows[-1])
+        assert [change.thing for change in ear.changes] == [told.thing]
+        assert ear.changes[0].fence < told.fence
+
+
+async def test_a_number_that_nobody_has_had_yet(operator: ManagementClient, database: str) -> None:
+    """Whatever stands in the audit log, no fence is raised so high that records of later reads are kept out."""
+    key, _ = await operator.new_key("acme")
+    await operator.sql("UPDATE audit_log SET xact = '18446744073709551615'")
+    async with listening(database) as ear:
+        assert (await ear.heard("api_key", key.id)).fence <= await number(operator) + 1
+
+
+async def test_too_much_that_changed_is_everything(
+    operator: ManagementClient, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the changes of lately are too many to be told apart, no record from before is believed."""
+    monkeypatch.setattr(module, "LATELY_MAX", 5)
+    for _ in range(6):
+        await operator.new_key("acme")
+    async with listening(database) as ear:
+        assert ear.changes[-1].thing == EVERYTHING
+
+
+@pytest.mark.parametrize("count", [module.LATELY_MAX - 500, module.LATELY_MAX])
+async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, database: str, count: int) -> None:
+    """Thousands of changes are heard one by one, deletions as well; beyond that, as one of everything."""
+    (last,) = await operator.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
+    await operator.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
+    await operator.sql("DELETE FROM plans WHERE name ~ '^(p[0-9]+|last)$'")
+    over = await number(operator)
+    async with listening(database) as ear:
+        things = {change.thing for change in ear.changes}
+        highest = max(change.fence for change in ear.changes)
+        if count < module.LATELY_MAX:
+            assert len(things) == count // 2
+            assert EntityRef("plan", last["id"]) in things
+            assert highest <= over
+        else:
+            assert things == {EVERYTHING}
+            assert over < highest <= await number(operator)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The feed waits for little."""
+    for name, seconds in {"BEGIN": 1.0, "BEAT": 0.2, "ANSWER": 0.3}.items():
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_that_carries_nothing_any_more_is_noticed(
+    operator: ManagementClient, database: str, postgres_server: Postgres
+) -> None:
+    """No byte comes and no end either: messages are said not to flow, until they do; what was missed is heard."""
+    key, _ = await operator.new_key("acme")
+    async with (
+        HurtingProxy("127.0.0.1", postgres_server.port) as between,
+        listening(through(database, between)) as ear,
+    ):
+        between.swallow = True
+        await operator.sql("UPDATE api_keys SET disabled_at = now()")
+        await between.swallowed.wait()
+        ear.changes.clear()
+        await ear.until(lambda: ear.flows == [True, False])
+        between.swallow = False
+        await ear.heard("api_key", key.id)
+        await ear.until(lambda: ear.flows[-1])
+
+
+async def test_silence_is_no_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes for long, the connection that listens stays."""
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    asked = asyncio.Semaphore(0)
+    in_time = module._in_time
+
+    async def watched(call: Coroutine[Any, Any, T], seconds: float) -> T:
+        asked.release()
+        return await in_time(call, seconds)
+
+    monkeypatch.setattr(module, "_in_time", watched)
+    async with listening(database) as ear:
+        for _ in range(20):
+            await asked.acquire()
+        assert ear.flows == [True]
+
+
+class Deaf(HurtingProxy):
+    """While `harms`, loses every answer from the moment a client wants to listen."""
+
+    harms = True
+
+    async def _ask(self, questions: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        while data := await questions.read(65_536):
+            self.swallow = self.swallow or (self.harms and b"LISTEN" in data)
+            server.write(data)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_to_listen_that_was_lost_is_not_waited_for(database: str, postgres_server: Postgres) -> None:
+    """The next connection is opened, and messages are not said to flow before it listens."""
+    ear = Ear()
+    async with Deaf("127.0.0.1", postgres_server.port) as between:
+        feed = PostgresFeed(through(database, between), lately=120)
+        following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+        for _ in range(2):
+            async with asyncio.timeout(20):
+                await between.swallowed.wait()
+            assert True not in ear.flows
+            await ear.until(lambda: ear.flows[-1:] == [False])
+            ear.flows.clear()
+            between.swallow = False
+            between.swallowed.clear()
+        between.harms = between.swallow = False
+        await ear.until(lambda: ear.flows[-1:] == [True])
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_postgresql_stopped_and_started(
+    operator: ManagementClient, database: str, postgres_server: Postgres
+) -> None:
+    """The feed comes back by itself."""
+    key, _ = await operator.new_key("acme")
+    async with listening(database, lately=FROM_NOW_ON) as ear:
+        with stopped(postgres_server):
+            await ear.until(lambda: False in ear.flows)
+        await ear.until(lambda: ear.flows[-1])
+        await operator.sql("UPDATE api_keys SET disabled_at = now()")
+        await ear.heard("api_key", key.id)
+
+
+class Pooler(HurtingProxy):
+    """Gives its clients another process number than the server's, as poolers do."""
+
+    async def _answer(self, answers: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):  # the server has hung up
+            while True:
+                kind, length = unpack("!cI", await answers.readexactly(5))
+                body = await answers.readexactly(length - 4)
+                if kind == b"K":
+                    body = pack("!I", 4242) + body[4:]
+                client.write(pack("!cI", kind, length) + body)
+
+
+async def test_a_pooler_is_told_of_and_not_believed(database: str, postgres_server: Postgres) -> None:
+    """Where LISTEN would be dropped without a word, messages are never said to flow, and the setting is named."""
+    warned = asyncio.Event()
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert "EXTAUTHZ_NOTIFY_DATABASE_URL" in record.getMessage()
+            warned.set()
+
+    logger, handler = logging.getLogger("extauthz.changes"), Told()
+    logger.addHandler(handler)
+    ear = Ear()
+    try:
+        async with Pooler("127.0.0.1", postgres_server.port) as pooler:
+            feed = PostgresFeed(through(database, pooler), lately=120)
+            following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+            async with asyncio.timeout(10):
+                await warned.wait()
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+    finally:
+        logger.removeHandler(handler)
+    assert True not in ear.flows
+    assert ear.changes == []
+
+
+async def test_tables_that_write_nothing_down(database: str) -> None:
+    """Where nobody can say what changed while nobody listened, it may have been anything: all must be read anew."""
+    async with listening(database, lately=None) as ear:
+        await ear.until(lambda: bool(ear.changes))
+        assert [change.thing for change in ear.changes] == [EVERYTHING]

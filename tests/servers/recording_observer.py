@@ -1,0 +1,92 @@
+"""An observer that remembers what it was told, and can be waited for."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.ports import Cache, Layer, Store
+from extauthz.core.reason import Reason
+from extauthz.core.usage import QuotaEvent
+
+
+class RecordingObserver:
+    """`failures` and `changes` in the order in which they were told; `reads` counted by cache and layer."""
+
+    def __init__(self) -> None:
+        self.failures: list[tuple[Store, str]] = []
+        self.changes: list[tuple[Store, bool, str]] = []
+        self.unfit: list[str] = []
+        self.kept: list[str] = []
+        self.corrupt: list[StoreCorrupt] = []
+        self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
+        self.thresholds: list[QuotaEvent] = []
+        self.saved: list[float] = []
+        self.lost = 0
+        self.batches: list[int] = []
+        self.flows = False
+        self._told = asyncio.Event()
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Returns when `happened` is true after something was told; TimeoutError after so many seconds."""
+        async with asyncio.timeout(seconds):
+            while not happened():
+                self._told.clear()
+                await self._told.wait()
+
+    def forget(self) -> None:
+        """Begins anew."""
+        self.failures.clear()
+        self.changes.clear()
+        self.corrupt.clear()
+
+    def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:  # noqa: ARG002 - only told
+        self.reads[cache, layer] += times
+        self._told.set()
+
+    def messages_flow(self, flows: bool) -> None:
+        self.flows = flows
+        self._told.set()
+
+    def store_failed(self, store: Store, reason: str) -> None:
+        self.failures.append((store, reason))
+        self._told.set()
+
+    def record_corrupt(self, error: StoreCorrupt) -> None:
+        self.corrupt.append(error)
+        self._told.set()
+
+    def shadowed(self, reason: Reason) -> None:  # noqa: ARG002 - only told
+        self._told.set()
+
+    def quota_threshold(self, event: QuotaEvent) -> None:
+        self.thresholds.append(event)
+        self._told.set()
+
+    def rejections_written(self, rows: int) -> None:
+        """Rows were written."""
+
+    def rejections_lost(self, refusals: int) -> None:
+        self.lost += refusals
+
+    def limit_batch(self, checks: int) -> None:
+        self.batches.append(checks)
+
+    def leased(self, operation: str, units: int) -> None:
+        """Units were taken ahead, or given back."""
+
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:  # noqa: ARG002 - only told
+        self.saved.append(seconds)
+        self._told.set()
+
+    def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
+        self.changes.append((store, up, reason))
+        self._told.set()
+
+    def usage_kept(self, error: StoreUnavailable | None) -> None:
+        self.kept.append("" if error is None else error.reason)
+        self._told.set()
+
+    def store_unfit(self, error: StoreUnavailable) -> None:
+        self.unfit.append(error.detail)
+        self._told.set()

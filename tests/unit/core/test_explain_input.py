@@ -1,0 +1,52 @@
+"""Method, URL and time as a person writes them down."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from extauthz.core.explain_input import URL_MAX, check_method, parse_at, parse_url
+
+NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "host"),
+    [
+        ("/", "/", ""),
+        ("//a/../b?c#d", "//a/../b?c#d", ""),
+        ("https://api.example.com", "/", "api.example.com"),
+        ("HTTP://[::1]:8080/a%2Fb?c=/d", "/a%2Fb?c=/d", "[::1]:8080"),
+        ("http://h?x=1", "/?x=1", "h"),
+        ("http://h\\@evil/x", "/\\@evil/x", "h"),
+        ("/" + "a" * (URL_MAX - 1), "/" + "a" * (URL_MAX - 1), ""),
+    ],
+)
+def test_urls(text: str, path: str, host: str) -> None:
+    """A path stays as it is; of a whole URL the host is taken, and nothing is normalised."""
+    assert parse_url(text) == (path, host)
+
+
+@pytest.mark.parametrize("text", ["", "a", "*", "ftp://x/", "https:///x", "http://u:p@h/", "/" + "a" * URL_MAX])
+def test_what_is_no_url(text: str) -> None:
+    """It is refused, in words that repeat nothing of it."""
+    with pytest.raises(ValueError, match=r"^must ") as error:
+        parse_url(text)
+    assert "u:p" not in str(error.value)
+
+
+def test_methods() -> None:
+    """A method keeps its case; what no request line can hold is refused."""
+    assert [check_method(method) for method in ("GET", "get", "M-SEARCH")] == ["GET", "get", "M-SEARCH"]
+    for wrong in ("", "G ET", "GET\n", "GÉT", "A" * 65):
+        with pytest.raises(ValueError, match=r"^must be the name of an HTTP method"):
+            check_method(wrong)
+
+
+def test_times() -> None:
+    """`now`, a time with its zone, a duration ago; nothing that no calendar reaches."""
+    assert parse_at("now", NOW) is None
+    assert parse_at("2030-01-31T13:00:00+01:00", NOW) == NOW
+    assert parse_at("24h", NOW) == datetime(2030, 1, 30, 12, tzinfo=UTC)
+    for wrong in ("", "yesterday", "2030-01-31T12:00:00", "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "9999999d"):
+        with pytest.raises(ValueError, match=r"^(must|is) "):
+            parse_at(wrong, NOW)

@@ -1,0 +1,120 @@
+"""What management shows, and what may be said of a key."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.management import KeyDetails, KeyTerms, NewKey, Organization, Plan, parse_metadata
+from extauthz.core.permissions import FULL_ACCESS, mistakes
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = KeyDetails(
+    id="1",
+    organization_id="2",
+    name="ci",
+    handle="xa_live_…abcd",
+    permissions=FULL_ACCESS,
+    metadata={},
+    limits=Limits(),
+    pepper_id="p1",
+    created_at=NOW,
+    updated_at=NOW,
+    expires_at=None,
+    revoked_at=None,
+    disabled_at=None,
+    last_used_at=None,
+    rotated_to=None,
+    row_version=3,
+)
+
+ACME = Organization(
+    id="2",
+    name="acme",
+    plan="gold",
+    status="active",
+    overrides={},
+    until=NOW,
+    limits="enforce",
+    timezone="Europe/Berlin",
+    anchor=31,
+    created_at=NOW,
+    updated_at=NOW,
+    row_version=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, "active"),
+        ({"expires_at": NOW + timedelta(microseconds=1)}, "active"),
+        ({"expires_at": NOW}, "expired"),
+        ({"expires_at": NOW, "disabled_at": NOW}, "disabled"),
+        ({"expires_at": NOW, "disabled_at": NOW, "revoked_at": NOW + timedelta(days=1)}, "revoked"),
+    ],
+)
+def test_the_status_of_a_key(changes: dict[str, Any], status: str) -> None:
+    """Revoked is revoked whatever the clock says; the JSON form says the same, and counts changes as `version`."""
+    key = replace(KEY, **changes)
+    assert key.status(NOW) == status
+    shown = key.to_json(NOW)
+    assert (shown["status"], shown["version"]) == (status, 3)
+    assert "pepper_id" not in shown
+
+
+def test_a_new_key_shows_no_digest() -> None:
+    """What is about to be stored can be logged without harm."""
+    assert "ab" * 32 not in repr(NewKey("2", KeyTerms(), ("ab" * 32,), "p1", "h"))
+
+
+@pytest.mark.parametrize(
+    "good", [{}, {"a": ""}, {"é" * 64: "✓" * 500}, {str(number): "" for number in range(50)}, {"a\nb": "\t"}]
+)
+def test_what_metadata_may_be(good: dict[str, str]) -> None:
+    """The bounds themselves are inside."""
+    assert parse_metadata(good) == good
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *(None, [], "a", {"": "a"}, {"a" * 65: "b"}, {"a": "b" * 501}, {"a": None}, {"a": 1}, {"a": ["b"]}, {1: "b"}),
+        *({"a": "\0"}, {"\0": "a"}, {"a": "\udcff"}, {"\ud800": "a"}, {str(number): "" for number in range(51)}),
+    ],
+)
+def test_what_metadata_may_not_be(bad: object) -> None:
+    """Refused before the database has to."""
+    with pytest.raises(ValueError, match="metadata"):
+        parse_metadata(bad)
+
+
+def test_mistakes_of_a_map_are_named() -> None:
+    """Names and modes that are none, readable whatever they hold; nothing where all is well."""
+    assert mistakes(FULL_ACCESS) == []
+    wrong = mistakes({"a b": frozenset({"admin"}), "ok": frozenset({"read", "x\n"}), "**": frozenset()})
+    assert [text.partition(" is no ")[0] for text in wrong] == ["'a b'", "'**'", "'admin'", "'x\\n'"]
+
+
+def test_an_organizations_own_limits_on_a_plan() -> None:
+    """Its own go first; a rate without a bucket to put it in fits no plan."""
+    overrides: dict[str, object] = {"rate": "1/s", "burst": None, "daily_quota": 0, "monthly_quota": None}
+    acme = replace(ACME, overrides=overrides)
+    gold = Plan("3", "gold", Limits(Rate(9, 1), 9, 9, 9), NOW, NOW, 1)
+    assert acme.limits_on(gold) == Limits(Rate(1, 1), 9, 0, 9)
+    with pytest.raises(ValueError, match="rate and burst go together"):
+        acme.limits_on(replace(gold, limits=Limits()))
+
+
+def test_what_is_shown_of_an_organization() -> None:
+    """How its days and months are counted, whether its limits are enforced, and when its own end: ISO 8601 or null."""
+    shown = ACME.to_json()
+    assert [shown[name] for name in ("until", "limits", "timezone", "anchor")] == [
+        "2026-01-01T00:00:00+00:00",
+        "enforce",
+        "Europe/Berlin",
+        31,
+    ]
+    assert replace(ACME, until=None).to_json()["until"] is None

@@ -1,0 +1,162 @@
+"""Fences: whatever the order of reads, changes and messages, nothing older than what was heard passes."""
+
+from math import inf
+from time import monotonic
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extauthz.core.changes import EVERYTHING, Change, EntityRef
+from extauthz.service.directory import invalidation as module
+from extauthz.service.directory.invalidation import UNHEARD, Freshness, Invalidations
+
+THINGS = tuple(EntityRef("api_key", str(number)) for number in range(4))
+ONE, OTHER = THINGS[:2]
+
+
+class Past:
+    """A PostgreSQL that is only numbers, its readers, and a process that hears of its changes in order, late."""
+
+    def __init__(self, invalidations: Invalidations) -> None:
+        self.invalidations = invalidations
+        self.next = 10
+        self.writing: list[tuple[int, EntityRef]] = []
+        self.changes = dict.fromkeys(THINGS, 0)
+        self.messages: list[tuple[Change, int]] = []
+        self.heard = dict.fromkeys(THINGS, 0)
+        self.records: list[
+            tuple[EntityRef, int, int, float]
+        ] = []  # of what, how many changes it knows, version, read_at
+
+    def write(self, thing: EntityRef) -> None:
+        self.writing.append((self.next, thing))
+        self.next += 1
+
+    def commit(self, which: int) -> None:
+        if self.writing:
+            number, thing = self.writing.pop(which % len(self.writing))
+            self.changes[thing] += 1
+            self.messages.append((Change(thing, number + 1), self.changes[thing]))
+
+    def hear(self) -> None:
+        if self.messages:
+            change, count = self.messages.pop(0)
+            self.invalidations.hear(change)
+            self.heard[change.thing] = count
+
+    def catch_up(self) -> None:
+        """After a lost connection: all that was told is known to have been missed."""
+        self.messages.clear()
+        self.invalidations.hear(Change(EVERYTHING, self.next))
+        self.heard = dict(self.changes)
+
+    def read(self, thing: EntityRef, *, ourselves: bool) -> None:
+        version = min([number for number, _ in self.writing], default=self.next)
+        self.records.append((thing, self.changes[thing], version, monotonic() if ourselves else -inf))
+
+    def check(self) -> None:
+        for thing, known, version, read_at in self.records:
+            if self.invalidations.admits((thing,), version, read_at):
+                assert known >= self.heard[thing]
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from("wwcchhrrRRx"), st.integers(0, 3)).filter(lambda step: step != ("x", 0)),
+    min_size=5,
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("at_most", [1, 2, 100])
+@given(steps)
+@settings(max_examples=60)
+def test_no_record_older_than_a_heard_change_is_admitted(at_most: int, taken: list[tuple[str, int]]) -> None:
+    """Readers here and elsewhere, before and after; transactions that stay open; more changes than single fences."""
+    past = Past(Invalidations(seconds=1000, at_most=at_most))
+    for step, which in taken:
+        if step == "w":
+            past.write(THINGS[which])
+        elif step == "c":
+            past.commit(which)
+        elif step == "h":
+            past.hear()
+        elif step == "x":
+            past.catch_up()
+        else:
+            past.read(THINGS[which], ourselves=step == "r")
+        past.check()
+        assert len(past.invalidations) <= at_most
+        # What we ourselves read from now on knows of all that we heard, however low its number.
+        assert past.invalidations.admits(THINGS, 0, monotonic())
+
+
+def test_a_number_or_a_time_lets_in() -> None:
+    """A fence of one thing keeps out its older records, and those alone."""
+    invalidations = Invalidations(seconds=1000)
+    before = monotonic()
+    invalidations.hear(Change(ONE, 8))
+    assert not invalidations.admits((ONE,), 7, before)
+    assert not invalidations.admits((OTHER, ONE), 7, -inf)
+    assert invalidations.admits((ONE,), 8, -inf)
+    assert invalidations.admits((ONE,), 7, monotonic())
+    assert invalidations.admits((OTHER,), 0, -inf)
+    invalidations.hear(Change(ONE, 5))  # an older message lowers nothing
+    assert not invalidations.admits((ONE,), 7, -inf)
+
+
+def test_a_lower_number_that_is_heard_later_is_news() -> None:
+    """Who begins first may commit last: what was read in between does not know of it, whatever fence stood there."""
+    invalidations = Invalidations(seconds=1000)
+    invalidations.hear(Change(ONE, 12))
+    read_at = monotonic()  # transaction 10 was open
+    assert invalidations.admits((ONE,), 10, read_at)
+    invalidations.hear(Change(ONE, 11))
+    assert not invalidations.admits((ONE,), 10, read_at)
+    assert invalidations.admits((ONE,), 10, monotonic())
+
+
+def test_a_flood_of_changes_is_bounded() -> None:
+    """Where changes are too many to be told apart, older records of everything are kept out, none let in."""
+    invalidations = Invalidations(seconds=1000, at_most=100)
+    for number in range(10_000):
+        invalidations.hear(Change(EntityRef("api_key", str(number)), number + 1))
+    assert len(invalidations) == 100
+    assert invalidations.epoch == 10_000
+    assert not invalidations.admits((EntityRef("api_key", "0"),), 0, -inf)
+    assert not invalidations.admits((EntityRef("plan", "never changed"),), 9_000, -inf)
+    assert invalidations.admits((EntityRef("plan", "never changed"),), 10_000, -inf)
+
+
+def test_fences_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fence stands for its seconds from the last change of its thing, then makes room."""
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    invalidations = Invalidations(seconds=10, at_most=100)
+    invalidations.hear(Change(EVERYTHING, 3))
+    invalidations.hear(Change(ONE, 8))
+    now = 109
+    invalidations.hear(Change(ONE, 9))
+    now = 119
+    invalidations.hear(Change(OTHER, 10))
+    assert len(invalidations) == 2
+    assert not invalidations.admits((ONE,), 8, -inf)
+    now = 120
+    invalidations.hear(Change(OTHER, 11))
+    assert len(invalidations) == 1
+    assert invalidations.admits((EntityRef("plan", "x"),), 0, -inf)
+
+
+def test_since_when_we_believe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without messages, what was taken in lately; with them, all since they flow."""
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    freshness = Freshness()
+    assert freshness.since == 100 - UNHEARD
+    freshness.flowing(True)
+    now = 500
+    assert freshness.since == 100
+    freshness.flowing(False)
+    assert freshness.since == 500 - UNHEARD
+    freshness.flowing(True)
+    assert freshness.since == 500

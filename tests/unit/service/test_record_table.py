@@ -1,0 +1,219 @@
+"""The layer in this process: who stays in use when it is full, who comes due, and that nothing grows."""
+
+from dataclasses import replace
+from math import inf
+from time import monotonic
+
+import pytest
+
+from extauthz.core.tenants import Tenant
+from extauthz.service.directory import record_table as module
+from extauthz.service.directory.entry import Entry
+from extauthz.service.directory.packed_rows import Packed
+from extauthz.service.directory.record_table import NegativeCache, RecordTable
+from extauthz.service.directory.row_formats import TenantRows
+from extauthz.service.directory.tiers import CachePolicy
+from tests.unit.service.fakes import NOW, TENANT
+
+TenantsHeld = RecordTable[str, Tenant]
+
+
+def held_of(*, at_most: int = 20_000, packed: int = 0) -> TenantsHeld:
+    return RecordTable(Packed(TenantRows(), places=packed), at_most=at_most)
+
+
+def entry(name: str, *, renew_at: float = NOW + 100, used_at: float = 0.0) -> Entry[str, Tenant]:
+    tenant = replace(TENANT, id=name)
+    return Entry(
+        name, tenant, 0.0, 0.0, 0, until=NOW + 120, good_until=NOW + 120, ends=inf, renew_at=renew_at, used_at=used_at
+    )
+
+
+def noted(held: TenantsHeld) -> int:
+    """How many names are kept besides the records themselves."""
+    return sum(len(names) for names in held._due.values())
+
+
+def due(held: TenantsHeld, now: float) -> set[object]:
+    return {name for name, _ in held.take_due(now)}
+
+
+def test_a_million_names_do_not_grow_it() -> None:
+    """However many keys are seen, records and what is noted of them stay within their limits."""
+    held = held_of(at_most=100, packed=500)
+    unknown = NegativeCache(at_most=500)
+    for number in range(20_000):
+        name = str(number)
+        held.keep(name, entry(name, renew_at=NOW + number % 100))
+        held.postpone(name, NOW + number % 50)
+        unknown.remember(name, read_at=0.0, epoch=0)
+        assert noted(held) <= 201
+        assert len(held) <= 600
+    assert len(held) > 500
+    assert len(unknown) == 500
+
+
+def test_the_limits_themselves() -> None:
+    """The numbers that memory was counted with."""
+    policy = CachePolicy(120, 600)
+    assert (policy.in_use, policy.packed) == (10_000, 204_800)
+    assert (module.UNKNOWN_MAX, module.UNKNOWN_SECONDS) == (10_000, 1.0)
+
+
+def test_one_record_renewed_for_ever_does_not_grow_it() -> None:
+    """A record that is read anew again and again is noted about once."""
+    held = held_of(at_most=10)
+    for second in range(1000):
+        held.keep("a", entry("a", renew_at=NOW + second, used_at=NOW))
+        assert noted(held) <= 21
+    assert due(held, NOW + 1001) == {"a"}
+    assert noted(held) == 0
+
+
+def test_keys_in_use_stay() -> None:
+    """Records that are used while a flood of others, each used once, goes through are the same objects after it."""
+    held = held_of(at_most=50, packed=1000)
+    held.keep("hot", entry("hot"))
+    for number in range(5000):
+        if number % 20 == 0:
+            found = held.get("hot")
+            assert found is not None
+            found.used_at = NOW + number
+        one = entry(str(number), used_at=NOW + number)
+        one.spared_at = one.used_at
+        held.keep(str(number), one)
+    assert held.get("hot") is not None
+
+
+def test_a_renewed_record_is_the_newest() -> None:
+    """Who was just read anew is not the first to leave."""
+    held = held_of(at_most=2)
+    for name in ("a", "b", "a", "c"):
+        held.keep(name, entry(name))
+    assert [held.get(name) is not None for name in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_everything_in_use_comes_due_once(tenth: int) -> None:
+    """Whenever in a second one looks, no record in use is forgotten, and none comes before its time or twice."""
+    held = held_of()
+    for number in range(30):
+        held.keep(str(number), entry(str(number), renew_at=NOW + number / 10, used_at=NOW))
+    held.keep("unused", entry("unused", renew_at=NOW))
+    seen: list[str] = []
+    for second in range(6):
+        now = NOW + second + tenth / 10
+        for name, found in held.take_due(now):
+            assert now - 2.001 < found.renew_at <= now
+            seen.append(str(name))
+    assert sorted(seen, key=int) == [str(number) for number in range(30)]
+
+
+def test_what_comes_due_no_more() -> None:
+    """A record that was dropped, replaced or put off does not come due at its old time."""
+    held = held_of()
+    for name in ("dropped", "replaced", "postponed", "stays"):
+        held.keep(name, entry(name, renew_at=NOW, used_at=NOW))
+    held.drop("dropped")
+    held.keep("replaced", entry("replaced", renew_at=NOW + 50, used_at=NOW))
+    held.postpone("postponed", NOW + 50)
+    held.postpone("nobody", NOW)
+    assert due(held, NOW + 2) == {"stays"}
+    assert due(held, NOW + 52) == {"replaced", "postponed"}
+
+
+def test_what_is_not_used_is_packed_and_found_again() -> None:
+    """It leaves the records in use, says the same when it is looked for, and is in use again, as another object."""
+    held = held_of(at_most=2, packed=1000)
+    first = entry("a", renew_at=NOW + 7)
+    held.keep("a", first)
+    for name in "bc":
+        held.keep(name, entry(name))
+    assert held.get("a") is None
+    assert len(held) == 3
+    copied = held.copy("a", "a")
+    assert held.get("a") is None
+    found = held.find("a", "a")
+    assert found is not None
+    assert found is held.get("a")
+    assert (found.record, found.renew_at, found.until) == (first.record, first.renew_at, first.until)
+    assert copied == found
+    assert copied is not found
+    assert found is held.find("a", "a")
+    assert len(held) == 3
+
+
+def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
+    """Packed records end by themselves; one that is in use again is read anew at its time."""
+    held = held_of(at_most=1, packed=1000)
+    for name in "abc":
+        held.keep(name, entry(name, renew_at=NOW, used_at=NOW))
+    found = held.find("a", "a")
+    assert found is not None
+    found.used_at = NOW
+    assert due(held, NOW + 2) == {"a"}
+
+
+def test_what_is_in_use_no_longer_is_told() -> None:
+    """Each entry once, whether it was packed, replaced or removed; what was packed already has been told."""
+    held = held_of(at_most=2, packed=1000)
+    left: list[Entry[str, Tenant]] = []
+    held.left = left.append
+    first, second, third, fourth = entry("a"), entry("b"), entry("c"), entry("b", renew_at=NOW + 7)
+    for each in (first, second, third, fourth):
+        held.keep(each.asked, each)
+    held.drop("b")
+    held.drop("a")
+    assert list(map(id, left)) == list(map(id, (first, second, fourth)))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_name_has_one_entry(packed: bool) -> None:
+    """Another record in its place, or none: what was packed does not come back."""
+    held = held_of(at_most=1, packed=1000)
+    held.keep("a", entry("a"))
+    if packed:
+        held.keep("b", entry("b"))
+        assert held.get("a") is None
+    other = entry("a", renew_at=NOW + 7)
+    held.keep("a", other)
+    held.keep("c", entry("c"))
+    found = held.find("a", "a")
+    assert found is not None
+    assert found.renew_at == NOW + 7
+    if packed:
+        held.keep("d", entry("d"))
+    held.drop("a")
+    assert held.find("a", "a") is None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(module, "monotonic", lambda: now[0])
+    return now
+
+
+def test_unknown_for_a_second(clock: list[float]) -> None:
+    """Nobody's key is not asked for again within a second of the read, unless anything at all has changed."""
+    unknown = NegativeCache()
+    assert not unknown.holds("a", 0)
+    unknown.remember("a", read_at=99.5, epoch=3)
+    assert unknown.holds("a", 3)
+    clock[0] = 100.49
+    assert unknown.holds("a", 3)
+    clock[0] = 100.5
+    assert not unknown.holds("a", 3)
+    assert len(unknown) == 0
+    unknown.remember("a", read_at=100.4, epoch=3)
+    assert not unknown.holds("a", 4)
+    unknown.remember("a", read_at=100.4, epoch=3)  # a message came while PostgreSQL was read
+    assert not unknown.holds("a", 4)
+
+
+def test_unknown_forgets_the_oldest() -> None:
+    """Where there are too many, the ones seen first are asked for again."""
+    unknown = NegativeCache(at_most=2, seconds=1000)
+    for name in ("a", "b", "a", "c"):
+        unknown.remember(name, read_at=monotonic(), epoch=0)
+    assert [unknown.holds(name, 0) for name in "abc"] == [True, False, True]
