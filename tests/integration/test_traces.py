@@ -55,7 +55,7 @@ async def checks(receiver: OtlpReceiver, count: int = 1) -> list[Span]:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-@pytest.mark.parametrize("short_way", ["true", "false"])
+@pytest.mark.parametrize("fast_path", ["true", "false"])
 async def test_one_span_a_check(
     database: str,
     redis_url: str,
@@ -113,7 +113,7 @@ async def test_one_span_a_check(
     }
 
 
-@pytest.mark.parametrize("short_way", ["true", "false"])
+@pytest.mark.parametrize("fast_path", ["true", "false"])
 async def test_records_are_counted_once(
     database: str, redis_url: str, operator: ManagementClient, environment: dict[str, str], *, fast_path: str
 ) -> None:

@@ -1,4 +1,4 @@
-"""Somebody's HTTP server that webhooks are sent to, and short ways to deliver to it."""
+"""Somebody's HTTP server that webhooks are sent to, and fast paths to deliver to it."""
 
 import asyncio
 import base64

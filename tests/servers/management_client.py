@@ -1,4 +1,4 @@
-"""Management over real stores, and short ways for tests to have an organization with a key."""
+"""Management over real stores, and fast paths for tests to have an organization with a key."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The texts of records in Redis: what the short way writes and reads is what JSON would."""
+"""The texts of records in Redis: what the fast path writes and reads is what JSON would."""
 
 import json
 import random
