@@ -220,7 +220,7 @@ class Supervisor:
                     sys.executable,
                     "-P",  # what lies in the current folder is no part of us
                     "-m",
-                    "extauthz.workers",
+                    "extauthz.app.workers",
                     json.dumps(arguments),
                     pass_fds=(theirs.fileno(), tail.fileno(), *inherited.values(), *self._ledgers[number : number + 1]),
                     start_new_session=True,  # Ctrl-C reaches the supervisor alone, and it ends them in order
