@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo monitor test test-deep check bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
+.PHONY: demo monitor test test-deep check prose bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -24,11 +24,16 @@ test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
 test-deep: .venv/dev ## what takes long: all variants, and generated examples by the hundred
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "deep or fuzz" --hypothesis-profile=deep --timeout=600 $(ARGS)
 
-check: .venv/dev ## formatting, lint, types, import rules
+check: .venv/dev ## formatting, lint, types, import rules, spelling, words
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
 	@$(PYTHON) .venv/bin/lint-imports --no-cache
+	@$(PYTHON) .venv/bin/codespell
+	@$(PYTHON) -m tests.prose
+
+prose: .venv/dev ## words and phrases to avoid, with the reason (ARGS=docs/howto lists all of a folder)
+	@$(PYTHON) -m tests.prose $(ARGS)
 
 bench: .venv/dev ## how fast it is and what a check costs, beside goals (ARGS=--quick: within two minutes)
 	@$(PYTHON) -m benchmarks.speed $(ARGS)

@@ -9,7 +9,7 @@ from tests.e2e.site import Customer, Site
 LIE = "lie-5ce2"
 OURS = ("X-Organization-Id", "X-Api-Key-Id", "X-Subject", "X-Permissions", "X-Plan")
 ANSWERS = ("X-Extauthz-Status", "X-Extauthz-Code", "X-Extauthz-Decision", "X-Extauthz-Degraded", "X-Extauthz-Violated")
-PROXYS = ("X-Original-URI", "X-Original-URL", "X-Original-Method", "X-Original-Host", "X-Forwarded-Method")
+FROM_PROXIES = ("X-Original-URI", "X-Original-URL", "X-Original-Method", "X-Original-Host", "X-Forwarded-Method")
 SPELLINGS = [str, str.lower, str.upper, str.swapcase]
 
 
@@ -62,7 +62,7 @@ def test_hop_by_hop_names(proxy: Proxy, customer: Customer, name: str) -> None:
 
 def test_the_proxys_words(proxy: Proxy, customer: Customer) -> None:
     """What a proxy tells extauthz cannot be told by a client: method, path, host, address, patience, request id."""
-    forged = [(name, "/public/prices") for name in PROXYS]
+    forged = [(name, "/public/prices") for name in FROM_PROXIES]
     forged += [("X-Real-IP", "192.0.2.1"), ("X-Forwarded-Uri", "/public/prices"), ("X-Forwarded-Host", LIE)]
     assert ask(proxy, headers=forged).decision == "no_credentials"
     answer = ask(proxy, headers=[*forged, *bearer(customer.key).items(), ("X-Request-ID", LIE)])

@@ -59,7 +59,7 @@ class Packed(Generic[Asked, Record]):
         self._times_at = self._on_shelf * CODE
         self._rows_at = self._times_at + self._on_shelf * _UNTIL.size
         self._shelves = max(1, places // self._on_shelf)
-        self._untils = Struct(f"<{self._on_shelf}d")
+        self._ends = Struct(f"<{self._on_shelf}d")
         self._memory = mmap.mmap(-1, self._shelves * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._count = 0
         self._next_shelf = 0
@@ -75,9 +75,9 @@ class Packed(Generic[Asked, Record]):
             return
         code = self._rows.code(name)
         shelf = self._shelf(code)
-        untils = self._untils.unpack_from(self._memory, shelf + self._times_at)
-        place = untils.index(min(untils))  # a free place has no time
-        if untils[place]:
+        ends = self._ends.unpack_from(self._memory, shelf + self._times_at)
+        place = ends.index(min(ends))  # a free place has no time
+        if ends[place]:
             self._free(shelf, place)
         self._write(shelf, place, code, entry.until)
         at = self._row(shelf, place)
@@ -125,7 +125,7 @@ class Packed(Generic[Asked, Record]):
         """Removes all rows of one shelf, of another one each time."""
         shelf = self._next_shelf * PAGE
         self._next_shelf = (self._next_shelf + 1) % self._shelves
-        for place, until in enumerate(self._untils.unpack_from(self._memory, shelf + self._times_at)):
+        for place, until in enumerate(self._ends.unpack_from(self._memory, shelf + self._times_at)):
             if until:
                 self._free(shelf, place)
 
