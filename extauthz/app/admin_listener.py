@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from extauthz.admin.api import AdminApi
 from extauthz.admin.services import Explains
+from extauthz.app.directories import ManagedDirectory, directory
 from extauthz.app.explain import ExplainAlone
 from extauthz.app.management import open_services
 from extauthz.backends.certificates import certificate_end
@@ -81,7 +82,8 @@ async def private_listener(
     `organizations` returns those that have metrics of their own.
     """
     async with AsyncExitStack() as stack:
-        services = None if settings.lookup_sql else await stack.enter_async_context(open_services(settings))
+        managed = isinstance(directory(settings), ManagedDirectory)
+        services = await stack.enter_async_context(open_services(settings)) if managed else None
         works = [_certificates(settings, metrics)]
         if services is not None:
             figures = services.figures(webhook=bool(settings.webhook_url))

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from extauthz.app.listeners import dialects
-from extauthz.app.management import LATE, PATIENCE, key_format
+from extauthz.app.lookup import cache_policies, oldest_record
+from extauthz.app.management import PATIENCE, key_format
 from extauthz.app.stores import OpenStores, open_stores
 from extauthz.config import Settings
 from extauthz.core.decision import Decision
@@ -14,32 +15,15 @@ from extauthz.service.check.explain.explain import Explain, Ground
 from extauthz.service.check.explain.findings import LookupParts
 from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.lookup import Lookup
-from extauthz.service.directory.tiers import CacheContext, CachePolicy
+from extauthz.service.directory.tiers import CacheContext
 from extauthz.service.unobserved import Unobserved
 from extauthz.transports.http.dialect import Dialect
-
-TENANTS_IN_USE_MAX, TENANTS_PACKED_MAX = 5_000, 65_536  # at some 600 and 77 bytes each
-
-
-def cache_times(settings: Settings) -> tuple[CachePolicy, CachePolicy]:
-    """How long keys and organizations are good. As long as a key may be used, its organization may be what it was."""
-    key_ttl, stale = settings.api_key_cache_ttl, settings.api_key_stale_if_error
-    tenants = CachePolicy(
-        settings.tenant_quota_cache_ttl, key_ttl + stale, in_use=TENANTS_IN_USE_MAX, packed=TENANTS_PACKED_MAX
-    )
-    return CachePolicy(key_ttl, stale), tenants
-
-
-def oldest_record(settings: Settings) -> float:
-    """Seconds after which no record of a change before can be anywhere."""
-    keys, tenants = cache_times(settings)
-    return tenants.ttl + keys.ttl + keys.stale + LATE
 
 
 def explain_on(settings: Settings, opened: OpenStores, around: CacheContext, *, live: Lookup | None) -> Explain:
     """Explanations on opened stores. `live` is the lookup of this process, whose records are looked at too."""
-    keys, tenants = cache_times(settings)
-    books = opened.books
+    keys, tenants = cache_policies(settings)
+    stores = opened.usage_stores
     return Explain(
         Ground(
             routes=settings.routes,
@@ -48,8 +32,8 @@ def explain_on(settings: Settings, opened: OpenStores, around: CacheContext, *, 
             lookup=LookupParts(opened.readable, around, keys, tenants, settings.api_key_cache_enabled, live),
             limits=opened.limits,
             counters=opened.counters,
-            usage=None if books is None else books.usage,
-            names=None if books is None else books.names,
+            usage=opened.usage,
+            names=None if stores is None else stores.names,
             on_redis_down=OnRedisDown(settings.rate_limit_on_redis_down),
             statuses={name: _status_of(dialect) for name, dialect in dialects(settings).items()},
         )

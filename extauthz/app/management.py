@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from extauthz.app.directories import directory
 from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.audit import PostgresAudit
 from extauthz.backends.postgres.figures import PostgresFigures
@@ -103,7 +104,7 @@ def key_format(settings: Settings) -> KeyFormat:
         prefix=settings.key_prefix,
         env=settings.key_env,
         peppers=peppers,
-        sha256=bool(settings.lookup_sql),
+        sha256=directory(settings).by_sha256,
         reserved=(form for secret in secrets.held(settings) for form in secret.forms),
     )
 
@@ -118,7 +119,7 @@ def trials(settings: Settings) -> list[probe.Trial]:
     wanted = [*probe.LIMITS, *probe.FENCES]
     if settings.api_key_cache_enabled:
         wanted += probe.CACHES
-    if not settings.lookup_sql:
+    if directory(settings).keeps_usage:
         wanted += probe.USAGE
     if settings.charge_once:
         wanted += probe.CHARGE_ONCE

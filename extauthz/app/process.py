@@ -11,10 +11,8 @@ from typing import Any
 import structlog
 
 from extauthz.app import wiring
-from extauthz.app.management import PATIENCE
+from extauthz.app.directories import directory
 from extauthz.app.signals import StopSignals
-from extauthz.backends.postgres import external_tables, schema
-from extauthz.backends.postgres.pool import open_pool
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.transports.http.listen import address_of
@@ -56,12 +54,7 @@ async def check_schema(settings: Settings) -> None:
     # Where it does not answer, or not soon, it may come later; until then the service is not ready.
     with suppress(StoreUnavailable, TimeoutError):
         async with asyncio.timeout(SCHEMA_PATIENCE):
-            found = await schema.status(dsn)
-            if settings.lookup_sql:
-                async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
-                    await external_tables.check(pool, settings.lookup_sql)
-            elif not found.current:
-                raise schema.SchemaUnknown(found.found)
+            await directory(settings).check(dsn)
 
 
 async def serve(settings: Settings, sockets: Mapping[str, socket], *, patience: float = 0.0) -> None:

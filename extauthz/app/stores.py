@@ -6,13 +6,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
+from extauthz.app.directories import directory
 from extauthz.app.management import fence_seconds, trials
-from extauthz.backends.postgres import external_tables, schema
 from extauthz.backends.postgres.events import PostgresQuotaEvents
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
 from extauthz.backends.postgres.records import (
     PostgresKeyNames,
-    PostgresKeySource,
     PostgresTenantSource,
     PostgresUseLog,
 )
@@ -50,7 +49,7 @@ HOLD = 0.5  # seconds without a refusal after which Redis is told to be up again
 
 @dataclass(frozen=True, slots=True)
 class UsageStores:
-    """Where it is written down what was used. There is nothing of it in tables of somebody else."""
+    """Where use, charges and refusals are written."""
 
     use_log: UseLog
     usage_log: RedisUsage
@@ -65,7 +64,7 @@ class UsageStores:
 
 @dataclass(frozen=True, slots=True)
 class OpenStores:
-    """What checks ask for, and what only the background does. `books` None: keys are in tables of somebody else.
+    """What checks ask for, and what only the background does. `usage_stores` None: no usage is kept.
 
     `readable` are the same stores with caches that nothing is written to, and `counters` what limits begin with.
     `redis_connections` and `pools` are all connections, `pool` those that checks share.
@@ -76,10 +75,20 @@ class OpenStores:
     counters: CounterReader
     limits: RedisLimits
     invalidations: SharedInvalidations
-    books: UsageStores | None
+    usage_stores: UsageStores | None
     pool: Pool
     redis_connections: tuple[RedisConnection, ...]
     pools: tuple[Pool, ...]
+
+    @property
+    def keeps_usage(self) -> bool:
+        """Whether what is charged is saved."""
+        return self.usage_stores is not None
+
+    @property
+    def usage(self) -> UsageStore | None:
+        """Where saved usage is, which counters begin with."""
+        return None if self.usage_stores is None else self.usage_stores.usage
 
 
 async def open_stores(
@@ -101,11 +110,11 @@ async def open_stores(
         redis_says(info.epoch != NO_EPOCH, info.evicting)
 
     redis_connection = await stack.enter_async_context(open_connection(url, trials=trials(settings), looked=looked))
-    own = settings.lookup_sql
+    keys_in = directory(settings)
     postgresql = CircuitBreaker(
         POSTGRESQL,
         terms=CallPolicy(timeout, places=LOOKUPS_AT_ONCE, cancel=False),
-        probe=partial(external_tables.probe, pool, own) if own else partial(schema.probe, pool),
+        probe=partial(keys_in.probe, pool),
         observer=observer,
     )
     redis = CircuitBreaker(
@@ -118,34 +127,35 @@ async def open_stores(
         stack.push_async_callback(guard.close)
     await asyncio.gather(postgresql.start(), redis.start())
     stores = Stores(
-        keys=external_tables.ExternalTables(pool, own) if own else PostgresKeySource(pool),
+        keys=keys_in.keys(pool),
         key_cache=RedisKeyCache(redis_connection, ttl=settings.api_key_cache_ttl),
-        tenants=None if own else PostgresTenantSource(pool),
+        tenants=keys_in.tenants(pool),
         tenant_cache=RedisTenantCache(redis_connection, ttl=settings.tenant_quota_cache_ttl),
         postgresql=postgresql,
         redis=redis,
     )
-    books = None if own else await _open_books(stack, settings)
+    usage_stores = await _open_usage_stores(stack, settings) if keys_in.keeps_usage else None
     readable = replace(
         stores,
         key_cache=RedisKeyCache(redis_connection, ttl=settings.api_key_cache_ttl, writes=False),
         tenant_cache=RedisTenantCache(redis_connection, ttl=settings.tenant_quota_cache_ttl, writes=False),
     )
+    behind = () if usage_stores is None else (usage_stores,)
     return OpenStores(
         stores,
         readable,
         RedisCounters(redis_connection),
-        RedisLimits(redis_connection, None if own else RedisUsage(redis_connection)),
+        RedisLimits(redis_connection, RedisUsage(redis_connection) if keys_in.keeps_usage else None),
         RedisInvalidations(redis_connection, seconds=fence_seconds(settings)),
-        books,
+        usage_stores,
         pool,
-        redis_connections=(redis_connection,) if books is None else (redis_connection, books.redis_connection),
-        pools=(pool,) if books is None else (pool, books.pool),
+        redis_connections=(redis_connection, *(each.redis_connection for each in behind)),
+        pools=(pool, *(each.pool for each in behind)),
     )
 
 
-async def _open_books(stack: AsyncExitStack, settings: Settings) -> UsageStores:
-    """The books on connections of their own: they read and write much at a time."""
+async def _open_usage_stores(stack: AsyncExitStack, settings: Settings) -> UsageStores:
+    """The stores of usage on connections of their own: they read and write much at a time."""
     dsn = settings.database_url.get_secret_value()
     pool = await stack.enter_async_context(open_pool(dsn, size=BEHIND, wait=PATIENCE, statement_timeout=PATIENCE))
     url = settings.redis_url.get_secret_value()

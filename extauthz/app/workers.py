@@ -20,7 +20,7 @@ import structlog
 from extauthz.app import signals, wiring
 from extauthz.app.admin_listener import Live, private_listener, service_metrics
 from extauthz.app.control import Control, Question, Report
-from extauthz.app.listeners import dialect_names
+from extauthz.app.listeners import ADMIN, dialect_names
 from extauthz.app.process import addresses, run, settle
 from extauthz.app.signals import StopSignals
 from extauthz.app.tail_channel import SupervisorEnd, WorkerEnd
@@ -96,8 +96,8 @@ class Supervisor:
         self._settings = settings
         self._patience = patience
         self._addresses = addresses(sockets)
-        self._shared = {name: sock for name, sock in sockets.items() if name != wiring.ADMIN}
-        self._admin = sockets.get(wiring.ADMIN)
+        self._shared = {name: sock for name, sock in sockets.items() if name != ADMIN.name}
+        self._admin = sockets.get(ADMIN.name)
         self._workers: dict[int, _Worker] = {}
         metrics = Metrics(dialect_names())
         self._service = service_metrics(settings, supervises=True)
@@ -297,7 +297,7 @@ async def _work(
     stop = StopSignals()
     channel = WorkerEnd(tail)
     async with wiring.running(
-        settings, sockets, patience=patience, settle=settle, place=wiring.Place(number, channel.send, ledger)
+        settings, sockets, patience=patience, settle=settle, slot=wiring.WorkerSlot(number, channel.send, ledger)
     ) as service:
         service.metrics.drops.watch("tail", channel.count_dropped)
         channel.listen(service.outputs.watch)

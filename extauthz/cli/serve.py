@@ -31,7 +31,7 @@ def serve(
     leave_orphans_to_a_parent()
     import asyncio
 
-    from extauthz.app import process, signals, wiring
+    from extauthz.app import listeners, process, signals
     from extauthz.backends.postgres import schema
     from extauthz.config import load
     from extauthz.telemetry import logs
@@ -55,7 +55,7 @@ def serve(
             asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
         asyncio.run(process.check_schema(settings))
         process.allow_connections()
-        sockets, files = wiring.bind_all(settings, passed)
+        sockets, files = listeners.bind_all(settings, passed)
         stack.callback(files.remove)
         if servers is not None:
             servers.keep()

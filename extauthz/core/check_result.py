@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from extauthz.core.decision import Decision, deny
-from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
+from extauthz.core.subject import Subject
 from extauthz.core.trace import Trace, parse_traceparent
 
 # Until a step of the check says otherwise.
@@ -18,9 +18,9 @@ class CheckResult:
     """What one check asked, found and decided.
 
     `request` is None where the proxy's headers do not say what is asked. `at` is the arrival in Unix seconds, `seconds`
-    the time from then to the decision. `route` is the route that matched, `key` the key that was found, also where it
-    is refused. `why` says more than the decision does where there is more (`revoked`, `expired`, `disabled`, ...).
-    `identified_after` is the seconds from the arrival until limits were asked, 0 where they were not.
+    the time from then to the decision. `route` is the route that matched, `subject` what the credential belongs to,
+    also where it is refused. `why` says more than the decision does where there is more (`revoked`, `expired`,
+    `disabled`, ...). `identified_after` is the seconds from the arrival until limits were asked, 0 where they were not.
     `trace` is None where the check is not recorded.
     """
 
@@ -29,7 +29,7 @@ class CheckResult:
     at: float
     decision: Decision = _UNDECIDED
     route: Match | None = None
-    key: ApiKey | None = None
+    subject: Subject | None = None
     why: str = ""
     seconds: float = 0.0
     identified_after: float = 0.0

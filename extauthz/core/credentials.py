@@ -58,14 +58,28 @@ class NoCredential(NamedTuple):
 
 
 class CredentialReader(Protocol):
-    """What finds the credential of a request."""
+    """What digests keys."""
 
-    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:
-        """The credential of a request's `Authorization` headers, or why there is none."""
+    def read(self, token: str) -> Credential | NoCredential:
+        """The credential in a bearer token, or why no look-up could find it."""
         ...
 
 
 _ABSENT, _MALFORMED = NoCredential(Reason.NO_CREDENTIALS), NoCredential(Reason.MALFORMED_CREDENTIALS)
+
+
+def bearer_token(authorization: Sequence[str]) -> str | NoCredential:
+    """The token in a request's `Authorization` headers, or why there is none. It is not to be kept."""
+    if not authorization:
+        return _ABSENT
+    if len(authorization) > 1:
+        return _MALFORMED
+    match = _BEARER.fullmatch(authorization[0])
+    if match is not None:
+        return match[1]
+    scheme = _SCHEME.match(authorization[0])
+    is_bearer = scheme is not None and scheme[1].lower() == "bearer"
+    return _MALFORMED if is_bearer else _ABSENT
 
 
 class KeyFormat:
@@ -93,19 +107,10 @@ class KeyFormat:
         self._macs = tuple(_padded(pepper.value) for pepper in peppers)
         self._reserved = frozenset(hashlib.sha256(each).digest() for each in reserved)
 
-    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:
-        """The credential of a request's `Authorization` headers, or why there is none."""
-        if not authorization:
-            return _ABSENT
-        if len(authorization) > 1:
-            return _MALFORMED
-        match = _BEARER.fullmatch(authorization[0])
-        if match is None:
-            scheme = _SCHEME.match(authorization[0])
-            is_bearer = scheme is not None and scheme[1].lower() == "bearer"
-            return _MALFORMED if is_bearer else _ABSENT
-        flaw = self.flaw(match[1])
-        return NoCredential(Reason.INVALID_CREDENTIALS, flaw) if flaw else self.digest(match[1])
+    def read(self, token: str) -> Credential | NoCredential:
+        """The credential in a bearer token, or why no look-up could find it."""
+        flaw = self.flaw(token)
+        return NoCredential(Reason.INVALID_CREDENTIALS, flaw) if flaw else self.digest(token)
 
     def flaw(self, key: str) -> str:
         """Why no look-up could find `key`, as in NoCredential; empty for our own of the right form, and for foreign

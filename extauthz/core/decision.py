@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 
 from extauthz.core.balance import REFUSED_BY, Balance
-from extauthz.core.identity import Identity
 from extauthz.core.permissions import refusal_code
 from extauthz.core.reason import Reason
+from extauthz.core.subject import Identity
 
 RETRY_UNAVAILABLE = 1  # seconds: our own stores are usually back, or bypassed, within one
 

@@ -11,7 +11,7 @@ from extauthz.core.decision import (
     Deny,
 )
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.identity import Identity
+from extauthz.core.subject import Identity
 
 
 class OnRedisDown(StrEnum):

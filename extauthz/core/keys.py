@@ -4,27 +4,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
+from typing import ClassVar
 
 from extauthz.core.changes import EntityRef
-from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.limits import Limits
 from extauthz.core.permissions import Permissions, parse_permissions, storable
+from extauthz.core.subject import Subject, SubjectKind
 from extauthz.core.tenants import Tenant, header_safe, read_version, seconds
 
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(Subject):
     """A key as a check needs it: never the key itself, only what its owner said of it.
 
     All times are Unix seconds; `expires_at`, `revoked_at` and `disabled_at` None is never. `tenant` is the organization
     as it was when the key was read from PostgreSQL, `version` the number of that read (see `core.changes`), `digest`
-    what the key is stored under. `limits` are its own, inside its organization's.
+    what the key is stored under.
     """
 
-    id: str
-    organization_id: str
-    permissions: Permissions
+    kind: ClassVar[SubjectKind] = "api_key"
     expires_at: float | None
     revoked_at: float | None
     disabled_at: float | None
@@ -32,7 +32,6 @@ class ApiKey:
     version: int
     tenant: Tenant
     digest: str = field(repr=False)
-    limits: Limits = UNLIMITED
 
     @property
     def made_of(self) -> tuple[EntityRef, ...]:

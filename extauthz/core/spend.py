@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from extauthz.core.calendar import Calendar, DaysAndMonths
 from extauthz.core.hosts import normal_host
-from extauthz.core.keys import ApiKey
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
+from extauthz.core.subject import Subject
 from extauthz.core.tenants import Tenant
 from extauthz.core.usage import Span
 
@@ -147,14 +147,14 @@ def result_of(now: int, row: Row) -> Spent | NotApplied:
     return Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional))
 
 
-def plan(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend | Reason:
+def build_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> Spend | Reason:
     """The spend of a request of `cost` at `now` (Unix seconds), or the reason why no wait could ever make it fit."""
-    if tenant.limits_at(now).below(cost) or key.limits.below(cost):
+    if tenant.limits_at(now).below(cost) or subject.limits.below(cost):
         return Reason.COST_EXCEEDS_LIMIT
-    return asking(tenant, key, cost, now)
+    return unchecked_spend(tenant, subject, cost, now)
 
 
-def asking(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend:
+def unchecked_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> Spend:
     """What a request of `cost` at `now` (Unix seconds) asks, whether it could ever fit or not."""
     return Spend(
         owner=Owner("tenant", tenant.id),
@@ -162,12 +162,12 @@ def asking(tenant: Tenant, key: ApiKey, cost: int, now: float) -> Spend:
         limits=tenant.limits_at(now),
         calendar=tenant.calendar,
         windows=tenant.calendar.round(now),
-        key_id=key.id,
-        key_limits=key.limits,
+        key_id=subject.id,
+        key_limits=subject.limits,
     )
 
 
-def once_name(request: CheckRequest, key: ApiKey, route: Match) -> str:
+def once_name(request: CheckRequest, subject: Subject, route: Match) -> str:
     """What a request is recognised by when it comes again; empty where the proxy has given it no id.
 
     All that its price may depend on is part of it, so that one request never pays for another: who asks, what is asked
@@ -176,7 +176,7 @@ def once_name(request: CheckRequest, key: ApiKey, route: Match) -> str:
     if not request.request_id:
         return ""
     host = normal_host(request.host) or request.host
-    asked = (request.request_id, key.organization_id, key.id, request.method, host, request.path)
+    asked = (request.request_id, subject.organization_id, subject.id, request.method, host, request.path)
     parts = (*asked, route.resource, route.mode, str(route.cost))
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -18,10 +18,10 @@ class TailFilter(NamedTuple):
 
     def admits(self, result: CheckResult) -> bool:
         """Whether this one is wanted."""
-        key, reason = result.key, result.decision.reason
-        if self.organization_id is not None and (key is None or key.organization_id != self.organization_id):
+        subject, reason = result.subject, result.decision.reason
+        if self.organization_id is not None and (subject is None or subject.organization_id != self.organization_id):
             return False
-        if self.api_key_id is not None and (key is None or key.id != self.api_key_id):
+        if self.api_key_id is not None and (subject is None or subject.id != self.api_key_id):
             return False
         if self.decision == DENIALS:
             return reason is not Reason.ALLOW

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
-from extauthz.app.listeners import dialect_names
+from extauthz.app.listeners import addresses_of, dialect_names
 from extauthz.config import Listen, Settings
 from extauthz.doctor.finding import Finding
 
@@ -31,12 +31,13 @@ def _helps(note: str) -> str:
 
 def _listens(settings: Settings) -> Iterator[Finding]:
     check = "settings listeners"
-    if all(getattr(settings, f"{name}_listen") is None for name in dialect_names()):
+    on = addresses_of(settings)
+    if not set(dialect_names()) & on.keys():
         names = " or ".join(f"EXTAUTHZ_{name.upper()}_LISTEN" for name in dialect_names())
         yield Finding(check, False, "no listener answers checks: all are off", f"give {names} an address")
     of_listeners = {"EXTAUTHZ_ENVOY_PATH_PREFIX": "envoy", "EXTAUTHZ_NGINX_QUESTION": "nginx"}
     for name, listener in of_listeners.items():
-        if name in settings.sources and getattr(settings, f"{listener}_listen") is None:
+        if name in settings.sources and listener not in on:
             other = f"EXTAUTHZ_{listener.upper()}_LISTEN"
             yield Finding(check, True, f"{name} has no effect: {other} is off", f"remove it, or set {other}")
 

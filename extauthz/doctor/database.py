@@ -1,10 +1,10 @@
 """PostgreSQL: whether it can be reached, takes writes, has our schema, and lets our role do what it must."""
 
+from extauthz.app.directories import ExternalDirectory, directory
 from extauthz.backends.postgres import external_tables
 from extauthz.backends.postgres.error_texts import remedy
 from extauthz.backends.postgres.external_tables import LookupUnfit
 from extauthz.backends.postgres.inspection import DatabaseReport, KeysReport, inspect, inspect_keys
-from extauthz.backends.postgres.pool import open_pool
 from extauthz.backends.postgres.schema import SchemaStatus, SchemaUnknown
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
@@ -27,7 +27,7 @@ async def database(settings: Settings) -> list[Finding]:
         _primary(report),
         clock("database clock", "PostgreSQL", report.ahead, report.doubt),
     ]
-    if settings.lookup_sql:
+    if isinstance(directory(settings), ExternalDirectory):
         return [*findings, await _lookup(settings)]
     findings.append(_rights(report))
     if report.schema is None:
@@ -86,13 +86,12 @@ def _rights(report: DatabaseReport) -> Finding:
 async def _lookup(settings: Settings) -> Finding:
     check = "lookup_sql"
     dsn = settings.database_url.get_secret_value()
-    async with open_pool(dsn, size=1, wait=PATIENCE, statement_timeout=PATIENCE) as pool:
-        try:
-            await external_tables.check(pool, settings.lookup_sql)
-        except LookupUnfit as error:
-            return Finding(check, False, str(error), external_tables.MEND)
-        except StoreUnavailable as error:
-            return away(check, "the statement was not run", error, "DATABASE_URL")
+    try:
+        await directory(settings).check(dsn)
+    except LookupUnfit as error:
+        return Finding(check, False, str(error), external_tables.MEND)
+    except StoreUnavailable as error:
+        return away(check, "the statement was not run", error, "DATABASE_URL")
     return Finding(check, True, "the statement runs and has the columns it needs")
 
 

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 
-from extauthz.app.listeners import dialect_names
+from extauthz.app.listeners import ADMIN, addresses_of
 from extauthz.config import Listen, Settings
 from extauthz.doctor.finding import PATIENCE, Finding
 from extauthz.transports.http.listen import resolve
 
-ADMIN, USAGE = "admin", "usage"
 _QUESTION = b"GET /readyz HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n"
 _OURS = b"\r\nserver: extauthz\r\n"
 _ANSWER_MAX = 65_536
@@ -22,12 +21,11 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104
 
 async def listeners(settings: Settings) -> list[Finding]:
     """One finding for each listener that is on, and what a running service says of itself."""
-    names = (*dialect_names(), USAGE, ADMIN)
-    on: dict[str, Listen] = {name: at for name in names if (at := getattr(settings, f"{name}_listen")) is not None}
+    on = addresses_of(settings)
     answers = dict(zip(on, await asyncio.gather(*map(_ask, on.values())), strict=True))
     runs = any(_is_ours(answer) for answer in answers.values())
     findings = [_listener(name, on[name], answers[name], runs=runs) for name in on]
-    if _is_ours(readyz := answers.get(ADMIN)):
+    if _is_ours(readyz := answers.get(ADMIN.name)):
         findings.append(_service(readyz or b""))
     return findings
 

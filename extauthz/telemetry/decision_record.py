@@ -49,7 +49,7 @@ class DecisionRecords:
 
     def line(self, result: CheckResult) -> bytes:
         """The line of one check, with a newline at its end. No credential is in it, whatever the client sent."""
-        request, decision, key, route = result.request, result.decision, result.key, result.route
+        request, decision, subject, route = result.request, result.decision, result.subject, result.route
         if request is None:
             asked, request_id = _NOTHING_ASKED, '""'
         else:
@@ -72,8 +72,8 @@ class DecisionRecords:
             f'{{"time":"{self._second_text}.{int((result.at - second) * 1e6):06d}Z",'
             f'"decision":"{decided}","reason":"{result.why}","status":{status},"dialect":"{result.dialect}",{asked},'
             f'"route":{"null" if route is None else _kept(route.path, ROUTE_LONGEST)},'
-            f'"organization_id":{"null" if key is None else _kept(key.organization_id, ID_LONGEST)},'
-            f'"api_key_id":{"null" if key is None else _kept(key.id, ID_LONGEST)},"subject":null,"cost":{cost},'
+            f'"organization_id":{"null" if subject is None else _kept(subject.organization_id, ID_LONGEST)},'
+            f'"api_key_id":{"null" if subject is None else _kept(subject.id, ID_LONGEST)},"subject":null,"cost":{cost},'
             f'"request_id":{request_id},"trace_id":{trace_id},"duration_us":{int(result.seconds * 1e6)},'
             f'"degraded":{degraded}{self._end}'
         ).encode()

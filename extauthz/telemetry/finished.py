@@ -46,7 +46,7 @@ class FinishedCheck(NamedTuple):
 
 def finished(result: CheckResult, trace: Trace) -> FinishedCheck:
     """What is told of a check."""
-    request, key = result.request, result.key
+    request, subject = result.request, result.subject
     return FinishedCheck(
         trace,
         result.dialect,
@@ -54,8 +54,8 @@ def finished(result: CheckResult, trace: Trace) -> FinishedCheck:
         host="" if request is None else request.host[:PATH_LONGEST],
         path="" if request is None else request.path.partition("?")[0][:PATH_LONGEST],
         route="" if result.route is None else result.route.path,
-        organization_id="" if key is None else key.organization_id,
-        api_key_id="" if key is None else key.id,
+        organization_id="" if subject is None else subject.organization_id,
+        api_key_id="" if subject is None else subject.id,
         decision=result.decision,
         why=result.why,
         started=result.at,

@@ -41,9 +41,9 @@ class TenantCounts(Collector):
 
     def decided(self, result: CheckResult) -> None:
         """Counts an answered check whose organization is known."""
-        if result.key is None:
+        if result.subject is None:
             return
-        organization, decision = result.key.organization_id, result.decision
+        organization, decision = result.subject.organization_id, result.decision
         counts = self._counts.get(organization)
         if counts is None:
             counts = self._placed_or_others(organization)

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from extauthz.app import listeners, wiring
-from extauthz.app.listeners import DialectRow
+from extauthz.app.listeners import Listener
 from extauthz.config import Listen, Settings, load
 from extauthz.config.fields import setting
 from extauthz.config.settings import Endpoint
@@ -60,10 +60,16 @@ class WithExample(Settings):
     example_listen: Endpoint = setting("EXTAUTHZ_EXAMPLE_LISTEN", "off", "for the example")
 
 
+def _listen(settings: Settings) -> Listen | None:
+    assert isinstance(settings, WithExample)
+    return settings.example_listen
+
+
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithExample:
     """All other listeners off, and stores that are not there: what is asked needs none."""
-    monkeypatch.setattr(listeners, "DIALECTS", (*listeners.DIALECTS, DialectRow("example", lambda w, _: Example(w))))
+    row = Listener("example", _listen, lambda wording, _: Example(wording))
+    monkeypatch.setattr(listeners, "LISTENERS", (*listeners.LISTENERS, row))
     file = tmp_path / "routes.toml"
     file.write_text(ROUTES)
     nowhere = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1"}
@@ -75,7 +81,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithExample:
 
 async def test_it_is_served_and_counted(settings: WithExample) -> None:
     """Its listener answers checks by its own rules, and every decision is counted under its name."""
-    sockets, _ = wiring.bind_all(settings)
+    sockets, _ = listeners.bind_all(settings)
     assert list(sockets) == ["example"]
     async with wiring.running(settings, sockets) as service:
         port = sockets["example"].getsockname()[1]

@@ -19,7 +19,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS
-from extauthz.core.spend import Spend, Spent, plan
+from extauthz.core.spend import Spend, Spent, build_spend
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
 from extauthz.service.guard import CallPolicy, CircuitBreaker
@@ -56,7 +56,7 @@ class GuardedRedis:
 
     async def spend(self) -> Spent:
         """One token of a tenant with plenty."""
-        asked = plan(TENANT, KEY, 1, time.time())
+        asked = build_spend(TENANT, KEY, 1, time.time())
         assert isinstance(asked, Spend)
         (spent,) = await self.guard.run(lambda: self.limits.spend([asked]), time.monotonic() + FAR)
         assert isinstance(spent, Spent)
@@ -242,7 +242,7 @@ async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> No
     terms = CallPolicy(0.025, places=CALLS_AT_ONCE, cancel=True)
     guard = CircuitBreaker(REDIS, terms=terms, probe=redis.probe, observer=recorder)
     await guard.start()
-    asked = plan(TENANT, KEY, 1, time.time())
+    asked = build_spend(TENANT, KEY, 1, time.time())
     assert isinstance(asked, Spend)
     limits = RedisLimits(redis)
     await limits.seed("acme", ())

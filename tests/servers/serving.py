@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from extauthz.app import wiring
+from extauthz.app.listeners import ADMIN, USAGE, bind_all
 from extauthz.config import load
 from extauthz.core.reason import OUTCOMES, Reason
 from extauthz.service.health import Health
@@ -58,10 +59,10 @@ class Serving:
 @asynccontextmanager
 async def serving(database: str, redis_url: str, **environment: str) -> AsyncIterator[Serving]:
     """Runs the service; `environment` is further settings by their names in the environment."""
-    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, wiring.USAGE, wiring.ADMIN)}
+    ports = {f"EXTAUTHZ_{name.upper()}_LISTEN": "127.0.0.1:0" for name in (*LISTENERS, USAGE.name, ADMIN.name)}
     given = {"DATABASE_URL": database, "REDIS_URL": redis_url, "EXTAUTHZ_KEY_PEPPER": PEPPER_SETTING}
     settings = load(LEASING | given | ports | environment, None)
-    sockets, _ = wiring.bind_all(settings)
+    sockets, _ = bind_all(settings)
     async with wiring.running(settings, sockets) as running:
         ports_by_name = {name: sock.getsockname()[1] for name, sock in sockets.items()}
         yield Serving(ports_by_name, running.health, running.metrics)

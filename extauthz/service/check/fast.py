@@ -55,9 +55,9 @@ class FastChecks:
     def spend_once(self, found: Remembered, request: CheckRequest) -> Spend:
         """What a request asks that is charged once, where it has an id."""
         assert found.spend is not None  # noqa: S101 - only then there is something to charge
-        if found.key is None or found.route is None:
+        if found.subject is None or found.route is None:
             return found.spend
-        return replace(found.spend, once=once_name(request, found.key, found.route))
+        return replace(found.spend, once=once_name(request, found.subject, found.route))
 
     def note(self, spend: Spend, row: Row, reason: Reason) -> None:
         """Counts the outcome of a spend that was decided elsewhere, as `conclude` does. No flag may be set."""
@@ -84,7 +84,7 @@ class FastChecks:
 
     def told(self, found: Remembered, request: CheckRequest, decision: Decision, identified_at: float) -> CheckResult:
         """The result of a check, once every observer has it. `identified_at` in monotonic seconds, 0 without limits."""
-        result = CheckResult(request.dialect, request, request.now, decision, found.route, found.key, found.why)
+        result = CheckResult(request.dialect, request, request.now, decision, found.route, found.subject, found.why)
         if identified_at:
             result.identified_after = identified_at - request.started
         return self._service.told(result, request.started)

@@ -3,18 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from extauthz.core import failure
 from extauthz.core.balance import balance
-from extauthz.core.credentials import KeyFormat, NoCredential
-from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny, deny
+from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.keys import ApiKey
-from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import DAILY, KEY_DAILY, KEY_MONTHLY, MONTHLY, Spend, Spent, asking
-from extauthz.core.tenants import Tenant
-from extauthz.service.directory.lookup import Lookup
-from extauthz.service.limits.limiter import Limiter
+from extauthz.core.spend import DAILY, KEY_DAILY, KEY_MONTHLY, MONTHLY, Spend, Spent, unchecked_spend
+from extauthz.service.check.authenticate import Authentication, Refused
+from extauthz.service.check.rate_limit import Spender
 
 
 class CallerLimit(NamedTuple):
@@ -54,43 +49,27 @@ class CallerLimits:
 class LimitStatusReader:
     """Tells the holders of keys. They are refused in the order of a check, never charged, and not noted as a use."""
 
-    def __init__(self, key_format: KeyFormat, lookup: Lookup, limiter: Limiter) -> None:
-        self._key_format = key_format
-        self._lookup = lookup
+    def __init__(self, authentication: Authentication, limiter: Spender) -> None:
+        self._authentication = authentication
         self._limiter = limiter
 
     async def show(self, request: CheckRequest) -> CallerLimits | Deny:
-        """The limits of the key that a request carries. Never raises for what a client sent, nor for a store that is
-        away.
+        """The limits of the subject that makes a request, or the refusal that a check would begin with.
+
+        Never raises for what a client sent, nor for a store that is away.
         """
-        found = await self._find(request)
-        if isinstance(found, Deny):
-            return found
-        key, tenant = found
-        peek = replace(asking(tenant, key, 1, request.now), operation="peek")
+        found = await self._authentication.authenticate(request, noted=False)
+        if isinstance(found, Refused):
+            return found.decision
+        subject, tenant = found
+        peek = replace(unchecked_spend(tenant, subject, 1, request.now), operation="peek")
         try:
             asked, spent = await self._limiter.spend(peek)
         except StoreUnavailable:
             return LIMITS_UNAVAILABLE
         if spent.provisional:  # they began at zero, since PostgreSQL was away: more would seem to be left than is
             return LIMITS_UNAVAILABLE
-        return CallerLimits(tenant.id, key.id, tenant.plan, not tenant.shadow, own_limits(asked, spent))
-
-    async def _find(self, request: CheckRequest) -> tuple[ApiKey, Tenant] | Deny:
-        """Whose key it is. The raw key stays inside this one call."""
-        credential = self._key_format.extract(request.authorization)
-        if isinstance(credential, NoCredential):
-            return deny(credential.reason)
-        try:
-            key = await self._lookup.key(credential, request, cached=True)
-            if key is None or not key.admits(request.now):
-                return deny(Reason.INVALID_CREDENTIALS)
-            tenant = await self._lookup.tenant(key, request, cached=True)
-        except StoreUnavailable as error:
-            return failure.without_identity(error)
-        if tenant is None:
-            return deny(Reason.INVALID_CREDENTIALS)
-        return deny(Reason.ORGANIZATION_SUSPENDED) if tenant.suspended else (key, tenant)
+        return CallerLimits(tenant.id, subject.id, tenant.plan, not tenant.shadow, own_limits(asked, spent))
 
 
 def own_limits(asked: Spend, spent: Spent) -> tuple[CallerLimit, ...]:

@@ -4,23 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic, time
 
-from extauthz.core import failure
 from extauthz.core.addresses import address_group
 from extauthz.core.check_result import CheckResult
-from extauthz.core.credentials import Credential, CredentialReader, NoCredential
 from extauthz.core.decision import Allow, Decision, Deny, deny
-from extauthz.core.errors import StoreUnavailable
 from extauthz.core.hosts import normal_host
-from extauthz.core.keys import ended_by
 from extauthz.core.ports import CheckObserver
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Bucket, Match, RouteTable, is_ambiguous
 from extauthz.core.spend import Owner, Spend, once_name
 from extauthz.core.trace import Trace
-from extauthz.service.check.authorize import Grants
+from extauthz.service.check.authenticate import Authentication, Refused
+from extauthz.service.check.authorize import Authorizations
 from extauthz.service.check.rate_limit import RateLimit
-from extauthz.service.directory.lookup import Lookup
 
 
 class CheckService:
@@ -30,16 +26,14 @@ class CheckService:
         self,
         *,
         routes: RouteTable,
-        key_format: CredentialReader,
-        lookup: Lookup,
+        authentication: Authentication,
         limiting: RateLimit,
         observers: Sequence[CheckObserver],
     ) -> None:
         """`observers` are told of every check, in this order."""
         self._routes = routes
-        self._key_format = key_format
-        self._lookup = lookup
-        self.grants = Grants()
+        self._authentication = authentication
+        self.authorizations = Authorizations()
         self._limiting = limiting
         self._observers = tuple(observers)
 
@@ -96,47 +90,26 @@ class CheckService:
         if route.public:
             return await self._decide_public(route, request, result)
 
-        # credential; the raw key stays inside this one call
-        credential = self._key_format.extract(request.authorization)
-        if isinstance(credential, NoCredential):
-            result.why = credential.flaw
-            return deny(credential.reason)
-        return await self._decide_for(credential, route, request, result)
-
-    async def _decide_for(
-        self, credential: Credential, route: Match, request: CheckRequest, result: CheckResult
-    ) -> Decision:
-        # key, then its organization
-        try:
-            key = result.key = await self._lookup.key(credential, request, cached=route.cache)
-            if key is None:
-                return deny(Reason.INVALID_CREDENTIALS)
-            if not key.admits(request.now):
-                result.why = ended_by(key)
-                return deny(Reason.INVALID_CREDENTIALS)
-            self._lookup.note_use(key, request)
-            tenant = await self._lookup.tenant(key, request, cached=route.cache)
-        except StoreUnavailable as error:
-            return failure.without_identity(error)
-        if tenant is None:
-            result.why = "organization_gone"
-            return deny(Reason.INVALID_CREDENTIALS)
-        if tenant.suspended:
-            return deny(Reason.ORGANIZATION_SUSPENDED)
+        # credential, subject, organization; the raw credential stays inside this one call
+        found = await self._authentication.authenticate(request, cached=route.cache)
+        result.subject = found.subject
+        if isinstance(found, Refused):
+            result.why = found.why
+            return found.decision
 
         # permission
-        grant = self.grants.of(key, tenant, route, request.now)
-        if isinstance(grant.identity, Deny):
-            return grant.identity
+        authorized = self.authorizations.of(found.subject, found.tenant, route, request.now)
+        if isinstance(authorized.identity, Deny):
+            return authorized.identity
 
         # limits
-        asked = grant.asked
+        asked = authorized.asked
         if isinstance(asked, Spend):
             result.identified_after = monotonic() - request.started
             if self._limiting.charge_once:
-                asked = replace(asked, once=once_name(request, key, route))
-        shadow = tenant.shadow or route.shadow
-        return await self._limiting.decide(asked, grant.identity, shadow=shadow, trace=request.trace)
+                asked = replace(asked, once=once_name(request, found.subject, route))
+        shadow = found.tenant.shadow or route.shadow
+        return await self._limiting.decide(asked, authorized.identity, shadow=shadow, trace=request.trace)
 
     async def _decide_public(self, route: Match, request: CheckRequest, result: CheckResult) -> Decision:
         if route.bucket is None:

@@ -8,10 +8,10 @@ from extauthz.core.balance import balance
 from extauthz.core.decision import Allow, Decision, conclude, deny, only_shadow
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.identity import Identity
 from extauthz.core.ports import Meter, Observer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Spend, Spent
+from extauthz.core.subject import Identity
 from extauthz.core.trace import Trace
 
 JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second

@@ -10,13 +10,13 @@ from hashlib import blake2s
 from typing import Any, Generic, TypeVar
 
 from extauthz.core.addresses import address_group
-from extauthz.core.credentials import CredentialReader, NoCredential
+from extauthz.core.credentials import Credential, NoCredential
 from extauthz.core.decision import Allow, Decision, Deny, deny
-from extauthz.core.identity import Identity
-from extauthz.core.keys import ApiKey
 from extauthz.core.reason import Reason
 from extauthz.core.routes import Match
 from extauthz.core.spend import Spend
+from extauthz.core.subject import Identity, Subject
+from extauthz.service.check.authenticate import Authentication
 from extauthz.service.check.pipeline import CheckService, public_spend
 from extauthz.service.directory.known_records import KeyEntry, Known, KnownRecords
 
@@ -58,11 +58,11 @@ class Bounded(Generic[Name, Kept]):
 class Remembered:
     """What follows from a credential, or a client's address, at a route.
 
-    `decision` where limits are not asked; else they decide, by `spend`, for `identity`. `key` is the one that was
+    `decision` where limits are not asked; else they decide, by `spend`, for `identity`. `subject` is the one that was
     found. It holds as long as `records` do. `kept` is for the door that answers.
     """
 
-    __slots__ = ("decision", "identity", "kept", "key", "records", "route", "shadow", "spend", "why")
+    __slots__ = ("decision", "identity", "kept", "records", "route", "shadow", "spend", "subject", "why")
 
     def __init__(self, route: Match | None, decision: Decision | None = None, *, why: str = "") -> None:
         self.route = route
@@ -71,7 +71,7 @@ class Remembered:
         self.identity: Identity | None = None
         self.spend: Spend | None = None
         self.shadow = False
-        self.key: ApiKey | None = None
+        self.subject: Subject | None = None
         self.records: KnownRecords | None = None
         self.kept: Any = None
 
@@ -99,9 +99,9 @@ class Place:
 class Memory:
     """Remembers what follows from credentials at places. All of it is bounded, whatever clients ask."""
 
-    def __init__(self, service: CheckService, key_format: CredentialReader, known: Known) -> None:
+    def __init__(self, service: CheckService, authentication: Authentication, known: Known) -> None:
         self._service = service
-        self._key_format = key_format
+        self._authentication = authentication
         self._known = known
         self._secret = os.urandom(32)
         self._remembered: Bounded[bytes, Remembered] = Bounded(REMEMBERED_MAX)
@@ -151,12 +151,14 @@ class Memory:
         match = place.match
         if match is None:
             return None
-        credential = self._key_format.extract((authorization.decode("ascii"),))
-        if isinstance(credential, NoCredential):
-            found = Remembered(match, deny(credential.reason), why=credential.flaw)
+        presented = self._authentication.read((authorization.decode("ascii"),))
+        if isinstance(presented, NoCredential):
+            found = Remembered(match, deny(presented.reason), why=presented.flaw)
             self._denied.put(name, found)
             return found
-        records = self._known.find(credential, now) if match.cache else None
+        credential = presented.credential
+        of_key = match.cache and isinstance(credential, Credential)
+        records = self._known.find(credential, now) if of_key else None
         if records is None:
             return None
         granted = self._granted(match, records, now)
@@ -184,20 +186,20 @@ class Memory:
         """What follows from records; None where limits in shadow refuse it, which is counted each time."""
         key, tenant = records.key, records.tenant
         found = Remembered(match)
-        found.key, found.records = key, records
+        found.subject, found.records = key, records
         if tenant.suspended:
             found.decision = deny(Reason.ORGANIZATION_SUSPENDED)
             return found
-        grant = self._service.grants.of(key, tenant, match, now)
+        authorized = self._service.authorizations.of(key, tenant, match, now)
         found.shadow = tenant.shadow or match.shadow
-        if isinstance(grant.identity, Deny):
-            found.decision = grant.identity
+        if isinstance(authorized.identity, Deny):
+            found.decision = authorized.identity
             return found
-        records.until = min(records.until, grant.until)
-        if isinstance(grant.asked, Reason):
+        records.until = min(records.until, authorized.until)
+        if isinstance(authorized.asked, Reason):
             if found.shadow:
                 return None
-            found.decision = deny(grant.asked)
+            found.decision = deny(authorized.asked)
         else:
-            found.identity, found.spend = grant.identity, grant.asked
+            found.identity, found.spend = authorized.identity, authorized.asked
         return found

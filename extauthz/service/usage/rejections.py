@@ -65,14 +65,14 @@ class Rejections:
         """Counts a refusal that came so often in a span of five minutes; `requests` are the last of them."""
         if self._store is None or isinstance(result.decision, Allow):
             return
-        key, request = result.key, result.request
+        subject, request = result.subject, result.request
         address = UNKNOWN if request is None else address_group(request.client_address)
         group = self._room_for(
             Group(
                 int(result.at) // SPAN * SPAN,
-                tenant_id="" if key is None else key.organization_id,
-                key_id="" if key is None else key.id,
-                address=address if key is None else "",
+                tenant_id="" if subject is None else subject.organization_id,
+                key_id="" if subject is None else subject.id,
+                address=address if subject is None else "",
                 route="" if result.route is None else result.route.path,
                 decision=result.decision.reason.value,
                 reason=result.why,

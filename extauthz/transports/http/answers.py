@@ -3,9 +3,9 @@
 from extauthz.core.balance import Balance, balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
-from extauthz.core.keys import ApiKey
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.spend import NAMES, Row, Spend, Spent
+from extauthz.core.subject import Subject
 from extauthz.core.usage import THRESHOLDS
 from extauthz.service.check.rate_limit import jitter
 from extauthz.service.check.remembered import Bounded, Remembered
@@ -83,10 +83,10 @@ class Kept:
         self.allowed = f"{STATUS_LINES[answer.status]}{answer.fixed.text}".encode("latin-1")
         self._log = b""  # most are never refused
 
-    def log(self, key: ApiKey | None) -> bytes:
-        """What the proxy's log is told of a refusal of `key`, which is always the same one here."""
+    def log(self, subject: Subject | None) -> bytes:
+        """What the proxy's log is told of a refusal of `subject`, which is always the same one here."""
         if not self._log:
-            said = OF_NOBODY if key is None else to_log(key.organization_id, key.id)
+            said = OF_NOBODY if subject is None else to_log(subject.organization_id, subject.id)
             self._log = in_lines(said).encode("latin-1")
         return self._log
 
@@ -104,7 +104,7 @@ class Answers:
         if kept is None:
             decision = found.decision
             assert decision is not None  # noqa: S101 - limits are not asked
-            result = CheckResult(self._handler.dialect.name, None, 0.0, decision, found.route, found.key, found.why)
+            result = CheckResult(self._handler.dialect.name, None, 0.0, decision, found.route, found.subject, found.why)
             answer = self._handler.render(result)
             kept = found.kept = head_of(answer).encode("latin-1"), answer.body
         return kept

@@ -49,7 +49,7 @@ class Denials:
         if not self._span_ends - SPAN <= now < self._span_ends:
             self._count_now()
             self._span_ends = (now // SPAN + 1) * SPAN
-        name = found, reason, "" if found.key is not None else self._dialect.client_address(PlainRequest(data))
+        name = found, reason, "" if found.subject is not None else self._dialect.client_address(PlainRequest(data))
         group = self._groups.get(name)
         if group is None:
             if len(self._groups) >= GROUPS_MAX:
@@ -69,7 +69,9 @@ class Denials:
             (found, reason, _), group = self._counting.popleft()  # of one name, those that came first
             requests = [self._read(data, now) for data, now in group.requests or (group.last,)]
             last = requests[-1]
-            result = CheckResult(self._dialect.name, last, last.now, deny(reason), found.route, found.key, found.why)
+            result = CheckResult(
+                self._dialect.name, last, last.now, deny(reason), found.route, found.subject, found.why
+            )
             self._observer.denied(result, group.times, requests)
             yield
 

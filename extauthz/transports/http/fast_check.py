@@ -181,7 +181,7 @@ class FastCheck:
         path.checks.note(self.spend, row, refusal.reason)
         path.denials.note(found, refusal.reason, self._sample(), self._now)
         path.tally.refused(refusal.reason, monotonic() - started, self._identified_at - started)
-        self._finish(head + kept.log(found.key) + refusal.length, refusal.body)
+        self._finish(head + kept.log(found.subject) + refusal.length, refusal.body)
 
     def _ask_again(self, now: int, row: Row) -> None:
         task = asyncio.create_task(self._go_on(now, row))

@@ -120,13 +120,13 @@ class CheckHandler:
 
         Not where the credential is invalid: a revoked key and an unknown one are answered with the same bytes.
         """
-        decision, key = result.decision, result.key
+        decision, subject = result.decision, result.subject
         answer = self.dialect.render(decision)
         if isinstance(decision, Allow):
             return answer
-        if key is None or decision.reason is Reason.INVALID_CREDENTIALS:
+        if subject is None or decision.reason is Reason.INVALID_CREDENTIALS:
             return answer._replace(varying=[*answer.varying, *OF_NOBODY])
-        return answer._replace(varying=[*answer.varying, *to_log(key.organization_id, key.id)])
+        return answer._replace(varying=[*answer.varying, *to_log(subject.organization_id, subject.id)])
 
 
 def head_of(answer: Answer) -> str:

@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Deny
-from extauthz.core.identity import Identity
 from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.core.subject import Identity
 from extauthz.transports.http.dialect import Answer, Fixed, Headers, Wording
 
 PROBLEM_JSON = "application/problem+json"
@@ -51,9 +51,9 @@ def emptied(names: Sequence[str]) -> Headers:
     return [(name, "") for name in names]
 
 
-def to_log(organization_id: str, key: str) -> Headers:
+def to_log(organization_id: str, subject_id: str) -> Headers:
     """Whose request it was, for the access log of the proxy; empty values where that is not known."""
-    return [(headers.LOG_ORGANIZATION, organization_id), (headers.LOG_KEY, key)]
+    return [(headers.LOG_ORGANIZATION, organization_id), (headers.LOG_KEY, subject_id)]
 
 
 OF_NOBODY = to_log("", "")
@@ -77,12 +77,12 @@ def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixe
     if who is not None:
         said = [
             (headers.ORGANIZATION_ID, who.organization_id),
-            (headers.API_KEY_ID, who.api_key_id),
+            (headers.API_KEY_ID, who.subject_id),
             (headers.PERMISSIONS, who.granted),
             (headers.PLAN, who.plan),
         ]
     told = {name for name, _ in said}
-    said += to_log(who.organization_id, who.api_key_id) if who is not None else OF_NOBODY
+    said += to_log(who.organization_id, who.subject_id) if who is not None else OF_NOBODY
     names = [name for name in headers.IDENTITY if name not in told]
     if strip_credential:
         names.insert(0, headers.AUTHORIZATION)

@@ -16,8 +16,8 @@ from extauthz.core.decision import (
     deny,
     deny_permission,
 )
-from extauthz.core.identity import Identity
 from extauthz.core.reason import OUTCOMES, Reason
+from extauthz.core.subject import Identity
 from extauthz.transports.http.dialect import Dialect, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward

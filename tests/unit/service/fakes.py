@@ -39,6 +39,7 @@ from extauthz.core.spend import (
 from extauthz.core.tenants import Tenant
 from extauthz.core.token_bucket import State, spend
 from extauthz.core.usage import QuotaEvent, Seed
+from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
@@ -430,16 +431,16 @@ class FakeService:
         self.limiting = RateLimit(
             self.limiter, self.meter, on_redis_down=on_redis_down, charge_once=charge_once, observer=self.watch
         )
+        self.authentication = Authentication([ApiKeys(KEY_FORMAT, self.lookup)])
         self.service = CheckService(
             routes=RouteTable.compile(routes, {"customers": "customer"}),
-            key_format=KEY_FORMAT,
-            lookup=self.lookup,
+            authentication=self.authentication,
             limiting=self.limiting,
             observers=(self.watch, self.rejections),
         )
         self.fast = FastChecks(
             self.service,
-            Memory(self.service, KEY_FORMAT, Known(self.lookup)),
+            Memory(self.service, self.authentication, Known(self.lookup)),
             limiter=self.limiter,
             limiting=self.limiting,
             meter=self.meter,

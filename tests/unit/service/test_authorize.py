@@ -5,30 +5,30 @@ from dataclasses import replace
 import pytest
 
 from extauthz.core.decision import Deny
-from extauthz.core.identity import Identity
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.permissions import FULL_ACCESS
 from extauthz.core.reason import Reason
 from extauthz.core.routes import Match
 from extauthz.core.spend import Spend
+from extauthz.core.subject import Identity
 from extauthz.core.tenants import Tenant
 from extauthz.service.check import authorize
-from extauthz.service.check.authorize import Grant, Grants
+from extauthz.service.check.authorize import Authorizations, AuthorizedRequest
 from tests.unit.service.fakes import KEY, NOW, TENANT
 
 SLOT = 900  # seconds
 READ = Match("customer", "read", 1, public=False, cache=True)
 
 
-def spend_of(grant: Grant) -> Spend:
+def spend_of(grant: AuthorizedRequest) -> Spend:
     assert isinstance(grant.asked, Spend), grant.asked
     return grant.asked
 
 
 def test_it_is_worked_out_once() -> None:
     """The same records at the same route give the same grant, within a quarter of an hour."""
-    held = Grants()
+    held = Authorizations()
     grant = held.of(KEY, TENANT, READ, NOW)
     assert grant.identity == Identity(TENANT.id, KEY.id, "customer:read", TENANT.plan)
     assert spend_of(grant).limits == TENANT.limits
@@ -50,12 +50,12 @@ def test_it_is_worked_out_once() -> None:
 )
 def test_another_record_makes_another_grant(key: ApiKey, tenant: Tenant) -> None:
     """Whatever a newer record of the key or its organization says holds at once, and the old one is not kept."""
-    held = Grants()
+    held = Authorizations()
     before = held.of(KEY, TENANT, READ, NOW)
     after = held.of(key, tenant, READ, NOW)
     assert after is not before
-    assert after == Grants().of(key, tenant, READ, NOW)
-    assert (after.key, after.tenant) == (key, tenant)
+    assert after == Authorizations().of(key, tenant, READ, NOW)
+    assert (after.subject, after.tenant) == (key, tenant)
     assert (held.of(key, tenant, READ, NOW) is after) is isinstance(after.identity, Identity)
     assert held.of(KEY, TENANT, READ, NOW) is not before
 
@@ -63,7 +63,7 @@ def test_another_record_makes_another_grant(key: ApiKey, tenant: Tenant) -> None
 @pytest.mark.parametrize("route", [READ._replace(resource="invoice"), READ._replace(mode="write")])
 def test_another_route_is_another_grant(route: Match) -> None:
     """What a key may do at one route says nothing of another one."""
-    held = Grants()
+    held = Authorizations()
     allowed = held.of(KEY, TENANT, READ, NOW)
     refused = held.of(KEY, TENANT, route, NOW)
     assert isinstance(refused.identity, Deny)
@@ -74,7 +74,7 @@ def test_another_route_is_another_grant(route: Match) -> None:
 
 def test_the_cost_is_that_of_the_route() -> None:
     """Two routes of one resource may cost differently, or more than ever fits."""
-    held, key = Grants(), replace(KEY, permissions=FULL_ACCESS)
+    held, key = Authorizations(), replace(KEY, permissions=FULL_ACCESS)
     asked = [held.of(key, TENANT, READ._replace(cost=cost), NOW).asked for cost in (1, 20, 21)]
     assert [each.cost if isinstance(each, Spend) else each for each in asked] == [1, 20, Reason.COST_EXCEEDS_LIMIT]
 
@@ -90,16 +90,16 @@ def test_no_wait_makes_a_limit_larger(name: str, of_key: bool) -> None:
         limits = Limits(**{"rate": rate, name: size})  # type: ignore[arg-type]  # a number for each of these names
         key = replace(KEY, permissions=FULL_ACCESS, limits=limits if of_key else Limits())
         tenant = TENANT if of_key else replace(TENANT, limits=limits)
-        asked = Grants().of(key, tenant, READ._replace(cost=5), NOW).asked
+        asked = Authorizations().of(key, tenant, READ._replace(cost=5), NOW).asked
         assert isinstance(asked, Spend) == (size >= 5), size
         assert isinstance(asked, Spend) or asked is Reason.COST_EXCEEDS_LIMIT
 
 
 def test_another_key_of_the_organization() -> None:
     """Each key is granted its own."""
-    held, other = Grants(), replace(KEY, id="key-2", digest="0" * 64)
+    held, other = Authorizations(), replace(KEY, id="key-2", digest="0" * 64)
     names = [held.of(key, TENANT, READ, NOW).identity for key in (KEY, other, KEY)]
-    assert [name.api_key_id for name in names if isinstance(name, Identity)] == [KEY.id, "key-2", KEY.id]
+    assert [name.subject_id for name in names if isinstance(name, Identity)] == [KEY.id, "key-2", KEY.id]
 
 
 @pytest.mark.parametrize("after", [0.0, 1.0, 100.5, SLOT - 1])
@@ -107,7 +107,7 @@ def test_own_limits_end_when_they_end(after: float) -> None:
     """An override holds to its last moment, the plan from then on, in the middle of whatever was held."""
     until = NOW + after
     of_plan = Limits(Rate(1, 1), 5)
-    held, tenant = Grants(), replace(TENANT, overrides_until=until, plan_limits=of_plan)
+    held, tenant = Authorizations(), replace(TENANT, overrides_until=until, plan_limits=of_plan)
     if after:
         assert spend_of(held.of(KEY, tenant, READ, NOW)).limits == TENANT.limits
         assert spend_of(held.of(KEY, tenant, READ, until - 0.001)).limits == TENANT.limits
@@ -119,7 +119,7 @@ def test_own_limits_end_when_they_end(after: float) -> None:
 def test_the_windows_are_those_of_now(zone: str) -> None:
     """At any minute of two days the windows are what they would be without anything held, wherever midnight is."""
     tenant = replace(TENANT, calendar=replace(TENANT.calendar, timezone=zone))
-    held = Grants()
+    held = Authorizations()
     for minute in range(2 * 24 * 60):
         for moment in (60.0 * minute, 60.0 * minute + 59.999):
             now = NOW + moment
@@ -129,7 +129,7 @@ def test_the_windows_are_those_of_now(zone: str) -> None:
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many names a client thinks of, no more than so many grants are held; those in use come back."""
     monkeypatch.setattr(authorize, "HELD_MAX", 10)
-    held = Grants()
+    held = Authorizations()
     key = replace(KEY, permissions=FULL_ACCESS)
     for number in range(100):
         grant = held.of(key, TENANT, READ._replace(resource=f"r{number}"), NOW)
@@ -139,7 +139,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_refused_is_not_kept() -> None:
     """A key that names resources which it has no permission for fills no memory, and pushes out nobody's grant."""
-    held = Grants()
+    held = Authorizations()
     grant = held.of(KEY, TENANT, READ, NOW)
     for number in range(2 * authorize.HELD_MAX):
         assert isinstance(held.of(KEY, TENANT, READ._replace(resource=f"r{number}"), NOW).identity, Deny)

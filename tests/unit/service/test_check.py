@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from extauthz.core.credentials import Credential
 from extauthz.core.decision import Allow, Decision, Deny
 from extauthz.core.errors import StoreCorrupt
-from extauthz.core.identity import Identity
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import Reason
+from extauthz.core.subject import Identity
 from extauthz.transports.http.dialect import Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward

@@ -14,7 +14,7 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS
 from extauthz.core.routes import Route
-from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, asking
+from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, unchecked_spend
 from extauthz.core.token_bucket import State
 from extauthz.core.usage import Seed
 from extauthz.service.check.explain.peek import Peek
@@ -225,6 +225,6 @@ async def test_counters_that_come_too_late_do_not_make_redis_away() -> None:
             _Unseeded(), _Late(), None, redis=fake_service.redis, postgresql=fake_service.postgresql, clock=lambda: NOW
         )
         with pytest.raises(StoreUnavailable):
-            await peek.spend(asking(TENANT, KEY, 1, NOW))
+            await peek.spend(unchecked_spend(TENANT, KEY, 1, NOW))
         assert fake_service.redis.up
         assert not fake_service.watch.failures

@@ -8,9 +8,9 @@ from extauthz.core.changes import Change, EntityRef
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, LIMITS_UNAVAILABLE, Allow, Deny
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.identity import Identity
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.core.reason import Reason
+from extauthz.core.subject import Identity
 from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, OLD_DIGEST, TENANT, open_house
 
 WHO = Identity("org-1", "key-1", "customer:read", "pro")

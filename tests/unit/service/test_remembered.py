@@ -170,7 +170,7 @@ async def test_nothing_is_shared() -> None:
             fake_service.store(replace(key, permissions=FULL_ACCESS))
         for secret in (SECRET, OTHER_SECRET):
             await fake_service.ask(PATH, f"Bearer {secret}")
-        keys = {secret: found.key for secret in (SECRET, OTHER_SECRET) if (found := find(fake_service, key=secret))}
+        keys = {secret: found.subject for secret in (SECRET, OTHER_SECRET) if (found := find(fake_service, key=secret))}
         assert {secret: key and key.id for secret, key in keys.items()} == {SECRET: KEY.id, OTHER_SECRET: OTHER_KEY.id}
         assert [asked(fake_service, path).cost for path in (PATH, "/api/reports/1", PATH)] == [1, 15, 1]
         route = fake_service.service.find_route("GET", "", PATH)

@@ -74,7 +74,7 @@ def keys(draw: st.DrawFn) -> Entry[Credential, ApiKey]:
         version,
         tenant,
         draw(st.sampled_from(asked.digests)),
-        draw(limits),
+        limits=draw(limits),
     )
     return entry_of(draw, asked, key)
 

@@ -46,7 +46,7 @@ def test_what_a_filter_admits(only: TailFilter, wanted: list[bool]) -> None:
     results = (
         allowed,
         replace(allowed, decision=deny(Reason.PERMISSION_DENIED)),
-        replace(allowed, decision=deny(Reason.NO_CREDENTIALS), key=None),
+        replace(allowed, decision=deny(Reason.NO_CREDENTIALS), subject=None),
     )
     assert [only.admits(result) for result in results] == wanted
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, deny
-from extauthz.core.identity import Identity
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
+from extauthz.core.subject import Identity
 from extauthz.telemetry.decision_record import FIELDS, DecisionRecords
 from tests.unit.service.fakes import KEY, KEY_FORMAT, NOW
 

@@ -25,7 +25,7 @@ def check(organization: str, decision: Decision | None = None, *, at: float = 0.
     """A check of an organization's key."""
     tenant = Tenant(organization, "plan", "active", UNLIMITED, 0.0, 1)
     key = ApiKey("key", organization, {}, None, None, None, 0.0, 1, tenant, "")
-    return CheckResult("envoy", None, at, decision or Allow(), key=key)
+    return CheckResult("envoy", None, at, decision or Allow(), subject=key)
 
 
 def samples_of(counts: TenantCounts) -> list[Sample]:

@@ -19,7 +19,7 @@ from extauthz.transports.http.usage import serve_usage
 from tests.servers.raw_http import Wire
 from tests.servers.serving import LISTENERS, question
 from tests.unit.service.asking import asked_at
-from tests.unit.service.fakes import KEY_FORMAT, SECRET, FakeService, open_house
+from tests.unit.service.fakes import SECRET, FakeService, open_house
 from tests.unit.transports.check_listener import ALLOWED, REFUSED, WAITS, Door, decisions
 
 SOON = 0.3  # seconds
@@ -43,7 +43,7 @@ async def listening(fake_service: FakeService, name: str, at: Path | None) -> As
     sock = bind("127.0.0.1", 0, None if at is None else str(at))
     if name == "usage":
         opened = serve_usage(
-            LimitStatusReader(KEY_FORMAT, fake_service.lookup, fake_service.limiter),
+            LimitStatusReader(fake_service.authentication, fake_service.limiter),
             sock,
             deadline=5,
             head_seconds=SOON,

@@ -11,8 +11,8 @@ from extauthz.core.balance import balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import conclude
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.identity import Identity
 from extauthz.core.spend import Row, Spend, Spent, result_of
+from extauthz.core.subject import Identity
 from extauthz.service.check import rate_limit
 from extauthz.service.check.remembered import Remembered
 from extauthz.service.health import Health
@@ -53,7 +53,7 @@ def fast(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Ro
         return kept.allowed + kept.shape.fill(kept.shape.left(now, row)) + NO_LENGTH, b""
     with patch.object(rate_limit, "JITTER", 0):
         refusal, head = kept.shape.refuse(now, row)
-    return head + kept.log(found.key) + refusal.length, refusal.body
+    return head + kept.log(found.subject) + refusal.length, refusal.body
 
 
 def general(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int, Row]) -> tuple[bytes, bytes]:
@@ -62,7 +62,7 @@ def general(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int,
     spent = result_of(now, row)
     assert isinstance(spent, Spent)
     decision = conclude(found.identity, balance(asked, spent), asked.cost)
-    answer = handler.render(CheckResult(handler.dialect.name, None, 0.0, decision, key=found.key))
+    answer = handler.render(CheckResult(handler.dialect.name, None, 0.0, decision, subject=found.subject))
     return head_of(answer).encode("latin-1"), answer.body
 
 
@@ -77,5 +77,5 @@ def test_a_template_says_what_the_general_rendering_says(
     outcome = asked, now, (*row[:2], middle, middle, *row[4:])
     found = Remembered(None)
     found.identity = who
-    found.key = None if who is None else replace(KEY, id=who.api_key_id, organization_id=who.organization_id)
+    found.subject = None if who is None else replace(KEY, id=who.subject_id, organization_id=who.organization_id)
     assert fast(handler, found, outcome) == general(handler, found, outcome)

@@ -45,7 +45,7 @@ class Usage:
 async def listening(fake_service: FakeService) -> AsyncIterator[Usage]:
     """A listener that is left with the block."""
     sock = bind("127.0.0.1", 0, None)
-    async with serve_usage(LimitStatusReader(KEY_FORMAT, fake_service.lookup, fake_service.limiter), sock, deadline=5):
+    async with serve_usage(LimitStatusReader(fake_service.authentication, fake_service.limiter), sock, deadline=5):
         yield Usage(fake_service, sock.getsockname()[1])
 
 

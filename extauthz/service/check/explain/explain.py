@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from extauthz.core.check_result import CheckResult
-from extauthz.core.credentials import Credential, CredentialReader, KeyFormat, NoCredential
+from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.decision import Decision, Deny
 from extauthz.core.errors import InvalidInput, NotFound, StoreUnavailable
 from extauthz.core.explanation import Explanation, NamedKey, Question, Step, StepName, StepOutcome
@@ -17,6 +17,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import RouteTable
 from extauthz.core.spend import InWindows, Spend
+from extauthz.service.check.authenticate import ApiKeys, Authentication, Presented
 from extauthz.service.check.explain.findings import Findings, LookupParts, RecordedLookup
 from extauthz.service.check.explain.identity_steps import key_step, organization_step, permission_step
 from extauthz.service.check.explain.limits_step import limits_step
@@ -71,14 +72,15 @@ class Ground:
     statuses: Mapping[str, Callable[[Decision], int]]
 
 
-class _Presented:
-    """The credential of a key that was named by its id: the one that its client presents."""
+class _OfNamedKey(Authentication):
+    """Authenticates a request of a key that was named by its id: its credential is the one that its client presents."""
 
-    def __init__(self, credential: Credential) -> None:
-        self._credential = credential
+    def __init__(self, authenticator: ApiKeys, credential: Credential) -> None:
+        super().__init__([authenticator])
+        self._presented = Presented(authenticator, credential)
 
-    def extract(self, authorization: Sequence[str]) -> Credential | NoCredential:  # noqa: ARG002 - the key was named
-        return self._credential
+    def read(self, authorization: Sequence[str]) -> Presented[Any]:  # noqa: ARG002 - the key was named
+        return self._presented
 
 
 class _NotMetered:
@@ -126,9 +128,8 @@ class Explain:
             postgresql=around.postgresql,
             clock=clock,
         )
-        reader = ground.key_format if named is None else self._presented(named)
         try:
-            result = await self._check(reader, lookup, peek, findings).check(request)
+            result = await self._check(self._authentication(lookup, named), peek, findings).check(request)
         finally:
             await lookup.close()
         return Seen(
@@ -151,19 +152,20 @@ class Explain:
             moved=question.at is not None,
         )
 
-    def _check(self, reader: CredentialReader, lookup: RecordedLookup, peek: Peek, findings: Findings) -> CheckService:
+    def _check(self, authentication: Authentication, peek: Peek, findings: Findings) -> CheckService:
         """The service that answers checks, on parts of this one explanation, observed by nothing."""
         limiting = RateLimit(
             peek, _NotMetered(), on_redis_down=self._ground.on_redis_down, charge_once=False, observer=findings
         )
-        return CheckService(
-            routes=self._ground.routes, key_format=reader, lookup=lookup, limiting=limiting, observers=()
-        )
+        return CheckService(routes=self._ground.routes, authentication=authentication, limiting=limiting, observers=())
 
-    def _presented(self, named: NamedKey) -> _Presented:
-        """A key whose pepper is not set any more is one that no digest leads to."""
+    def _authentication(self, lookup: RecordedLookup, named: NamedKey | None) -> Authentication:
+        """What proves the credential; a named key whose pepper is not set any more is one that no digest leads to."""
+        keys = ApiKeys(self._ground.key_format, lookup)
+        if named is None:
+            return Authentication([keys])
         digest = named.digest if named.pepper_id in self._ground.peppers else NO_DIGEST
-        return _Presented(Credential((digest,)))
+        return _OfNamedKey(keys, Credential((digest,)))
 
     async def _named(self, key_id: str) -> NamedKey:
         if self._ground.names is None:
@@ -177,10 +179,10 @@ class Explain:
 
     async def _name(self, result: CheckResult) -> NamedKey | None:
         """What the key that was found is called, as far as PostgreSQL is there to say it."""
-        if self._ground.names is None or result.key is None or not self._ground.lookup.stores.postgresql.up:
+        if self._ground.names is None or result.subject is None or not self._ground.lookup.stores.postgresql.up:
             return None
         try:
-            return await self._ground.names.find(result.key.id)
+            return await self._ground.names.find(result.subject.id)
         except StoreUnavailable:
             return None
 

@@ -8,13 +8,15 @@ from extauthz.core.explanation import Step, StepOutcome
 from extauthz.core.keys import ApiKey, ended_by
 from extauthz.core.permissions import ANY_RESOURCE, storable
 from extauthz.core.routes import Match
+from extauthz.core.subject import Subject
 from extauthz.core.tenants import ENFORCE, SHADOW
 from extauthz.service.check.explain.seen import ELSEWHERE, PUBLIC, Seen, age, plain_time, time_text
 
 
 def key_step(seen: Seen, outcome: StepOutcome) -> Step:
     """Whose key it is, from which layer that is known, and whether the key may be used."""
-    key, reading = seen.result.key, seen.key
+    reading = seen.key
+    key = None if reading is None else reading.record
     facts = {
         "api_key_id": None if key is None else key.id,
         "name": None if seen.named is None else seen.named.name,
@@ -61,7 +63,9 @@ def organization_step(seen: Seen, outcome: StepOutcome) -> Step:
     reading = seen.tenant
     tenant = None if reading is None else reading.record
     facts = {
-        "organization_id": None if reading is None or seen.result.key is None else seen.result.key.organization_id,
+        "organization_id": None
+        if reading is None or seen.result.subject is None
+        else seen.result.subject.organization_id,
         "name": None if reading is None or seen.named is None else seen.named.organization,
         "plan": None if tenant is None else tenant.plan,
         "status": None if tenant is None else tenant.status,
@@ -84,30 +88,30 @@ def organization_step(seen: Seen, outcome: StepOutcome) -> Step:
 
 def permission_step(seen: Seen, outcome: StepOutcome) -> Step:
     """What the route asks for, and what the key holds."""
-    route, key = seen.route, seen.result.key
-    if outcome == "skipped" or route is None or key is None:
+    route, subject = seen.route, seen.result.subject
+    if outcome == "skipped" or route is None or subject is None:
         return Step("permission", outcome, {"asked": None, "held": [], "meant": None}, _public(seen))
     asked = f"{route.resource}:{route.mode}"
-    held = [f"{name}:{mode}" for name, modes in storable(key.permissions).items() for mode in modes]
+    held = [f"{name}:{mode}" for name, modes in storable(subject.permissions).items() for mode in modes]
     if outcome == "ok":
         return Step("permission", outcome, {"asked": asked, "held": held, "meant": None})
-    meant = _meant(seen, key, route)
+    meant = _meant(seen, subject, route)
     facts = {"asked": asked, "held": held, "meant": meant or None}
     why = f"the route asks for {asked}, which the key does not hold"
-    if meant in key.permissions:
+    if meant in subject.permissions:
         why += f"; {meant} in its permissions was probably meant to be {route.resource}"
     elif meant:
         why += f"; probably {meant} is meant by {route.resource} in the path"
     # A name that no route asks for becomes the one that was meant; keys update would refuse it, too.
     wrong = "" if meant in seen.table.resources else f"{meant}:"
     granted = {each.replace(wrong, f"{route.resource}:") if wrong and each.startswith(wrong) else each for each in held}
-    grant = f"extauthz keys update {key.id} {_options({*granted, asked})}"
+    grant = f"extauthz keys update {subject.id} {_options({*granted, asked})}"
     return Step("permission", outcome, facts, why, ELSEWHERE if seen.kept_elsewhere else grant)
 
 
-def _meant(seen: Seen, key: ApiKey, route: Match) -> str:
+def _meant(seen: Seen, subject: Subject, route: Match) -> str:
     """The name in the key's permissions that was probably meant for the resource, else the name of a route that is."""
-    held = [name for name, modes in key.permissions.items() if route.mode in modes and name != ANY_RESOURCE]
+    held = [name for name, modes in subject.permissions.items() if route.mode in modes and name != ANY_RESOURCE]
     for name in held:
         if name != route.resource and seen.table.resources.meant(name) == route.resource:
             return name

@@ -67,11 +67,11 @@ def _limits(found: Balance) -> list[dict[str, object]]:
 
 def _too_small(seen: Seen) -> dict[str, int]:
     """The limits that the cost can never fit, by their names in headers."""
-    route, key = seen.route, seen.result.key
+    route, subject = seen.route, seen.result.subject
     tenant = None if seen.tenant is None else seen.tenant.record
-    if route is None or key is None or tenant is None:
+    if route is None or subject is None or tenant is None:
         return {}
-    own = {f"key-{name}": size for name, size in _below(key.limits, route.cost).items()}
+    own = {f"key-{name}": size for name, size in _below(subject.limits, route.cost).items()}
     return _below(tenant.limits_at(seen.request.now), route.cost) | own
 
 
@@ -109,12 +109,12 @@ def _sentence(seen: Seen, notes: Iterable[str]) -> str:
 
 def _raise(seen: Seen, names: Iterable[str]) -> str:
     """The commands that raise limits."""
-    key = seen.result.key
+    subject = seen.result.subject
     if seen.kept_elsewhere:
         return ELSEWHERE
-    if key is None:
+    if subject is None:
         return "wait, or raise rate and burst of the route in the configuration"
-    whose = {name: f"keys update {key.id}" if name.startswith("key-") else "" for name in names}
+    whose = {name: f"keys update {subject.id}" if name.startswith("key-") else "" for name in names}
     organization = f"orgs update {shlex.quote(seen.organization)}"
     return "; ".join(f"extauthz {command or organization} {_OPTIONS[name]}" for name, command in whose.items())
 

@@ -101,7 +101,7 @@ class Seen:
         """How commands are to call the organization: by its name where that is known."""
         if self.named is not None:
             return self.named.organization
-        return "ORG" if self.result.key is None else self.result.key.organization_id
+        return "ORG" if self.result.subject is None else self.result.subject.organization_id
 
 
 def time_text(seconds: float | None) -> str | None:
