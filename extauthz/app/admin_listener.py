@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from extauthz.admin.api import AdminApi
 from extauthz.admin.services import Explains
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.app.directories import ManagedDirectory, directory
 from extauthz.app.explain import ExplainAlone
 from extauthz.app.management import open_services
@@ -18,7 +19,6 @@ from extauthz.config import Settings
 from extauthz.core.ports import POSTGRESQL, REDIS, Store
 from extauthz.service.background import forever
 from extauthz.service.figures import FigureReader
-from extauthz.service.guard import end
 from extauthz.service.health import Health, Readiness
 from extauthz.service.tails import Tails
 from extauthz.telemetry.exposition import Exposition
@@ -94,7 +94,7 @@ async def private_listener(
             sending = metrics_sent(url, headers, attributes, every=every, read=reports.metrics)
             await stack.enter_async_context(sending)
         for work in works:
-            stack.push_async_callback(end, [asyncio.create_task(forever(work))])
+            stack.push_async_callback(cancel_until_done, [asyncio.create_task(forever(work))])
         tokens = {token.name: token.value for token in settings.admin_token}
         api = AdminApi(services, tokens, explain=live.explain or ExplainAlone(settings), tails=live.tails)
         await stack.enter_async_context(serve_admin(reports, sock, mount=api.mount))

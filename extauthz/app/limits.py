@@ -3,9 +3,9 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.app.stores import OpenStores
 from extauthz.config import Settings
-from extauthz.service.guard import end
 from extauthz.service.limits.lease_ledger import Ledger
 from extauthz.service.limits.leases import Leases
 from extauthz.service.limits.limiter import Limiter
@@ -60,4 +60,4 @@ def keep_leases(stack: AsyncExitStack, leases: Leases | None) -> None:
     """Gives leases back when the stack is left, and at once those of this worker's predecessor."""
     if leases is not None:
         stack.push_async_callback(leases.close)
-        stack.push_async_callback(end, [asyncio.create_task(leases.close_left())])
+        stack.push_async_callback(cancel_until_done, [asyncio.create_task(leases.close_left())])

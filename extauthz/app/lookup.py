@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.app.directories import directory
 from extauthz.app.management import LATE
 from extauthz.app.stores import OpenStores
@@ -13,7 +14,6 @@ from extauthz.service.directory.change_listener import Changes
 from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.lookup import Lookup
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
-from extauthz.service.guard import end
 from extauthz.service.usage.last_used import LastUsed
 from extauthz.telemetry.metrics import Metrics
 
@@ -63,6 +63,6 @@ async def open_lookup(
         observer=metrics,
     )
     for work in (changes.follow, lookup.keep_fresh, last_used.keep_writing):
-        stack.push_async_callback(end, [asyncio.create_task(forever(work))])
+        stack.push_async_callback(cancel_until_done, [asyncio.create_task(forever(work))])
     stack.push_async_callback(lookup.close)
     return lookup

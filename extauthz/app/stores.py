@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.app.directories import directory
 from extauthz.app.management import fence_seconds, trials
 from extauthz.backends.postgres.events import PostgresQuotaEvents
@@ -40,7 +41,7 @@ from extauthz.core.ports import (
 )
 from extauthz.core.tenants import Tenant
 from extauthz.service.directory.lookup import Stores
-from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.store_breaker import store_breaker
 
 BEHIND = 4  # connections for what goes on behind the checks, so that it takes none of theirs
 PATIENCE = 5.0  # seconds; nobody waits for it
@@ -91,6 +92,11 @@ class OpenStores:
         return None if self.usage_stores is None else self.usage_stores.usage
 
 
+def redis_policy(settings: Settings) -> CallPolicy:
+    """Return how calls of Redis are bounded."""
+    return CallPolicy(settings.redis_timeout_ms / 1000, max_concurrency=CALLS_AT_ONCE, cancel=True, hold=HOLD)
+
+
 async def open_stores(
     stack: AsyncExitStack, settings: Settings, observer: Observer, *, redis_says: Callable[[bool, str], None]
 ) -> OpenStores:
@@ -111,15 +117,15 @@ async def open_stores(
 
     redis_connection = await stack.enter_async_context(open_connection(url, trials=trials(settings), looked=looked))
     keys_in = directory(settings)
-    postgresql = CircuitBreaker(
+    postgresql = store_breaker(
         POSTGRESQL,
-        terms=CallPolicy(timeout, places=LOOKUPS_AT_ONCE, cancel=False),
+        policy=CallPolicy(timeout, max_concurrency=LOOKUPS_AT_ONCE, cancel=False),
         probe=partial(keys_in.probe, pool),
         observer=observer,
     )
-    redis = CircuitBreaker(
+    redis = store_breaker(
         REDIS,
-        terms=CallPolicy(settings.redis_timeout_ms / 1000, places=CALLS_AT_ONCE, cancel=True, hold=HOLD),
+        policy=redis_policy(settings),
         probe=redis_connection.probe,
         observer=observer,
     )

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.app.management import key_format
 from extauthz.app.stores import OpenStores
 from extauthz.backends.webhook import webhook_receiver
 from extauthz.config import Settings
 from extauthz.service.background import forever
-from extauthz.service.guard import end
 from extauthz.service.limits.reconcile import CounterReconciler
 from extauthz.service.limits.restore import CounterRestorer
 from extauthz.service.usage.flush import UsageFlush
@@ -70,4 +70,4 @@ async def keep_writing(
         secret = settings.webhook_secret.get_secret_value()
         works.append(Webhook(stores.events, receiver, secret=secret, observer=metrics).keep_delivering)
     for work in works:
-        stack.push_async_callback(end, [asyncio.create_task(forever(work))])
+        stack.push_async_callback(cancel_until_done, [asyncio.create_task(forever(work))])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from extauthz.core.failure import OnRedisDown
-from extauthz.service.guard import CircuitBreaker
+from extauthz.service.store_breaker import StoreBreaker
 
 OK = "ok"
 LOOK_EVERY = 0.02  # seconds
@@ -34,8 +34,8 @@ class Health:
     def __init__(
         self,
         *,
-        postgresql: CircuitBreaker,
-        redis: CircuitBreaker,
+        postgresql: StoreBreaker,
+        redis: StoreBreaker,
         on_redis_down: OnRedisDown,
         redis_evicting: Callable[[], str] = lambda: "",
         usage_trouble: Callable[[], str] = lambda: "",
@@ -59,7 +59,7 @@ class Health:
         ready = all(guard.seen for guard in self._guards) and not self.draining
         if self._needs_redis and self._redis.trouble:
             ready = False
-        stores = {str(guard.store): guard.detail or OK for guard in self._guards}
+        stores = {str(guard.name): guard.detail or OK for guard in self._guards}
         if evicting := self._redis_evicting():
             stores["redis_maxmemory_policy"] = evicting
         if trouble := self._usage_trouble():

@@ -49,9 +49,9 @@ class Pool(Protocol):
 
 
 class Breaker(Protocol):
-    """What refuses calls at once while a store is away."""
+    """A circuit breaker in front of a store."""
 
-    store: Store
+    name: Store
     up: bool
 
 
@@ -114,7 +114,7 @@ class StoreMetrics(Collector):
         opened = GaugeMetricFamily(
             "extauthz_circuit_breaker_open", "1 while calls to a store are refused at once.", labels=["store"]
         )
-        now, up = monotonic(), {breaker.store: breaker.up for breaker in self._breakers}
+        now, up = monotonic(), {breaker.name: breaker.up for breaker in self._breakers}
         for store in STORES:
             since = self._away_since.get(store)
             degraded.add_metric([store], 0 if since is None else 1)

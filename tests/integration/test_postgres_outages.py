@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource
@@ -14,7 +15,7 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.demo.postgres import Postgres
-from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.store_breaker import store_breaker
 from tests.servers.fixtures import keep_our_loop_busy, paused, stopped
 from tests.servers.recording_observer import RecordingObserver
 
@@ -30,9 +31,9 @@ class GuardedPostgres:
     def __init__(self, pool: Pool) -> None:
         self.recorder = RecordingObserver()
         self.keys = PostgresKeySource(pool)
-        self.guard = CircuitBreaker(
+        self.guard = store_breaker(
             POSTGRESQL,
-            terms=CallPolicy(TIMEOUT, places=LOOKUPS_AT_ONCE, cancel=False),
+            policy=CallPolicy(TIMEOUT, max_concurrency=LOOKUPS_AT_ONCE, cancel=False),
             probe=partial(schema.probe, pool),
             observer=self.recorder,
         )

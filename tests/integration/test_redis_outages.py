@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from redis.asyncio import Redis
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.redis.connection import CALLS_AT_ONCE, RedisConnection, open_connection
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.records import RedisKeyCache
@@ -22,7 +23,7 @@ from extauthz.core.ports import REDIS
 from extauthz.core.spend import Spend, Spent, build_spend
 from extauthz.core.tenants import Tenant
 from extauthz.demo.redis import Redis as Server
-from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.store_breaker import store_breaker
 from tests.servers.fixtures import keep_our_loop_busy
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import text
@@ -47,9 +48,9 @@ class GuardedRedis:
         self.recorder = RecordingObserver()
         self.limits = RedisLimits(client)
         self.keys = RedisKeyCache(client, ttl=120)
-        self.guard = CircuitBreaker(
+        self.guard = store_breaker(
             REDIS,
-            terms=CallPolicy(TIMEOUT, places=CALLS_AT_ONCE, cancel=True),
+            policy=CallPolicy(TIMEOUT, max_concurrency=CALLS_AT_ONCE, cancel=True),
             probe=client.probe,
             observer=self.recorder,
         )
@@ -239,8 +240,8 @@ async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> No
     """While our loop was blocked the answer has come, or could not even be asked for: neither is an outage."""
     redis = RedisConnection(redis_url)
     recorder = RecordingObserver()
-    terms = CallPolicy(0.025, places=CALLS_AT_ONCE, cancel=True)
-    guard = CircuitBreaker(REDIS, terms=terms, probe=redis.probe, observer=recorder)
+    policy = CallPolicy(0.025, max_concurrency=CALLS_AT_ONCE, cancel=True)
+    guard = store_breaker(REDIS, policy=policy, probe=redis.probe, observer=recorder)
     await guard.start()
     asked = build_spend(TENANT, KEY, 1, time.time())
     assert isinstance(asked, Spend)

@@ -13,7 +13,6 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 from structlog.testing import capture_logs
 
-from extauthz.app import stores
 from extauthz.backends.redis import scripts
 from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.topology import connect
@@ -22,11 +21,10 @@ from extauthz.core.changes import Change, EntityRef
 from extauthz.core.usage_range import Period
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis as Server
-from extauthz.service import guard as guard_module
 from tests.servers.distribution import distribution_server
 from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.raw_http import ask
-from tests.servers.serving import PATIENT, Serving, question, serving
+from tests.servers.serving import PATIENT, PROBE_INTERVAL, Serving, probe_redis_often, question, serving
 from tests.servers.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -162,9 +160,7 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
     database: str, server: Server, admin: RedisClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each harm is told once, with its reason, in log, metric and readiness, and ends by itself when Redis does."""
-    monkeypatch.setattr(guard_module, "WATCH_EVERY", 0.1)
-    monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.02)
-    monkeypatch.setattr(stores, "HOLD", 0.05)
+    probe_redis_often(monkeypatch)
     url = server.redis_url.replace("redis://", f"redis://{USER}:sesame@")
     async with serving(database, url, EXTAUTHZ_CHARGE_ONCE="true", **PATIENT) as service:
         assert not await degraded(service, key)
@@ -175,7 +171,7 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
                     await run(admin, command)
                 await until(partial(told_away, service, key))
                 for _ in range(10):
-                    await asyncio.sleep(guard_module.PROBE_EVERY / 2)  # so that several probes are made meanwhile
+                    await asyncio.sleep(PROBE_INTERVAL / 2)  # so that several probes are made meanwhile
                     assert await degraded(service, key), harm.name
                     detail = service.health.readiness().stores["redis"]
                     assert re.fullmatch(f"{harm.reason}: .+; .+", detail), (harm.name, detail)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.app import stores
 from extauthz.backends.redis.topology import connect
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.redis import Redis
-from extauthz.service import guard as guard_module
 from tests.integration.test_redis_refusing import key, told_away, told_up
-from tests.servers.serving import PATIENT, Serving, serving
+from tests.servers.serving import PATIENT, Serving, probe_redis_often, serving
 from tests.servers.waiting import until
 
 __all__ = ["key"]
@@ -36,9 +34,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at every second is looked at more often."""
-    monkeypatch.setattr(guard_module, "WATCH_EVERY", 0.1)
-    monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.02)
-    monkeypatch.setattr(stores, "HOLD", 0.05)
+    probe_redis_often(monkeypatch)
 
 
 def told(service: Serving, start: str) -> bool:

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.records import PostgresTenantSource
 from extauthz.backends.postgres.usage import PostgresUsage
@@ -19,9 +20,9 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import Counted
 from extauthz.demo.postgres import Postgres
-from extauthz.service.guard import CallPolicy, CircuitBreaker
 from extauthz.service.limits.reconcile import CounterReconciler
 from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.store_breaker import store_breaker
 from extauthz.service.usage import flush
 from extauthz.service.usage.flush import UsageFlush
 from tests.servers.charging_client import ACME, ONE, TODAY, TWO, ChargingClient, id_of
@@ -262,9 +263,9 @@ async def completing(worker: Worker, pool: Pool) -> AsyncIterator[UsageFlush]:
     """A worker's metering with all that completes: it was started at noon of TODAY."""
     stores: tuple[Store, Store] = (REDIS, POSTGRESQL)
     redis, postgresql = (
-        CircuitBreaker(
+        store_breaker(
             store,
-            terms=CallPolicy(10, 100, cancel=True),
+            policy=CallPolicy(10, 100, cancel=True),
             probe=worker.spender.redis_connection.probe,
             observer=worker.watch,
         )

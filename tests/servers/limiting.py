@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis as RedisClient
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.redis.connection import RedisConnection, open_connection
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
@@ -26,9 +27,9 @@ from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
 from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
 from extauthz.core.token_bucket import State
-from extauthz.service.guard import CallPolicy, CircuitBreaker
 from extauthz.service.limits.limiter import Limiter
 from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.store_breaker import StoreBreaker, store_breaker
 from tests.unit.service.fakes import Watch
 
 TENANT = Owner("tenant", "org 1}")  # a name that has to be encoded
@@ -126,9 +127,12 @@ async def limiter_on(
                 await guard.close()
 
 
-def _guard(store: Store, redis_connection: RedisConnection, watch: Watch) -> CircuitBreaker:
-    return CircuitBreaker(
-        store, terms=CallPolicy(timeout=10, places=1000, cancel=True), probe=redis_connection.probe, observer=watch
+def _guard(store: Store, redis_connection: RedisConnection, watch: Watch) -> StoreBreaker:
+    return store_breaker(
+        store,
+        policy=CallPolicy(timeout=10, max_concurrency=1000, cancel=True),
+        probe=redis_connection.probe,
+        observer=watch,
     )
 
 

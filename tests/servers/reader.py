@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.change_feed import UNDER_WAY, PostgresFeed
 from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
@@ -24,7 +25,7 @@ from extauthz.service.directory.change_listener import Changes
 from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.lookup import Lookup, Stores
 from extauthz.service.directory.tiers import IN_USE_MAX, CacheContext, CachePolicy
-from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.store_breaker import store_breaker
 from extauthz.service.usage.last_used import LastUsed
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import KEY_FORMAT
@@ -165,14 +166,14 @@ async def reader(
         pool = await stack.enter_async_context(open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=5, statement_timeout=5))
         redis_connection = await stack.enter_async_context(open_connection(redis_url))
         recorder = RecordingObserver()
-        postgresql = CircuitBreaker(
+        postgresql = store_breaker(
             POSTGRESQL,
-            terms=CallPolicy(FAR, LOOKUPS_AT_ONCE, cancel=False),
+            policy=CallPolicy(FAR, LOOKUPS_AT_ONCE, cancel=False),
             probe=partial(schema.probe, pool),
             observer=recorder,
         )
-        redis = CircuitBreaker(
-            REDIS, terms=CallPolicy(FAR, CALLS_AT_ONCE, cancel=True), probe=redis_connection.probe, observer=recorder
+        redis = store_breaker(
+            REDIS, policy=CallPolicy(FAR, CALLS_AT_ONCE, cancel=True), probe=redis_connection.probe, observer=recorder
         )
         for guard in (postgresql, redis):
             stack.push_async_callback(guard.close)

@@ -4,11 +4,14 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from extauthz.app import wiring
+import pytest
+
+from extauthz.aio.circuit_breaker import CallPolicy
+from extauthz.app import stores, wiring
 from extauthz.app.listeners import ADMIN, USAGE, bind_all
-from extauthz.config import load
+from extauthz.config import Settings, load
 from extauthz.core.reason import OUTCOMES, Reason
 from extauthz.service.health import Health
 from extauthz.telemetry.metrics import Metrics
@@ -17,6 +20,7 @@ from tests.servers.raw_http import Answer, ask
 
 PEPPER_SETTING = ",".join(f"{pepper.id}:{pepper.value.decode()}" for pepper in PEPPERS)
 LISTENERS = ("envoy", "nginx", "forward")
+PROBE_INTERVAL = 0.02  # seconds, after `probe_redis_often`
 PATIENT = {"EXTAUTHZ_DEADLINE_MS": "5000", "EXTAUTHZ_REDIS_TIMEOUT_MS": "2000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "2000"}
 
 # `TEST_LEASES=auto make test`: every service takes leases whose test does not say otherwise.
@@ -99,3 +103,13 @@ def check_form(answer: Answer, listener: str) -> None:
     if reason is not Reason.ALLOW:
         assert answer["x-extauthz-code"]
         assert not answer["x-organization-id"]
+
+
+def probe_redis_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let services of this process look at Redis far more often than once a second."""
+    usual = stores.redis_policy
+
+    def often(settings: Settings) -> CallPolicy:
+        return replace(usual(settings), hold=0.05, probe_interval=PROBE_INTERVAL, watch_interval=0.1)
+
+    monkeypatch.setattr(stores, "redis_policy", often)

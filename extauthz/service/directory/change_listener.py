@@ -8,7 +8,7 @@ from extauthz.core.changes import EVERYTHING, Change
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import ChangeFeed, Observer, SharedInvalidations
 from extauthz.service.directory.invalidation import Freshness, Invalidations
-from extauthz.service.guard import CircuitBreaker
+from extauthz.service.store_breaker import StoreBreaker
 
 WAITING_MAX = 10_000  # changes that Redis was not told of yet; beyond that, it is told of everything at once
 AT_ONCE = 100
@@ -25,7 +25,7 @@ class Changes:
         invalidations: Invalidations,
         freshness: Freshness,
         shared: SharedInvalidations,
-        redis: CircuitBreaker,
+        redis: StoreBreaker,
         observer: Observer,
     ) -> None:
         self._feed = feed

@@ -11,7 +11,7 @@ from extauthz.service.directory.entry import Asked, Dated, Entry, Record
 from extauthz.service.directory.packed_rows import Packed, Rows
 from extauthz.service.directory.record_table import NegativeCache, RecordTable
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
-from extauthz.service.guard import OURS
+from extauthz.service.store_breaker import OURS
 
 RENEW_FROM, RENEW_TO = 0.5, 0.8  # share of its time after which a record in use is read anew, spread at random
 

@@ -12,7 +12,7 @@ from extauthz.core.tenants import Tenant
 from extauthz.service.directory.read_through import ReadThrough
 from extauthz.service.directory.row_formats import KeyRows, TenantRows
 from extauthz.service.directory.tiers import BackingStores, CacheContext, CachePolicy
-from extauthz.service.guard import CircuitBreaker
+from extauthz.service.store_breaker import StoreBreaker
 from extauthz.service.usage.last_used import LastUsed
 
 
@@ -27,8 +27,8 @@ class Stores:
     key_cache: SharedCache[Credential, ApiKey]
     tenants: Source[str, Tenant] | None
     tenant_cache: SharedCache[str, Tenant]
-    postgresql: CircuitBreaker
-    redis: CircuitBreaker
+    postgresql: StoreBreaker
+    redis: StoreBreaker
 
 
 class Lookup:

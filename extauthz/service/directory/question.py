@@ -6,10 +6,10 @@ from math import inf
 from time import monotonic
 from typing import Generic, TypeVar
 
+from extauthz.aio.tasks import LOOP_LATENESS_SECONDS, wait_in_slices
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.trace import Trace
-from extauthz.service.guard import OUR_LATENESS, wait_in_slices
 
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
@@ -86,7 +86,7 @@ class Question(Generic[Asked, Told]):
         What was sent is bounded by the time limit of a query.
         """
         now = monotonic()
-        return now - deadline > OUR_LATENESS or min(self._sent_at, now) - self._asked_at > OUR_LATENESS
+        return max(now - deadline, min(self._sent_at, now) - self._asked_at) > LOOP_LATENESS_SECONDS
 
 
 def _retrieved(answer: "asyncio.Future[Told]") -> None:

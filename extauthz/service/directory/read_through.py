@@ -11,6 +11,7 @@ from functools import partial
 from math import inf
 from typing import Any, Generic, NamedTuple
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, Cache, Layer
 from extauthz.core.trace import Trace
@@ -20,7 +21,7 @@ from extauthz.service.directory.packed_rows import Rows
 from extauthz.service.directory.question import Question
 from extauthz.service.directory.renewal import Renewal
 from extauthz.service.directory.tiers import AT_ONCE, Answer, BackingStores, CacheContext, CachePolicy, portions
-from extauthz.service.guard import OURS, end
+from extauthz.service.store_breaker import OURS
 
 CHANGED_MEANWHILE = 3  # readings of a record that changes faster than it can be read
 
@@ -113,7 +114,7 @@ class ReadThrough(Generic[Asked, Record]):
     async def close(self) -> None:
         """Ends the readings under way."""
         await self._below.close()
-        await end(self._tasks)
+        await cancel_until_done(self._tasks)
         for question in list(self._readings.values()):
             question.leave()
 

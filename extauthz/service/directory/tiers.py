@@ -9,13 +9,14 @@ from math import inf
 from time import monotonic, time
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache, Source
 from extauthz.core.trace import Trace
 from extauthz.service.directory.entry import Asked, Record
 from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.question import Question
-from extauthz.service.guard import CircuitBreaker, end
+from extauthz.service.store_breaker import StoreBreaker
 from extauthz.service.store_calls import begin_call, end_call
 
 Item = TypeVar("Item")
@@ -45,8 +46,8 @@ class CachePolicy:
 class CacheContext:
     """What readings of every kind share."""
 
-    postgresql: CircuitBreaker
-    redis: CircuitBreaker
+    postgresql: StoreBreaker
+    redis: StoreBreaker
     invalidations: Invalidations
     freshness: Freshness
     observer: Observer
@@ -163,7 +164,7 @@ class BackingStores(Generic[Asked, Record]):
         for queued in self._queue:
             queued.question.leave()
         self._queue.clear()
-        await end(self._queries)
+        await cancel_until_done(self._queries)
 
     def _admitted(self, record: Record) -> Record | None:
         return record if self._around.invalidations.admits(record.made_of, record.version, -inf) else None

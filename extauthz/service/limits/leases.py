@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from functools import partial
 from time import monotonic
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.ports import LeaseStore, Mark, Observer
 from extauthz.core.spend import FAILED, Row, Spend
-from extauthz.service.guard import CircuitBreaker, end
 from extauthz.service.limits.lease_ledger import Ledger, in_process
+from extauthz.service.store_breaker import StoreBreaker
 
 AT_ONCE = 64  # leases in one call
 LOOK_EVERY = 0.05  # seconds
@@ -30,7 +31,7 @@ class Leases:
         limits: LeaseStore,
         *,
         keeps_usage: bool,
-        redis: CircuitBreaker,
+        redis: StoreBreaker,
         observer: Observer,
         ledger: Ledger | None = None,
     ) -> None:
@@ -108,7 +109,7 @@ class Leases:
         self.rest()
         if self._calling is not None:
             await asyncio.wait({self._calling}, timeout=LAST_WAIT)
-            await end([self._calling])
+            await cancel_until_done([self._calling])
         if self._looking is not None:
             self._looking.cancel()
 
@@ -161,7 +162,7 @@ class Leases:
             if result.units or ask.operation != "take":  # else no lease began
                 self._observer.leased(ask.operation, result.units)
             if result.row[0] == FAILED:
-                self._redis.doubt()
+                self._redis.probe_soon()
             if account.told(ask, result, monotonic()):
                 self._due[account] = ask.spend
         if not account.lease_id:

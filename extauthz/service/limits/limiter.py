@@ -7,15 +7,16 @@ import asyncio
 from collections.abc import Sequence
 from time import monotonic
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
 from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
 from extauthz.core.trace import Trace
-from extauthz.service.guard import CircuitBreaker, end
 from extauthz.service.limits.leases import Leases
 from extauthz.service.limits.overdue import Overdue
 from extauthz.service.limits.restore import CounterRestorer
 from extauthz.service.limits.spend_call import Awaited, Seat, SharedCall, fail, refuse
+from extauthz.service.store_breaker import StoreBreaker
 
 AT_ONCE = 128  # in one call, so that Redis is not held
 ATTEMPTS = 4  # nothing has happened before the next one: no window fitted, or the counters were not there
@@ -31,7 +32,7 @@ class Limiter:
         *,
         keeps_usage: bool,
         restorer: CounterRestorer,
-        redis: CircuitBreaker,
+        redis: StoreBreaker,
         observer: Observer,
         leases: Leases | None = None,
     ) -> None:
@@ -100,7 +101,7 @@ class Limiter:
         for call in list(self._under_way):
             call.end(error)
         fail(waiting, error)
-        await end(self._connecting)
+        await cancel_until_done(self._connecting)
         await self._seeding.close()
 
     async def _seeded(self, asked: Spend, trace: Trace | None) -> None:
@@ -177,7 +178,7 @@ class Limiter:
     def refused(self, error: StoreUnavailable) -> None:
         """Redis took the call and refused a part of it: a full server or a replica does that to all that is written."""
         self._observer.store_failed(REDIS, error.reason)
-        self._redis.doubt()
+        self._redis.probe_soon()
 
     def unmark(self, marks: Sequence[Mark]) -> None:
         """These may not be set: the next charge sets them again."""

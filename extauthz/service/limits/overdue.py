@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from extauthz.service.guard import LAST_LOOKS, OUR_LATENESS, SLICES
+from extauthz.aio.tasks import LAST_LOOKS, LOOP_LATENESS_SECONDS, WAIT_SLICES
 
 
 class Endable(Protocol):
@@ -53,13 +53,13 @@ class Overdue(Generic[Call]):
         self._calls.clear()
 
     def _start(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._timeout() / SLICES, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout() / WAIT_SLICES, self._tick)
 
     def _tick(self) -> None:
-        now, slice_ = monotonic(), self._timeout() / SLICES
+        now, slice_ = monotonic(), self._timeout() / WAIT_SLICES
         took = now - self._ticked_at
         self._ticked_at = now
-        self._counted += took if took - slice_ <= OUR_LATENESS else slice_
+        self._counted += took if took - slice_ <= LOOP_LATENESS_SECONDS else slice_
         calls = self._calls
         while calls and (calls[0][1].over or calls[0][0] <= self._counted):
             _, call = calls.popleft()

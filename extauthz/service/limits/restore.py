@@ -6,12 +6,13 @@ from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
+from extauthz.aio.tasks import cancel_until_done, wait_in_slices
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import LimitStore, Store, UsageStore
 from extauthz.core.spend import Spend, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed, Span
-from extauthz.service.guard import CircuitBreaker, end, wait_in_slices
+from extauthz.service.store_breaker import StoreBreaker
 from extauthz.service.store_calls import begin_call, end_call
 
 TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
@@ -39,36 +40,37 @@ class CounterRestorer:
         limits: LimitStore,
         usage: UsageStore | None,
         *,
-        redis: CircuitBreaker,
-        postgresql: CircuitBreaker,
+        redis: StoreBreaker,
+        postgresql: StoreBreaker,
         patience: float = PATIENCE,
     ) -> None:
         self._limits = limits
         self._redis = redis
         self._postgresql = postgresql
         self._patience = patience
-        self._queries = None if usage is None else _Queries(usage, postgresql.store)
+        self._queries = None if usage is None else _Queries(usage, postgresql.name)
         self._known: dict[str, asyncio.Task[None]] = {}
         self._begun: dict[str, asyncio.Task[None]] = {}
         self._places, self._places_to_begin = asyncio.Semaphore(SEEDS_AT_ONCE), asyncio.Semaphore(BEGINS_AT_ONCE)
 
     async def seed(self, asked: Spend, trace: Trace | None = None) -> None:
         """Returns when the counters of a tenant are there. Raises StoreUnavailable, by Redis."""
-        tenant_id, redis = asked.owner.id, self._redis.store
+        tenant_id, redis = asked.owner.id, self._redis.name
         until = monotonic() + self._patience
         if not self._redis.up:
             raise StoreUnavailable(redis, "down")
         if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
             wanted = () if asked.windows is None else spans(asked.windows)
             known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
-            call = begin_call(self._postgresql.store, "seed", [trace], 1)
+            call = begin_call(self._postgresql.name, "seed", [trace], 1)
             await wait_in_slices(known, SHARE_FOR_QUERY * self._patience)
-            end_call(call, _error_of(known, self._postgresql.store))
-            if known.done() and not _failed_by(known, self._postgresql.store):
+            end_call(call, _error_of(known, self._postgresql.name))
+            if known.done() and not _failed_by(known, self._postgresql.name):
                 return _outcome(known, redis)
         begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
         call = begin_call(redis, "seed", [trace], 1)
-        await wait_in_slices(begun, max(until - monotonic(), 0.0))
+        # A late loop takes no time from Redis: it has its share in any case.
+        await wait_in_slices(begun, max(until - monotonic(), (1 - SHARE_FOR_QUERY) * self._patience))
         end_call(call, _error_of(begun, redis))
         return _outcome(begun, redis)
 
@@ -79,16 +81,16 @@ class CounterRestorer:
         """
         for guard in (self._redis, self._postgresql):
             if not guard.up:
-                raise StoreUnavailable(guard.store, "down")
+                raise StoreUnavailable(guard.name, "down")
         tasks = [_once(self._known, name, partial(self._complete, name, spans)) for name, spans in wanted.items()]
         if tasks:
             await asyncio.wait(tasks)
         for task in tasks:
-            _outcome(task, self._redis.store)
+            _outcome(task, self._redis.name)
 
     async def close(self) -> None:
         """Ends what is under way."""
-        await end([*self._known.values(), *self._begun.values()])
+        await cancel_until_done([*self._known.values(), *self._begun.values()])
         if self._queries is not None:
             await self._queries.close()
 
@@ -102,7 +104,7 @@ class CounterRestorer:
             await self._put(tenant_id, None)
 
     async def _put(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        await patiently(self._limits.seed(tenant_id, seeds), SEED_PATIENCE, self._redis.store)
+        await patiently(self._limits.seed(tenant_id, seeds), SEED_PATIENCE, self._redis.name)
 
 
 class _Queries:
@@ -128,7 +130,7 @@ class _Queries:
 
     async def close(self) -> None:
         """Ends the queries under way."""
-        await end(self._under_way)
+        await cancel_until_done(self._under_way)
 
     def _next(self) -> None:
         if self._wanted and not self._gathering and len(self._under_way) < QUERIES_AT_ONCE:
@@ -173,7 +175,7 @@ async def patiently(call: Coroutine[Any, Any, T], seconds: float, store: str) ->
             raise StoreUnavailable(store, "timeout")
         return task.result()
     finally:
-        await end([task])
+        await cancel_until_done([task])
 
 
 def another(error: Exception) -> Exception:

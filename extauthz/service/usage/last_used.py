@@ -3,9 +3,9 @@
 import asyncio
 from time import monotonic
 
+from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import UseLog
-from extauthz.service.guard import end
 
 WRITE_EVERY = 30.0  # seconds; what a killed process loses
 LOOK_EVERY = 1.0  # seconds between two looks whether there are
@@ -77,7 +77,7 @@ class LastUsed:
             if error.reason != "refused":
                 raise
         finally:
-            await end([call])
+            await cancel_until_done([call])
         if len(ids) == 1:
             return set(ids)
         half = len(ids) // 2

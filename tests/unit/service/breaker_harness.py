@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS
-from extauthz.service.guard import CallPolicy, CircuitBreaker
+from extauthz.service.store_breaker import store_breaker
 from tests.unit.service.fakes import Watch
 
 TIMEOUT = 0.02  # seconds
@@ -23,8 +24,8 @@ class BreakerHarness:
         self.there = asyncio.Event()
         self.there.set()
         self.probes = asyncio.Semaphore(0)
-        terms = CallPolicy(timeout=timeout, places=places, cancel=cancel)
-        self.guard = CircuitBreaker(REDIS, terms=terms, probe=self._probe, observer=self.watch)
+        policy = CallPolicy(timeout=timeout, max_concurrency=places, cancel=cancel, probe_interval=0.001)
+        self.guard = store_breaker(REDIS, policy=policy, probe=self._probe, observer=self.watch)
 
     async def _probe(self) -> None:
         self.probes.release()

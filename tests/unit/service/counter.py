@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
@@ -14,9 +15,9 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Mark, SpendCall, Store
 from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
 from extauthz.core.token_bucket import State, spend
 from extauthz.core.usage import ORGANIZATION, Seed, Span
-from extauthz.service.guard import CallPolicy, CircuitBreaker
 from extauthz.service.limits.limiter import Limiter
 from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.store_breaker import store_breaker
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
 QUOTA = Limits(daily_quota=1000)
@@ -190,10 +191,10 @@ class Counter:
         self.marks = self.hashes.marks
         self.books = UsageStores()
         self.away: set[Store] = set()
-        terms = CallPolicy(timeout=timeout, places=100, cancel=True)
-        self.redis = CircuitBreaker(REDIS, terms=terms, probe=lambda: self._probe(REDIS), observer=self.watch)
-        self.postgresql = CircuitBreaker(
-            POSTGRESQL, terms=terms, probe=lambda: self._probe(POSTGRESQL), observer=self.watch
+        policy = CallPolicy(timeout=timeout, max_concurrency=100, cancel=True, probe_interval=0.001)
+        self.redis = store_breaker(REDIS, policy=policy, probe=lambda: self._probe(REDIS), observer=self.watch)
+        self.postgresql = store_breaker(
+            POSTGRESQL, policy=policy, probe=lambda: self._probe(POSTGRESQL), observer=self.watch
         )
         self.restorer = CounterRestorer(
             self.hashes,

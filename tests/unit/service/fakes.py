@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.core.changes import Change, EntityRef
 from extauthz.core.check_result import CheckResult
 from extauthz.core.credentials import Credential, KeyFormat, Pepper
@@ -48,9 +49,9 @@ from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.known_records import Known
 from extauthz.service.directory.lookup import Lookup, Stores
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
-from extauthz.service.guard import CallPolicy, CircuitBreaker
 from extauthz.service.limits.limiter import Limiter
 from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.store_breaker import StoreBreaker, store_breaker
 from extauthz.service.usage.last_used import LastUsed
 from extauthz.service.usage.rejections import Rejections
 
@@ -447,22 +448,22 @@ class FakeService:
         )
         self.store(KEY)
 
-    def _guard(self, store: Store) -> CircuitBreaker:
+    def _guard(self, store: Store) -> StoreBreaker:
         async def probe() -> None:
             if store in self.away:
                 raise StoreUnavailable(store, "connection")
 
-        return CircuitBreaker(
-            store, terms=CallPolicy(timeout=5, places=10, cancel=True), probe=probe, observer=self.watch
+        return store_breaker(
+            store, policy=CallPolicy(timeout=5, max_concurrency=10, cancel=True), probe=probe, observer=self.watch
         )
 
-    async def lose(self, guard: CircuitBreaker) -> None:
+    async def lose(self, guard: StoreBreaker) -> None:
         """The store goes away for good: one call fails, and so does every attempt to reach it again."""
 
         async def fail() -> None:
-            raise StoreUnavailable(guard.store, "connection")
+            raise StoreUnavailable(guard.name, "connection")
 
-        self.away.add(guard.store)
+        self.away.add(guard.name)
         with suppress(StoreUnavailable):
             await guard.run(fail, monotonic() + 5)
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.core import lease_steps
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.lease_account import BUSY
@@ -14,9 +15,9 @@ from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS, Mark
 from extauthz.core.spend import MICRO, Spend, result_of
 from extauthz.core.token_bucket import State, spend
-from extauthz.service.guard import CallPolicy, CircuitBreaker
 from extauthz.service.limits.lease_ledger import SIZE, Ledger
 from extauthz.service.limits.leases import Leases
+from extauthz.service.store_breaker import store_breaker
 from tests.unit.core.test_spend import question
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
@@ -58,8 +59,8 @@ class Worker:
     def __init__(self) -> None:
         self.watch, self.store = Watch(), Lent()
         self.fit = True
-        terms = CallPolicy(timeout=5, places=10, cancel=True)
-        self.redis = CircuitBreaker(REDIS, terms=terms, probe=self._probe, observer=self.watch)
+        policy = CallPolicy(timeout=5, max_concurrency=10, cancel=True)
+        self.redis = store_breaker(REDIS, policy=policy, probe=self._probe, observer=self.watch)
         self.memory = memoryview(bytearray(SIZE))
         self.leases = self.begin()
         self.asked = 0

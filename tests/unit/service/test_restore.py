@@ -9,7 +9,6 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.core.spend import spans
 from extauthz.core.usage import ORGANIZATION, Seed, Span
-from extauthz.service import guard as guard_module
 from extauthz.service.limits import restore as module
 from extauthz.service.limits.restore import CounterRestorer
 from tests.unit.service.counter import Counter, open_counter, spend_of
@@ -21,11 +20,6 @@ SHORT = 0.02  # seconds
 def wanted(*tenants: str) -> dict[str, list[Span]]:
     """What is asked for tenants of which nobody could say anything before."""
     return {name: spans(windows) for name in tenants if (windows := spend_of(name).windows) is not None}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "PROBE_EVERY", 0.001)
 
 
 async def test_counters_begin_with_what_postgresql_knows() -> None:

@@ -22,7 +22,7 @@ class Client:
 
 @dataclass
 class Breaker:
-    store: Store
+    name: Store
     up: bool
 
 

@@ -146,7 +146,7 @@ class Explain:
             kept_elsewhere=ground.names is None,
             layers=lookup.layers,
             on_redis_down=ground.on_redis_down,
-            troubles={guard.store: guard.detail for guard in (around.postgresql, around.redis)},
+            troubles={guard.name: guard.detail for guard in (around.postgresql, around.redis)},
             path=request.path.partition("?")[0],
             now=now,
             moved=question.at is not None,

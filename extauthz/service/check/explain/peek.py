@@ -10,9 +10,9 @@ from extauthz.core.ports import POSTGRESQL, REDIS, CounterReader, UsageStore
 from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed
-from extauthz.service.guard import CircuitBreaker
 from extauthz.service.limits.limiter import ATTEMPTS
 from extauthz.service.limits.restore import patiently
+from extauthz.service.store_breaker import StoreBreaker
 
 COUNTERS_TIMEOUT_SECONDS = SEEDS_TIMEOUT_SECONDS = 5.0
 
@@ -38,8 +38,8 @@ class Peek:
         counters: CounterReader,
         usage: UsageStore | None,
         *,
-        redis: CircuitBreaker,
-        postgresql: CircuitBreaker,
+        redis: StoreBreaker,
+        postgresql: StoreBreaker,
         clock: Callable[[], float],
     ) -> None:
         self.asked: Spend | None = None
