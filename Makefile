@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo monitor test test-deep check prose bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures lock clean help
+.PHONY: demo monitor test test-deep coverage check prose bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures audit dist sbom lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -23,6 +23,11 @@ test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
 
 test-deep: .venv/dev ## what takes long: all variants, and generated examples by the hundred
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "deep or fuzz" --hypothesis-profile=deep --timeout=600 $(ARGS)
+
+coverage: .venv/dev ## branches of core/ and service/ that unit and contract tests run: at least 95 %
+	@$(PYTHON) -m coverage erase
+	@$(PYTHON) -m coverage run -m pytest -q tests/unit tests/contract $(ARGS)
+	@$(PYTHON) -m coverage report
 
 check: .venv/dev ## formatting, lint, types, import rules, spelling, words
 	@$(PYTHON) -m ruff format --check .
@@ -70,6 +75,15 @@ dashboards: .venv/dev ## write Grafana's dashboards anew, compose/grafana/dashbo
 
 pictures: .venv/dev ## draw every dashboard anew, with what a real service under traffic shows (three minutes)
 	@$(PYTHON) -m tests.pictures
+
+audit: ## locked packages against known vulnerabilities (needs pipx)
+	@.ci/audit
+
+dist: .venv/dev ## build the wheel and the source distribution into dist/
+	@$(PYTHON) -m hatchling build
+
+sbom: .venv/dev ## write the bill of materials, build/extauthz.cdx.json
+	@.ci/sbom
 
 lock: ## resolve the newest versions into requirements/ (needs uv)
 	@.ci/lock

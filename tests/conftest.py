@@ -1,14 +1,36 @@
 """What holds for every test."""
 
+import asyncio
+import importlib
+import importlib.util
+import os
 import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
+
+LoopFactories = dict[str, Callable[[], AbstractEventLoop]]
 
 # The same examples in every run: a failure on somebody's machine is a failure on everybody's.
 settings.register_profile("extauthz", derandomize=True, database=None, deadline=None)
 settings.register_profile("deep", settings.get_profile("extauthz"))
 settings.load_profile("extauthz")
+
+# The event loops that are installed; uvloop comes with the extra `fast`.
+LOOPS: LoopFactories = {"asyncio": asyncio.new_event_loop}
+if importlib.util.find_spec("uvloop"):
+    LOOPS["uvloop"] = importlib.import_module("uvloop").new_event_loop
+
+# `TEST_LOOP=uvloop make test`: on that loop, what runs inside the process of the tests. Processes that tests start take
+# uvloop where it is installed.
+if "TEST_LOOP" in os.environ:
+
+    def pytest_asyncio_loop_factories() -> LoopFactories:
+        """The one loop that is asked for."""
+        return {"asked": LOOPS[os.environ["TEST_LOOP"]]}
+
 
 DAY = 86_400  # seconds
 MARGIN = 20  # seconds that a test with servers takes at most, on a busy machine too

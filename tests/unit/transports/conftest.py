@@ -1,18 +1,14 @@
 """Both event loops that the service runs on, and listeners that close at once."""
 
-import asyncio
-from asyncio import AbstractEventLoop
-from collections.abc import Callable
-
 import pytest
-import uvloop
 
+from tests.conftest import LOOPS, LoopFactories
 from tests.unit.service.fakes import NOW
 
 
-def pytest_asyncio_loop_factories() -> dict[str, Callable[[], AbstractEventLoop]]:
-    """What holds on one of them holds on the other."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories() -> LoopFactories:
+    """Every loop that is installed."""
+    return LOOPS
 
 
 @pytest.fixture(autouse=True)
