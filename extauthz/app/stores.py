@@ -36,6 +36,7 @@ from extauthz.core.ports import (
     RejectionStore,
     SharedInvalidations,
     Source,
+    UsageSource,
     UsageStore,
     UseLog,
 )
@@ -53,7 +54,7 @@ class UsageStores:
     """Where use, charges and refusals are written."""
 
     use_log: UseLog
-    usage_log: RedisUsage
+    usage_source: UsageSource
     usage: UsageStore
     tenants: Source[str, Tenant]
     events: QuotaEvents

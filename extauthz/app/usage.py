@@ -41,8 +41,8 @@ def open_writers(
     if stores is None:
         flush = UsageFlush(None, None, complete=None, observer=metrics)
     else:
-        complete = CounterReconciler(stores.usage_log.provisional, stores.tenants, restorer).complete
-        flush = UsageFlush(stores.usage_log, stores.usage, complete=complete, observer=metrics)
+        complete = CounterReconciler(stores.tenants, restorer).complete
+        flush = UsageFlush(stores.usage_source, stores.usage, complete=complete, observer=metrics)
     writers = UsageWriters(
         LastUsed(None if stores is None else stores.use_log),
         flush,

@@ -1,6 +1,7 @@
 """The protocols that the outside must fit. Every method may raise StoreUnavailable; reads may raise StoreCorrupt."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from extauthz.core.request import CheckRequest
 from extauthz.core.spend import InWindows, NotApplied, Row, Spend, Spent
 from extauthz.core.token_bucket import State
 from extauthz.core.trace import Trace
-from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
+from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, UsageBatch
 
 Store = Literal["postgresql", "redis"]
 POSTGRESQL: Store = "postgresql"
@@ -170,31 +171,37 @@ class Meter(Protocol):
         ...
 
 
-class UsageLog(Protocol):
-    """What was counted where limits are kept, and waits to be written down."""
+class UsageSource(Protocol):
+    """What was counted where limits are kept, and waits to be saved."""
 
     async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
         """These (tenant, key) are about to be charged: their counters are to be saved."""
         ...
 
-    async def unsaved(self, at_most: int) -> Due:
-        """What is marked, with all that was counted of it."""
+    async def read(self, at_most: int, position: int = 0) -> UsageBatch:
+        """So many marks behind the first `position`, oldest first, with all that was counted of them."""
         ...
 
-    async def saved(self, due: Due) -> None:
-        """It is written down: marks go that nobody has set anew, and what was counted of days long past."""
+    async def acknowledge(self, batch: UsageBatch) -> int:
+        """Removes marks of a saved batch that were not set anew, and its old counters.
+
+        Returns the position that the next batch begins at.
+        """
         ...
+
+
+SaveUsage = Callable[[Sequence[Counted]], Awaitable[None]]
 
 
 class UsageStore(Protocol):
-    """Where usage is written down for good."""
+    """Where usage is kept for good."""
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
         """What is known of spans, by tenant; all in one query."""
         ...
 
-    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
-        """Writes down what `unsaved` returns, asked once nobody else can write; False: somebody else is at it.
+    def exclusive_saver(self) -> AbstractAsyncContextManager[SaveUsage | None]:
+        """What saves rows while no other worker does; None while another one saves. The end of the block commits.
 
         A row is replaced where its `revision` is higher than the stored one, so that saving twice changes nothing.
         """

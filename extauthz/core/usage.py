@@ -1,6 +1,7 @@
 """What is counted of organizations and keys, as it goes from Redis to PostgreSQL and back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
@@ -68,9 +69,27 @@ class QuotaEvent(NamedTuple):
     limit: int
 
 
-class Due(NamedTuple):
-    """What is to be saved: marks (tenant, key, seconds of Redis's clock), when they were read, and what was counted."""
+@dataclass(frozen=True, slots=True)
+class OldCounters:
+    """Counters of one tenant that go once they are saved, as they were read: of each old day, and of old months."""
+
+    days: dict[str, dict[str, str]] = field(default_factory=dict)
+    months: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageBatch:
+    """What is to be saved, as it was read.
+
+    `marks` are (tenant, key, seconds of Redis's clock), `read_at` is when they were read by that clock, and `position`
+    how many marks were passed over before them. Tenants that are `incomplete` were charged on these days without what
+    was before: they wait, with their marks. `old` goes once the batch is saved. `last`: there was nothing behind it.
+    """
 
     marks: Sequence[tuple[str, str, float]]
     read_at: float
     counted: Sequence[Counted]
+    incomplete: Mapping[str, Sequence[date]] = field(default_factory=dict)
+    old: Mapping[str, OldCounters] = field(default_factory=dict)
+    position: int = 0
+    last: bool = True

@@ -111,7 +111,7 @@ async def test_usage_from_before_is_saved_after(
     await limits.spend([asked_at(MIDNIGHT)])
     await set_clock(redis_connection, (MIDNIGHT + later) * MICRO)
     await limits.spend([asked_at(MIDNIGHT + later, cost=3)])
-    assert set((await log.unsaved(100)).counted) == {
+    assert set((await log.read(100)).counted) == {
         Counted(TENANT.id, KEY, yesterday, 2, 4, 2),
         Counted(TENANT.id, OTHER, yesterday, 1, 5, 1),
         Counted(TENANT.id, KEY, today, 1, 3, 1),

@@ -38,13 +38,13 @@ async def test_what_was_charged(spender: ChargingClient) -> None:
     await spender.charge(TWO, day=YESTERDAY)
     await spender.charge(THREE, tenant_id=GLOBEX, cost=7)
     await spender.charge(THREE, mark=False)
-    due = await spender.log.unsaved(100)
-    assert rows(due.counted) == {
+    batch = await spender.log.read(100)
+    assert rows(batch.counted) == {
         Counted(ACME, ONE, TODAY, 2, 4, 2),
         Counted(ACME, TWO, YESTERDAY, 1, 1, 1),
         Counted(GLOBEX, THREE, TODAY, 1, 7, 1),
     }
-    assert {mark[:2] for mark in due.marks} == await spender.marks() == {(ACME, ONE), (ACME, TWO), (GLOBEX, THREE)}
+    assert {mark[:2] for mark in batch.marks} == await spender.marks() == {(ACME, ONE), (ACME, TWO), (GLOBEX, THREE)}
 
 
 @pytest.mark.parametrize("name", ["org 1}", "a:b{c}", "*", "x" * 255, "d:20270331", "'\" \\ %"])
@@ -53,12 +53,12 @@ async def test_whatever_a_tenant_or_a_key_is_called(spender: ChargingClient, nam
     await spender.charge(name, tenant_id=name)
     await spender.charge(name[:-1] + "y", tenant_id=name)
     await spender.age_marks()
-    due = await spender.log.unsaved(100)
-    assert rows(due.counted) == {
+    batch = await spender.log.read(100)
+    assert rows(batch.counted) == {
         Counted(name, name, TODAY, 1, 1, 1),
         Counted(name, name[:-1] + "y", TODAY, 1, 1, 1),
     }
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert await spender.marks() == set()
 
 
@@ -67,7 +67,7 @@ async def test_a_mark_is_kept_for_as_long_as_it_is_good(spender: ChargingClient)
     await spender.charge(ONE)
     await spender.age_marks(usage.MARGIN + 1)
     await spender.charge(TWO)
-    await spender.log.saved(await spender.log.unsaved(100))
+    await spender.log.acknowledge(await spender.log.read(100))
     assert await spender.marks() == {(ACME, TWO)}
 
 
@@ -75,11 +75,11 @@ async def test_marked_anew_while_it_was_saved(spender: ChargingClient) -> None:
     """A key that is charged between the read and the commit keeps its mark, and the next save has all of it."""
     await spender.charge(ONE)
     await spender.age_marks()
-    due = await spender.log.unsaved(100)
+    batch = await spender.log.read(100)
     await spender.charge(ONE)
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert await spender.marks() == {(ACME, ONE)}
-    assert rows((await spender.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 2, 2, 2)}
+    assert rows((await spender.log.read(100)).counted) == {Counted(ACME, ONE, TODAY, 2, 2, 2)}
 
 
 async def test_portions(spender: ChargingClient) -> None:
@@ -89,15 +89,16 @@ async def test_portions(spender: ChargingClient) -> None:
         if number == 3:
             await spender.age_marks()
     seen: list[Counted] = []
+    position = 0
     while True:
-        due = await spender.log.unsaved(2)
-        seen += due.counted
-        await spender.log.saved(due)
-        if len(due.marks) < 2:
+        batch = await spender.log.read(2, position)
+        seen += batch.counted
+        position = await spender.log.acknowledge(batch)
+        if batch.last:
             break
     assert {row.key_id for row in rows(seen)} == {id_of(number) for number in range(7)}
     assert len(await spender.marks()) == 3
-    assert len((await spender.log.unsaved(100)).counted) == 3
+    assert len((await spender.log.read(100)).counted) == 3
 
 
 async def test_counted_while_nobody_knew_what_was_before(spender: ChargingClient) -> None:
@@ -109,14 +110,14 @@ async def test_counted_while_nobody_knew_what_was_before(spender: ChargingClient
     await spender.charge(TWO, tenant_id=GLOBEX)
     await spender.age_marks()
     for _ in range(2):
-        due = await spender.log.unsaved(100)
-        assert {row.tenant_id for row in due.counted} <= {GLOBEX}
-        assert spender.log.provisional() == {ACME: [TODAY]}
-        await spender.log.saved(due)
+        batch = await spender.log.read(100)
+        assert {row.tenant_id for row in batch.counted} <= {GLOBEX}
+        assert batch.incomplete == {ACME: [TODAY]}
+        await spender.log.acknowledge(batch)
         assert await spender.marks() == {(ACME, ONE)}
     await spender.complete(asked)
-    assert rows((await spender.log.unsaved(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
-    assert spender.log.provisional() == {}
+    assert rows((await spender.log.read(100)).counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+    assert (await spender.log.read(100)).incomplete == {}
 
 
 async def test_an_organization_that_is_marked(spender: ChargingClient) -> None:
@@ -127,13 +128,13 @@ async def test_an_organization_that_is_marked(spender: ChargingClient) -> None:
     await spender.charge(THREE)
     await spender.log.mark([(ACME, ORGANIZATION)])
     await spender.age_marks()
-    due = await spender.log.unsaved(100)
-    assert rows(due.counted) == {
+    batch = await spender.log.read(100)
+    assert rows(batch.counted) == {
         *(Counted(ACME, ONE, day, 1, 1, 1) for day in (BEFORE, YESTERDAY, TODAY)),
         Counted(ACME, TWO, TODAY, 1, 1, 1),
         Counted(ACME, THREE, TODAY, 1, 1, 1),
     }
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert (await spender.marks(), (await spender.fields())["days"]) == (set(), "20270330 20270331")
 
 
@@ -154,9 +155,9 @@ async def test_a_memory_that_is_lost_while_all_keys_are_read(spender: ChargingCl
     await spender.charge(ONE)
     await spender.log.mark([(ACME, ORGANIZATION)])
     log = RedisUsage(Forgetting("redis://nowhere"), today=TODAY)
-    due = await log.unsaved(100)
-    assert (due.counted, log.provisional()) == ([], {ACME: [TODAY]})
-    await log.saved(due)
+    batch = await log.read(100)
+    assert (batch.counted, batch.incomplete) == ([], {ACME: [TODAY]})
+    await log.acknowledge(batch)
     assert await spender.marks() == {(ACME, ONE)}
 
 
@@ -165,9 +166,9 @@ async def test_another_servers_counters_are_saved(spender: ChargingClient, redis
     await spender.charge(ONE)
     await redis.hset(keyspace.tenant_limits(ACME), "seeded", "0123456789ab")
     await spender.age_marks()
-    due = await spender.log.unsaved(100)
-    assert rows(due.counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
-    await spender.log.saved(due)
+    batch = await spender.log.read(100)
+    assert rows(batch.counted) == {Counted(ACME, ONE, TODAY, 1, 1, 1)}
+    await spender.log.acknowledge(batch)
     assert await spender.marks() == set()
 
 
@@ -181,16 +182,16 @@ async def test_state_that_is_gone_or_makes_no_sense(spender: ChargingClient, red
     if words[0] == "SET":
         await redis.delete(words[1])
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
-    due = await spender.log.unsaved(100)
-    assert rows(due.counted) == {Counted(GLOBEX, TWO, TODAY, 1, 1, 1)}
-    await spender.log.saved(due)
+    batch = await spender.log.read(100)
+    assert rows(batch.counted) == {Counted(GLOBEX, TWO, TODAY, 1, 1, 1)}
+    await spender.log.acknowledge(batch)
     assert await spender.marks() == set()
 
 
 async def test_marks_of_the_wrong_type(spender: ChargingClient, redis: RedisClient) -> None:
     """What somebody else has put there is no reason to save nothing: it is thrown away by the next mark."""
     await redis.set(keyspace.usage_due(), "x")
-    assert (await spender.log.unsaved(100)).marks == []
+    assert (await spender.log.read(100)).marks == []
     await spender.charge(ONE)
     assert await spender.marks() == {(ACME, ONE)}
 
@@ -201,19 +202,19 @@ async def test_days_long_past_go_once_they_are_saved(spender: ChargingClient) ->
         await spender.charge(ONE, day=day, mark=False)
         await spender.charge(TWO, day=day, cost=5, mark=False)
     await spender.charge(ONE)
-    due = await spender.log.unsaved(100)
+    batch = await spender.log.read(100)
     old = {BEFORE - 60 * DAY, BEFORE - 30 * DAY, BEFORE}
-    assert rows(due.counted) == {
+    assert rows(batch.counted) == {
         *(Counted(ACME, ONE, day, 1, 1, 1) for day in (*old, YESTERDAY, TODAY)),
         *(Counted(ACME, TWO, day, 1, 5, 1) for day in old),
     }
     before = await spender.fields()
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     after = await spender.fields()
     kept = {"d:20270330", "d:20270331", "m:20270201", "m:20270301"}
     assert {name[:10] for name in after if name[1] == ":"} == kept
     assert after == {name: before[name] for name in after} | {"days": "20270330 20270331"}
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert await spender.fields() == after
 
 
@@ -224,9 +225,9 @@ async def test_a_clock_that_was_ahead_takes_nothing_from_today(spender: Charging
     await spender.charge(ONE)
     await spender.age_marks()
     for cost in (1, 3):
-        due = await spender.log.unsaved(100)
-        assert Counted(ACME, ONE, TODAY, cost // 2 + 1, cost, cost // 2 + 1) in due.counted
-        await spender.log.saved(due)
+        batch = await spender.log.read(100)
+        assert Counted(ACME, ONE, TODAY, cost // 2 + 1, cost, cost // 2 + 1) in batch.counted
+        await spender.log.acknowledge(batch)
         fields = await spender.fields()
         assert (fields[f"d:{TODAY:%Y%m%d}"], fields["m:20270301"]) == (str(cost), str(cost))
         await spender.charge(ONE, cost=2)
@@ -238,14 +239,14 @@ async def test_an_old_day_that_changes_while_it_is_saved(spender: ChargingClient
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day)
         await spender.charge(TWO, day=day)
-    due = await spender.log.unsaved(100)
+    batch = await spender.log.read(100)
     await spender.charge(TWO, day=BEFORE)
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     fields = await spender.fields()
     assert (fields["days"], fields["d:20270329"]) == ("20270329 20270330 20270331", "3")
-    due = await spender.log.unsaved(100)
-    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in due.counted
-    await spender.log.saved(due)
+    batch = await spender.log.read(100)
+    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in batch.counted
+    await spender.log.acknowledge(batch)
     assert (await spender.fields())["days"] == "20270330 20270331"
 
 
@@ -254,11 +255,11 @@ async def test_a_charge_in_the_middle_of_the_read(spender: ChargingClient, redis
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day)
         await spender.charge(TWO, day=day)
-    due = await spender.log.unsaved(100)
+    batch = await spender.log.read(100)
     await redis.hset(keyspace.tenant_limits(ACME), f"d:{BEFORE:%Y%m%d}:{TWO}", "2 2 2")
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert (await spender.fields())["days"] == "20270329 20270330 20270331"
-    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in (await spender.log.unsaved(100)).counted
+    assert Counted(ACME, TWO, BEFORE, 2, 2, 2) in (await spender.log.read(100)).counted
 
 
 async def test_a_memory_that_is_lost_while_it_is_saved(spender: ChargingClient, redis: RedisClient) -> None:
@@ -266,12 +267,12 @@ async def test_a_memory_that_is_lost_while_it_is_saved(spender: ChargingClient, 
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day)
     await spender.age_marks()
-    due = await spender.log.unsaved(100)
+    batch = await spender.log.read(100)
     await redis.flushall()
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert await redis.keys("*") == []
     await spender.charge(ONE, cost=9)
-    await spender.log.saved(due)
+    await spender.log.acknowledge(batch)
     assert await spender.marks() == {(ACME, ONE)}
     assert (await spender.fields())["days"] == "20270331"
 
@@ -313,11 +314,11 @@ async def test_a_tenant_with_many_keys_does_not_hold_redis(
     async with open_connection(redis_url) as plain:
         counting = Counting(redis_url)
         log = RedisUsage(counting, today=TODAY)
-        due = await log.unsaved(MANY + 2)
-        assert len(rows(due.counted)) == 3 * (MANY + 1)
-        await log.saved(due)
+        batch = await log.read(MANY + 2)
+        assert len(rows(batch.counted)) == 3 * (MANY + 1)
+        await log.acknowledge(batch)
         assert not [name for name in await ChargingClient(plain).fields() if name.startswith("d:20270329")]
-        again = await log.unsaved(usage.FIELDS_AT_ONCE)
+        again = await log.read(usage.FIELDS_AT_ONCE)
         assert len(again.counted) == 2 * usage.FIELDS_AT_ONCE
         await counting.close()
     assert counting.sent <= 2 * usage.FIELDS_AT_ONCE + 10
@@ -333,5 +334,5 @@ async def test_marks_and_charges_of_many_at_once(spender: ChargingClient) -> Non
     await asyncio.gather(
         *(spender.log.mark([(ACME, one.key_id)]) for one in asked), *(spender.limits.spend([one]) for one in asked)
     )
-    counted = {row.key_id: row for row in (await spender.log.unsaved(100)).counted}
+    counted = {row.key_id: row for row in (await spender.log.read(100)).counted}
     assert {key: row.allowed for key, row in counted.items()} == {id_of(n): 3 if n == 1 else 1 for n in range(64)}

@@ -98,21 +98,21 @@ async def test_usage_is_read_where_it_is_counted_now(pair: Pair) -> None:
     async with open_connection(pair.url) as redis_connection:
         spender, books = ChargingClient(redis_connection, NothingKnown()), RedisUsage(redis_connection)  # type: ignore[arg-type]  # only its seeds
         await spender.charge(cost=3)
-        assert [row.cost for row in (await books.unsaved(10)).counted] == [3]
+        assert [row.cost for row in (await books.read(10)).counted] == [3]
         await pair.fail_over(isolated=True)
         async with open_connection(f"redis://127.0.0.1:{pair.new_port}/0") as there:
             await ChargingClient(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
-        assert [row.cost for row in (await books.unsaved(10)).counted] == [5]
+        assert [row.cost for row in (await books.read(10)).counted] == [5]
 
 
 async def test_usage_is_not_read_from_a_replica(pair: Pair) -> None:
     """Where the address still leads to a server that takes no writes, nothing is saved from it."""
     async with open_connection(pair.url) as redis_connection:
         books = RedisUsage(redis_connection)
-        await books.unsaved(10)
+        await books.read(10)
         await pair.old.execute_command("REPLICAOF", "127.0.0.1", "1")  # type: ignore[no-untyped-call]
         with pytest.raises(StoreUnavailable) as away:
-            await books.unsaved(10)
+            await books.read(10)
         assert away.value.reason == "readonly"
 
 

@@ -1,7 +1,7 @@
 """Charges reach PostgreSQL exactly once, whoever dies, and whichever store forgets or goes away in between."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
@@ -16,7 +16,7 @@ from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis.connection import open_connection
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.limits import Limits
-from extauthz.core.ports import POSTGRESQL, REDIS, Store
+from extauthz.core.ports import POSTGRESQL, REDIS, SaveUsage, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import Counted
 from extauthz.demo.postgres import Postgres
@@ -25,7 +25,7 @@ from extauthz.service.limits.restore import CounterRestorer
 from extauthz.service.store_breaker import store_breaker
 from extauthz.service.usage import flush
 from extauthz.service.usage.flush import UsageFlush
-from tests.servers.charging_client import ACME, ONE, TODAY, TWO, ChargingClient, id_of
+from tests.servers.charging_client import ACME, ONE, TODAY, TWO, ChargingClient, id_of, save
 from tests.servers.fixtures import paused
 from tests.servers.management_client import ManagementClient
 from tests.unit.service.fakes import Watch
@@ -78,22 +78,20 @@ async def test_charges_are_saved(operator: ManagementClient, worker: Worker) -> 
 
 
 class Dying(PostgresUsage):
-    """Its connection is ended by the server after what is to be saved was read."""
+    """Its connection is ended by the server before what was saved is committed."""
 
     def __init__(self, pool: Pool, operator: ManagementClient) -> None:
         super().__init__(pool)
-        self._office = operator
+        self._operator = operator
 
-    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
-        async def read_and_die() -> Sequence[Counted]:
-            counted = await unsaved()
-            await self._office.sql(
+    @asynccontextmanager
+    async def exclusive_saver(self) -> AsyncIterator[SaveUsage | None]:
+        async with super().exclusive_saver() as save:
+            yield save
+            await self._operator.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND state = 'idle in transaction'"
             )
-            return counted
-
-        return await super().save(read_and_die)
 
 
 async def test_death_between_the_read_and_the_commit(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
@@ -115,10 +113,7 @@ async def test_death_between_the_commit_and_the_marks(
     await first.spender.charge(ONE)
     await first.spender.age_marks()
 
-    async def unsaved() -> Sequence[Counted]:
-        return (await first.spender.log.unsaved(100)).counted
-
-    assert await PostgresUsage(pool).save(unsaved)
+    assert await save(PostgresUsage(pool), *(await first.spender.log.read(100)).counted)
     await second.spender.charge(ONE, mark=False)
     assert await second.usage_flush.save()
     assert (await saved(operator), await second.spender.marks()) == (today(one=(2, 2)), set())
@@ -127,34 +122,20 @@ async def test_death_between_the_commit_and_the_marks(
 async def test_an_older_read_that_is_written_later(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
     """Who slept between the read and the commit takes nothing back."""
     await worker.spender.charge(ONE)
-    old = (await worker.spender.log.unsaved(100)).counted
+    old = (await worker.spender.log.read(100)).counted
     await worker.spender.charge(ONE)
     assert await worker.usage_flush.save()
-
-    async def unsaved() -> Sequence[Counted]:
-        return old
-
-    assert await PostgresUsage(pool).save(unsaved)
+    assert await save(PostgresUsage(pool), *old)
     assert await saved(operator) == today(one=(2, 2))
 
 
 async def test_one_saves_at_a_time(operator: ManagementClient, workers: list[Worker], pool: Pool) -> None:
     """While one is at it, others have nothing to do and do not wait."""
     await workers[0].spender.charge(ONE)
-    inside, go = asyncio.Event(), asyncio.Event()
-
-    async def unsaved() -> Sequence[Counted]:
-        inside.set()
-        await go.wait()
-        return ()
-
-    first = asyncio.create_task(PostgresUsage(pool).save(unsaved))
-    async with asyncio.timeout(10):
-        await inside.wait()
+    async with PostgresUsage(pool).exclusive_saver() as saver:
+        assert saver is not None
         assert await workers[1].usage_flush.save()
         assert await saved(operator) == {}
-        go.set()
-        assert await first
     assert await workers[1].usage_flush.save()
     assert await saved(operator) == today(one=(1, 1))
 
@@ -202,14 +183,10 @@ async def test_redis_loses_its_memory_while_it_is_saved(
     """Between the read and the commit: what was read is saved, and new counters go on from it or forgive it."""
     for _ in range(5):
         await worker.spender.charge(ONE)
-    due = await worker.spender.log.unsaved(100)
+    batch = await worker.spender.log.read(100)
     await redis.flushall()
-
-    async def unsaved() -> Sequence[Counted]:
-        return due.counted
-
-    assert await PostgresUsage(pool).save(unsaved)
-    await worker.spender.log.saved(due)
+    assert await save(PostgresUsage(pool), *batch.counted)
+    await worker.spender.log.acknowledge(batch)
     _, spent = await worker.spender.charge(ONE)
     assert spent.by_day == 6
     assert await worker.usage_flush.save()
@@ -276,9 +253,7 @@ async def completing(worker: Worker, pool: Pool) -> AsyncIterator[UsageFlush]:
     usage = PostgresUsage(pool)
     restorer = CounterRestorer(worker.spender.limits, usage, redis=redis, postgresql=postgresql)
     noon = datetime.combine(TODAY, time(12), UTC).timestamp()
-    completion = CounterReconciler(
-        worker.spender.log.provisional, PostgresTenantSource(pool), restorer, clock=lambda: noon
-    )
+    completion = CounterReconciler(PostgresTenantSource(pool), restorer, clock=lambda: noon)
     try:
         yield UsageFlush(worker.spender.log, usage, complete=completion.complete, observer=worker.watch)
     finally:
@@ -306,7 +281,7 @@ async def test_days_go_by(operator: ManagementClient, worker: Worker, pool: Pool
     """Through the end of a month, with saves at any time: every day is in the table, and Redis keeps the last two."""
     days = [TODAY + timedelta(days=number) for number in range(-5, 6)]
 
-    async def save(today: date) -> None:
+    async def save_on(today: date) -> None:
         log = RedisUsage(worker.spender.redis_connection, today=today)
         assert await UsageFlush(log, PostgresUsage(pool), complete=None, observer=worker.watch).save()
 
@@ -314,8 +289,8 @@ async def test_days_go_by(operator: ManagementClient, worker: Worker, pool: Pool
         await worker.spender.charge(ONE, day=day, cost=number + 1)
         await worker.spender.charge(id_of(number + 10), day=day)
         if number % 4 == 3:
-            await save(day)
-    await save(days[-1])
+            await save_on(day)
+    await save_on(days[-1])
     assert await saved(operator) == {(ONE, day.isoformat()): (1, number + 1) for number, day in enumerate(days)} | {
         (id_of(number + 10), day.isoformat()): (1, 1) for number, day in enumerate(days)
     }
@@ -345,16 +320,12 @@ async def test_in_any_order(operator: ManagementClient, workers: list[Worker], p
             case 3:
                 assert await worker.usage_flush.save()
             case 4:  # read, and perhaps never written
-                reads.append((await RedisUsage(worker.spender.redis_connection).unsaved(random.randint(1, 3))).counted)
+                reads.append((await RedisUsage(worker.spender.redis_connection).read(random.randint(1, 3))).counted)
             case _:
                 await worker.spender.age_marks()
                 if reads:
                     late = reads.pop(random.randrange(len(reads)))
-
-                    async def unsaved(late: Sequence[Counted] = late) -> Sequence[Counted]:
-                        return late
-
-                    assert await PostgresUsage(pool).save(unsaved)
+                    assert await save(PostgresUsage(pool), *late)
         for row, counts in (await saved(operator)).items():
             assert counts <= charged[row]
     assert await workers[0].usage_flush.save()

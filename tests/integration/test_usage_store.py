@@ -1,7 +1,6 @@
 """Usage in real PostgreSQL: saved once however often it is sent, never back, and read where counters begin anew."""
 
 import asyncio
-from collections.abc import Sequence
 from datetime import date, timedelta
 from uuid import UUID, uuid4
 
@@ -11,11 +10,11 @@ from extauthz.backends.postgres import usage as module
 from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import UsageStore
 from extauthz.core.usage import Counted, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures, UsageReport
 from extauthz.demo.postgres import Postgres
+from tests.servers.charging_client import save
 from tests.servers.fixtures import stopped
 from tests.servers.management_client import ManagementClient
 
@@ -30,13 +29,6 @@ MONTH = Span("m:20261101", date(2026, 11, 1), date(2026, 12, 1))
 @pytest.fixture
 def usage(pool: Pool) -> PostgresUsage:
     return PostgresUsage(pool)
-
-
-async def save(usage: UsageStore, *counted: Counted) -> bool:
-    async def unsaved() -> Sequence[Counted]:
-        return counted
-
-    return await usage.save(unsaved)
 
 
 async def of_day(usage: UsageReport, tenant_id: str = ACME) -> dict[str, tuple[Tally, int]]:
@@ -76,47 +68,28 @@ async def test_one_row_twice_in_one_call(usage: PostgresUsage, monkeypatch: pyte
 
 
 async def test_one_saver_at_a_time(usage: PostgresUsage, database: str) -> None:
-    """While one is at it another one is told so, without asking what there is to save; afterwards it may."""
-    reading, read = asyncio.Event(), asyncio.Event()
-
-    async def slowly() -> Sequence[Counted]:
-        reading.set()
-        await read.wait()
-        return [Counted(ACME, ONE, DAY, 3, 30, 3)]
-
-    async def never() -> Sequence[Counted]:
-        raise AssertionError
-
-    first = asyncio.create_task(usage.save(slowly))
-    await reading.wait()
+    """While one worker saves, another one gets nothing to save with; afterwards it does."""
     async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
-        assert await PostgresUsage(pool).save(never) is False
-        read.set()
-        assert await first is True
+        async with usage.exclusive_saver() as saver:
+            assert saver is not None
+            assert not await save(PostgresUsage(pool))
+            await saver([Counted(ACME, ONE, DAY, 3, 30, 3)])
         assert await save(PostgresUsage(pool), Counted(ACME, ONE, DAY, 4, 40, 4))
     assert await tally(usage) == (Tally(allowed=4, cost=40), 4)
 
 
-async def test_a_saver_that_fails_saves_nothing(usage: PostgresUsage) -> None:
-    """Where there is nothing to be read, or it is broken off, the next one begins anew."""
+async def save_and_fail(usage: PostgresUsage, failure: BaseException) -> None:
+    async with usage.exclusive_saver() as saver:
+        assert saver is not None
+        await saver([Counted(ACME, OTHER, DAY, 9, 90, 9)])
+        raise failure
 
-    reading = asyncio.Event()
 
-    async def away() -> Sequence[Counted]:
-        raise StoreUnavailable("redis", "timeout")
-
-    async def endless() -> Sequence[Counted]:
-        reading.set()
-        await asyncio.Event().wait()
-        return []
-
-    with pytest.raises(StoreUnavailable, match="redis is away"):
-        await usage.save(away)
-    hanging = asyncio.create_task(usage.save(endless))
-    await reading.wait()
-    assert not await save(usage)
-    hanging.cancel()
-    await asyncio.wait({hanging})
+@pytest.mark.parametrize("failure", [StoreUnavailable("redis", "timeout"), asyncio.CancelledError()])
+async def test_a_saver_that_fails_saves_nothing(usage: PostgresUsage, failure: BaseException) -> None:
+    """Where there is nothing to be read, or it is broken off, nothing is kept and the next one saves."""
+    with pytest.raises(type(failure)):
+        await save_and_fail(usage, failure)
     assert await save(usage, Counted(ACME, ONE, DAY, 1, 1, 1))
 
 

@@ -14,7 +14,7 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.ports import UsageStore
 from extauthz.core.spend import NotApplied, Owner, Spend, Spent, spans
-from extauthz.core.usage import Seed, Span
+from extauthz.core.usage import Counted, Seed, Span
 
 TODAY = date(2027, 3, 31)
 _TIME = "redis.call('TIME')"
@@ -96,3 +96,11 @@ class ChargingClient:
         if self.usage is None or asked.windows is None:
             return None
         return (await self.usage.seeds({asked.owner.id: spans(asked.windows)}))[asked.owner.id]
+
+
+async def save(usage: UsageStore, *counted: Counted) -> bool:
+    """Saves rows. False: another worker saves."""
+    async with usage.exclusive_saver() as saver:
+        if saver is not None:
+            await saver(counted)
+        return saver is not None

@@ -1,7 +1,7 @@
 """Usage in PostgreSQL, where it is kept for bills: written by one worker at a time, read where counters begin anew."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from functools import partial
@@ -16,6 +16,7 @@ from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import again_if_dead, execute, fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
+from extauthz.core.ports import SaveUsage
 from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures
@@ -58,27 +59,25 @@ class PostgresUsage:
                 await asyncio.sleep(0)  # others have their turn
         return found
 
-    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
-        """Writes down what `unsaved` returns, which is asked once nobody else can write; False: somebody else is at it.
-
-        A row is replaced where its `revision` is higher than the stored one, so that saving twice changes nothing.
-        """
+    @asynccontextmanager
+    async def exclusive_saver(self) -> AsyncIterator[SaveUsage | None]:
+        """What saves rows while no other worker does; see UsageStore."""
         async with self._patient() as connection:
             cursor = await connection.execute(STATEMENTS["one_saver"].encode())
             (row,) = await cursor.fetchall()
-            if not row["mine"]:
-                return False
-            for tenants, keys, rows in _in_order(await unsaved()):
-                arguments = {
-                    "tenants": tenants,
-                    "keys": keys,
-                    "days": [row.day for row in rows],
-                    "allowed": [row.allowed for row in rows],
-                    "cost": [row.cost for row in rows],
-                    "revisions": [row.revision for row in rows],
-                }
-                await connection.execute(STATEMENTS["save_counted"].encode(), arguments)
-        return True
+            yield partial(self._save, connection) if row["mine"] else None
+
+    async def _save(self, connection: PooledConnection, counted: Sequence[Counted]) -> None:
+        for tenants, keys, rows in _in_order(counted):
+            arguments = {
+                "tenants": tenants,
+                "keys": keys,
+                "days": [row.day for row in rows],
+                "allowed": [row.allowed for row in rows],
+                "cost": [row.cost for row in rows],
+                "revisions": [row.revision for row in rows],
+            }
+            await connection.execute(STATEMENTS["save_counted"].encode(), arguments)
 
     async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
         """Adds refusals; a batch that was added already changes nothing, for a day at least."""

@@ -1,4 +1,4 @@
-"""Who was charged while nobody knew what was before is completed as soon as PostgreSQL can say, request or not."""
+"""Counters that began without PostgreSQL are completed as soon as it is there, with a request or without."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,35 +16,34 @@ DAY = timedelta(days=1)
 
 
 class CounterReconciler:
-    """`provisional` says who it is, by tenant with the days of the charges; whoever saves usage has found that out."""
+    """Restores the counters of tenants that were charged without what was before."""
 
     def __init__(
         self,
-        provisional: Callable[[], Mapping[str, Sequence[date]]],
         tenants: Source[str, Tenant],
         restorer: CounterRestorer,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._provisional = provisional
         self._tenants = tenants
         self._seeding = restorer
         self._clock = clock
 
-    async def complete(self) -> bool:
-        """Whether there was nobody; otherwise there may be something to save now. Raises StoreUnavailable.
+    async def complete(self, incomplete: Mapping[str, Sequence[date]]) -> bool:
+        """Whether there was no tenant, each with the days of its charges; else there may be something to save now.
+
+        Raises StoreUnavailable.
 
         An organization whose record makes no sense waits until it is mended; one that is gone has no limits any more,
         but its bill is complete.
         """
-        days, now = self._provisional(), self._clock()
-        names = list(days)
+        now, names = self._clock(), list(incomplete)
         wanted: dict[str, list[Span]] = {}
         for start in range(0, len(names), self._tenants.at_once):
             part = names[start : start + self._tenants.at_once]
             for name, tenant in zip(part, await self._tenants.find(part, now), strict=True):
                 if not isinstance(tenant, StoreCorrupt):
-                    wanted[name] = _spans(UTC_CALENDAR if tenant is None else tenant.calendar, days[name], now)
+                    wanted[name] = _spans(UTC_CALENDAR if tenant is None else tenant.calendar, incomplete[name], now)
         await self._seeding.complete(wanted)
         return not names
 

@@ -1,16 +1,17 @@
 """What is charged and refused is written down for bills, behind the checks: nobody waits for it."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from datetime import date
 from time import monotonic
 from typing import Any
 
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageLog, UsageStore
+from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageSource, UsageStore
 from extauthz.core.reason import Reason
 from extauthz.core.spend import InWindows, Spend
-from extauthz.core.usage import Counted, Due
+from extauthz.core.usage import UsageBatch
 from extauthz.service.limits.restore import patiently
 from extauthz.service.usage.refused_counts import RefusedCounts
 from extauthz.service.usage.thresholds import Thresholds
@@ -23,29 +24,32 @@ PATIENCE, SAVE_PATIENCE = 5.0, 30.0  # seconds for one call; for one transaction
 REFUSED = frozenset({"read_only", "disk_full", "authentication", "refused", "client", "memory"})
 LAST_PATIENCE, AGAIN_AFTER = 1.0, 0.25  # seconds at the end, after which nothing is tried again; seconds between
 
+Incomplete = Mapping[str, Sequence[date]]  # tenants that were charged without what was before, on these days
+
 
 class UsageFlush:
-    """Saves charges, adds refusals, announces thresholds. `log`, `usage` and `complete` None: nobody keeps usage.
+    """Saves charges, adds refusals, announces thresholds. `source`, `usage` and `complete` None: no usage is kept.
 
     Charges are in Redis until they are saved, so every worker tries, and one at a time does it. A failure says nothing
-    of whether the stores are fit for checks, so no guard hears of it. `complete` is called whenever marks were read:
-    it sees to tenants who were charged while nobody knew what was before, and says whether there were none.
+    of whether the stores are fit for checks, so no circuit breaker is told of it. `complete` restores the counters of
+    tenants that were charged without what was before, and says whether there were none.
     """
 
     def __init__(
         self,
-        log: UsageLog | None,
+        source: UsageSource | None,
         usage: UsageStore | None,
         *,
-        complete: Callable[[], Coroutine[Any, Any, bool]] | None,
+        complete: Callable[[Incomplete], Coroutine[Any, Any, bool]] | None,
         observer: Observer,
     ) -> None:
-        self._log = log
+        self._source = source
         self._usage = usage
         self._complete = complete
         self._observer = observer
         self._refusals = RefusedCounts()
         self._thresholds = Thresholds()
+        self._position = 0  # marks before the next batch
         self._late = False  # something could not be saved, and is tried again soon
         self._told = ""
 
@@ -98,17 +102,17 @@ class UsageFlush:
 
         A store failed, or what was counted while nobody knew what was before was not complete yet.
         """
-        if self._log is None or self._usage is None:
+        if self._source is None or self._usage is None:
             return True
         began, complete = monotonic(), True
         try:
             while True:
-                due = await patiently(_save_some(self._log, self._usage), SAVE_PATIENCE, POSTGRESQL)
+                batch = await patiently(self._save_batch(self._source, self._usage), SAVE_PATIENCE, POSTGRESQL)
                 self._worked()
-                if due is None:
+                if batch is None:
                     return complete
-                complete = await self._completed() and complete
-                if len(due.marks) < AT_ONCE:
+                complete = await self._completed(batch.incomplete) and complete
+                if batch.last:
                     self._observer.usage_saved(monotonic() - began, complete=complete)
                     return complete
         except StoreUnavailable as error:
@@ -118,32 +122,31 @@ class UsageFlush:
                 self._observer.usage_kept(error)
             return self._failed(error)
 
+    async def _save_batch(self, source: UsageSource, usage: UsageStore) -> UsageBatch | None:
+        """The next batch, saved; None where another worker saves."""
+        async with usage.exclusive_saver() as save:
+            if save is None:
+                return None
+            batch = await source.read(AT_ONCE, self._position)
+            # Where this fails, the next one begins behind it, so that marks which stay do not hide the others.
+            self._position = 0 if batch.last else batch.position + len(batch.marks)
+            await save(batch.counted)
+        position = await source.acknowledge(batch)  # without this, the same is saved once more, which changes nothing
+        self._position = 0 if batch.last else position
+        return batch
+
     def _worked(self) -> None:
         self._late = False
         if self._told:
             self._told = ""
             self._observer.usage_kept(None)
 
-    async def _completed(self) -> bool:
+    async def _completed(self, incomplete: Incomplete) -> bool:
         try:
-            return self._complete is None or await patiently(self._complete(), PATIENCE, POSTGRESQL)
+            return self._complete is None or await patiently(self._complete(incomplete), PATIENCE, POSTGRESQL)
         except StoreUnavailable as error:  # others are saved all the same
             return self._failed(error)
 
     def _failed(self, error: StoreUnavailable) -> bool:
         self._observer.store_failed(POSTGRESQL if error.store == POSTGRESQL else REDIS, error.reason)
         return False
-
-
-async def _save_some(log: UsageLog, usage: UsageStore) -> Due | None:
-    """What was saved of all that is marked; None: somebody else is at it."""
-    read: list[Due] = []
-
-    async def unsaved() -> Sequence[Counted]:
-        read.append(await log.unsaved(AT_ONCE))
-        return read[-1].counted
-
-    if not await usage.save(unsaved):
-        return None
-    await log.saved(read[-1])  # whoever dies before this saves the same once more, which changes nothing
-    return read[-1]

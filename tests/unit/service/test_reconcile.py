@@ -40,8 +40,8 @@ class Organizations:
 
 async def completed(**days: list[date]) -> tuple[bool, Mapping[str, Sequence[Span]]]:
     seeds = Seeds()
-    completion = CounterReconciler(lambda: days, Organizations(), seeds, clock=lambda: NOW)  # type: ignore[arg-type]  # see Seeds
-    everybody = await completion.complete()
+    completion = CounterReconciler(Organizations(), seeds, clock=lambda: NOW)  # type: ignore[arg-type]  # see Seeds
+    everybody = await completion.complete(days)
     return everybody, seeds.wanted[-1]
 
 

@@ -1,7 +1,8 @@
 """Charges, refusals and thresholds are written down: nothing twice, nothing left out, and nothing held up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date
 from uuid import UUID
@@ -10,9 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, REDIS
+from extauthz.core.ports import POSTGRESQL, REDIS, SaveUsage
 from extauthz.core.reason import Reason
-from extauthz.core.usage import Counted, Due, QuotaEvent, Refused, Seed, Span
+from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, UsageBatch
 from extauthz.service.usage import flush as module
 from extauthz.service.usage import refused_counts
 from extauthz.service.usage.flush import UsageFlush
@@ -28,22 +29,24 @@ class Log(Failing):
     def __init__(self, marks: int = 0) -> None:
         super().__init__()
         self.left = marks
-        self.said: list[Due] = []
+        self.said: list[UsageBatch] = []
         self.told = asyncio.Event()
 
     async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
         raise AssertionError(f"only who charges marks: {pairs}")
 
-    async def unsaved(self, at_most: int) -> Due:
+    async def read(self, at_most: int, position: int = 0) -> UsageBatch:
         self.called()
         count = min(self.left, at_most)
         self.left -= count
-        return Due([("org-1", "key-1", 1.0)] * count, 2.0, [ROW] * count)
+        marks = [("org-1", "key-1", 1.0)] * count
+        return UsageBatch(marks, 2.0, [ROW] * count, position=position, last=count < at_most)
 
-    async def saved(self, due: Due) -> None:
+    async def acknowledge(self, batch: UsageBatch) -> int:
         self.called()
-        self.said.append(due)
+        self.said.append(batch)
         self.told.set()
+        return batch.position
 
 
 class Usage(Failing):
@@ -73,12 +76,15 @@ class Usage(Failing):
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
         return dict.fromkeys(wanted, ())
 
-    async def save(self, unsaved: Callable[[], Awaitable[Sequence[Counted]]]) -> bool:
+    @asynccontextmanager
+    async def exclusive_saver(self) -> AsyncIterator[SaveUsage | None]:
         await self._enter()
+        yield self._save if self.mine else None
         if self.mine:
-            self.rows += await unsaved()
             self._leave()
-        return self.mine
+
+    async def _save(self, counted: Sequence[Counted]) -> None:
+        self.rows += counted
 
     async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
         await self._enter()
@@ -106,7 +112,7 @@ class Room:
         self.away: StoreUnavailable | None = None
         self.usage_flush = UsageFlush(self.log, self.usage, complete=self._complete, observer=self.watch)
 
-    async def _complete(self) -> bool:
+    async def _complete(self, incomplete: Mapping[str, Sequence[date]]) -> bool:  # noqa: ARG002 - the fake has its own
         if self.away is not None:
             raise self.away
         self.completed += 1
@@ -213,7 +219,7 @@ async def test_a_backlog_is_saved_in_portions(monkeypatch: pytest.MonkeyPatch, m
     room = Room(marks)
     assert await room.usage_flush.save()
     assert (len(room.usage.rows), room.log.left) == (marks, 0)
-    assert [len(due.marks) for due in room.log.said] == [2] * (marks // 2) + [marks % 2]
+    assert [len(batch.marks) for batch in room.log.said] == [2] * (marks // 2) + [marks % 2]
 
 
 async def test_somebody_else_saves() -> None:
