@@ -1,14 +1,12 @@
-"""The control connection between a supervisor and one worker: whole values, one after the other, each way.
-
-Both ends are one program, started from the same files, and nothing else has the socket; so values are pickled.
-"""
+"""The control connection between a supervisor and one worker: JSON values, one after the other, each way."""
 
 import asyncio
-import pickle
+import json
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from extauthz.service.health import Readiness
+from extauthz.telemetry.distribution import Seen
 from extauthz.telemetry.samples import Sample
 
 
@@ -18,6 +16,15 @@ class Question(NamedTuple):
     number: int
     placed: Collection[str]
 
+    def to_json(self) -> list[object]:
+        """One JSON value."""
+        return [self.number, list(self.placed)]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Question":
+        """The question of that value."""
+        return cls(*value)
+
 
 class Report(NamedTuple):
     """The answer to the question of that number."""
@@ -25,6 +32,23 @@ class Report(NamedTuple):
     question: int
     readiness: Readiness
     samples: list[Sample]
+
+    def to_json(self) -> list[object]:
+        """One JSON value."""
+        readiness = self.readiness
+        return [self.question, [readiness.ready, readiness.draining, readiness.stores], self.samples]
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Report":
+        """The report of that value."""
+        question, readiness, samples = value
+        return cls(question, Readiness(*readiness), [_sample(sample) for sample in samples])
+
+
+def _sample(values: list[Any]) -> Sample:
+    family, name, labels, value, seen = values
+    pairs = tuple((label, text) for label, text in labels)
+    return Sample(family, name, pairs, value, None if seen is None else Seen(*seen))
 
 
 class Control:
@@ -36,8 +60,8 @@ class Control:
         self._size: int | None = None  # of a value that was begun: a reader that is cancelled loses nothing
 
     async def send(self, value: object) -> None:
-        """Sends a value. Raises ConnectionError where the other end is gone."""
-        body = pickle.dumps(value)
+        """Sends a JSON value. Raises ConnectionError where the other end is gone."""
+        body = json.dumps(value, separators=(",", ":")).encode()
         self._writer.write(b"%d\n%b" % (len(body), body))
         await self._writer.drain()
 
@@ -50,7 +74,7 @@ class Control:
             self._size = int(line)
         body = await self._reader.readexactly(self._size)
         self._size = None
-        return pickle.loads(body)  # noqa: S301 - the other end is ours
+        return json.loads(body)
 
     def close(self) -> None:
         """Ends the connection."""

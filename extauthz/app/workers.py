@@ -24,7 +24,7 @@ from extauthz.app.listeners import ADMIN, dialect_names
 from extauthz.app.process import addresses, run, settle
 from extauthz.app.signals import StopSignals
 from extauthz.app.tail_channel import SupervisorEnd, WorkerEnd
-from extauthz.config import Settings
+from extauthz.config import Settings, handover
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
 from extauthz.service.limits.lease_ledger import SIZE, Ledger
 from extauthz.service.tails import Tails
@@ -74,10 +74,10 @@ class _Worker:
         try:
             async with asyncio.timeout(REPORT_TIMEOUT):
                 while self._answered < self._asked:  # or questions would pile up before a worker that hangs
-                    self._answered = (await self._control.receive()).question
+                    self._answered = Report.from_json(await self._control.receive()).question
                 self._asked += 1
-                await self._control.send(Question(self._asked, placed))
-                report: Report = await self._control.receive()
+                await self._control.send(Question(self._asked, placed).to_json())
+                report = Report.from_json(await self._control.receive())
         except (TimeoutError, OSError, EOFError):
             return None
         self._answered = report.question
@@ -230,7 +230,7 @@ class Supervisor:
                 raise
         control = Control(*await asyncio.open_connection(sock=ours))
         with suppress(ConnectionError):  # its end is seen soon enough
-            await control.send(self._settings)
+            await control.send(handover.to_record(self._settings))
         return _Worker(process, control)
 
     def _bury(self, worker: _Worker) -> None:
@@ -289,7 +289,7 @@ async def _work(
     """The worker's side."""
     supervisor = Control(*await asyncio.open_connection(sock=control))
     try:
-        settings: Settings = await supervisor.receive()
+        settings = handover.from_record(await supervisor.receive())
     except (EOFError, ConnectionError):  # it ended before it could send them
         return
     form = settings.log_form(terminal=sys.stderr.isatty())
@@ -316,9 +316,10 @@ async def _answer(supervisor: Control, service: wiring.Running, stop: StopSignal
     """Reports as often as the supervisor asks; asks for a quick end when it is gone."""
     with suppress(EOFError, ConnectionError):
         while True:
-            question: Question = await supervisor.receive()
+            question = Question.from_json(await supervisor.receive())
             service.metrics.tenants.keep(question.placed)
-            await supervisor.send(Report(question.number, service.health.readiness(), service.metrics.samples()))
+            report = Report(question.number, service.health.readiness(), service.metrics.samples())
+            await supervisor.send(report.to_json())
     stop.hurry()  # what replaces the supervisor needs the addresses
 
 

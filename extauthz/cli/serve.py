@@ -48,7 +48,8 @@ def serve(
             environ = dict(servers.environ)
         settings = load(environ, config, options=options)
         if embedded is not None and sys.stderr.isatty() and "EXTAUTHZ_DRAIN_SECONDS" not in settings.sources:
-            settings = settings.model_copy(update={"drain_seconds": 0})  # Ctrl-C stays quick
+            quick = {"EXTAUTHZ_DRAIN_SECONDS": "0"}  # Ctrl-C stays quick
+            settings = load(environ | quick, config, options=options)
         logs.configure(form=settings.log_form(terminal=sys.stderr.isatty()), level=settings.log_level)
         logs.notes(settings.notes)
         if servers is not None:

@@ -115,6 +115,7 @@ def load(
         mistakes += _halves(given) if serves and needs is None else ()
     texts = {name: entry.text for name, entry in given.items() if entry.text is not None}
     extras = {
+        "texts": texts,
         "notes": tuple(notes),
         "sources": {name: given[name].source for name in texts},
         "routes": file.routes,

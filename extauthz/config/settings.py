@@ -155,6 +155,8 @@ class Settings(OtelSettings):
     lookup_sql: str = ""  # [keys] lookup_sql: finds a key in tables of one's own; empty: keys are in ours
     notes: tuple[str, ...] = ()  # lines about settings that have no effect yet
     sources: Mapping[str, str] = Field(default_factory=dict, repr=False)  # name -> where it was read
+    # By name, as they were written: what a supervisor hands to its workers.
+    texts: Mapping[str, str] = Field(default_factory=dict, repr=False, exclude=True)
 
     @check("*")
     @classmethod

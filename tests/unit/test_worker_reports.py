@@ -32,7 +32,7 @@ async def questions(end: Control) -> list[Question]:
     while True:
         try:
             async with asyncio.timeout(0.05):
-                found.append(await end.receive())
+                found.append(Question.from_json(await end.receive()))
         except TimeoutError:
             return found
 
@@ -47,10 +47,10 @@ async def test_a_worker_that_hangs_is_not_asked_again(
         assert await asyncio.gather(*(worker.report() for _ in range(AT_ONCE))) == [None] * AT_ONCE
     assert [question.number for question in await questions(end)] == [1]
     monkeypatch.undo()
-    await end.send(Report(1, READY, []))
+    await end.send(Report(1, READY, []).to_json())
     report = asyncio.create_task(worker.report())
-    assert (await end.receive()).number == 2
-    await end.send(Report(2, READY, []))
+    assert Question.from_json(await end.receive()).number == 2
+    await end.send(Report(2, READY, []).to_json())
     assert await report == READY
 
 
@@ -59,8 +59,8 @@ async def test_reports_at_once_are_shared(ends: tuple[Any, Control]) -> None:
     worker, end = ends
     reports = [asyncio.create_task(worker.report()) for _ in range(AT_ONCE)]
     for number in (1, 2):
-        assert (await end.receive()).number == number
-        await end.send(Report(number, Readiness(True, False, {"question": str(number)}), []))
+        assert Question.from_json(await end.receive()).number == number
+        await end.send(Report(number, Readiness(True, False, {"question": str(number)}), []).to_json())
     first, *others = await asyncio.gather(*reports)
     assert first.stores == {"question": "1"}
     assert [report.stores for report in others] == [{"question": "2"}] * (AT_ONCE - 1)
