@@ -141,7 +141,7 @@ class AdminApi:
                 request.transport.abort()
             return web.Response()  # which nobody gets
         except Exception as error:  # noqa: BLE001 - told whole to the log, and to the client that it was not its fault
-            structlog.get_logger().error("bug", exc_info=error)
+            structlog.get_logger().error("unhandled_exception", exc_info=error)
             return _refusal(Problem(500, "internal_error", "this is a mistake of extauthz; its log says more"))
 
     def _operation(self, request: web.Request) -> tuple[Operation, str]:

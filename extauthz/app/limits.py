@@ -9,7 +9,7 @@ from extauthz.config import Settings
 from extauthz.service.limits.lease_ledger import Ledger
 from extauthz.service.limits.leases import Leases
 from extauthz.service.limits.limiter import Limiter
-from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.limits.restore import CounterRestorer, SeedQueries
 from extauthz.telemetry.metrics import Metrics
 
 
@@ -20,10 +20,10 @@ def restorer_on(settings: Settings, opened: OpenStores) -> CounterRestorer:
     milliseconds = min(settings.database_timeout_ms, settings.deadline_ms - 2 * settings.redis_timeout_ms)
     return CounterRestorer(
         opened.limits,
-        opened.usage,
+        None if opened.usage is None else SeedQueries(opened.usage),
         redis=stores.redis,
         postgresql=stores.postgresql,
-        patience=max(milliseconds, 1) / 1000,
+        timeout=max(milliseconds, 1) / 1000,
     )
 
 

@@ -14,5 +14,5 @@ async def forever(work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         except Exception:  # noqa: BLE001 - logged, whatever it is
-            structlog.get_logger().exception("bug", work=getattr(work, "__qualname__", "?"))
+            structlog.get_logger().exception("unhandled_exception", work=getattr(work, "__qualname__", "?"))
         await asyncio.sleep(AGAIN_AFTER)

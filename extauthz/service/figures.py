@@ -8,7 +8,7 @@ from typing import Protocol
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.figures import Figures
 from extauthz.core.ports import POSTGRESQL
-from extauthz.service.limits.restore import patiently
+from extauthz.service.store_calls import bounded_call
 
 EVERY = 15.0  # seconds
 SHARE = 0.05  # of the time at most, that a database with many keys is busy with this
@@ -48,7 +48,7 @@ class FigureReader:
         """Reads once; the seconds after which to read again."""
         began = monotonic()
         try:
-            self._told(await patiently(self._source.read(self._organizations()), PATIENCE, POSTGRESQL))
+            self._told(await bounded_call(self._source.read(self._organizations()), PATIENCE, POSTGRESQL))
         except StoreUnavailable:
             return AGAIN_AFTER
         return max(EVERY, (monotonic() - began) / SHARE)

@@ -1,12 +1,25 @@
-"""Records calls of stores in the traces of the checks that wait for them."""
+"""Calls of stores: bounded in time where no circuit breaker bounds them, and recorded in the traces of checks."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from functools import partial
 from time import monotonic
+from typing import Any, TypeVar
 
+from extauthz.aio.tasks import result_or_cancel
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import Store
 from extauthz.core.trace import StoreCall, Trace
+
+T = TypeVar("T")
+
+
+async def bounded_call(call: Coroutine[Any, Any, T], seconds: float, store: Store) -> T:
+    """Return the result of a call that no check waits for, and that does not count for the circuit breaker.
+
+    Raises StoreUnavailable, where it takes longer than `seconds` as well; its outcome is then unknown.
+    """
+    return await result_or_cancel(call, seconds, late=partial(StoreUnavailable, store, "timeout"))
 
 
 def begin_call(store: Store, operation: str, traces: Iterable[Trace | None], size: int) -> StoreCall | None:

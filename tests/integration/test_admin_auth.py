@@ -235,7 +235,7 @@ async def test_a_mistake_of_ours_is_for_the_log() -> None:
     assert (answer.status, code(answer)) == (500, "internal_error")
     assert b"only the log" not in answer.body
     assert [(entry["event"], str(entry["exc_info"])) for entry in logs] == [
-        ("bug", "what only the log should say of token:ops")
+        ("unhandled_exception", "what only the log should say of token:ops")
     ]
 
 

@@ -33,7 +33,9 @@ async def test_a_server_that_hangs_keeps_no_caller(pool: Pool, redis: RedisClien
 
     The one change that was begun is made or not, once; and what waited in vain for its turn is never made.
     """
-    api = AdminApi(services(pool, redis), TOKENS, turns=ConcurrencyLimit(PLACES, wait=0.2, patience=0.5))
+    api = AdminApi(
+        services(pool, redis), TOKENS, turns=ConcurrencyLimit(PLACES, slot_timeout=0.2, operation_timeout=0.5)
+    )
     async with serving(api) as port:
         ops = Caller(port)
         await asyncio.gather(*(ops("GET", "/v1/plans") for _ in range(PLACES)))  # connections are open
@@ -69,14 +71,14 @@ async def test_a_server_that_hangs_keeps_nobody_from_leaving(
     async with asyncio.timeout(8), open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         with paused(postgres_server):
             async with serving(
-                AdminApi(services(pool, redis), TOKENS, turns=ConcurrencyLimit(1, patience=0.2))
+                AdminApi(services(pool, redis), TOKENS, turns=ConcurrencyLimit(1, operation_timeout=0.2))
             ) as port:
                 assert (await Caller(port)("GET", "/v1/plans")).status == 503
 
 
 async def test_what_an_operation_raises_goes_to_its_caller() -> None:
     """An operation that fails in time fails its caller, and its place is free again."""
-    turns = ConcurrencyLimit(1, wait=0.01)
+    turns = ConcurrencyLimit(1, slot_timeout=0.01)
 
     async def fail() -> None:
         raise NotFound("nobody")

@@ -47,8 +47,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         (flush, "SAVE_EVERY", 0.2),
         (flush, "PATIENCE", 0.2),
         (flush, "SAVE_PATIENCE", 0.3),
-        (last_used, "WRITE_EVERY", 0.2),
-        (last_used, "PATIENCE", 0.2),
+        (last_used, "WRITE_INTERVAL_SECONDS", 0.2),
+        (last_used, "WRITE_TIMEOUT_SECONDS", 0.2),
     ):
         monkeypatch.setattr(module, name, value)
 

@@ -135,7 +135,7 @@ async def test_the_whole_service(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Checks, changes told by LISTEN, usage, last use and the admin API work; nothing is said of a pooler."""
-    for module, name in ((flush, "ADD_EVERY"), (flush, "SAVE_EVERY"), (last_used, "WRITE_EVERY")):
+    for module, name in ((flush, "ADD_EVERY"), (flush, "SAVE_EVERY"), (last_used, "WRITE_INTERVAL_SECONDS")):
         monkeypatch.setattr(module, name, 0.1)
     details, key = await operator.new_key("acme")
     extra = {"EXTAUTHZ_NOTIFY_DATABASE_URL": database, "EXTAUTHZ_ADMIN_TOKEN": f"ops:{TOKEN}"}

@@ -21,7 +21,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.usage import Counted
 from extauthz.demo.postgres import Postgres
 from extauthz.service.limits.reconcile import CounterReconciler
-from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.limits.restore import CounterRestorer, SeedQueries
 from extauthz.service.store_breaker import store_breaker
 from extauthz.service.usage import flush
 from extauthz.service.usage.flush import UsageFlush
@@ -251,7 +251,7 @@ async def completing(worker: Worker, pool: Pool) -> AsyncIterator[UsageFlush]:
     for guard in (redis, postgresql):
         await guard.start()
     usage = PostgresUsage(pool)
-    restorer = CounterRestorer(worker.spender.limits, usage, redis=redis, postgresql=postgresql)
+    restorer = CounterRestorer(worker.spender.limits, SeedQueries(usage), redis=redis, postgresql=postgresql)
     noon = datetime.combine(TODAY, time(12), UTC).timestamp()
     completion = CounterReconciler(PostgresTenantSource(pool), restorer, clock=lambda: noon)
     try:

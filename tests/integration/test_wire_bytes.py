@@ -152,7 +152,7 @@ credential = sys.stdin.read()
 try:
     len(0)
 except TypeError as error:
-    structlog.get_logger().error("bug", exc_info=error)
+    structlog.get_logger().error("unhandled_exception", exc_info=error)
 """
 
 

@@ -28,7 +28,7 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Store, UsageStore
 from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
 from extauthz.core.token_bucket import State
 from extauthz.service.limits.limiter import Limiter
-from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.limits.restore import CounterRestorer, SeedQueries
 from extauthz.service.store_breaker import StoreBreaker, store_breaker
 from tests.unit.service.fakes import Watch
 
@@ -117,7 +117,8 @@ async def limiter_on(
         redis, postgresql = _guard(REDIS, redis_connection, watch), _guard(POSTGRESQL, redis_connection, watch)
         for guard in (redis, postgresql):
             await guard.start()
-        restorer = CounterRestorer(limits, usage, redis=redis, postgresql=postgresql)
+        queries = None if usage is None else SeedQueries(usage)
+        restorer = CounterRestorer(limits, queries, redis=redis, postgresql=postgresql)
         limiter = Limiter(limits, keeps_usage=False, restorer=restorer, redis=redis, observer=watch)
         try:
             yield limiter

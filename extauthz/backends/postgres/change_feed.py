@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 
+from extauthz.aio.tasks import result_or_abandon
 from extauthz.backends.postgres import error_texts
 from extauthz.backends.postgres.errors import translated
 from extauthz.backends.postgres.statements import STATEMENTS
@@ -63,7 +65,7 @@ class PostgresFeed:
                         pause = ANOTHER_WAY_AFTER
             except StoreUnavailable as error:
                 if error.reason == "client":  # nothing that a server or a network does
-                    _log.error("bug", exc_info=error)
+                    _log.error("unhandled_exception", exc_info=error)
                 if not self._flowed:
                     self._tell_once(error.said)
             self._flowed = False
@@ -166,17 +168,13 @@ class PostgresFeed:
 
 
 async def _in_time(call: Coroutine[Any, Any, T], seconds: float) -> T:
-    """The result of `call`; StoreUnavailable where it takes too long. Its task is then left to end by itself: a driver
-    that is cancelled while its server hangs would wait on.
+    """Return the result of a call. Raises StoreUnavailable where it takes too long: its task is then abandoned, because
+    a driver that is cancelled while its server hangs would wait on.
     """
-    task = asyncio.ensure_future(call)
+    task = asyncio.create_task(call)
     try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise StoreUnavailable(POSTGRESQL, "timeout")
-        return task.result()
+        late = partial(StoreUnavailable, POSTGRESQL, "timeout")
+        return await result_or_abandon(task, seconds, late=late, cancel=True)
     finally:
         if not task.done():
-            task.add_done_callback(lambda over: over.cancelled() or over.exception())
-            task.cancel()
-            await asyncio.sleep(0)  # it lets go of the socket before somebody closes that
+            await asyncio.sleep(0)  # so that it lets go of the socket before that is closed

@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import errors as pg
 
+from extauthz.aio.tasks import WAIT_SLICES, countable
 from extauthz.backends.postgres.connection import PooledConnection, connect
 from extauthz.backends.postgres.errors import NoConnection
 from extauthz.backends.postgres.statements import STATEMENTS
 
 LOOKUPS_AT_ONCE = 10  # look-ups under way in one process
 CLOSE_PATIENCE = 0.2  # seconds; a server that hangs would have us wait for ever
-SLICES = 8  # in which the wait for a connection is counted
-OUR_LATENESS = 0.005  # a timer that fires this many seconds late says that we were busy, not the server
 
 T = TypeVar("T")
 Connect = Callable[[], Coroutine[Any, Any, PooledConnection]]
@@ -162,11 +161,10 @@ class Pool:
                     raise NoConnection(self._trouble)
                 self._attempt_where_due()
                 # In slices: where we are busy, one turn of the loop may take longer than all of it.
-                seconds = min(until - now, self._limits.hasty, self._wait / SLICES)
+                seconds = min(until - now, self._limits.hasty, self._wait / WAIT_SLICES)
                 await asyncio.wait({place}, timeout=seconds)
-                late = monotonic() - now - seconds
-                if late > OUR_LATENESS:  # we were busy, and what has arrived was not looked at
-                    until += late
+                elapsed = monotonic() - now
+                until += elapsed - countable(elapsed, seconds)
             return place.result()
         except asyncio.CancelledError:
             if place.done() and not place.exception():

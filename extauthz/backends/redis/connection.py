@@ -12,6 +12,7 @@ from typing import Any
 from redis import exceptions as redis
 from redis.asyncio import ConnectionPool, SSLConnection, UnixDomainSocketConnection
 
+from extauthz.aio.tasks import cancel_until_done, ignore_error
 from extauthz.backends.redis import probe, server_info
 from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.server_info import ServerInfo
@@ -84,8 +85,7 @@ class RedisConnection:
     async def close(self) -> None:
         """Ends the connection."""
         if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.gather(self._opening, return_exceptions=True)
+            await cancel_until_done([self._opening])
         self._leave()
         for wire in self._retired:
             wire.close()
@@ -119,7 +119,7 @@ class RedisConnection:
             return self._wire
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
-            self._opening.add_done_callback(_heard)
+            self._opening.add_done_callback(ignore_error)  # every caller may have left by then
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Wire:
@@ -156,12 +156,6 @@ class RedisConnection:
         if address.db:
             commands.append(("SELECT", address.db))
         return commands
-
-
-def _heard(opening: asyncio.Task[Wire]) -> None:
-    """Everybody who waited for this connection may have left; its failure is then nobody's."""
-    if not opening.cancelled():
-        opening.exception()
 
 
 @asynccontextmanager

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Sequence
 from time import monotonic
 
-from extauthz.aio.tasks import cancel_until_done
+from extauthz.aio.tasks import TaskSet
+from extauthz.aio.timeout_queue import TimeoutQueue
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
 from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
 from extauthz.core.trace import Trace
 from extauthz.service.limits.leases import Leases
-from extauthz.service.limits.overdue import Overdue
 from extauthz.service.limits.restore import CounterRestorer
 from extauthz.service.limits.spend_call import Awaited, Seat, SharedCall, fail, refuse
 from extauthz.service.store_breaker import StoreBreaker
@@ -47,8 +47,8 @@ class Limiter:
         self._under_way: set[SharedCall] = set()
         self._scheduled = False
         self._alone = False  # the last call carried one check: others need not be waited for in this turn of the loop
-        self._overdue: Overdue[SharedCall] = Overdue(lambda: redis.timeout, SharedCall.end_late)
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._overdue: TimeoutQueue[SharedCall] = TimeoutQueue(lambda: redis.timeout, SharedCall.end_late)
+        self._connecting = TaskSet()
         self._marked: set[Mark] = set()
         self._marked_until = 0.0
         self._marking = 1  # a spend with this number need not be looked up among the marked
@@ -101,7 +101,7 @@ class Limiter:
         for call in list(self._under_way):
             call.end(error)
         fail(waiting, error)
-        await cancel_until_done(self._connecting)
+        await self._connecting.close()
         await self._seeding.close()
 
     async def _seeded(self, asked: Spend, trace: Trace | None) -> None:
@@ -127,9 +127,7 @@ class Limiter:
             self._observer.store_failed(REDIS, "down")
             refuse(batch, StoreUnavailable(REDIS, "down"))
         elif batch and not self._begin(batch):
-            task = asyncio.create_task(self._connect_and_begin(batch))
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._connecting.start(self._connect_and_begin(batch))
 
     def _begin(self, batch: Sequence[Seat]) -> bool:
         """Whether a call for these is under way, or even over; False where there is no connection."""

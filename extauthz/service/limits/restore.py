@@ -1,205 +1,197 @@
-"""Counters that Redis has forgotten begin with what PostgreSQL knows of them, not with zero."""
+"""Restores counters that Redis has lost from the usage that PostgreSQL has saved."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol
 
-from extauthz.aio.tasks import cancel_until_done, wait_in_slices
+from extauthz.aio.batcher import Batcher
+from extauthz.aio.single_flight import SingleFlight
+from extauthz.aio.tasks import cancel_until_done, ignore_error, wait_in_slices
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import LimitStore, Store, UsageStore
+from extauthz.core.ports import POSTGRESQL, REDIS, LimitStore, Store
 from extauthz.core.spend import Spend, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed, Span
 from extauthz.service.store_breaker import StoreBreaker
-from extauthz.service.store_calls import begin_call, end_call
+from extauthz.service.store_calls import begin_call, bounded_call, end_call
 
-TENANTS_AT_ONCE = 200  # in one query; fewer after one that failed
-QUERIES_AT_ONCE = 2
-SEEDS_AT_ONCE, BEGINS_AT_ONCE = 2, 30  # tenants whose counters are written, so that checks find Redis free
-TENANTS_MAX = 10_000  # under way; those beyond begin without PostgreSQL, and are completed later
-PATIENCE = 0.1  # seconds that a check waits, whatever becomes of the query
-SHARE_FOR_QUERY = 0.75  # of them; the rest is for Redis, where counters then begin without it
-QUERY_PATIENCE, SEED_PATIENCE = 5.0, 30.0  # seconds for one query; for all that is written of one tenant
+RESTORE_TIMEOUT_SECONDS = 0.1  # that a check waits for its counters
+QUERY_SHARE = 0.75  # of that, for PostgreSQL; the rest is for Redis, where counters then begin without it
+QUERY_TENANTS_MAX = 200  # in one query; fewer after one that failed
+MAX_CONCURRENT_QUERIES = 2
+QUERY_TIMEOUT_SECONDS = 5.0
+MAX_CONCURRENT_SEEDS = 2  # tenants whose counters are written at a time, so that checks find Redis free
+MAX_CONCURRENT_BEGINS = 30  # the same where only a mark is written
+SEED_TIMEOUT_SECONDS = 30.0  # for all counters of one tenant
+MAX_RESTORED_TENANTS = 10_000  # under way; those beyond begin without PostgreSQL, and are completed later
 
-T = TypeVar("T")
+Flights = SingleFlight[str, asyncio.Task[None]]
 
 
 class CounterRestorer:
-    """Seeds tenants' counters: one at a time for each tenant, many tenants in one query.
+    """Restores the counters of tenants: once at a time for each tenant, many tenants in one query.
 
-    A check waits `patience` seconds in all, most of them for PostgreSQL. Where it is away, or takes longer, counters
-    begin with what is there, marked as provisional; the answer completes them when it comes, or else whoever saves
-    usage does. Neither guard hears of it: what takes long for a large tenant does not for checks. `usage` None: nobody
-    keeps usage, so there is nothing to begin with.
+    A check waits `timeout` seconds in all, most of them for PostgreSQL. Where that is away or takes longer, counters
+    begin with what is there, marked as provisional; they are completed when the query ends, or by CounterReconciler.
+    Neither circuit breaker is told of failures here, because a large tenant may take longer than a check does.
     """
 
     def __init__(
         self,
         limits: LimitStore,
-        usage: UsageStore | None,
+        queries: "SeedQueries | None",
         *,
         redis: StoreBreaker,
         postgresql: StoreBreaker,
-        patience: float = PATIENCE,
+        timeout: float = RESTORE_TIMEOUT_SECONDS,
+        tenants_max: int = MAX_RESTORED_TENANTS,
     ) -> None:
+        """`queries` None: usage is not saved, and counters begin with zero."""
         self._limits = limits
         self._redis = redis
         self._postgresql = postgresql
-        self._patience = patience
-        self._queries = None if usage is None else _Queries(usage, postgresql.name)
-        self._known: dict[str, asyncio.Task[None]] = {}
-        self._begun: dict[str, asyncio.Task[None]] = {}
-        self._places, self._places_to_begin = asyncio.Semaphore(SEEDS_AT_ONCE), asyncio.Semaphore(BEGINS_AT_ONCE)
+        self._timeout = timeout
+        self._tenants_max = tenants_max
+        self._queries = queries
+        self._restored: Flights = SingleFlight()
+        self._begun: Flights = SingleFlight()
+        self._seed_slots = asyncio.Semaphore(MAX_CONCURRENT_SEEDS)
+        self._begin_slots = asyncio.Semaphore(MAX_CONCURRENT_BEGINS)
+
+    def __len__(self) -> int:
+        """Tenants whose counters are being written."""
+        return len(self._restored) + len(self._begun)
 
     async def seed(self, asked: Spend, trace: Trace | None = None) -> None:
-        """Returns when the counters of a tenant are there. Raises StoreUnavailable, by Redis."""
-        tenant_id, redis = asked.owner.id, self._redis.name
-        until = monotonic() + self._patience
+        """Return when the counters of a tenant are there. Raises StoreUnavailable, of Redis."""
+        tenant_id = asked.owner.id
+        until = monotonic() + self._timeout
         if not self._redis.up:
-            raise StoreUnavailable(redis, "down")
-        if self._queries is None or (self._postgresql.up and len(self._known) < TENANTS_MAX):
+            raise StoreUnavailable(REDIS, "down")
+        if self._queries is None or (self._postgresql.up and len(self._restored) < self._tenants_max):
             wanted = () if asked.windows is None else spans(asked.windows)
-            known = _once(self._known, tenant_id, partial(self._complete, tenant_id, wanted))
-            call = begin_call(self._postgresql.name, "seed", [trace], 1)
-            await wait_in_slices(known, SHARE_FOR_QUERY * self._patience)
-            end_call(call, _error_of(known, self._postgresql.name))
-            if known.done() and not _failed_by(known, self._postgresql.name):
-                return _outcome(known, redis)
-        begun = _once(self._begun, tenant_id, partial(self._begin, tenant_id))
-        call = begin_call(redis, "seed", [trace], 1)
+            restored = self._join(self._restored, tenant_id, partial(self._restore, tenant_id, wanted))
+            call = begin_call(POSTGRESQL, "seed", [trace], 1)
+            await wait_in_slices(restored, QUERY_SHARE * self._timeout)
+            end_call(call, _error_of(restored, POSTGRESQL))
+            if restored.done() and not _failed_by(restored, POSTGRESQL):
+                return _result(restored)
+        begun = self._join(self._begun, tenant_id, partial(self._begin, tenant_id))
+        call = begin_call(REDIS, "seed", [trace], 1)
         # A late loop takes no time from Redis: it has its share in any case.
-        await wait_in_slices(begun, max(until - monotonic(), (1 - SHARE_FOR_QUERY) * self._patience))
-        end_call(call, _error_of(begun, redis))
-        return _outcome(begun, redis)
+        await wait_in_slices(begun, max(until - monotonic(), (1 - QUERY_SHARE) * self._timeout))
+        end_call(call, _error_of(begun, REDIS))
+        return _result(begun)
 
     async def complete(self, wanted: Mapping[str, Sequence[Span]]) -> None:
-        """Completes what began without PostgreSQL. Raises StoreUnavailable where it could not, for any of them.
+        """Complete counters that began without PostgreSQL. Raises StoreUnavailable where any of them could not be.
 
-        It goes on where nobody waits for it any more.
+        The work goes on where the caller is cancelled.
         """
-        for guard in (self._redis, self._postgresql):
-            if not guard.up:
-                raise StoreUnavailable(guard.name, "down")
-        tasks = [_once(self._known, name, partial(self._complete, name, spans)) for name, spans in wanted.items()]
+        for breaker in (self._redis, self._postgresql):
+            if not breaker.up:
+                raise StoreUnavailable(breaker.name, "down")
+        tasks = [
+            self._join(self._restored, tenant_id, partial(self._restore, tenant_id, spans))
+            for tenant_id, spans in wanted.items()
+        ]
         if tasks:
             await asyncio.wait(tasks)
         for task in tasks:
-            _outcome(task, self._redis.name)
+            _result(task)
 
     async def close(self) -> None:
-        """Ends what is under way."""
-        await cancel_until_done([*self._known.values(), *self._begun.values()])
+        """End the work under way."""
+        await cancel_until_done([*self._restored.under_way, *self._begun.under_way])
         if self._queries is not None:
             await self._queries.close()
 
-    async def _complete(self, tenant_id: str, wanted: Sequence[Span]) -> None:
+    def _join(
+        self, flights: Flights, tenant_id: str, call: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
+        def begin() -> asyncio.Task[None]:
+            task = asyncio.create_task(call())
+            task.add_done_callback(ignore_error)  # all that wait may have left by then
+            return task
+
+        return flights.join(tenant_id, begin)
+
+    async def _restore(self, tenant_id: str, wanted: Sequence[Span]) -> None:
         seeds = () if self._queries is None else await self._queries.ask(tenant_id, wanted)
-        async with self._places:
+        async with self._seed_slots:
             await self._put(tenant_id, seeds)
 
     async def _begin(self, tenant_id: str) -> None:
-        async with self._places_to_begin:
+        async with self._begin_slots:
             await self._put(tenant_id, None)
 
     async def _put(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        await patiently(self._limits.seed(tenant_id, seeds), SEED_PATIENCE, self._redis.name)
+        await bounded_call(self._limits.seed(tenant_id, seeds), SEED_TIMEOUT_SECONDS, REDIS)
 
 
-class _Queries:
-    """What PostgreSQL knows of tenants: who asks while queries are under way shares one of the next."""
+class _Wanted(NamedTuple):
+    """The windows of a tenant whose usage is read, and what waits for it."""
 
-    def __init__(self, usage: UsageStore, store: Store) -> None:
+    tenant_id: str
+    spans: Sequence[Span]
+    seeds: "asyncio.Future[Sequence[Seed]]"
+
+
+class SavedUsage(Protocol):
+    """Where saved usage is read."""
+
+    async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
+        """Return what is saved of each tenant in its spans. Raises StoreUnavailable."""
+        ...
+
+
+class SeedQueries:
+    """Reads the saved usage of tenants, at most `tenants_max` of them in one query."""
+
+    def __init__(self, usage: SavedUsage, *, tenants_max: int = QUERY_TENANTS_MAX) -> None:
         self._usage = usage
-        self._store = store
-        self._wanted: dict[str, tuple[Sequence[Span], asyncio.Future[Sequence[Seed]]]] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._gathering = False
-        self._size = TENANTS_AT_ONCE
+        self._tenants_max = self._size = tenants_max
+        self._batcher = Batcher(self._query, batch_max=lambda: self._size, max_concurrency=MAX_CONCURRENT_QUERIES)
 
     async def ask(self, tenant_id: str, wanted: Sequence[Span]) -> Sequence[Seed]:
-        """What is known of one tenant. Raises StoreUnavailable."""
-        answer: asyncio.Future[Sequence[Seed]] = asyncio.get_running_loop().create_future()
-        self._wanted[tenant_id] = wanted, answer
-        self._next()
-        try:
-            return await answer
-        finally:
-            self._wanted.pop(tenant_id, None)  # who has left wants nothing
+        """Return what is saved of one tenant, of which one caller may ask at a time. Raises StoreUnavailable."""
+        seeds: asyncio.Future[Sequence[Seed]] = asyncio.get_running_loop().create_future()
+        self._batcher.add(_Wanted(tenant_id, wanted, seeds))
+        return await seeds
 
     async def close(self) -> None:
-        """Ends the queries under way."""
-        await cancel_until_done(self._under_way)
+        """End the queries under way."""
+        for wanted in await self._batcher.close():
+            wanted.seeds.cancel()
 
-    def _next(self) -> None:
-        if self._wanted and not self._gathering and len(self._under_way) < QUERIES_AT_ONCE:
-            self._gathering = True
-            query = asyncio.create_task(self._query())
-            self._under_way.add(query)
-            query.add_done_callback(self._over)
-
-    def _over(self, query: asyncio.Task[None]) -> None:
-        self._under_way.discard(query)
-        if not query.cancelled():
-            self._next()
-
-    async def _query(self) -> None:
-        await asyncio.sleep(0)  # those who come in this turn of the loop go with it
-        batch = {name: self._wanted.pop(name) for name in list(self._wanted)[: self._size]}
-        self._gathering = False
-        self._next()
-        failure: Exception = StoreUnavailable(self._store, "deadline")  # where we are closed meanwhile
+    async def _query(self, batch: Sequence[_Wanted]) -> None:
+        wanted = [each for each in batch if not each.seeds.done()]  # the others have been cancelled
+        if not wanted:
+            return
+        failure: Exception = StoreUnavailable(POSTGRESQL, "deadline")  # where this query is cancelled
         try:
-            call = self._usage.seeds({name: wanted for name, (wanted, _) in batch.items()})
-            found = await patiently(call, QUERY_PATIENCE, self._store)
-            self._size = min(self._size + 1, TENANTS_AT_ONCE)
-            for name, (_, answer) in batch.items():
-                if not answer.done():
-                    answer.set_result(found.get(name, ()))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is for those who wait
-            self._size = max(len(batch) // 2, 1)  # one that is too large shall fail alone
+            call = self._usage.seeds({each.tenant_id: each.spans for each in wanted})
+            found = await bounded_call(call, QUERY_TIMEOUT_SECONDS, POSTGRESQL)
+            self._size = min(self._size + 1, self._tenants_max)
+            for each in wanted:
+                if not each.seeds.done():
+                    each.seeds.set_result(found.get(each.tenant_id, ()))
+        except Exception as error:  # noqa: BLE001 - any failure is told to what waits
+            self._size = max(len(wanted) // 2, 1)  # so that a tenant that is too large fails alone
             failure = error
         finally:
-            for _, answer in batch.values():
-                if not answer.done():
-                    answer.set_exception(another(failure))
-
-
-async def patiently(call: Coroutine[Any, Any, T], seconds: float, store: str) -> T:
-    """What a call returns. Raises StoreUnavailable where it takes too long; its outcome is then unknown."""
-    task = asyncio.create_task(call)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise StoreUnavailable(store, "timeout")
-        return task.result()
-    finally:
-        await cancel_until_done([task])
+            for each in wanted:
+                if not each.seeds.done():
+                    each.seeds.set_exception(another(failure))
 
 
 def another(error: Exception) -> Exception:
-    """The same failure for one more who waits: an exception that many raise collects all their stacks."""
+    """Copy a failure for one more waiter: an exception that many raise collects all their stacks."""
     if isinstance(error, StoreUnavailable):
         return StoreUnavailable(error.store, error.reason, said=error.said, remedy=error.remedy)
     return error
-
-
-def _once(
-    tasks: dict[str, asyncio.Task[None]], tenant_id: str, call: Callable[[], Coroutine[Any, Any, None]]
-) -> asyncio.Task[None]:
-    """The task of a tenant that is under way, or a new one."""
-
-    def over(done: asyncio.Task[None]) -> None:
-        del tasks[tenant_id]
-        if not done.cancelled():
-            done.exception()  # who waits for it asks; others need not know
-
-    task = tasks.get(tenant_id)
-    if task is None:
-        task = tasks[tenant_id] = asyncio.create_task(call())
-        task.add_done_callback(over)
-    return task
 
 
 def _failed_by(task: asyncio.Task[None], store: Store) -> bool:
@@ -208,13 +200,13 @@ def _failed_by(task: asyncio.Task[None], store: Store) -> bool:
 
 
 def _error_of(task: asyncio.Task[None], store: Store) -> BaseException | None:
-    """Why a task failed, or is late."""
+    """Return why a task failed, or is late."""
     return task.exception() if task.done() and not task.cancelled() else StoreUnavailable(store, "deadline")
 
 
-def _outcome(task: asyncio.Task[None], store: Store) -> None:
-    """What came of it for one of those who wait. Raises StoreUnavailable, also where it is not over."""
+def _result(task: asyncio.Task[None]) -> None:
+    """Raise the failure of a task for one of its waiters: StoreUnavailable also where it is not over."""
     if not task.done() or task.cancelled():
-        raise StoreUnavailable(store, "deadline")
+        raise StoreUnavailable(REDIS, "deadline")
     if (error := task.exception()) is not None:
         raise another(error) if isinstance(error, Exception) else error

@@ -12,7 +12,7 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageSource, UsageS
 from extauthz.core.reason import Reason
 from extauthz.core.spend import InWindows, Spend
 from extauthz.core.usage import UsageBatch
-from extauthz.service.limits.restore import patiently
+from extauthz.service.store_calls import bounded_call
 from extauthz.service.usage.refused_counts import RefusedCounts
 from extauthz.service.usage.thresholds import Thresholds
 
@@ -86,10 +86,10 @@ class UsageFlush:
         try:
             for _ in range(self._refusals.batches):  # those that come meanwhile have time until the next call
                 if (batch := self._refusals.next()) is not None:
-                    await patiently(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
+                    await bounded_call(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
                     self._refusals.added()
             while events := self._thresholds.next():
-                new = await patiently(self._usage.announce(events), PATIENCE, POSTGRESQL)
+                new = await bounded_call(self._usage.announce(events), PATIENCE, POSTGRESQL)
                 self._thresholds.announced(events)
                 for event in new:
                     self._observer.quota_threshold(event)
@@ -107,7 +107,7 @@ class UsageFlush:
         began, complete = monotonic(), True
         try:
             while True:
-                batch = await patiently(self._save_batch(self._source, self._usage), SAVE_PATIENCE, POSTGRESQL)
+                batch = await bounded_call(self._save_batch(self._source, self._usage), SAVE_PATIENCE, POSTGRESQL)
                 self._worked()
                 if batch is None:
                     return complete
@@ -143,7 +143,7 @@ class UsageFlush:
 
     async def _completed(self, incomplete: Incomplete) -> bool:
         try:
-            return self._complete is None or await patiently(self._complete(incomplete), PATIENCE, POSTGRESQL)
+            return self._complete is None or await bounded_call(self._complete(incomplete), PATIENCE, POSTGRESQL)
         except StoreUnavailable as error:  # others are saved all the same
             return self._failed(error)
 

@@ -17,7 +17,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, Observer, RejectionStore
 from extauthz.core.rejections import PATH_LONGEST, SAMPLES, SPAN, UNKNOWN, WORD_LONGEST, Group, Rejected, Sample
 from extauthz.core.request import CheckRequest
-from extauthz.service.limits.restore import patiently
+from extauthz.service.store_calls import bounded_call
 
 TENANT_GROUPS, UNKNOWN_GROUPS = 100, 1000  # of one organization, and of all addresses, in five minutes
 GROUPS_MAX, SAMPLES_MAX = 20_000, 20_000  # that wait to be written down
@@ -109,12 +109,12 @@ class Rejections:
         try:
             for _ in range((self._batch is not None) + -(-len(self._counts) // AT_ONCE)):
                 id_, rows = self._next()
-                await patiently(self._store.add(id_, rows), PATIENCE, POSTGRESQL)
+                await bounded_call(self._store.add(id_, rows), PATIENCE, POSTGRESQL)
                 self._batch = None
                 self._observer.rejections_written(len(rows))
             if self._forgot_at is None or monotonic() - self._forgot_at >= FORGET_EVERY:
                 self._forgot_at = monotonic()
-                if await patiently(self._store.forget(self._kept_days), PATIENCE, POSTGRESQL):
+                if await bounded_call(self._store.forget(self._kept_days), PATIENCE, POSTGRESQL):
                     self._forgot_at = None  # the rest next time, or more rows could come than go
         except StoreUnavailable as error:
             self._observer.store_failed(POSTGRESQL, error.reason)

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import structlog
 
+from extauthz.aio.tasks import TaskSet
 from extauthz.transports.http.listen import listen
 
 LAST_CALL = 0.2  # seconds for the request of a connection that was made just before we stopped listening
@@ -30,7 +31,7 @@ class Acceptor:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
-        self._beginning: set[asyncio.Task[None]] = set()
+        self._beginning = TaskSet()
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -53,7 +54,7 @@ class Acceptor:
         if self._retry is not None:
             self._retry.cancel()
         self._sock.close()
-        await asyncio.gather(*self._beginning)
+        await self._beginning.wait()
 
     def _accept(self) -> None:
         self._retry = None
@@ -75,9 +76,7 @@ class Acceptor:
             except ConnectionAbortedError:
                 continue
             connection.setblocking(False)
-            task = self._loop.create_task(self._begin(connection))
-            self._beginning.add(task)
-            task.add_done_callback(self._beginning.discard)
+            self._beginning.start(self._begin(connection))
         return most
 
     async def _begin(self, connection: socket.socket) -> None:

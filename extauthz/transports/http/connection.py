@@ -143,7 +143,7 @@ class CheckConnection(BoundedConnection):
         """A parser's refusal is a decision like any other; anything else is a bug of ours, told whole to the log."""
         if status < 500:
             return self._handler.refuse()
-        structlog.get_logger().error("bug", exc_info=exc or True)  # aiohttp keeps a timeout to itself
+        structlog.get_logger().error("unhandled_exception", exc_info=exc or True)  # aiohttp keeps a timeout to itself
         return as_response(FAILED, last=True)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:

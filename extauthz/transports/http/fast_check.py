@@ -136,7 +136,7 @@ class FastCheck:
 
     def stop(self, bug: BaseException) -> None:
         """Answers a check that has met a bug, which is told whole to the log."""
-        structlog.get_logger().error("bug", exc_info=bug)
+        structlog.get_logger().error("unhandled_exception", exc_info=bug)
         self._finish(head_of(FAILED).encode("latin-1"), FAILED.body, last=True)
 
     def _recorded(self) -> bool:
@@ -184,9 +184,7 @@ class FastCheck:
         self._finish(head + kept.log(found.subject) + refusal.length, refusal.body)
 
     def _ask_again(self, now: int, row: Row) -> None:
-        task = asyncio.create_task(self._go_on(now, row))
-        self._path.tasks.add(task)
-        task.add_done_callback(self._path.tasks.discard)
+        self._path.tasks.start(self._go_on(now, row))
 
     async def _go_on(self, now: int, row: Row) -> None:
         """Asks again where nothing has happened: counters were not there, or windows did not fit."""

@@ -1,9 +1,9 @@
 """What the fast checks of one listener share: where requests lead, their answers, and what is counted of them."""
 
-import asyncio
 import re
 from collections.abc import Hashable, Sequence
 
+from extauthz.aio.tasks import TaskSet
 from extauthz.core.decision import Deny
 from extauthz.core.ports import CheckTally, DenialObserver
 from extauthz.core.request import CheckRequest
@@ -34,7 +34,7 @@ class FastPath:
         self.dialect = handler.dialect
         self.answers = Answers(handler)
         self.denials = Denials(handler.dialect, self.request_of, observer)
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks = TaskSet()
         # Finds the headers that, with the request line, decide where a request leads.
         headers = handler.dialect.asked_in(hosts=checks.names_hosts)
         self._asked_in = _finder(headers) if headers else None

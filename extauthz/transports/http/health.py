@@ -65,7 +65,7 @@ class _Connection(BoundedConnection):
     ) -> web.StreamResponse:
         """A parser's refusal says only its status; anything else is a bug of ours, told whole to the log."""
         if status >= 500:
-            structlog.get_logger().error("bug", exc_info=exc)
+            structlog.get_logger().error("unhandled_exception", exc_info=exc)
         return _refusal(status)
 
     async def finish_response(

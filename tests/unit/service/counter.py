@@ -16,7 +16,7 @@ from extauthz.core.spend import MICRO, NotApplied, Owner, Spend, Spent
 from extauthz.core.token_bucket import State, spend
 from extauthz.core.usage import ORGANIZATION, Seed, Span
 from extauthz.service.limits.limiter import Limiter
-from extauthz.service.limits.restore import CounterRestorer
+from extauthz.service.limits.restore import MAX_RESTORED_TENANTS, QUERY_TENANTS_MAX, CounterRestorer, SeedQueries
 from extauthz.service.store_breaker import store_breaker
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
@@ -185,7 +185,14 @@ class UsageStores(Failing):
 class Counter:
     """A limiter with all it stands on; both stores are there."""
 
-    def __init__(self, *, timeout: float = 5, patience: float = 5) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float = 5,
+        restore_timeout: float = 5,
+        query_tenants_max: int = QUERY_TENANTS_MAX,
+        tenants_max: int = MAX_RESTORED_TENANTS,
+    ) -> None:
         self.watch = Watch()
         self.hashes = Hashes()
         self.marks = self.hashes.marks
@@ -198,10 +205,11 @@ class Counter:
         )
         self.restorer = CounterRestorer(
             self.hashes,
-            self.books,  # type: ignore[arg-type]  # only its seeds are asked for
+            SeedQueries(self.books, tenants_max=query_tenants_max),
             redis=self.redis,
             postgresql=self.postgresql,
-            patience=patience,
+            timeout=restore_timeout,
+            tenants_max=tenants_max,
         )
         self.limiter = Limiter(
             self.hashes,
@@ -241,9 +249,9 @@ class Counter:
 
 
 @asynccontextmanager
-async def open_counter(*, timeout: float = 5, patience: float = 5) -> AsyncIterator[Counter]:  # noqa: ASYNC109 - of the guards
-    """A counter whose stores were seen. Checks wait `patience` seconds for what PostgreSQL knows."""
-    counter = Counter(timeout=timeout, patience=patience)
+async def open_counter(**bounds: Any) -> AsyncIterator[Counter]:
+    """A counter whose stores were seen; `bounds` as Counter has them."""
+    counter = Counter(**bounds)
     guards = (counter.redis, counter.postgresql)
     for guard in guards:
         await guard.start()

@@ -48,7 +48,7 @@ async def test_only_the_last_use_is_written() -> None:
 
 async def test_many_keys_are_several_statements(monkeypatch: pytest.MonkeyPatch) -> None:
     """No statement grows beyond its number of keys."""
-    monkeypatch.setattr(module, "AT_ONCE", 4)
+    monkeypatch.setattr(module, "WRITE_BATCH_MAX", 4)
     log = Log()
     last_used = LastUsed(log)
     for number in range(10):
@@ -73,7 +73,7 @@ async def test_a_key_that_is_being_changed_is_noted_the_next_time() -> None:
 @pytest.mark.parametrize("newer", [False, True])
 async def test_what_could_not_be_written_is_kept(monkeypatch: pytest.MonkeyPatch, newer: bool) -> None:
     """PostgreSQL away in the middle: what was not written is written later, with the newer time where there is one."""
-    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(module, "WRITE_BATCH_MAX", 1)
     log = Log()
     last_used = LastUsed(log)
     for key in ("a", "b", "c"):
@@ -89,8 +89,8 @@ async def test_what_could_not_be_written_is_kept(monkeypatch: pytest.MonkeyPatch
 
 async def test_a_stop_in_the_middle_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where writing is cancelled, the last write of an orderly stop has all of it."""
-    monkeypatch.setattr(module, "AT_ONCE", 2)
-    monkeypatch.setattr(module, "WRITE_EVERY", 0.0)
+    monkeypatch.setattr(module, "WRITE_BATCH_MAX", 2)
+    monkeypatch.setattr(module, "WRITE_INTERVAL_SECONDS", 0.0)
     log = Log()
     last_used = LastUsed(log)
     for key in ("a", "b", "c", "d", "e"):
@@ -123,7 +123,7 @@ async def test_a_row_that_is_refused_does_not_hold_up_the_others(bad: set[str]) 
 
 async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is being changed is tried again for a moment; a PostgreSQL that hangs is waited for once."""
-    monkeypatch.setattr(module, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(module, "RETRY_INTERVAL_SECONDS", 0.01)
     log = Log()
     last_used = LastUsed(log)
     last_used.note("a", 1.0)
@@ -135,8 +135,8 @@ async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch
         log.busy = set()
         await writing
     assert len(last_used) == 0
-    monkeypatch.setattr(module, "LAST_PATIENCE", 0.01)
-    monkeypatch.setattr(module, "PATIENCE", 0.02)
+    monkeypatch.setattr(module, "LAST_WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "WRITE_TIMEOUT_SECONDS", 0.02)
     log.batches.clear()
     log.gate.clear()
     last_used.note("a", 2.0)
@@ -155,8 +155,8 @@ async def test_nobody_wants_to_know() -> None:
 
 async def test_many_keys_are_written_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is noted does not grow until the half minute is over."""
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(module, "MANY", 3)
+    monkeypatch.setattr(module, "LOOK_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "EARLY_WRITE_KEYS", 3)
     log = Log()
     last_used = LastUsed(log)
     writing = asyncio.create_task(last_used.keep_writing())

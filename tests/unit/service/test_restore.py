@@ -1,4 +1,4 @@
-"""Counters that Redis has forgotten: one read of PostgreSQL for all who wait, and what happens while it is away."""
+"""The restore of counters that Redis has lost: one query for all checks that wait, and outages of both stores."""
 
 import asyncio
 from contextlib import suppress
@@ -9,7 +9,6 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.core.spend import spans
 from extauthz.core.usage import ORGANIZATION, Seed, Span
-from extauthz.service.limits import restore as module
 from extauthz.service.limits.restore import CounterRestorer
 from tests.unit.service.counter import Counter, open_counter, spend_of
 
@@ -18,20 +17,20 @@ SHORT = 0.02  # seconds
 
 
 def wanted(*tenants: str) -> dict[str, list[Span]]:
-    """What is asked for tenants of which nobody could say anything before."""
+    """The windows of tenants whose counters are provisional."""
     return {name: spans(windows) for name in tenants if (windows := spend_of(name).windows) is not None}
 
 
-async def test_counters_begin_with_what_postgresql_knows() -> None:
-    """The first spend of a tenant that Redis does not know is charged on top of it, once."""
+async def test_counters_begin_with_saved_usage() -> None:
+    """The first spend of a tenant without counters is charged on top of its saved usage, which is added once."""
     async with open_counter() as counter:
         assert (await counter.spend(spend_of())).by_day == 11
         assert counter.hashes.seeded == [("org-1", [TODAY])]
         assert [len(batch) for batch in counter.hashes.batches] == [1, 1]
 
 
-async def test_one_read_for_many() -> None:
-    """A hundred checks of many tenants wait for one query, and each tenant is seeded once."""
+async def test_many_checks_share_a_query() -> None:
+    """A hundred checks of twenty tenants wait for one query, and each tenant is restored once."""
     async with open_counter() as counter:
         tenants = [f"org-{number % 20}" for number in range(100)]
         found = await asyncio.gather(*(counter.spend(spend_of(name)) for name in tenants))
@@ -40,10 +39,9 @@ async def test_one_read_for_many() -> None:
         assert sorted(spent.by_day for spent in found) == sorted([11, 12, 13, 14, 15] * 20)
 
 
-async def test_queries_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two at a time, in portions; who comes while they are under way shares the next."""
-    monkeypatch.setattr(module, "TENANTS_AT_ONCE", 3)
-    async with open_counter() as counter:
+async def test_queries_are_few() -> None:
+    """Two at a time, of a few tenants each; a check that comes while they are under way shares the next."""
+    async with open_counter(query_tenants_max=3) as counter:
         counter.books.gate.open.clear()
         waiting = [asyncio.create_task(counter.spend(spend_of("a")))]
         await counter.books.gate.entered.acquire()
@@ -57,8 +55,8 @@ async def test_queries_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [len(asked) for asked in counter.books.asked] == [1, 3, 2]
 
 
-async def test_postgresql_is_away() -> None:
-    """Counters begin with what is there and are marked so; nobody is refused, and PostgreSQL is not asked."""
+async def test_counters_begin_while_postgresql_is_away() -> None:
+    """Counters begin at zero and are marked as provisional; no check is refused, and PostgreSQL is not asked."""
     async with open_counter() as counter:
         await counter.lose_books()
         spent = await counter.spend(spend_of())
@@ -69,14 +67,14 @@ async def test_postgresql_is_away() -> None:
 
 
 async def completed(counter: Counter, tenant_id: str = "org-1") -> None:
-    """Returns when a tenant's counters are known."""
+    """Return when a tenant's counters are restored."""
     async with asyncio.timeout(5):
         await counter.hashes.known[tenant_id].wait()
 
 
-async def test_postgresql_takes_longer_than_a_check_may_wait() -> None:
-    """The check passes on what is there; the answer completes the counters when it comes, and no guard hears of it."""
-    async with open_counter(patience=SHORT) as counter:
+async def test_query_takes_longer_than_a_check_may_wait() -> None:
+    """Counters begin without the query, and are completed when it ends; neither circuit breaker opens."""
+    async with open_counter(restore_timeout=SHORT) as counter:
         counter.books.gate.open.clear()
         spent = await counter.spend(spend_of())
         assert (spent.by_day, spent.provisional) == (1, True)
@@ -90,8 +88,8 @@ async def test_postgresql_takes_longer_than_a_check_may_wait() -> None:
 
 
 async def test_redis_takes_longer_than_a_check_may_wait() -> None:
-    """The check does without counters; they are there for the next one, and no guard hears of it."""
-    async with open_counter(patience=SHORT) as counter:
+    """The check fails by its deadline; the counters are there for the next one, and no circuit breaker opens."""
+    async with open_counter(restore_timeout=SHORT) as counter:
         counter.hashes.seed_gate.open.clear()
         with pytest.raises(StoreUnavailable, match="deadline"):
             await counter.spend(spend_of())
@@ -102,30 +100,29 @@ async def test_redis_takes_longer_than_a_check_may_wait() -> None:
         assert counter.watch.failures == {(REDIS, "deadline"): 1}
 
 
-async def test_a_query_that_fails_is_no_refusal() -> None:
-    """PostgreSQL fails while it is asked: counters are marked, nobody is told that it is away."""
+async def test_failed_query_refuses_no_check() -> None:
+    """Counters are provisional then, and PostgreSQL does not count as away."""
     async with open_counter() as counter:
         counter.books.error = StoreUnavailable(POSTGRESQL, "timeout")
         assert (await counter.spend(spend_of())).provisional
         assert counter.postgresql.up
 
 
-async def test_a_query_that_fails_fails_for_its_own_tenants() -> None:
-    """One that is too large for a query is asked for among fewer and fewer, until it fails alone."""
+async def test_tenant_that_is_too_large_fails_alone() -> None:
+    """It is read with fewer and fewer others, until a query fails for it alone."""
     async with open_counter() as counter:
         left = {f"org-{number}" for number in range(16)}
         counter.books.heavy = {"org-5"}
-        for _ in range(10):  # as whoever saves finds them
+        for _ in range(10):
             with suppress(StoreUnavailable):
                 await counter.restorer.complete(wanted(*sorted(left)))
             left -= {name for name, _ in counter.hashes.seeded}
         assert left == counter.books.heavy
 
 
-async def test_a_storm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of tenants at once: few are written at a time, all are seeded in the end, nothing is left behind."""
-    monkeypatch.setattr(module, "TENANTS_MAX", 1000)
-    async with open_counter() as counter:
+async def test_thousands_of_tenants_at_once() -> None:
+    """Few are written at a time, all are restored in the end, nothing is left behind."""
+    async with open_counter(tenants_max=1000, restore_timeout=30) as counter:
         names = [f"org-{number}" for number in range(3000)]
         found = await asyncio.gather(*(counter.spend(spend_of(name)) for name in names))
         assert len(found) == 3000
@@ -133,24 +130,22 @@ async def test_a_storm(monkeypatch: pytest.MonkeyPatch) -> None:
         assert counter.hashes.provisional == set()
         assert {counter.hashes.states[spend_of(name).owner].counters[TODAY.field] for name in names} == {11}
         assert counter.hashes.most <= 32
-        assert (counter.restorer._known, counter.restorer._begun) == ({}, {})
+        assert len(counter.restorer) == 0
         assert counter.watch.failures == {}
 
 
-async def test_what_nobody_waits_for_is_forgotten() -> None:
-    """Who is closed while many are queued leaves none of them behind."""
-    async with open_counter(patience=SHORT) as counter:
+async def test_close_leaves_nothing() -> None:
+    """Checks that no longer wait leave nothing behind when the restorer is closed."""
+    async with open_counter(restore_timeout=SHORT) as counter:
         counter.books.gate.open.clear()
         asked = (counter.spend(spend_of(f"org-{number}")) for number in range(500))
         await asyncio.gather(*asked, return_exceptions=True)
         await counter.restorer.close()
-        queries = counter.restorer._queries
-        assert queries is not None
-        assert (queries._wanted, counter.restorer._known) == ({}, {})
+        assert len(counter.restorer) == 0
 
 
-async def test_completing_while_a_store_is_away() -> None:
-    """Nothing is tried, and whoever saves is told so."""
+async def test_complete_while_a_store_is_away() -> None:
+    """Nothing is tried, and the caller is told that the store is away."""
     async with open_counter() as counter:
         await counter.lose_books()
         with pytest.raises(StoreUnavailable, match="postgresql is away"):
@@ -158,8 +153,8 @@ async def test_completing_while_a_store_is_away() -> None:
         assert counter.books.asked == []
 
 
-async def test_nobody_keeps_usage() -> None:
-    """Without a usage store there is nothing to begin with, and that is known, also while PostgreSQL is away."""
+async def test_usage_that_is_not_saved() -> None:
+    """Without saved usage counters begin at zero and are not provisional, also while PostgreSQL is away."""
     async with open_counter() as counter:
         await counter.lose_books()
         restorer = CounterRestorer(counter.hashes, None, redis=counter.redis, postgresql=counter.postgresql)
@@ -168,8 +163,8 @@ async def test_nobody_keeps_usage() -> None:
         await restorer.close()
 
 
-async def test_redis_fails_while_it_is_seeded() -> None:
-    """All who wait for the seed learn that Redis is away; the next one tries again."""
+async def test_redis_fails_during_the_restore() -> None:
+    """Each check that waits raises an error of its own; the next check tries again."""
     async with open_counter() as counter:
         counter.books.gate.open.clear()
         waiting = [asyncio.create_task(counter.spend(spend_of())) for _ in range(3)]
@@ -183,8 +178,8 @@ async def test_redis_fails_while_it_is_seeded() -> None:
         assert (await counter.spend(spend_of())).by_day == 11
 
 
-async def test_a_waiter_that_leaves_harms_no_other() -> None:
-    """The seed goes on for those who stay, and for those who come; it is charged to those who stayed."""
+async def test_cancelled_check_does_not_end_the_restore() -> None:
+    """The restore goes on for the other checks, and only they are charged."""
     async with open_counter() as counter:
         counter.books.gate.open.clear()
         leaving, staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(2))
@@ -196,8 +191,8 @@ async def test_a_waiter_that_leaves_harms_no_other() -> None:
         assert len(counter.books.asked) == 1
 
 
-async def test_closing_ends_what_is_under_way() -> None:
-    """Who waits for a seed when all is closed is told so, and nothing is left running."""
+async def test_close_ends_the_work_under_way() -> None:
+    """A check that waits then raises StoreUnavailable."""
     async with open_counter() as counter:
         counter.books.gate.open.clear()
         waiting = asyncio.create_task(counter.spend(spend_of()))

@@ -163,7 +163,7 @@ async def test_a_bug_is_told_once(
                 b"HTTP/1.1 500 Internal Server Error\r\ncache-control: no-store\r\nserver: extauthz\r\n"
                 b"Content-Length: 0\r\nDate: -\r\nConnection: close\r\n\r\n"
             )
-        assert [(entry["event"], bool(entry["exc_info"])) for entry in logs] == [("bug", True)]
+        assert [(entry["event"], bool(entry["exc_info"])) for entry in logs] == [("unhandled_exception", True)]
         assert (door.by_aiohttp == by_aiohttp) is fast_path
         assert decisions(await other.ask(ALLOWED)) == ["allow"]
 

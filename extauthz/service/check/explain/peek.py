@@ -11,8 +11,8 @@ from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed
 from extauthz.service.limits.limiter import ATTEMPTS
-from extauthz.service.limits.restore import patiently
 from extauthz.service.store_breaker import StoreBreaker
+from extauthz.service.store_calls import bounded_call
 
 COUNTERS_TIMEOUT_SECONDS = SEEDS_TIMEOUT_SECONDS = 5.0
 
@@ -89,7 +89,7 @@ class Peek:
         if not self._redis.up:
             raise StoreUnavailable(REDIS, "down")
         # Not as a call of checks: an organization with many keys takes longer than they wait, and Redis is not away.
-        state = await patiently(self._counters.beginning(asked, seeds or ()), COUNTERS_TIMEOUT_SECONDS, REDIS)
+        state = await bounded_call(self._counters.beginning(asked, seeds or ()), COUNTERS_TIMEOUT_SECONDS, REDIS)
         result = token_bucket.spend(state, asked, now)
         return result._replace(provisional=True) if isinstance(result, Spent) and seeds is None else result
 
@@ -101,7 +101,7 @@ class Peek:
             return None
         try:
             wanted = {asked.owner.id: spans(asked.windows)}
-            found = await patiently(self._usage.seeds(wanted), SEEDS_TIMEOUT_SECONDS, POSTGRESQL)
+            found = await bounded_call(self._usage.seeds(wanted), SEEDS_TIMEOUT_SECONDS, POSTGRESQL)
         except StoreUnavailable:
             return None
         return found.get(asked.owner.id, ())
