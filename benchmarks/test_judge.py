@@ -21,6 +21,7 @@ from benchmarks.judge import (
     off,
 )
 from benchmarks.load import Check
+from extauthz.core.limit_kinds import BUCKET, OWNER
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import Owner, Spend, Spent
 from extauthz.core.token_bucket import State, spend
@@ -42,7 +43,7 @@ def checks_of(seed: int, decide: Decide) -> tuple[list[Check], list[bytes]]:
         outcome = spend(state, replace(asked, operation="peek"), now)
         assert isinstance(outcome, Spent)
         if allowed := decide(outcome):
-            level, carry = outcome.level - cost * MICRO, outcome.carry
+            level, carry = outcome.level - cost * MICRO, outcome.row[BUCKET.places[OWNER] + 1]
             state.buckets[""] = level, carry, now
             buckets.append(b"%d %d %d" % (level, carry, now))
         times = now - chance.randrange(300_000), now + chance.randrange(300_000)

@@ -13,6 +13,7 @@ from extauthz.core import lease_steps
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import ENDED, HOLD, SHARE, LeaseAsk, Leased
+from extauthz.core.limit_kinds import QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Owner, Spend, Spent, day_field, month_field, result_of
 from extauthz.core.token_bucket import State, Step, spend
@@ -136,7 +137,7 @@ class Leasing(RuleBasedStateMachine):
         spent = self.spend(self.spend_of(kind))
         self._touched(self.spend_of(kind))
         if not spent.refused:
-            self._admitted(self.spend_of(kind), spent.day, spent.month)
+            self._admitted(self.spend_of(kind), spent.row[2] - 1, spent.row[3] - 1)
         else:
             self._may_refuse(self.spend_of(kind), spent)
         now, row = self.real / MICRO, row_of(spent)
@@ -243,7 +244,7 @@ class Leasing(RuleBasedStateMachine):
                 for lease in self.state.leases.values()
                 if lease.stage != ENDED and key_id in ("", lease.key_id)
             )
-            for size in limits.burst, limits.daily_quota, limits.monthly_quota:
+            for size in (limits.burst, *limits.quotas):
                 assert size is None or held * SHARE <= size
 
     # what may be
@@ -260,8 +261,7 @@ class Leasing(RuleBasedStateMachine):
         windows = asked.windows
         assert windows is not None
         names = _counters(day_field(windows, day), month_field(windows, month), asked.key_id)
-        own = asked.key_limits
-        quotas = (asked.limits.daily_quota, asked.limits.monthly_quota, own.daily_quota, own.monthly_quota)
+        quotas = (*asked.limits.quotas, *asked.key_limits.quotas)
         for name, quota in zip(names, quotas, strict=True):
             self.served[name] = self.served.get(name, 0) + asked.cost
             assert quota is None or self.served[name] <= quota, name
@@ -271,16 +271,18 @@ class Leasing(RuleBasedStateMachine):
         peeked = spend(self.reference, replace(_of_bucket(asked), operation="peek"), self.now)
         assert isinstance(peeked, Spent)
         assert asked.windows is not None
-        names = _counters(day_field(asked.windows, spent.day), month_field(asked.windows, spent.month), asked.key_id)
+        names = _counters(
+            day_field(asked.windows, spent.row[2] - 1), month_field(asked.windows, spent.row[3] - 1), asked.key_id
+        )
         for whose, limits, level, counters in (
             ("", asked.limits, peeked.level, names[:2]),
             ("key-", asked.key_limits, peeked.key_level, names[2:]),
         ):
-            for size, left, name in (
-                (limits.burst, level / MICRO, "burst"),
-                (limits.daily_quota, (limits.daily_quota or 0) - self.served.get(counters[0], 0), "daily"),
-                (limits.monthly_quota, (limits.monthly_quota or 0) - self.served.get(counters[1], 0), "monthly"),
-            ):
+            quotas = [
+                (size, (size or 0) - self.served.get(counter, 0), quota.name)
+                for quota, size, counter in zip(QUOTAS, limits.quotas, counters, strict=True)
+            ]
+            for size, left, name in ((limits.burst, level / MICRO, "burst"), *quotas):
                 if size is not None and whose + name in spent.refused and not self.stepped_back:
                     assert left < asked.cost + size // SHARE + self.lost, (name, left)
 

@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from extauthz.admin.fields import LimitsMode, Status
+from extauthz.admin.fields import LimitsMode, Status, with_fields
+from extauthz.core.limit_kinds import QUOTA_COLUMNS, QUOTAS
 from extauthz.core.usage_range import By
 
+_QUOTAS = dict.fromkeys(QUOTA_COLUMNS, int | None)
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
@@ -15,6 +17,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
 
 
+@with_fields(_QUOTAS, behind="burst")
 class Plan(_Answer):
     """Limits under a name, which organizations share."""
 
@@ -22,8 +25,6 @@ class Plan(_Answer):
     name: str
     rate: str | None
     burst: int | None
-    daily_quota: int | None
-    monthly_quota: int | None
     created_at: Time
     updated_at: Time
     version: int = Field(description="Goes up with every change; the ETag.")
@@ -36,6 +37,7 @@ class Plans(_Answer):
     next: str | None
 
 
+@with_fields(_QUOTAS, behind="burst")
 class Organization(_Answer):
     """A tenant. Limits are its own; null is its plan's."""
 
@@ -45,8 +47,6 @@ class Organization(_Answer):
     status: Status
     rate: str | None
     burst: int | None
-    daily_quota: int | None
-    monthly_quota: int | None
     until: Time | None = Field(description="When its own limits end, and its plan's count.")
     limits: LimitsMode
     timezone: str = Field(description="Where its days begin.")
@@ -65,6 +65,7 @@ class Organizations(_Answer):
     next: str | None
 
 
+@with_fields(_QUOTAS, behind="burst")
 class ApiKey(_Answer):
     """A key as it is stored: never the key itself. Its own limits hold inside its organization's."""
 
@@ -77,8 +78,6 @@ class ApiKey(_Answer):
     metadata: Mapping[str, str]
     rate: str | None
     burst: int | None
-    daily_quota: int | None
-    monthly_quota: int | None
     created_at: Time
     updated_at: Time
     expires_at: Time | None
@@ -149,11 +148,9 @@ class KeyUsage(PeriodUsage):
     api_key_name: str | None = Field(description="Null: the key is gone.")
 
 
+@with_fields({quota.name: int | None for quota in QUOTAS})
 class Remaining(_Answer):
     """What the quotas leave now; null is no such quota."""
-
-    daily: int | None
-    monthly: int | None
 
 
 class Usage(PeriodUsage):

@@ -4,12 +4,21 @@ Nothing is turned into what it is not: true is not 1, "5" is not 5; 5.0 is. No r
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    create_model,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -26,6 +35,8 @@ from extauthz.core.parsing import (
     parse_since,
 )
 from extauthz.core.permissions import MODES
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _UNFIT = UNPRINTABLE + INVISIBLE
 _UUID = "[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -228,3 +239,24 @@ def _truth(value: object) -> object:
 
 WholeInQuery = Annotated[int, BeforeValidator(_whole)]
 TruthInQuery = Annotated[bool, BeforeValidator(_truth)]
+
+
+def with_fields(
+    added: Mapping[str, object], *, behind: str = "", default: object = ...
+) -> Callable[[type[Model]], type[Model]]:
+    """Makes a model with further fields, all with one default, behind a field of its own or at the end."""
+
+    def extended(model: type[Model]) -> type[Model]:
+        further = {name: (annotation, default) for name, annotation in added.items()}
+        fields: dict[str, Any] = {}
+        for name, info in model.model_fields.items():
+            fields[name] = info.annotation, info
+            if name == behind:
+                fields |= further
+        base: Any = model.__base__
+        made: type[Model] = create_model(
+            model.__name__, __base__=base, __doc__=model.__doc__, __module__=model.__module__, **(fields | further)
+        )
+        return made
+
+    return extended

@@ -30,9 +30,11 @@ from extauthz.admin.fields import (
     TimeZone,
     TruthInQuery,
     WholeInQuery,
+    with_fields,
 )
+from extauthz.core.limit_kinds import LIMIT_COLUMNS, QUOTA_COLUMNS
 from extauthz.core.limits import Limits
-from extauthz.core.management import LIMITS, AuditFilter, KeyTerms
+from extauthz.core.management import AuditFilter, KeyTerms
 from extauthz.core.permissions import ANY_RESOURCE, parse_permissions
 from extauthz.core.rejections import RejectionFilter
 from extauthz.core.tail import TAIL_DECISIONS
@@ -67,15 +69,16 @@ class Nothing(Strict):
     """Says nothing."""
 
 
-class _Limits(Strict):
+@with_fields(dict.fromkeys(QUOTA_COLUMNS, Quota | None), default=None)
+class _LimitFields(Strict):
     rate: RateText | None = None
     burst: Burst | None = None
-    daily_quota: Quota | None = None
-    monthly_quota: Quota | None = None
 
+
+class _Limits(_LimitFields):
     def limit_record(self) -> Mapping[str, object]:
-        """The four limits by their names."""
-        return {name: getattr(self, name) for name in LIMITS}
+        """All limits by their names."""
+        return {name: getattr(self, name) for name in LIMIT_COLUMNS}
 
 
 class _NewLimits(_Limits):

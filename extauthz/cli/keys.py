@@ -15,6 +15,7 @@ app = typer.Typer(help="API keys of an organization.")
 
 
 @app.command()
+@options.with_quotas
 def create(
     organization: options.Organization,
     name: options.Name = None,
@@ -24,10 +25,9 @@ def create(
     metadata: options.Metadata = None,
     rate: options.Rate = None,
     burst: options.Burst = None,
-    daily_quota: options.DailyQuota = None,
-    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
+    **quotas: str | None,
 ) -> None:
     """Create a key and show it, this once: only its digest is stored. Without --permission it may do everything."""
     terms = KeyTerms(
@@ -35,9 +35,7 @@ def create(
         permissions=parse.permissions(permission or ()),
         expires_at=parse.expiry(expires_in, expires_at, datetime.now(UTC)),
         metadata=parse.metadata(metadata or ()),
-        limits=parse.own_limits(
-            {"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota}
-        ),
+        limits=parse.own_limits({"rate": rate, "burst": burst, **quotas}),
     )
     settings = read_settings(config)
     (details, key), its = key_texts.manage_key(
@@ -70,6 +68,7 @@ def show(key_id: options.KeyId, config: options.Config = None, as_json: options.
 
 
 @app.command()
+@options.with_quotas
 def update(
     key_id: options.KeyId,
     name: options.Name = None,
@@ -82,13 +81,12 @@ def update(
     metadata: options.Metadata = None,
     rate: options.Rate = None,
     burst: options.Burst = None,
-    daily_quota: options.DailyQuota = None,
-    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
+    **quotas: str | None,
 ) -> None:
     """Change a key. Permissions and metadata replace all that were there; `none` clears metadata, expiry or a limit."""
-    changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    changes = parse.limits({"rate": rate, "burst": burst, **quotas})
     changes |= parse.new_expiry(expires_in, expires_at, datetime.now(UTC))
     if name is not None:
         changes["name"] = name
@@ -99,7 +97,7 @@ def update(
     if not changes:
         raise InvalidInput(
             "nothing to change: give --name, --permission, --expires-in, --expires-at, --metadata, --rate, --burst,"
-            " --daily-quota or --monthly-quota"
+            f" {' or '.join(options.QUOTA_OPTIONS)}"
         )
     settings = read_settings(config)
     (key, told), its = key_texts.manage_key(

@@ -1,13 +1,19 @@
 """The arguments and options that several commands share."""
 
 import re
+from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from extauthz.cli import parse
 from extauthz.core.errors import InvalidInput
+from extauthz.core.limit_kinds import QUOTAS, QuotaKind
+
+QUOTA_OPTIONS = tuple(quota.options.partition(" ")[0] for quota in QUOTAS)
+Command = TypeVar("Command", bound=Callable[..., None])
 
 _ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 
@@ -39,12 +45,6 @@ Rate = Annotated[str | None, _RATE]
 Burst = Annotated[str | None, _BURST]
 NeededRate = Annotated[str, _RATE]
 NeededBurst = Annotated[str, _BURST]
-DailyQuota = Annotated[
-    str | None, typer.Option("--daily-quota", metavar="N", help="Tokens a day, 0 for nothing allowed; or none.")
-]
-MonthlyQuota = Annotated[
-    str | None, typer.Option("--monthly-quota", metavar="N", help="Tokens a month, 0 for nothing allowed; or none.")
-]
 
 Name = Annotated[
     str | None, typer.Option("--name", metavar="N", help="What it is for, for people.", callback=parse.name)
@@ -63,3 +63,23 @@ Metadata = Annotated[
     list[str] | None,
     typer.Option("--metadata", metavar="NAME=VALUE", help="A note to keep with it; may be repeated."),
 ]
+
+
+def with_quotas(command: Command) -> Command:
+    """Gives a command an option for each quota, behind `burst`: what its `quotas` are, by their columns."""
+    setattr(command, "__signature__", signature(command).replace(parameters=list(_parameters(command))))  # noqa: B010
+    return command
+
+
+def _parameters(command: Command) -> Iterator[Parameter]:
+    for parameter in signature(command).parameters.values():
+        if parameter.kind is not Parameter.VAR_KEYWORD:
+            yield parameter
+        if parameter.name == "burst":
+            yield from map(_quota_parameter, QUOTAS)
+
+
+def _quota_parameter(quota: QuotaKind) -> Parameter:
+    name, text = quota.options.partition(" ")[0], f"Tokens {quota.per}, 0 for nothing allowed; or none."
+    annotation = Annotated[str | None, typer.Option(name, metavar="N", help=text)]
+    return Parameter(quota.column, Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)

@@ -74,6 +74,7 @@ def show(organization: options.Organization, config: options.Config = None, as_j
 
 
 @app.command(short_help="Change an organization and its own limits.")
+@options.with_quotas
 def update(
     organization: options.Organization,
     name: Annotated[
@@ -82,8 +83,6 @@ def update(
     plan: Annotated[str | None, _PLAN] = None,
     rate: options.Rate = None,
     burst: options.Burst = None,
-    daily_quota: options.DailyQuota = None,
-    monthly_quota: options.MonthlyQuota = None,
     until: Annotated[
         str | None,
         typer.Option("--until", metavar="TIME", help="When limits of its own end: 30d, 2030-01-31T12:00:00Z; or none."),
@@ -99,13 +98,14 @@ def update(
     ] = None,
     config: options.Config = None,
     as_json: options.Json = False,
+    **quotas: str | None,
 ) -> None:
     """Change an organization and its own limits; `none` goes back to the limit of the plan.
 
     Another time zone or anchor counts from the end of the day or month that is under way, and at once where nothing was
     charged yet.
     """
-    changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    changes = parse.limits({"rate": rate, "burst": burst, **quotas})
     texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits": limits}
     changes |= {field: text for field, text in texts.items() if text is not None}
     if until is not None:
@@ -114,7 +114,7 @@ def update(
         changes["anchor"] = parse.anchor(anchor)
     if not changes:
         raise InvalidInput(
-            "nothing to change: give --name, --plan, --status, --rate, --burst, --daily-quota, --monthly-quota,"
+            f"nothing to change: give --name, --plan, --status, --rate, --burst, {', '.join(options.QUOTA_OPTIONS)},"
             " --until, --timezone, --anchor or --limits"
         )
     settings = read_settings(config)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from extauthz.core.errors import InvalidInput
+from extauthz.core.limit_kinds import QUOTA_COLUMNS
 from extauthz.core.limits import BURST_MAX, QUOTA_MAX, Limits, Rate
 from extauthz.core.masking import shown
 from extauthz.core.parsing import parse_day, parse_duration, parse_moment, parse_month, parse_since, unfit
@@ -17,13 +18,13 @@ NONE = "none"  # what clears something: a limit, an expiry, all metadata
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 _TOO_FAR = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"[0-9]{1,18}")
-_RANGES = {"burst": (1, BURST_MAX), "daily_quota": (0, QUOTA_MAX), "monthly_quota": (0, QUOTA_MAX)}
+_RANGES = {"burst": (1, BURST_MAX)} | dict.fromkeys(QUOTA_COLUMNS, (0, QUOTA_MAX))
 
 
 def limits(options: Mapping[str, str | None]) -> dict[str, object]:
     """The limits that were given, by their names in a record; `none` as null.
 
-    `options`: what was typed for `rate`, `burst`, `daily_quota`, `monthly_quota`, None for what was not.
+    `options`: what was typed, by column, None for what was not.
     """
     given = {name: text for name, text in options.items() if text is not None}
     return {name: None if text == NONE else _limit(name, text) for name, text in given.items()}

@@ -8,6 +8,7 @@ import typer
 from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
+from extauthz.core.limit_kinds import QUOTAS
 from extauthz.core.limits import Limits
 from extauthz.core.management import Plan
 
@@ -20,17 +21,17 @@ NO_LIMITS = Limits().to_record()
 
 
 @app.command()
+@options.with_quotas
 def create(
     name: options.PlanName,
     rate: options.NeededRate,
     burst: options.NeededBurst,
-    daily_quota: options.DailyQuota = None,
-    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
+    **quotas: str | None,
 ) -> None:
     """Create a plan."""
-    limits = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    limits = parse.limits({"rate": rate, "burst": burst, **quotas})
     settings = read_settings(config)
     plan = manage(settings, lambda operator: operator.tenants.create_plan(name, NO_LIMITS | limits))
     _print(plan, as_json)
@@ -44,7 +45,7 @@ def list_all(config: options.Config = None, as_json: options.Json = False) -> No
     if as_json:
         output.print_json([plan.to_json() for plan in plans])
     else:
-        headers = ("name", "rate", "burst", "daily quota", "monthly quota")
+        headers = ("name", "rate", "burst", *(quota.label for quota in QUOTAS))
         output.print_table(headers, [(plan.name, *limit_texts(plan.limits).values()) for plan in plans])
 
 
@@ -55,19 +56,19 @@ def show(name: options.PlanName, config: options.Config = None, as_json: options
 
 
 @app.command()
+@options.with_quotas
 def update(
     name: options.PlanName,
     rate: options.Rate = None,
     burst: options.Burst = None,
-    daily_quota: options.DailyQuota = None,
-    monthly_quota: options.MonthlyQuota = None,
     config: options.Config = None,
     as_json: options.Json = False,
+    **quotas: str | None,
 ) -> None:
     """Change limits of a plan, for every organization that has it."""
-    changes = parse.limits({"rate": rate, "burst": burst, "daily_quota": daily_quota, "monthly_quota": monthly_quota})
+    changes = parse.limits({"rate": rate, "burst": burst, **quotas})
     if not changes:
-        raise InvalidInput("nothing to change: give --rate, --burst, --daily-quota or --monthly-quota")
+        raise InvalidInput(f"nothing to change: give --rate, --burst, {' or '.join(options.QUOTA_OPTIONS)}")
     settings = read_settings(config)
     plan, told = manage(settings, lambda operator: operator.tenants.update_plan(name, changes))
     _print(plan, as_json)

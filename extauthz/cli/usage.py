@@ -9,6 +9,7 @@ import typer
 
 from extauthz.cli import options, output, parse
 from extauthz.cli.session import manage, read_settings
+from extauthz.core.limit_kinds import QUOTAS
 
 if TYPE_CHECKING:
     from extauthz.app.management import Management
@@ -75,8 +76,9 @@ def _print(used: "Usage", organization: str) -> None:
         **dict(zip(_FIGURES, map(str, used.tally), strict=True)),
     }
     if last == used.today:
-        for label, tokens in (("left today", used.remaining["daily"]), ("left this month", used.remaining["monthly"])):
-            details[label] = "no quota" if tokens is None else str(tokens)
+        for quota in QUOTAS:
+            tokens = used.remaining[quota.name]
+            details[f"left {quota.now}"] = "no quota" if tokens is None else str(tokens)
     output.print_details(details)
     if not used.rows.items:
         output.hint(f"No key of it was used {'on that day' if first == last else 'in that time'}.")

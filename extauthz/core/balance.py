@@ -3,20 +3,11 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.limit_kinds import BUCKET, KEY, OWNER, QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits, Rate
-from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, Spend, Spent
+from extauthz.core.spend import MICRO, Spend, Spent
 
-REFUSED_BY: dict[str, Reason] = {
-    BURST: Reason.RATE_LIMITED,
-    DAILY: Reason.DAILY_QUOTA_EXCEEDED,
-    MONTHLY: Reason.MONTHLY_QUOTA_EXCEEDED,
-    KEY_BURST: Reason.RATE_LIMITED,
-    KEY_DAILY: Reason.DAILY_QUOTA_EXCEEDED,
-    KEY_MONTHLY: Reason.MONTHLY_QUOTA_EXCEEDED,
-}
-BUCKETS = frozenset({BURST, KEY_BURST})
+BUCKETS = frozenset(BUCKET.names)
 
 
 class LimitStatus(NamedTuple):
@@ -43,75 +34,58 @@ class Balance:
 
 
 def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
-    """What headers say of a spend. Who waits `retry_after` seconds and asks once passes, if nobody else asked.
+    """What headers say of a spend. A request after `retry_after` seconds passes if nothing else was spent meanwhile.
 
-    `jitter` seconds are added to the wait for a new day or month, so that not all come back in its first second.
+    `jitter` seconds are added to the wait for a new window, so that not all clients come back in its first second.
     """
-    limit_statuses: list[LimitStatus] = []
-    _add_bucket(limit_statuses, BURST, asked.limits, level=spent.level, carry=spent.carry)
-    windows = asked.windows
-    if windows is not None:
-        used = spent.by_day, spent.by_month
-        _add_quotas(limit_statuses, (DAILY, MONTHLY), asked.limits, used, windows=windows, spent=spent)
-    own = asked.key_limits
-    if own is not UNLIMITED:
-        _add_bucket(limit_statuses, KEY_BURST, own, level=spent.key_level, carry=spent.key_carry)
-        if windows is not None:
-            used = spent.key_by_day, spent.key_by_month
-            _add_quotas(limit_statuses, (KEY_DAILY, KEY_MONTHLY), own, used, windows=windows, spent=spent)
+    limit_statuses = _statuses(asked, spent, asked.limits, OWNER)
+    if asked.key_limits is not UNLIMITED:
+        limit_statuses += _statuses(asked, spent, asked.key_limits, KEY)
     if spent.refused:
         return _refused(limit_statuses, asked, spent, jitter)
     least: LimitStatus | None = None
-    for standing in limit_statuses:
-        if least is None or standing.remaining < least.remaining:
-            least = standing
+    for status in limit_statuses:
+        if least is None or status.remaining < least.remaining:
+            least = status
     return Balance(tuple(limit_statuses), (), 0, least)
 
 
-def _add_bucket(limit_statuses: list[LimitStatus], name: str, limits: Limits, *, level: int, carry: int) -> None:
-    rate, burst = limits.rate, limits.burst
+def _statuses(asked: Spend, spent: Spent, limits: Limits, side: int) -> list[LimitStatus]:
+    """Every limit of the OWNER, or of the KEY, that applies."""
+    found: list[LimitStatus] = []
+    row, rate, burst = spent.row, limits.rate, limits.burst
     if rate is not None and burst is not None:
+        level, carry = _bucket(spent, side)
         remaining = level // MICRO
-        window = -(-burst * rate.seconds // rate.tokens)
         next_token = _wait(rate, (remaining + 1) * MICRO - level, carry)
-        limit_statuses.append(LimitStatus(name, burst, window, remaining, next_token))
-
-
-def _add_quotas(
-    limit_statuses: list[LimitStatus],
-    names: tuple[str, str],
-    limits: Limits,
-    used: tuple[int, int],
-    *,
-    windows: DaysAndMonths,
-    spent: Spent,
-) -> None:
-    for name, limit, count, span, index in (
-        (names[0], limits.daily_quota, used[0], windows.days, spent.day),
-        (names[1], limits.monthly_quota, used[1], windows.months, spent.month),
-    ):
-        if limit is not None:
-            start, end = span.bounds[index], span.bounds[index + 1]
+        window = -(-burst * rate.seconds // rate.tokens)
+        found.append(LimitStatus(BUCKET.names[side], burst, window, remaining, next_token))
+    if asked.windows is None:
+        return found
+    for quota, size in zip(QUOTAS, limits.quotas, strict=True):
+        if size is not None:
+            bounds, index = asked.windows[quota.windows].bounds, row[quota.window_place] - 1
+            start, end = bounds[index], bounds[index + 1]
             reset = -((spent.now - end * MICRO) // MICRO)
-            left = limit - count
-            limit_statuses.append(
-                LimitStatus(name, limit, end - start, left if left > 0 else 0, reset if reset > 0 else 1)
-            )
+            remaining = size - row[quota.places[side]]
+            found.append(LimitStatus(quota.names[side], size, end - start, max(remaining, 0), max(reset, 1)))
+    return found
+
+
+def _bucket(spent: Spent, side: int) -> tuple[int, int]:
+    """Level and carry."""
+    place = BUCKET.places[side]
+    return spent.row[place], spent.row[place + 1]
 
 
 def _refused(limit_statuses: list[LimitStatus], asked: Spend, spent: Spent, jitter: int) -> Balance:
-    waits: dict[str, int] = {}
-    for standing in limit_statuses:
-        if standing.name not in BUCKETS:
-            waits[standing.name] = standing.reset + jitter
-    for name, limits, level, carry in (
-        (BURST, asked.limits, spent.level, spent.carry),
-        (KEY_BURST, asked.key_limits, spent.key_level, spent.key_carry),
-    ):
+    waits = {status.name: status.reset + jitter for status in limit_statuses if status.name not in BUCKETS}
+    for side, limits in ((OWNER, asked.limits), (KEY, asked.key_limits)):
         if limits.rate is not None:
-            waits[name] = _wait(limits.rate, asked.cost * MICRO - level, carry)
-    strictest = max(spent.refused, key=lambda name: waits[name])
-    binding = next(standing for standing in limit_statuses if standing.name == strictest)
+            level, carry = _bucket(spent, side)
+            waits[BUCKET.names[side]] = _wait(limits.rate, asked.cost * MICRO - level, carry)
+    strictest = max(spent.refused, key=waits.__getitem__)
+    binding = next(status for status in limit_statuses if status.name == strictest)
     return Balance(tuple(limit_statuses), spent.refused, waits[strictest], binding)
 
 

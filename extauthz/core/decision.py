@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from extauthz.core.balance import REFUSED_BY, Balance
+from extauthz.core.balance import Balance
+from extauthz.core.limit_kinds import REFUSED_BY
 from extauthz.core.permissions import refusal_code
 from extauthz.core.reason import Reason
 from extauthz.core.subject import Identity

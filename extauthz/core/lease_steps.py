@@ -1,4 +1,4 @@
-"""One step of a lease: take units ahead, report what was served, give back the rest. The twin of lease.lua.
+"""One step of a lease: take units ahead, report what was served, give back the rest. The reference of lease.lua.
 
 For every bucket `its level + the tokens that leases hold <= the level of a bucket that is asked each time`, at every
 moment: what is served from a lease would have been allowed there and then. Buckets are therefore refilled to what
@@ -19,7 +19,7 @@ from extauthz.core.leases import (
     Leased,
 )
 from extauthz.core.limits import Limits
-from extauthz.core.spend import MICRO, Row, Spent, day_field, month_field
+from extauthz.core.spend import MICRO, day_field, month_field
 from extauthz.core.token_bucket import State, Step
 
 NO_WINDOW, UNSEEDED = -1, -2
@@ -56,7 +56,7 @@ def lease(state: State, ask: LeaseAsk, now: int) -> Leased:
         )
     else:
         del state.leases[ask.lease_id]
-    return Leased(units, now, _row(step.outcome(()), NEAR if near else 0))
+    return Leased(units, now, step.row(0, NEAR if near else 0))
 
 
 def nothing(why: int, now: int) -> Leased:
@@ -74,12 +74,9 @@ def _begun(state: State, ask: LeaseAsk, fields: tuple[str, str]) -> Lease | None
 def _room(step: Step, wanted: int) -> tuple[int, bool]:
     """Units that may be added, and whether one of the limits has too little left for any."""
     asked = step.asked
-    by_day, by_month, key_by_day, key_by_month = step.used()
+    of_owner, of_key = step.used()
     room, near = wanted, False
-    for name, limits, used in (
-        ("", asked.limits, (by_day, by_month)),
-        (asked.key_id, asked.key_limits, (key_by_day, key_by_month)),
-    ):
+    for name, limits, used in (("", asked.limits, of_owner), (asked.key_id, asked.key_limits, of_key)):
         held = step.held(name)
         for size, left in _left(step, name, limits, used):
             spare = (left - -(-size // RESERVE)) // asked.cost
@@ -88,12 +85,12 @@ def _room(step: Step, wanted: int) -> tuple[int, bool]:
     return (room if room >= UNITS_MIN else 0), near
 
 
-def _left(step: Step, name: str, limits: Limits, used: tuple[int, int]) -> list[tuple[int, int]]:
+def _left(step: Step, name: str, limits: Limits, used: tuple[int, ...]) -> list[tuple[int, int]]:
     """Size of each limit, and what is left of it in whole tokens."""
     found: list[tuple[int, int]] = []
     if limits.burst is not None and limits.rate is not None:
         found.append((limits.burst, step.buckets[name][0] // MICRO))
-    for quota, count in zip((limits.daily_quota, limits.monthly_quota), used, strict=True):
+    for quota, count in zip(limits.quotas, used, strict=True):
         if quota is not None:
             found.append((quota, quota - count))
     return found
@@ -113,9 +110,3 @@ def _close(step: Step, ask: LeaseAsk) -> Leased:
         step.buckets = {}
     step.give_back(units * found.cost, units)
     return Leased(units, step.now, (0,) * 12)
-
-
-def _row(spent: Spent, flags: int) -> Row:
-    state = spent.level, spent.carry, spent.by_day, spent.by_month
-    own = spent.key_level, spent.key_carry, spent.key_by_day, spent.key_by_month
-    return 0, flags, spent.day + 1, spent.month + 1, *state, *own

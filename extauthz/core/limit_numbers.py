@@ -1,31 +1,29 @@
 """The numbers that headers tell of a spend, straight from the row of a store: those of `balance`, without its objects.
 
-What does not change from one spend to the next (names, sizes, windows) is not worked out again.
+What does not change from one spend to the next (names, sizes, windows) is computed once.
 """
 
 from collections.abc import Iterator
 
+from extauthz.core.limit_kinds import BITS, BUCKET, KEY, OWNER, QUOTAS
 from extauthz.core.limits import Limits
-from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, NAMES, Row, Spend
-
-# Where a row has the level of a bucket, with its carry behind it, and the count of a window.
-_PLACES = {BURST: 4, DAILY: 6, MONTHLY: 7, KEY_BURST: 8, KEY_DAILY: 10, KEY_MONTHLY: 11}
+from extauthz.core.spend import MICRO, Row, Spend
 
 _Limit = tuple[bool, int, int, int, int]
 
 
 class LimitNumbers:
-    """What is left of each limit of one spend, in the order of `Balance.standings`.
+    """What is left of each limit of one spend, in the order of `Balance.limit_statuses`.
 
-    `day` and `month` are those of the rows that it is for.
+    It is for rows whose windows are all the one with the number `window` (from 1).
     """
 
     __slots__ = ("_cost", "_limits", "_names")
 
-    def __init__(self, asked: Spend, *, day: int, month: int) -> None:
+    def __init__(self, asked: Spend, *, window: int) -> None:
         self._cost = asked.cost
-        found = [*_limits_of(asked, NAMES[:3], asked.limits, (day, month))]
-        found += _limits_of(asked, NAMES[3:], asked.key_limits, (day, month))
+        found = [*_limits_of(asked, asked.limits, window, OWNER)]
+        found += _limits_of(asked, asked.key_limits, window, KEY)
         self._names = tuple(name for name, _ in found)
         self._limits = tuple(limit for _, limit in found)
 
@@ -55,12 +53,12 @@ class LimitNumbers:
     def refused(self, now: int, row: Row, jitter: int) -> tuple[str, list[int]]:
         """The limit that refused with the longest wait, and the same numbers where that one binds; then the wait.
 
-        `jitter` seconds are added to the wait for a new day or month.
+        `jitter` seconds are added to the wait for a new window.
         """
         numbers = self.left(now, row)[:-3]
         strictest, longest, bound = "", -1, 0
         for place, (name, limit) in enumerate(zip(self._names, self._limits, strict=True)):
-            if row[0] >> NAMES.index(name) & 1:
+            if row[0] >> BITS[name] & 1:
                 wait = self._bucket_wait(row, limit) if limit[0] else numbers[2 * place + 1] + jitter
                 if wait > longest:
                     strictest, longest, bound = name, wait, place
@@ -73,20 +71,15 @@ class LimitNumbers:
         return max(-(((row[place + 1] - missing * seconds) // tokens) // MICRO), 1)
 
 
-def _limits_of(
-    asked: Spend, names: tuple[str, ...], limits: Limits, windows_of_row: tuple[int, int]
-) -> Iterator[tuple[str, _Limit]]:
+def _limits_of(asked: Spend, limits: Limits, window: int, side: int) -> Iterator[tuple[str, _Limit]]:
     """Each limit: whether it is a bucket, its place in a row, its size; then tokens and seconds of its rate, or the
     microsecond at which its window ends.
     """
-    bucket, *quotas = names
     if limits.rate is not None and limits.burst is not None:
-        yield bucket, (True, _PLACES[bucket], limits.burst, limits.rate.tokens, limits.rate.seconds)
+        yield BUCKET.names[side], (True, BUCKET.places[side], limits.burst, limits.rate.tokens, limits.rate.seconds)
     if asked.windows is None:
         return
-    spans = asked.windows.days, asked.windows.months
-    for name, size, span, index in zip(
-        quotas, (limits.daily_quota, limits.monthly_quota), spans, windows_of_row, strict=True
-    ):
+    for quota, size in zip(QUOTAS, limits.quotas, strict=True):
         if size is not None:
-            yield name, (False, _PLACES[name], size, span.bounds[index] * MICRO, 0)
+            ends = asked.windows[quota.windows].bounds[window] * MICRO
+            yield quota.names[side], (False, quota.places[side], size, ends, 0)

@@ -1,4 +1,4 @@
-"""What an organization may spend: a token bucket (rate and burst) and quotas by day and month."""
+"""What an organization may spend: a token bucket (rate and burst) and quotas."""
 
 import re
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from extauthz.core.limit_kinds import QUOTA_COLUMNS
 from extauthz.core.masking import shown
 
 BURST_MAX = 1_000_000_000
@@ -56,32 +57,44 @@ def _parse_rate(text: str) -> Rate:
     return Rate(int(exact * seconds), seconds)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Limits:
-    """What an organization may spend. None is no such limit, a quota of 0 allows nothing. Rate and burst are a pair."""
+    """What an organization may spend. None is no such limit, a quota of 0 allows nothing. Rate and burst are a pair.
 
-    rate: Rate | None = None
-    burst: int | None = None
-    daily_quota: int | None = None
-    monthly_quota: int | None = None
+    `quotas` has one for each of limit_kinds.QUOTAS.
+    """
+
+    rate: Rate | None
+    burst: int | None
+    quotas: tuple[int | None, ...]
+
+    def __init__(
+        self, rate: Rate | None = None, burst: int | None = None, *quotas: int | None, **by_column: int | None
+    ) -> None:
+        """`quotas` in their order, or by their columns; what is not given is no limit."""
+        given = dict(zip(QUOTA_COLUMNS, quotas)) | by_column  # noqa: B905 - the last ones may be left out
+        if len(quotas) > len(QUOTA_COLUMNS) or not given.keys() <= set(QUOTA_COLUMNS):
+            raise TypeError(f"quotas must be of {', '.join(QUOTA_COLUMNS)} (got {', '.join(given)})")
+        object.__setattr__(self, "rate", rate)
+        object.__setattr__(self, "burst", burst)
+        object.__setattr__(self, "quotas", tuple(given.get(column) for column in QUOTA_COLUMNS))
 
     def below(self, cost: int) -> dict[str, int]:
         """The limits that a request of `cost` could never fit, however long it waits, by their names in a record."""
-        sizes = {"burst": self.burst, "daily_quota": self.daily_quota, "monthly_quota": self.monthly_quota}
-        return {name: size for name, size in sizes.items() if size is not None and size < cost}
+        sizes = zip(("burst", *QUOTA_COLUMNS), (self.burst, *self.quotas), strict=True)
+        return {name: size for name, size in sizes if size is not None and size < cost}
 
     def to_record(self) -> dict[str, object]:
         """The fields of a JSON record."""
         return {
             "rate": None if self.rate is None else str(self.rate),
             "burst": self.burst,
-            "daily_quota": self.daily_quota,
-            "monthly_quota": self.monthly_quota,
+            **dict(zip(QUOTA_COLUMNS, self.quotas, strict=True)),
         }
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Limits":
-        """The limits of a record from a store; ValueError says what makes no sense in it, never the value."""
+        """The limits of a record from a store; ValueError says what is wrong in it, never the value."""
         rate = record.get("rate", False)
         if rate is not None and not isinstance(rate, str):
             raise ValueError("rate is missing or no text")
@@ -92,14 +105,7 @@ class Limits:
             parsed = None if rate is None else Rate.parse(rate)
         except ValueError:
             raise ValueError("rate is none that can be kept") from None
-        return _shared(
-            cls(
-                rate=parsed,
-                burst=burst,
-                daily_quota=_whole(record, "daily_quota", 0, QUOTA_MAX),
-                monthly_quota=_whole(record, "monthly_quota", 0, QUOTA_MAX),
-            )
-        )
+        return _shared(cls(parsed, burst, *(_whole(record, column, 0, QUOTA_MAX) for column in QUOTA_COLUMNS)))
 
 
 UNLIMITED = Limits()

@@ -11,7 +11,6 @@ from extauthz.core.permissions import FULL_ACCESS, Permissions, storable
 
 T = TypeVar("T")
 
-LIMITS = ("rate", "burst", "daily_quota", "monthly_quota")
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 METADATA_MAX, METADATA_NAME_MAX, METADATA_VALUE_MAX = 50, 64, 500  # entries, characters, characters
 

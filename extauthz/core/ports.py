@@ -12,7 +12,7 @@ from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import Rejected
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import InWindows, NotApplied, Row, Spend, Spent
+from extauthz.core.spend import NotApplied, Row, Spend, Spent
 from extauthz.core.token_bucket import State
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, UsageBatch
@@ -166,8 +166,8 @@ class CounterReader(Protocol):
 class Meter(Protocol):
     """What is told of every answered spend of an organization. It does not wait."""
 
-    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
-        """A spend was answered; `reason` is what was decided by it."""
+    def note(self, asked: Spend, row: Row, reason: Reason) -> None:
+        """A spend was answered by `row`; `reason` is what was decided by it."""
         ...
 
 

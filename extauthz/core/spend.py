@@ -6,10 +6,11 @@ The arithmetic is in core/token_bucket.py, and in Lua.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from extauthz.core.calendar import Calendar, DaysAndMonths
 from extauthz.core.hosts import normal_host
+from extauthz.core.limit_kinds import BUCKET, KEY, NAMES, OWNER, QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
@@ -19,14 +20,12 @@ from extauthz.core.tenants import Tenant
 from extauthz.core.usage import Span
 
 MICRO = 1_000_000
-BURST, DAILY, MONTHLY = "burst", "daily", "monthly"
-KEY_BURST, KEY_DAILY, KEY_MONTHLY = "key-burst", "key-daily", "key-monthly"
-NAMES = (BURST, DAILY, MONTHLY, KEY_BURST, KEY_DAILY, KEY_MONTHLY)  # in the order of a row's bits
 
 Operation = Literal["spend", "peek", "refund"]
-# The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, level,
-# carry, by_day, by_month, key_level, key_carry, key_by_day, key_by_month. `refused` has a bit for each of NAMES that
-# refused, or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` count from 1.
+# The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, then
+# level, carry, count of the day and of the month of the owner, and the same of its key. `refused` has the bits of the
+# limits that refused (core/limit_kinds.py), or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` say
+# which of the three windows holds, from 1.
 Row = tuple[int, ...]
 REPEATED, PROVISIONAL = 1, 2  # flags of a row
 FAILED = -3  # the store refused the command: nothing was taken
@@ -71,61 +70,46 @@ class Spend:
         return self if self.calendar is None else replace(self, windows=self.calendar.round(now))
 
 
-class InWindows(Protocol):
-    """What the outcome of a spend says of an owner's windows: which of three hold, and what is counted there."""
-
-    @property
-    def day(self) -> int:
-        """Of the three days."""
-        ...
-
-    @property
-    def month(self) -> int:
-        """Of the three months."""
-        ...
-
-    @property
-    def by_day(self) -> int:
-        """The counter of that day."""
-        ...
-
-    @property
-    def by_month(self) -> int:
-        """The counter of that month."""
-        ...
-
-
-class Windows(NamedTuple):
-    """An InWindows, and nothing else."""
-
-    day: int
-    month: int
-    by_day: int
-    by_month: int
-
-
 class Spent(NamedTuple):
-    """The outcome of one spend as the script reports it; nothing was taken when `refused` names a limit.
+    """The outcome of one spend; nothing was taken when `refused` names a limit.
 
-    `now` microseconds of the store's clock; `level` micro-tokens and `carry` of the bucket afterwards, `by_day` and
-    `by_month` the counters; the same of the key. `day` and `month`: which of the three windows holds. `repeated`: this
-    request was charged before. `provisional`: the counters began at zero, since nobody knew better.
+    `now` microseconds of the store's clock. `row` has the state of buckets and counters afterwards.
     """
 
     refused: tuple[str, ...]
     now: int
-    level: int
-    carry: int
-    by_day: int
-    by_month: int
-    key_level: int
-    key_carry: int
-    key_by_day: int
-    key_by_month: int
-    day: int
-    month: int
-    repeated: bool = False
-    provisional: bool = False
+    row: Row
+
+    @property
+    def repeated(self) -> bool:
+        """Whether this request was charged before."""
+        return bool(self.row[1] & REPEATED)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether the counters began at zero, because what was charged before was not known."""
+        return bool(self.row[1] & PROVISIONAL)
+
+    def as_provisional(self) -> "Spent":
+        """The same with its flag set."""
+        refused, flags, *rest = self.row
+        return self._replace(row=(refused, flags | PROVISIONAL, *rest))
+
+    @property
+    def level(self) -> int:
+        """Micro-tokens left in the bucket."""
+        return self.row[BUCKET.places[OWNER]]
+
+    @property
+    def key_level(self) -> int:
+        """Micro-tokens left in the key's bucket."""
+        return self.row[BUCKET.places[KEY]]
+
+    @property
+    def used(self) -> dict[str, int]:
+        """What is counted by now for each quota of the owner and of the key, by its name."""
+        row = self.row
+        return {name: row[place] for quota in QUOTAS for name, place in zip(quota.names, quota.places, strict=True)}
 
 
 class NotApplied(NamedTuple):
@@ -138,13 +122,15 @@ class NotApplied(NamedTuple):
     now: int
 
 
+def spent_by(now: int, row: Row) -> Spent:
+    """What a row says where something was decided."""
+    return Spent(_REFUSED[row[0]], now, row)
+
+
 def result_of(now: int, row: Row) -> Spent | NotApplied:
-    """What a row says at `now` (microseconds of the store's clock). A row that FAILED is the store's to explain."""
-    refused, flags, day, month, *state = row
-    if refused < 0:
-        return NotApplied(NOTHING_HAPPENED[refused], now)
-    repeated, provisional = bool(flags & REPEATED), bool(flags & PROVISIONAL)
-    return Spent._make((_REFUSED[refused], now, *state, day - 1, month - 1, repeated, provisional))
+    """What a row says at `now` (microseconds). A row that FAILED is the store's to explain."""
+    refused = row[0]
+    return spent_by(now, row) if refused >= 0 else NotApplied(NOTHING_HAPPENED[refused], now)
 
 
 def build_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> Spend | Reason:
@@ -170,7 +156,7 @@ def unchecked_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> 
 def once_name(request: CheckRequest, subject: Subject, route: Match) -> str:
     """What a request is recognised by when it comes again; empty where the proxy has given it no id.
 
-    All that its price may depend on is part of it, so that one request never pays for another: who asks, what is asked
+    All that its price may depend on is part of it, so that one request never pays for another: its key, what is asked
     (method, host, path with its query), and what the route made of it.
     """
     if not request.request_id:

@@ -1,6 +1,6 @@
-"""One spend: refill buckets, check every limit, take from all or from none. The twin of the Lua script in Redis.
+"""One spend: refill buckets, check every limit, take from all or from none. The reference of the Lua script in Redis.
 
-Integers only, the same steps in the same order; a property test drives both. A bucket is kept in micro-tokens and
+Integers only, the same steps in the same order; a property test compares both. A bucket is kept in micro-tokens and
 microseconds, so a rate of `tokens` in `seconds` adds tokens / seconds micro-tokens a microsecond; what that division
 leaves is carried, so nothing is lost over time.
 """
@@ -8,11 +8,13 @@ leaves is carried, so nothing is lost over time.
 from dataclasses import dataclass, field
 
 from extauthz.core.leases import ENDED, LAPSED_MAX, Lease, lapsing
-from extauthz.core.limits import Rate
-from extauthz.core.spend import MICRO, NAMES, NotApplied, Spend, Spent, day_field, month_field
+from extauthz.core.limit_kinds import BUCKET, KEY, OWNER, QUOTAS
+from extauthz.core.limits import Limits, Rate
+from extauthz.core.spend import MICRO, REPEATED, NotApplied, Row, Spend, Spent, day_field, month_field, spent_by
 
 FREE_REPEATS = 2  # of a request that was charged once
 GONE = 0, 0, 0
+NOTHING_USED = (0,) * len(QUOTAS), (0,) * len(QUOTAS)
 
 
 @dataclass(slots=True)
@@ -21,7 +23,7 @@ class State:
 
     A field is a window's name, for a key with its id behind it; what a key was charged on a day is (cost, requests,
     changes). `once` counts the free repeats of a request. `leases` are those that hold tokens, by id; `lapsed` those
-    that ended without a word of their workers.
+    whose workers did not close them.
     """
 
     seeded: bool = True
@@ -75,10 +77,10 @@ def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
         step.lapse()
     if asked.operation == "refund":
         step.give_back(asked.cost, 1)
-        return step.outcome(())
+        return step.outcome()
     if asked.operation == "spend" and asked.once and state.once.get(asked.once, FREE_REPEATS) < FREE_REPEATS:
         state.once[asked.once] += 1
-        return step.outcome((), repeated=True)
+        return step.outcome(repeated=True)
     refused = step.refused()
     if asked.operation == "spend":
         if refused:
@@ -105,8 +107,9 @@ class Step:
             self.fields = (by_day, by_month, f"{by_day}:{asked.key_id}", f"{by_month}:{asked.key_id}")
 
     def held(self, name: str) -> int:
-        """Tokens of a bucket that are leased. Those of a key's own bucket are until that key spends again, because only
-        then its limits, and so what has come in until the end, are known.
+        """Tokens of a bucket that are leased.
+
+        Those of a key's own bucket are until that key spends again, because only then its limits are given.
         """
         leases = self.state.leases.values()
         if name == "":
@@ -130,36 +133,26 @@ class Step:
         for name, (level, carry) in self.buckets.items():
             self.state.buckets[name] = level, carry, self.now
 
-    def used(self) -> tuple[int, int, int, int]:
-        """The counters: day and month, of the owner and of the key."""
+    def used(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The counters of the quotas, in their order: of the owner and of the key."""
         if self.fields is None:
-            return 0, 0, 0, 0
+            return NOTHING_USED
         by_day, by_month, key_by_day, key_by_month = self.fields
         counters = self.state.counters
-        return (
-            counters.get(by_day, 0),
-            counters.get(by_month, 0),
-            self.state.days.get(key_by_day, GONE)[0],
-            counters.get(key_by_month, 0),
-        )
+        key_day = self.state.days.get(key_by_day, GONE)[0]
+        owner = counters.get(by_day, 0), counters.get(by_month, 0)
+        return owner, (key_day, counters.get(key_by_month, 0))
 
-    def refused(self) -> tuple[str, ...]:
-        """The limits that have less left than is asked."""
-        asked = self.asked
-        by_day, by_month, key_by_day, key_by_month = self.used()
-        refused: list[str] = []
-        for names, key, limits, today, this_month in (
-            (NAMES[:3], "", asked.limits, by_day, by_month),
-            (NAMES[3:], asked.key_id, asked.key_limits, key_by_day, key_by_month),
-        ):
+    def refused(self) -> int:
+        """The bits of the limits that have less left than is asked."""
+        asked, used, bits = self.asked, self.used(), 0
+        for side, key, limits in ((OWNER, "", asked.limits), (KEY, asked.key_id, asked.key_limits)):
             if limits.rate is not None and self.buckets[key][0] < asked.cost * MICRO:
-                refused.append(names[0])
-            if self.fields is not None and limits.daily_quota is not None and today + asked.cost > limits.daily_quota:
-                refused.append(names[1])
-            quota = limits.monthly_quota
-            if self.fields is not None and quota is not None and this_month + asked.cost > quota:
-                refused.append(names[2])
-        return tuple(refused)
+                bits |= 1 << BUCKET.bits[side]
+            for quota, size, count in zip(QUOTAS, limits.quotas, used[side], strict=True):
+                if self.fields is not None and size is not None and count + asked.cost > size:
+                    bits |= 1 << quota.bits[side]
+        return bits
 
     def take(self, cost: int, requests: int) -> None:
         """Takes from all limits, and counts requests."""
@@ -196,25 +189,16 @@ class Step:
         charged, allowed, changes = self.state.days.get(key_by_day, GONE)
         self.state.days[key_by_day] = max(charged + cost, 0), max(allowed + requests, 0), changes + 1
 
-    def outcome(self, refused: tuple[str, ...], *, repeated: bool = False) -> Spent:
+    def outcome(self, refused: int = 0, *, repeated: bool = False) -> Spent:
         """The result, with the state as it is now."""
-        by_day, by_month, key_by_day, key_by_month = self.used()
-        level, carry = self.buckets.get("", (0, 0)) if self.asked.limits.rate is not None else (0, 0)
-        key_level, key_carry = (0, 0)
-        if self.asked.key_limits.rate is not None:
-            key_level, key_carry = self.buckets[self.asked.key_id]
-        return Spent(
-            refused=refused,
-            now=self.now,
-            level=level,
-            carry=carry,
-            by_day=by_day,
-            by_month=by_month,
-            key_level=key_level,
-            key_carry=key_carry,
-            key_by_day=key_by_day,
-            key_by_month=key_by_month,
-            day=self.day,
-            month=self.month,
-            repeated=repeated,
-        )
+        return spent_by(self.now, self.row(refused, REPEATED if repeated else 0))
+
+    def row(self, refused: int, flags: int) -> Row:
+        """The state as it is now, behind `refused` and `flags`."""
+        owner = self._state_of("", self.asked.limits, self.used()[OWNER])
+        key = self._state_of(self.asked.key_id, self.asked.key_limits, self.used()[KEY])
+        return refused, flags, self.day + 1, self.month + 1, *owner, *key
+
+    def _state_of(self, key_id: str, limits: Limits, used: tuple[int, ...]) -> tuple[int, ...]:
+        bucket = (0, 0) if limits.rate is None else self.buckets[key_id]
+        return *bucket, *used

@@ -6,7 +6,6 @@ from datetime import date
 from typing import NamedTuple
 
 ORGANIZATION = ""  # stands for the organization itself where a key's id is expected
-QUOTAS = ("daily", "monthly")
 THRESHOLDS = (80, 90, 100)  # percent of a quota that are an event
 
 

@@ -10,9 +10,9 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from extauthz.core.balance import BUCKETS, REFUSED_BY
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
+from extauthz.core.limit_kinds import BUCKET, REASONS
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.telemetry.distribution import Distribution, Seen, histograms
@@ -22,7 +22,7 @@ DURATION_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 AGE_BUCKETS = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 STAGES = IDENTIFY, LIMITS = ("identify", "limits")
 
-_TOO_MANY = frozenset(REFUSED_BY.values())
+_TOO_MANY = frozenset(REASONS)
 _LAYERS: tuple[Layer, ...] = get_args(Layer)
 _CACHES: tuple[Cache, ...] = get_args(Cache)
 
@@ -61,7 +61,7 @@ class CheckCounts(Collector):
                 self._uncharged += 1
             if decision.cost:
                 for standing in decision.balance.limit_statuses if decision.balance is not None else ():
-                    if standing.name in BUCKETS:
+                    if standing.name in BUCKET.names:
                         self._tokens += decision.cost
                         break
 

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from extauthz.core.balance import REFUSED_BY
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
+from extauthz.core.limit_kinds import REASONS
 from extauthz.core.ports import REDIS, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QuotaEvent
@@ -36,7 +36,7 @@ ERRORS = (
 )  # that are there from the start; others come with time
 NO_EVICTION = "CONFIG SET maxmemory-policy noeviction; else usage and fences are dropped while memory is short"
 
-_BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(set(REFUSED_BY.values())))
+_BY_LIMITS = (Reason.ALLOW, Reason.COST_EXCEEDS_LIMIT, *sorted(REASONS))
 
 
 class Metrics(Collector):

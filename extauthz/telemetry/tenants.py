@@ -8,11 +8,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from extauthz.core.check_result import CheckResult
+from extauthz.core.limit_kinds import QUOTAS
 from extauthz.core.reason import Reason
-from extauthz.core.spend import DAILY, MONTHLY
 from extauthz.telemetry.samples import Sample, merge
 
 OTHER = "other"
+_QUOTAS = tuple(quota.name for quota in QUOTAS)
 DECISIONS, USED = "extauthz_tenant_decisions", "extauthz_tenant_quota_used_ratio"
 
 Counts = dict[Reason, int]
@@ -50,7 +51,7 @@ class TenantCounts(Collector):
         counts[decision.reason] = counts.get(decision.reason, 0) + 1
         if decision.balance is not None and counts is not self._others:
             for name, size, _, remaining, reset in decision.balance.limit_statuses:
-                if name in (DAILY, MONTHLY):
+                if name in _QUOTAS:
                     share = 1 - remaining / size if size else 1.0
                     self._used[organization, name] = share, result.at + reset
 
@@ -62,7 +63,7 @@ class TenantCounts(Collector):
         for organization in self._counts.keys() - set(placed):
             for reason, count in self._counts.pop(organization).items():
                 self._others[reason] = self._others.get(reason, 0) + count
-            for name in (DAILY, MONTHLY):
+            for name in _QUOTAS:
                 self._used.pop((organization, name), None)
 
     def collect(self) -> Iterable[Metric]:

@@ -7,7 +7,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from extauthz.core.usage import QUOTAS, THRESHOLDS
+from extauthz.core.limit_kinds import QUOTAS
+from extauthz.core.usage import THRESHOLDS
 from extauthz.telemetry.checks import counter
 from extauthz.telemetry.distribution import Distribution, histogram
 
@@ -20,7 +21,7 @@ class UsageMetrics(Collector):
     def __init__(self) -> None:
         self.unsaved = False
         self.rejections_written = self.rejections_lost = 0
-        self.thresholds = {(quota, percent): 0 for quota in QUOTAS for percent in THRESHOLDS}
+        self.thresholds = {(quota.name, percent): 0 for quota in QUOTAS for percent in THRESHOLDS}
         self._saves = Distribution(SAVE_BUCKETS)
         self._saved_until = monotonic()  # what was charged before is written down, so far as this process sees to it
 

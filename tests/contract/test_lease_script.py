@@ -83,7 +83,7 @@ async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, redis_con
     (leased,) = await limits.lease([take(asked, wanted=3)], ())
     assert (leased.units, leased.row[4], leased.row[6], leased.row[10]) == (3, 991 * MICRO, 9, 9)
     spent = taken((await limits.spend([asked]))[0])
-    assert (spent.level // MICRO, spent.by_day) == (988, 12)
+    assert (spent.level // MICRO, spent.used["daily"]) == (988, 12)
     close = LeaseAsk("close", "1234abcd", asked, 2, 0)
     assert [answer.units for answer in await limits.lease([close], ())] == [1]
     assert [answer.row[0] for answer in await limits.lease([close], ())] == [NO_LEASE]

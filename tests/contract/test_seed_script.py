@@ -15,6 +15,7 @@ from extauthz.core.spend import MICRO, NotApplied
 from extauthz.core.usage import Seed, Span
 from extauthz.demo.redis import Redis
 from extauthz.service.limits.limiter import Limiter
+from tests.limit_names import used_of
 from tests.servers.fixtures import stopped
 from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, hash_of, limiter_on, set_clock, spend_of, taken
 from tests.unit.service.fakes import Watch
@@ -71,7 +72,12 @@ async def test_a_hash_that_is_not_there(
     await limits.seed(TENANT.id, SEEDS)
     assert await hash_of(redis) == SEEDED | {"seeded": await redis_connection.epoch()}
     spent = taken((await limits.spend([spend_of(LIMITS, NOW, cost=2)]))[0])
-    assert (spent.by_day, spent.by_month, spent.key_by_day, spent.key_by_month) == (72, 102, 52, 82)
+    assert used_of(spent) == (
+        72,
+        102,
+        52,
+        82,
+    )
     assert (await counters(redis))[f"d:20270115:{KEY}"] == "52 6 7"
     assert not spent.provisional
 
@@ -109,12 +115,12 @@ async def test_nobody_can_say(redis: RedisClient, redis_connection: RedisConnect
     assert await hash_of(redis) == {"seeded": f"{await redis_connection.epoch()}?", "days": ""}
     first, second = await limits.spend([spend_of(LIMITS, NOW, cost=2)] * 2)
     assert taken(first).provisional
-    assert (taken(second).by_day, taken(second).key_by_day) == (4, 4)
+    assert (taken(second).used["daily"], taken(second).used["key-daily"]) == (4, 4)
     await limits.seed(TENANT.id, SEEDS)
     expected = SEEDED | {"d:20270115": "74", f"d:20270115:{KEY}": "54 7 8"}
     assert await counters(redis) == expected | {"m:20270101": "104", f"m:20270101:{KEY}": "84"}
     spent = taken((await limits.spend([spend_of(LIMITS, NOW)]))[0])
-    assert (spent.by_day, spent.provisional) == (75, False)
+    assert (spent.used["daily"], spent.provisional) == (75, False)
 
 
 @pytest.mark.parametrize(("known", "then"), [(70, 73), (20, 53), (50, 53), (0, 53)])
@@ -238,7 +244,7 @@ async def test_memory_is_lost_between_checks(
             await redis.flushall()
             await set_clock(redis_connection, NOW * MICRO)
             found = await asyncio.gather(*(limiter.spend(asked) for _ in range(50)))
-            assert sorted(spent.by_day for _, spent in found) == list(range(71, 121))
+            assert sorted(spent.used["daily"] for _, spent in found) == list(range(71, 121))
     assert usage.asked == 5
 
 
@@ -250,7 +256,7 @@ async def test_a_restart_is_another_memory(redis_server: Redis, redis_url: str) 
             async with asyncio.timeout(10), open_connection(redis_url) as redis_connection:
                 await watch.back.wait()
                 await set_clock(redis_connection, NOW * MICRO)
-            assert (await limiter.spend(asked))[1].by_day == 71
+            assert (await limiter.spend(asked))[1].used["daily"] == 71
             with stopped(redis_server), pytest.raises(StoreUnavailable):
                 await limiter.spend(asked)
     assert usage.asked == 2

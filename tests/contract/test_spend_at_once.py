@@ -19,6 +19,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Spend, Spent, day_field, month_field
 from extauthz.service.limits.limiter import Limiter
+from tests.limit_names import used_of
 from tests.servers.limiting import (
     HASH,
     KEY,
@@ -95,11 +96,11 @@ async def test_midnight_under_load(
     counted: Counter[str] = Counter()
     for sent, spent in passed:
         assert sent.windows is not None
-        day, month = day_field(sent.windows, spent.day), month_field(sent.windows, spent.month)
+        in_day, in_month = spent.row[2] - 1, spent.row[3] - 1
+        day, month = day_field(sent.windows, in_day), month_field(sent.windows, in_month)
         counted.update({day: 3, month: 3, f"{month}:{KEY}": 3, f"{day}:{KEY}": 1})
-        assert (
-            sent.windows.days.bounds[spent.day] * MICRO <= spent.now < sent.windows.days.bounds[spent.day + 1] * MICRO
-        )
+        bounds = sent.windows.days.bounds
+        assert bounds[in_day] * MICRO <= spent.now < bounds[in_day + 1] * MICRO
     kept = await hash_of(redis)
     days = sorted(field[2:] for field in counted if len(field) == 10 and field.startswith("d:"))
     assert kept["days"].split() == days
@@ -154,7 +155,7 @@ async def test_two_tenants_never_share_a_key(redis: RedisClient, redis_url: str)
         await asyncio.gather(
             *(limiter.spend(of(name, replace(asked, cost=cost))) for cost, name in enumerate(NAMES, start=1))
         )
-        counted = [(await limiter.spend(replace(of(name, asked), operation="peek")))[1].by_day for name in NAMES]
+        counted = [(await limiter.spend(replace(of(name, asked), operation="peek")))[1].used["daily"] for name in NAMES]
     assert counted == list(range(1, len(NAMES) + 1))
     keys = [key.decode("ascii") for key in await redis.keys("tenant_limits:{*}") if isinstance(key, bytes)]
     assert len(keys) == len(NAMES)
@@ -236,6 +237,6 @@ async def test_who_leaves_is_charged_at_most_once(redis: RedisClient, redis_url:
             with suppress(asyncio.CancelledError):
                 await task
         spent = (await limiter.spend(asked))[1]
-    assert 2 <= spent.by_day <= 52
-    assert spent.level == (1000 - spent.by_day) * MICRO
-    assert spent.by_day == spent.by_month == spent.key_by_day == spent.key_by_month
+    assert 2 <= spent.used["daily"] <= 52
+    assert spent.level == (1000 - spent.used["daily"]) * MICRO
+    assert len(set(used_of(spent))) == 1

@@ -10,7 +10,8 @@ from redis.asyncio import Redis as RedisClient
 from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.layout import STATE
 from extauthz.core.limits import BURST_MAX, UNLIMITED, Limits, Rate
-from extauthz.core.spend import BURST, DAILY, MICRO, NotApplied
+from extauthz.core.spend import MICRO, NotApplied
+from tests.limit_names import BURST
 from tests.servers.limiting import HASH, KEY, hash_of, microseconds, now, of, seed, spend_of, taken
 
 SLOW = Limits(Rate(1, 86_400), 3, 1000)  # nothing comes in while a test runs
@@ -135,8 +136,8 @@ async def test_nonsense_in_a_counter(
     name = field.format(today if field.startswith("d") else today[:6])
     await redis.hset(HASH, name, nonsense.encode("utf-8", "surrogateescape"))
     spent = taken((await limits.spend([asked]))[0])
-    used = {"d:{}": spent.by_day, "m:{}01": spent.by_month, "m:{}01:" + KEY: spent.key_by_month}
-    used["d:{}:" + KEY] = spent.key_by_day
+    used = {"d:{}": spent.used["daily"], "m:{}01": spent.used["monthly"], "m:{}01:" + KEY: spent.used["key-monthly"]}
+    used["d:{}:" + KEY] = spent.used["key-daily"]
     assert used.pop(field) == 1
     assert set(used.values()) == {2}
     assert spent.level // MICRO == 1  # and what came in meanwhile
@@ -155,7 +156,7 @@ async def test_nonsense_in_a_bucket(
     await as_text(redis)
     await redis.hset(HASH, "bucket", " ".join(parts).encode("utf-8", "surrogateescape"))
     spent = taken((await limits.spend([spend_of(SLOW, now())]))[0])
-    assert (spent.refused, spent.level, spent.carry) == ((), 2 * MICRO, 0)
+    assert (spent.refused, spent.level, spent.row[5]) == ((), 2 * MICRO, 0)
 
 
 PACKED = [b"", b"x", b"\1" * 52, b"\2" + bytes(52), b"\2" + bytes(60), b"\1" + b"\xff" * 52, b"\1" + b"\xff" * 60]
@@ -171,10 +172,11 @@ async def test_nonsense_in_a_packed_state(
     await limits.spend([asked])
     await redis.hset(HASH, f"state:{KEY}" if of_key else "state", state)
     spent = taken((await limits.spend([asked]))[0])
-    levels, costs = (spent.level, spent.key_level), (spent.by_month, spent.key_by_month, spent.key_by_day)
+    levels, used = (spent.level, spent.key_level), spent.used
+    costs = used["monthly"], used["key-monthly"], used["key-daily"]
     assert [level // MICRO for level in levels] == ([1, 2] if of_key else [2, 1])
-    assert (costs, spent.by_day) == ((2, 1, 1) if of_key else (1, 2, 2), 2)
-    assert (taken((await limits.spend([asked]))[0])).by_month == costs[0] + 1
+    assert (costs, spent.used["daily"]) == ((2, 1, 1) if of_key else (1, 2, 2), 2)
+    assert (taken((await limits.spend([asked]))[0])).used["monthly"] == costs[0] + 1
 
 
 @pytest.mark.parametrize("carry", [86_400, 864_000])
@@ -183,7 +185,7 @@ async def test_a_carry_of_another_rate(redis: RedisClient, redis_connection: Red
     limits, later = await seed(redis_connection), await microseconds(redis) + 60 * MICRO  # a clock that stepped back
     await put_bucket(redis, "bucket", (2 * MICRO, carry, later), packed=True)
     spent = taken((await limits.spend([spend_of(SLOW, now())]))[0])
-    assert (spent.refused, spent.level, spent.carry) == ((), MICRO, 0)
+    assert (spent.refused, spent.level, spent.row[5]) == ((), MICRO, 0)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +237,6 @@ async def test_unlimited_is_counted(redis: RedisClient, redis_connection: RedisC
         spend_of(UNLIMITED, now(), cost=7),
         spend_of(UNLIMITED, now(), key="key-2", key_limits=Limits(daily_quota=0)),
     ]
-    allowed, refused = await store.spend(asked)
-    assert (taken(allowed).by_day, taken(refused).by_day, taken(refused).refused) == (7, 7, ("key-daily",))
-    assert DAILY not in taken(refused).refused
+    allowed, refused = [taken(one) for one in await store.spend(asked)]
+    assert (allowed.used["daily"], refused.used["daily"], refused.refused) == (7, 7, ("key-daily",))
     assert not [name for name in await hash_of(redis) if "key-2" in name]

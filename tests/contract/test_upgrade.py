@@ -15,6 +15,7 @@ from extauthz.core import token_bucket
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import MICRO, Spend
 from extauthz.core.usage import Counted, Seed
+from tests.limit_names import used_of
 from tests.servers.earlier import EarlierLimits
 from tests.servers.limiting import HASH, KEY, SCRIPT, TENANT, as_hash, hash_of, set_clock, spend_of, taken
 
@@ -95,7 +96,7 @@ async def test_a_request_charged_by_the_release_before(
     first, second = replace(asked_at(MIDNIGHT), once="a"), replace(asked_at(MIDNIGHT), once="b")
     found = [*await earlier.spend([first]), *await limits.spend([first, second]), *await earlier.spend([second])]
     assert [taken(one).repeated for one in found] == [False, True, False, True]
-    assert [taken(one).by_day for one in found] == [2, 2, 4, 4]
+    assert [taken(one).used["daily"] for one in found] == [2, 2, 4, 4]
 
 
 @pytest.mark.parametrize("later", [0, HOUR + 1], ids=["at once", "after an hour"])
@@ -126,13 +127,18 @@ async def test_counted_before_while_nothing_was_known(
     earlier, now = EarlierLimits(redis_connection), MIDNIGHT
     await earlier.begin(TENANT.id)
     await set_clock(redis_connection, now * MICRO)
-    assert taken((await earlier.spend([asked_at(now)]))[0]).by_day == 2
+    assert taken((await earlier.spend([asked_at(now)]))[0]).used["daily"] == 2
     assert taken((await limits.spend([asked_at(now)]))[0]).provisional
     await set_clock(redis_connection, (now + later) * MICRO)
     assert taken((await limits.spend([asked_at(now + later)]))[0]).provisional
     await limits.seed(TENANT.id, [Seed("d:20270201", KEY, 10, 3, 4), Seed("m:20270201", KEY, 40, 9, 9)])
     spent = taken((await limits.spend([asked_at(now + later)]))[0])
-    assert (spent.by_day, spent.by_month, spent.key_by_day, spent.key_by_month) == (18, 48, 18, 48)
+    assert used_of(spent) == (
+        18,
+        48,
+        18,
+        48,
+    )
     assert (await hash_of(redis))[f"d:20270201:{KEY}"] == "18 7 8"
 
 
@@ -181,9 +187,9 @@ async def test_a_worker_that_was_left_behind(
     both = [asked_at(MIDNIGHT), asked_at(MIDNIGHT, key=OTHER)]
     await limits.spend(both)
     (behind,) = await EarlierLimits(redis_connection).spend([asked_at(MIDNIGHT, cost=5)])
-    assert taken(behind).by_day == 9
+    assert taken(behind).used["daily"] == 9
     spent = [taken(one) for one in await limits.spend(both)]
-    assert [(one.by_day, one.by_month, one.key_by_day, one.key_by_month) for one in spent] == [
+    assert [used_of(one) for one in spent] == [
         (11, 11, 9, 9),
         (13, 13, 4, 4),
     ]

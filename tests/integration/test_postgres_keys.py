@@ -91,7 +91,7 @@ async def test_a_key_is_found_with_all_that_a_check_needs(operator: ManagementCl
     assert (found.loaded_at, found.tenant.loaded_at) == (NOW, NOW)
     assert (found.tenant.id, found.tenant.plan, found.tenant.status) == (details.organization_id, "default", "active")
     assert found.tenant.limits.rate == Rate(10, 1)
-    assert (found.tenant.limits.burst, found.tenant.limits.daily_quota) == (20, 7)
+    assert (found.tenant.limits.burst, found.tenant.limits.quotas[0]) == (20, 7)
     assert found.version == found.tenant.version > 0
     (tenant,) = await PostgresTenantSource(operator.pool).find([details.organization_id], NOW)
     assert isinstance(tenant, Tenant)

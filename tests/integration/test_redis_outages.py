@@ -89,7 +89,7 @@ async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRe
         stack.push_async_callback(guarded.guard.close)
         await guarded.guard.start()
         await guarded.limits.seed("acme", ())
-        assert (await guarded.spend()).by_day == 1
+        assert (await guarded.spend()).used["daily"] == 1
         guarded.recorder.forget()
         yield guarded
 
@@ -109,7 +109,7 @@ async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> N
     guarded.proxy.swallow = False
     await guarded.back()
     assert guarded.recorder.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
-    assert (await guarded.spend()).by_day == 3
+    assert (await guarded.spend()).used["daily"] == 3
 
 
 async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: GuardedRedis) -> None:
@@ -123,14 +123,14 @@ async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: 
     charged = await guarded.charged()
     assert charged == 21
     for number in range(1, 30):
-        assert (await guarded.spend()).by_day == charged + number
+        assert (await guarded.spend()).used["daily"] == charged + number
     assert guarded.recorder.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
 
 
 async def test_fifty_milliseconds_are_borne_where_there_is_time(guarded: GuardedRedis) -> None:
     """Slow is not away: an answer within the time limit is taken."""
     guarded.proxy.delay = 0.05
-    assert [(await guarded.spend()).by_day for _ in range(3)] == [2, 3, 4]
+    assert [(await guarded.spend()).used["daily"] for _ in range(3)] == [2, 3, 4]
     assert guarded.recorder.failures == []
 
 
@@ -146,7 +146,7 @@ async def test_a_connection_cut_in_the_middle_charges_once(guarded: GuardedRedis
     guarded.proxy.swallow = False
     await guarded.back()
     assert await guarded.charged() == 2
-    assert (await guarded.spend()).by_day == 3
+    assert (await guarded.spend()).used["daily"] == 3
 
 
 async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedis) -> None:
@@ -159,7 +159,7 @@ async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedi
         except StoreUnavailable:
             await guarded.back()
         assert await guarded.charged() <= before + 1
-    assert (await guarded.spend()).by_day == await guarded.charged()
+    assert (await guarded.spend()).used["daily"] == await guarded.charged()
 
 
 async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> None:
@@ -170,7 +170,7 @@ async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> No
     assert seconds < TIMEOUT
     await guarded.proxy.accept()
     await guarded.back()
-    assert (await guarded.spend()).by_day == 2
+    assert (await guarded.spend()).used["daily"] == 2
 
 
 STRAYS = [
@@ -195,13 +195,13 @@ async def test_stray_bytes_are_never_an_answer(guarded: GuardedRedis, stray: byt
     guarded.proxy.inject(stray)
     before = await guarded.charged()  # takes longer than the stray
     try:
-        assert (await guarded.spend()).by_day == before + 1
+        assert (await guarded.spend()).used["daily"] == before + 1
     except StoreUnavailable:
         await guarded.back()
     charged = await guarded.charged()
     assert charged <= before + 1
     for number in range(1, 4):
-        assert (await guarded.spend()).by_day == charged + number
+        assert (await guarded.spend()).used["daily"] == charged + number
 
 
 async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
@@ -229,7 +229,7 @@ async def test_an_answer_to_somebody_who_left_is_nobody_elses(guarded: GuardedRe
         for call in calls[::2]:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-    used = [(await guarded.spend()).by_day for _ in range(5)]
+    used = [(await guarded.spend()).used["daily"] for _ in range(5)]
     assert used == list(range(used[0], used[0] + 5))
     assert used[-1] == await guarded.charged()
     assert guarded.recorder.failures == []
@@ -253,7 +253,7 @@ async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> No
     (spent,) = await guard.run(lambda: limits.spend([asked]), time.monotonic() + FAR)
     await blocking
     assert isinstance(spent, Spent)
-    assert spent.by_day == 2
+    assert spent.used["daily"] == 2
     assert (recorder.failures, recorder.changes) == ([], [])
     await guard.close()
     await redis.close()

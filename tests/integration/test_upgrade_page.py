@@ -41,7 +41,7 @@ async def test_counters_go_back(redis: RedisClient, redis_url: str) -> None:
         assert done.stdout == "Unpacked the counters of 1 hash.\n"
         assert await redis.hget(HASH, "state") is None
         spent = taken((await earlier.spend([asked]))[0])
-    assert (spent.level, spent.by_day, spent.key_by_month) == (1_000_000, 4, 4)
+    assert (spent.level, spent.used["daily"], spent.used["key-monthly"]) == (1_000_000, 4, 4)
 
 
 @pytest.mark.parametrize(

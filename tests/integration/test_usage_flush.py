@@ -172,7 +172,7 @@ async def test_redis_loses_its_memory(operator: ManagementClient, worker: Worker
     await redis.flushall()
     assert await worker.usage_flush.save()
     _, spent = await worker.spender.charge(ONE)
-    assert (spent.by_day, spent.key_by_day) == (6, 6)
+    assert (spent.used["daily"], spent.used["key-daily"]) == (6, 6)
     assert await worker.usage_flush.save()
     assert await saved(operator) == today(one=(6, 6))
 
@@ -188,7 +188,7 @@ async def test_redis_loses_its_memory_while_it_is_saved(
     assert await save(PostgresUsage(pool), *batch.counted)
     await worker.spender.log.acknowledge(batch)
     _, spent = await worker.spender.charge(ONE)
-    assert spent.by_day == 6
+    assert spent.used["daily"] == 6
     assert await worker.usage_flush.save()
     assert await saved(operator) == today(one=(6, 6))
 
@@ -203,7 +203,7 @@ async def test_postgresql_is_away_when_redis_loses_its_memory(
     await redis.flushall()
     usage, worker.spender.usage = worker.spender.usage, None
     asked, spent = await worker.spender.charge(ONE, cost=2)
-    assert (spent.by_day, spent.provisional) == (2, True)
+    assert (spent.used["daily"], spent.provisional) == (2, True)
     assert await worker.usage_flush.save()
     assert await saved(operator) == today(one=(5, 5))
     worker.spender.usage = usage
@@ -338,7 +338,9 @@ async def test_a_threshold_is_announced_by_one_of_many(operator: ManagementClien
     for number in range(10):
         for worker in workers:
             asked, spent = await worker.spender.charge(ONE, limits=limits, mark=False)
-            worker.usage_flush.note(asked, spent, Reason.ALLOW if not spent.refused else Reason.DAILY_QUOTA_EXCEEDED)
+            worker.usage_flush.note(
+                asked, spent.row, Reason.ALLOW if not spent.refused else Reason.DAILY_QUOTA_EXCEEDED
+            )
         if number % 2:
             await asyncio.gather(*(worker.usage_flush.add() for worker in workers))
     told = sorted((event.threshold, event.used) for worker in workers for event in worker.watch.thresholds)

@@ -145,7 +145,7 @@ class Reader:
         tenant = await self.lookup.tenant(found, request, cached=True)
         self._pack()
         assert tenant is not None
-        return "suspended" if tenant.suspended else f"{tenant.plan} {tenant.limits.daily_quota}"
+        return "suspended" if tenant.suspended else f"{tenant.plan} {tenant.limits.quotas[0]}"
 
     def _pack(self) -> None:
         for records in (self.lookup.keys, self.lookup.tenants):

@@ -26,7 +26,7 @@ from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import ExtauthzError, InvalidInput, StoreCorrupt, StoreUnavailable
 from extauthz.core.keys import ApiKey
-from extauthz.core.management import LIMITS
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.tenants import ACTIVE, ENFORCE, header_safe
 
@@ -36,9 +36,9 @@ NOBODY = "0" * 64  # the digest of no key, to try the statement with
 
 REQUIRED = ("id", "organization_id", "permissions", "expires_at")
 _TIMES = ("expires_at", "revoked_at", "disabled_at")
-_KEY_LIMITS = tuple(f"key_{name}" for name in LIMITS)
+_KEY_LIMITS = tuple(f"key_{name}" for name in LIMIT_COLUMNS)
 _CALENDAR = ("timezone", "anchor")
-COLUMNS = frozenset((*REQUIRED, *_TIMES, "status", "plan", *LIMITS, *_KEY_LIMITS, *_CALENDAR))
+COLUMNS = frozenset((*REQUIRED, *_TIMES, "status", "plan", *LIMIT_COLUMNS, *_KEY_LIMITS, *_CALENDAR))
 _VERSION = "extauthz_version"
 
 # Types are asked for where a wrong one would deny every key. A bare NULL is text to PostgreSQL, and no time.
@@ -238,7 +238,7 @@ def _id(row: Mapping[str, object], name: str) -> str:
 
 
 def _limits(row: Mapping[str, object], prefix: str) -> dict[str, object]:
-    limits = {name: row.get(prefix + name) for name in LIMITS}
+    limits = {name: row.get(prefix + name) for name in LIMIT_COLUMNS}
     return limits | {"rate": _rate(limits["rate"])}
 
 

@@ -21,8 +21,9 @@ from extauthz.core.errors import (
     NotFound,
     StoreCorrupt,
 )
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.limits import Limits
-from extauthz.core.management import LIMITS, KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
+from extauthz.core.management import KeyDetails, KeyTerms, Listing, NewKey, parse_metadata
 from extauthz.core.management_ports import Succession
 from extauthz.core.masking import shown
 from extauthz.core.permissions import Permissions, parse_permissions, storable
@@ -218,7 +219,7 @@ def _details(row: DictRow) -> KeyDetails:
         return KeyDetails(
             permissions=parse_permissions(row["permissions"]),
             metadata=parse_metadata(row["metadata"]),
-            limits=Limits.from_record({name: row[name] for name in LIMITS}),
+            limits=Limits.from_record({name: row[name] for name in LIMIT_COLUMNS}),
             **{name: row[name] for name in KeyDetails.__slots__ if name not in _PARSED},
         )
     except ValueError as error:

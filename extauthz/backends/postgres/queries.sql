@@ -1,4 +1,5 @@
--- Every statement that management runs. A name, what goes in as %(name)s, what comes out.
+-- Every statement that management runs. A name, what goes in as %(name)s, what comes out. Braces stand for a list with
+-- each column of limits in place of *.
 -- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
 
 -- name: act
@@ -16,10 +17,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('extauthz import', 0));
 -- name: create_key
 -- in: organization_id, hash, pepper_id, handle and the terms; out: the key
 INSERT INTO api_keys (organization_id, name, hash, pepper_id, handle, permissions, expires_at, metadata,
-                      rate, burst, daily_quota, monthly_quota)
+                      {*})
 VALUES (%(organization_id)s, %(name)s, %(hash)s, %(pepper_id)s, %(handle)s, %(permissions)s, %(expires_at)s, %(metadata)s,
-        %(rate)s, %(burst)s, %(daily_quota)s, %(monthly_quota)s)
-RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+        {%(*)s})
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, {*},
           pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
 
 -- name: known_hashes
@@ -34,7 +35,7 @@ SELECT encode(hash, 'hex'), null, null, null, 'revoked', null, null FROM retired
 
 -- name: list_keys
 -- in: organization_id; out: its keys, newest first
-SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, {*},
        pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE organization_id = %(organization_id)s
@@ -42,7 +43,7 @@ ORDER BY created_at DESC, id DESC;
 
 -- name: page_of_keys
 -- in: organization_id (null: all), at, id (null: from the newest), at_most; out: keys older than that, newest first
-SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, {*},
        pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE (%(organization_id)s::uuid IS NULL OR organization_id = %(organization_id)s)
@@ -52,7 +53,7 @@ LIMIT %(at_most)s;
 
 -- name: show_key
 -- in: id; out: the key
-SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, {*},
        pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE id = %(id)s;
@@ -65,7 +66,7 @@ WHERE k.id = %(id)s;
 
 -- name: lock_key
 -- in: id; out: the key. Its organization is locked first, see lock_organization_of_key.
-SELECT id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+SELECT id::text, organization_id::text, name, handle, permissions, metadata, {*},
        pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version
 FROM api_keys
 WHERE id = %(id)s
@@ -83,10 +84,10 @@ FOR NO KEY UPDATE OF o;
 -- in: id, the terms and disabled_at as they shall be; out: the key
 UPDATE api_keys
 SET name = %(name)s, permissions = %(permissions)s, expires_at = %(expires_at)s, metadata = %(metadata)s,
-    rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s,
+    {* = %(*)s},
     disabled_at = %(disabled_at)s
 WHERE id = %(id)s
-RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, {*},
           pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
 
 -- name: retire_key
@@ -94,7 +95,7 @@ RETURNING id::text, organization_id::text, name, handle, permissions, metadata, 
 UPDATE api_keys
 SET expires_at = %(expires_at)s, rotated_to = %(rotated_to)s
 WHERE id = %(id)s
-RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, {*},
           pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
 
 -- name: revoke_key
@@ -102,7 +103,7 @@ RETURNING id::text, organization_id::text, name, handle, permissions, metadata, 
 UPDATE api_keys
 SET revoked_at = coalesce(revoked_at, now())
 WHERE id = %(id)s
-RETURNING id::text, organization_id::text, name, handle, permissions, metadata, rate, burst, daily_quota, monthly_quota,
+RETURNING id::text, organization_id::text, name, handle, permissions, metadata, {*},
           pepper_id, created_at, updated_at, expires_at, revoked_at, disabled_at, last_used_at, rotated_to::text, row_version;
 
 -- name: count_usable_keys
@@ -130,19 +131,19 @@ FROM api_keys
 GROUP BY pepper_id;
 
 -- name: create_plan
--- in: name, rate, burst, daily_quota, monthly_quota; out: the plan
-INSERT INTO plans (name, rate, burst, daily_quota, monthly_quota)
-VALUES (%(name)s, %(rate)s, %(burst)s, %(daily_quota)s, %(monthly_quota)s)
-RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version;
+-- in: name and every limit; out: the plan
+INSERT INTO plans (name, {*})
+VALUES (%(name)s, {%(*)s})
+RETURNING id::text, name, {*}, created_at, updated_at, row_version;
 
 -- name: list_plans
 -- out: all plans by name
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans ORDER BY name;
 
 -- name: page_of_plans
 -- in: at, id (null: from the newest), at_most; out: plans older than that, newest first
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans
 WHERE %(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(id)s)
 ORDER BY created_at DESC, id DESC
@@ -150,7 +151,7 @@ LIMIT %(at_most)s;
 
 -- name: show_plan
 -- in: id (or null), ref (a name, where it is none), normal (the name as it is stored); out: the plan. Where one's name is another's id, the id wins.
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
 ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1;
 
@@ -165,22 +166,22 @@ LIMIT 50;
 
 -- name: hold_plan
 -- in: id (or null), ref; out: the plan as show_plan finds it, which nobody changes meanwhile
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
 ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1
 FOR SHARE;
 
 -- name: lock_plan
 -- in: id; out: the plan
-SELECT id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version
+SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans WHERE id = %(id)s FOR UPDATE;
 
 -- name: update_plan
 -- in: id and every limit as it shall be; out: the plan
 UPDATE plans
-SET rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s
+SET {* = %(*)s}
 WHERE id = %(id)s
-RETURNING id::text, name, rate, burst, daily_quota, monthly_quota, created_at, updated_at, row_version;
+RETURNING id::text, name, {*}, created_at, updated_at, row_version;
 
 -- name: delete_plan
 -- in: id; out: its id
@@ -198,7 +199,7 @@ RETURNING id::text;
 
 -- name: list_organizations
 -- out: all organizations by name, with their own limits where they override the plan's
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
        o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
@@ -207,7 +208,7 @@ ORDER BY o.name;
 
 -- name: page_of_organizations
 -- in: at, id (null: from the newest), at_most; out: organizations older than that, newest first
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
        o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
@@ -218,7 +219,7 @@ LIMIT %(at_most)s;
 
 -- name: show_organization
 -- in: id (or null), ref (a name, where it is none); out: the organization. The id wins, as with plans.
-SELECT o.id::text, o.name, p.name AS plan, o.status, o.rate, o.burst, o.daily_quota, o.monthly_quota,
+SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
        o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
@@ -247,7 +248,7 @@ FOR UPDATE;
 -- in: id, name, plan_id, status, every override and their end, limits, timezone, anchor as they shall be; out: its id
 UPDATE organizations
 SET name = %(name)s, plan_id = %(plan_id)s, status = %(status)s,
-    rate = %(rate)s, burst = %(burst)s, daily_quota = %(daily_quota)s, monthly_quota = %(monthly_quota)s,
+    {* = %(*)s},
     overrides_until = %(until)s, limits = %(limits)s, timezone = %(timezone)s, anchor = %(anchor)s
 WHERE id = %(id)s
 RETURNING id::text;

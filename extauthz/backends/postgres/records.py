@@ -15,8 +15,8 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.explanation import NamedKey
 from extauthz.core.keys import ApiKey
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.limits import Limits
-from extauthz.core.management import LIMITS
 from extauthz.core.permissions import Permissions, parse_permissions
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.tenants import Tenant, TenantTerms, header_safe, read_version
@@ -25,9 +25,9 @@ AT_ONCE = 500
 PATIENCE_MS = 4000
 PARTS_MAX = 4096  # of one kind that are remembered
 SHORT = 1024  # characters of a text that is
-_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMITS, "overrides_until", "limits_mode")
+_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMIT_COLUMNS, "overrides_until", "limits_mode")
 _CALENDAR_FIELDS = ("timezone", "anchor", "timezone_before", "last_day", "anchor_before", "next_month")
-_PLAN_LIMITS, _KEY_LIMITS = (tuple(prefix + name for name in LIMITS) for prefix in ("plan_", "key_"))
+_PLAN_LIMITS, _KEY_LIMITS = (tuple(prefix + name for name in LIMIT_COLUMNS) for prefix in ("plan_", "key_"))
 _TERMS = (*_TENANT_FIELDS, *_PLAN_LIMITS, *_CALENDAR_FIELDS)
 
 
@@ -144,7 +144,7 @@ def _limits(values: tuple[object, ...]) -> Limits:
 
 
 def _by_name(limits: Iterable[object]) -> dict[str, object]:
-    return dict(zip(LIMITS, limits, strict=True))
+    return dict(zip(LIMIT_COLUMNS, limits, strict=True))
 
 
 def _permissions(text: object) -> Permissions:

@@ -15,8 +15,9 @@ from extauthz.backends.postgres.suggestions import NothingCalled, meant
 from extauthz.backends.postgres.writing import Change, changing, expect
 from extauthz.core.calendar import Calendar
 from extauthz.core.errors import Conflict, InvalidInput, StoreCorrupt
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.limits import Limits
-from extauthz.core.management import LIMITS, Listing, Organization, Plan
+from extauthz.core.management import Listing, Organization, Plan
 from extauthz.core.masking import shown
 from extauthz.core.parsing import normal_name
 from extauthz.core.ports import POSTGRESQL
@@ -175,8 +176,8 @@ def _plan(row: DictRow) -> Plan:
 
 
 def _organization(row: DictRow) -> Organization:
-    overrides = {name: row[name] for name in LIMITS}
-    others = {name: row[name] for name in row if name not in (*LIMITS, *_KEPT)}
+    overrides = {name: row[name] for name in LIMIT_COLUMNS}
+    others = {name: row[name] for name in row if name not in (*LIMIT_COLUMNS, *_KEPT)}
     with suppress(ValueError):  # a time zone that is no longer known can still be changed
         others |= Calendar.from_record(row).in_force_from()
     return Organization(overrides=overrides, **others)

@@ -83,8 +83,7 @@ def calendar_text(windows: DaysAndMonths) -> str:
 
 @lru_cache(maxsize=4096)  # plans are few, checks are many
 def limit_numbers(limits: Limits) -> tuple[int, ...]:
-    """Tokens and seconds of the rate (0 tokens: no bucket), burst, daily and monthly quota (-1: none)."""
+    """Tokens and seconds of the rate (0 tokens: no bucket), burst, then the quotas (-1: none)."""
     rate = limits.rate
     bucket = (0, 1, 0) if rate is None else (rate.tokens, rate.seconds, limits.burst or 0)
-    quotas = (-1 if quota is None else quota for quota in (limits.daily_quota, limits.monthly_quota))
-    return (*bucket, *quotas)
+    return (*bucket, *(-1 if quota is None else quota for quota in limits.quotas))

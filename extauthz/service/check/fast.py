@@ -12,7 +12,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import CheckWatcher, Meter
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import Row, Spend, Spent, Windows, once_name, result_of
+from extauthz.core.spend import Row, Spend, Spent, once_name, result_of
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
 from extauthz.service.check.remembered import Memory, Remembered
@@ -62,7 +62,7 @@ class FastChecks:
     def note(self, spend: Spend, row: Row, reason: Reason) -> None:
         """Counts the outcome of a spend that was decided elsewhere, as `conclude` does. No flag may be set."""
         if spend.owner.kind == "tenant":
-            self._meter.note(spend, Windows(row[2] - 1, row[3] - 1, row[6], row[7]), reason)
+            self._meter.note(spend, row, reason)
 
     def conclude(self, found: Remembered, spend: Spend, now: int, row: Row) -> Decision:
         """The decision on the outcome of a spend that is a Spent."""

@@ -6,8 +6,10 @@ from typing import NamedTuple
 from extauthz.core.balance import balance
 from extauthz.core.decision import LIMITS_UNAVAILABLE, Deny
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limit_kinds import QUOTAS
+from extauthz.core.limits import Limits
 from extauthz.core.request import CheckRequest
-from extauthz.core.spend import DAILY, KEY_DAILY, KEY_MONTHLY, MONTHLY, Spend, Spent, unchecked_spend
+from extauthz.core.spend import Spend, Spent, unchecked_spend
 from extauthz.service.check.authenticate import Authentication, Refused
 from extauthz.service.check.rate_limit import Spender
 
@@ -77,15 +79,9 @@ def own_limits(asked: Spend, spent: Spent) -> tuple[CallerLimit, ...]:
 
     Day and month of the organization are counted without a quota, too. Of a bucket, what has not come in again is used.
     """
-    quotas = {DAILY: asked.limits.daily_quota, MONTHLY: asked.limits.monthly_quota}
-    without_quota = {name for name, quota in quotas.items() if quota is None}
-    limits = replace(asked.limits, daily_quota=quotas[DAILY] or 0, monthly_quota=quotas[MONTHLY] or 0)
-    used = {
-        DAILY: spent.by_day,
-        MONTHLY: spent.by_month,
-        KEY_DAILY: spent.key_by_day,
-        KEY_MONTHLY: spent.key_by_month,
-    }
+    own = asked.limits
+    without_quota = {quota.name for quota, size in zip(QUOTAS, own.quotas, strict=True) if size is None}
+    limits, used = Limits(own.rate, own.burst, *(size or 0 for size in own.quotas)), spent.used
     return tuple(
         CallerLimit(
             name=each.name,

@@ -67,7 +67,7 @@ class RateLimit:
         cost = 0 if spent.repeated else asked.cost
         decision = conclude(identity, balance(asked, spent, jitter=jitter() if spent.refused else 0), cost)
         if asked.owner.kind == "tenant" and not spent.repeated:
-            self._meter.note(asked, spent, decision.reason)
+            self._meter.note(asked, spent.row, decision.reason)
         return self._shown(decision, identity, shadow=shadow)
 
     def uncharged(self, identity: Identity | None, *, shadow: bool) -> Decision:

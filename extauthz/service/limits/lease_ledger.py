@@ -7,14 +7,16 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from extauthz.core.calendar import UTC_CALENDAR
+from extauthz.core.limit_kinds import QUOTAS
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import Owner, Spend
 
 PLACES = 1000  # leases at once
 _COUNT = 8  # bytes of what is served of one
-# Id of the lease (empty: a free place); cost; tokens and seconds of the rate (0: none), burst, daily and monthly quota
-# (-1: none) of the owner and of the key; lengths and bytes of their ids.
-_ENTRY = struct.Struct("<16s11qHH255s255s")
+# Id of the lease (empty: a free place); cost; tokens and seconds of the rate (0: none), burst and quotas (-1: none) of
+# the owner and of the key; lengths and bytes of their ids.
+_NUMBERS = 3 + len(QUOTAS)
+_ENTRY = struct.Struct(f"<16s{1 + 2 * _NUMBERS}qHH255s255s")
 _ID_MAX = 255
 SIZE = PLACES * (_COUNT + _ENTRY.size)
 
@@ -67,11 +69,11 @@ class Ledger:
             spend = Spend(
                 Owner("tenant", owner[:owner_size].decode("ascii")),
                 cost,
-                _limits(*numbers[:5]),
+                _limits(*numbers[:_NUMBERS]),
                 UTC_CALENDAR,
                 windows,
                 key[:key_size].decode("ascii"),
-                _limits(*numbers[5:]),
+                _limits(*numbers[_NUMBERS:]),
             )
             yield Left(place, lease_id.decode("ascii"), spend, self.served[place])
 
@@ -86,10 +88,8 @@ def in_process() -> Ledger:
 
 def _numbers(limits: Limits) -> tuple[int, ...]:
     rate = (0, 1) if limits.rate is None else (limits.rate.tokens, limits.rate.seconds)
-    others = limits.burst, limits.daily_quota, limits.monthly_quota
-    return (*rate, *(-1 if number is None else number for number in others))
+    return (*rate, *(-1 if number is None else number for number in (limits.burst, *limits.quotas)))
 
 
 def _limits(tokens: int, seconds: int, *others: int) -> Limits:
-    burst, daily, monthly = (None if number < 0 else number for number in others)
-    return Limits(Rate(tokens, seconds) if tokens else None, burst, daily, monthly)
+    return Limits(Rate(tokens, seconds) if tokens else None, *(None if number < 0 else number for number in others))

@@ -9,8 +9,9 @@ from typing import Any
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.changes import EntityRef
 from extauthz.core.errors import Conflict, InvalidInput
-from extauthz.core.limits import Limits
-from extauthz.core.management import LIMITS, Listing, Organization, Plan
+from extauthz.core.limit_kinds import LIMIT_COLUMNS, QUOTA_COLUMNS
+from extauthz.core.limits import UNLIMITED, Limits
+from extauthz.core.management import Listing, Organization, Plan
 from extauthz.core.management_ports import TenantStore
 from extauthz.core.ports import SharedInvalidations
 from extauthz.core.preconditions import Wanted
@@ -20,9 +21,9 @@ from extauthz.service.manage import validation
 from extauthz.service.manage.validation import end, known_fields, limits, one_of, text, utc_now
 
 DEFAULT_PLAN = "default"
+_OR = " or ".join(QUOTA_COLUMNS)
 NOTHING_TO_END = (
-    "until is the end of an organization's own limits, and it has none: give rate and burst, daily_quota or"
-    " monthly_quota with it"
+    f"until is the end of an organization's own limits, and it has none: give rate and burst, {_OR} with it"
 )
 
 _CHECKED: Mapping[str, Callable[[object], object]] = {
@@ -70,7 +71,7 @@ class TenantService:
 
         Raises NotFound, InvalidInput, VersionMismatch.
         """
-        known_fields(changes, LIMITS)
+        known_fields(changes, LIMIT_COLUMNS)
 
         def edit(before: Plan) -> Limits:
             return limits(before.limits.to_record() | dict(changes))
@@ -115,12 +116,12 @@ class TenantService:
         are forgotten once it is given others, and with another plan or null for `until`; another time for `until` alone
         brings them back. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
         """
-        known_fields(changes, (*_CHECKED, *LIMITS, "until"))
+        known_fields(changes, (*_CHECKED, *LIMIT_COLUMNS, "until"))
         now = utc_now()
         checked: dict[str, Any] = {name: check(changes[name]) for name, check in _CHECKED.items() if name in changes}
         if "until" in changes:
             checked["until"] = end("until", changes["until"], now)
-        own = {name: changes[name] for name in LIMITS if name in changes}
+        own = {name: changes[name] for name in LIMIT_COLUMNS if name in changes}
         anew = any(limit is not None for limit in own.values())
         anew |= checked.get("until") is None and not checked.keys().isdisjoint(("plan", "until"))
 
@@ -149,10 +150,10 @@ def _without_what_is_over(organization: Organization, now: datetime) -> Organiza
     """Own limits of the past do not come back by accident."""
     if organization.until is None or organization.until > now:
         return organization
-    return replace(organization, overrides=dict.fromkeys(LIMITS), until=None)
+    return replace(organization, overrides=dict.fromkeys(LIMIT_COLUMNS), until=None)
 
 
 def _check_each(own: Mapping[str, object]) -> None:
     """Each limit by itself: whether rate and burst go together depends on the plan, too."""
     filled = {name: value for name, value in own.items() if value is not None}
-    limits({"rate": "1/s", "burst": 1, "daily_quota": None, "monthly_quota": None} | filled)
+    limits(UNLIMITED.to_record() | {"rate": "1/s", "burst": 1} | filled)

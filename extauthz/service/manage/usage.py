@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from extauthz.core.errors import InvalidInput, NotFound, StoreCorrupt, StoreUnavailable
+from extauthz.core.limit_kinds import DAYS, MONTHS, QUOTAS
 from extauthz.core.management import Listing, looks_like_id
 from extauthz.core.management_ports import TenantStore
 from extauthz.core.parsing import parse_day
@@ -57,6 +58,7 @@ class UsageService:
         now = utc_now().timestamp()
         tenant = await self._tenant(ref, now)
         _, today, _, _, month, _ = spans(tenant.calendar.round(now))
+        now_counted = {DAYS: today, MONTHS: month}
         period = days.period(tenant.calendar, today.first)
         complete, live = True, NOTHING
         try:
@@ -73,8 +75,8 @@ class UsageService:
             by=by,
             tally=total(row.tally for row in rows),
             remaining={
-                "daily": left(limits.daily_quota, today.field, saved, live),
-                "monthly": left(limits.monthly_quota, month.field, saved, live),
+                quota.name: left(size, now_counted[quota.windows].field, saved, live)
+                for quota, size in zip(QUOTAS, limits.quotas, strict=True)
             },
             rows=await self._named(_page(rows, by, limit=limit, cursor=cursor)),
             complete=complete,

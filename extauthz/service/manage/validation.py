@@ -8,8 +8,9 @@ from zoneinfo import available_timezones
 
 from extauthz.core.calendar import is_timezone
 from extauthz.core.errors import InvalidInput
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.management import LIMITS, KeyTerms, parse_metadata
+from extauthz.core.management import KeyTerms, parse_metadata
 from extauthz.core.masking import shown
 from extauthz.core.parsing import normal_name, unfit
 from extauthz.core.permissions import Permissions, mistakes, unknown_resources
@@ -19,7 +20,7 @@ LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and
 ANCHOR_MAX = 31
 _TOO_LATE = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
 _NO_PLACE = "Factory"  # stands in the time zone database for a machine that nobody has set
-_FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMITS)
+_FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMIT_COLUMNS)
 
 
 def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> KeyTerms:
@@ -89,7 +90,7 @@ def changed(
         after = replace(after, expires_at=end("expires_at", changes["expires_at"], now))
     if "metadata" in changes:
         after = replace(after, metadata=_metadata(changes["metadata"] or {}))
-    if own := {name: changes[name] for name in LIMITS if name in changes}:
+    if own := {name: changes[name] for name in LIMIT_COLUMNS if name in changes}:
         after = replace(after, limits=limits(before.limits.to_record() | own))
     return after
 

@@ -8,9 +8,10 @@ from time import monotonic
 from typing import Any
 
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limit_kinds import DAILY_QUOTA
 from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageSource, UsageStore
 from extauthz.core.reason import Reason
-from extauthz.core.spend import InWindows, Spend
+from extauthz.core.spend import Row, Spend
 from extauthz.core.usage import UsageBatch
 from extauthz.service.store_calls import bounded_call
 from extauthz.service.usage.refused_counts import RefusedCounts
@@ -53,14 +54,15 @@ class UsageFlush:
         self._late = False  # something could not be saved, and is tried again soon
         self._told = ""
 
-    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
-        """A spend was answered; `reason` is what was decided by it."""
+    def note(self, asked: Spend, row: Row, reason: Reason) -> None:
+        """A spend was answered by `row`; `reason` is what was decided by it."""
         windows = asked.windows
         if self._usage is None or windows is None:
             return
         if reason is not Reason.ALLOW:
-            self._refusals.note(asked.owner.id, asked.key_id, day=windows.days.dates[spent.day], reason=reason)
-        self._thresholds.note(asked, windows, spent)
+            day = windows.days.dates[row[DAILY_QUOTA.window_place] - 1]
+            self._refusals.note(asked.owner.id, asked.key_id, day=day, reason=reason)
+        self._thresholds.note(asked, windows, row)
 
     async def keep_saving(self) -> None:
         """Writes everything down again and again, until cancelled."""

@@ -7,13 +7,12 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from extauthz.core.limit_kinds import QUOTA_REASONS
 from extauthz.core.reason import Reason
 from extauthz.core.usage import Refused
 
 ROWS_MAX = 50_000  # a key on a day is one
 AT_ONCE = 5000  # rows of a batch
-
-_OVER_QUOTA = frozenset({Reason.DAILY_QUOTA_EXCEEDED, Reason.MONTHLY_QUOTA_EXCEEDED})
 
 
 class RefusedCounts:
@@ -30,7 +29,7 @@ class RefusedCounts:
 
     def note(self, tenant_id: str, key_id: str, *, day: date, reason: Reason) -> None:
         """A request was refused by a bucket or a quota; other reasons are not counted."""
-        over_quota = reason in _OVER_QUOTA
+        over_quota = reason in QUOTA_REASONS
         if not over_quota and reason is not Reason.RATE_LIMITED:
             return
         row = tenant_id, key_id, day

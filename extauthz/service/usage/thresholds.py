@@ -1,43 +1,41 @@
-"""An organization has used 80, 90 or 100 % of a quota: noticed by every worker, said once in each window."""
+"""Thresholds of quotas: every worker notices what an organization has used, PostgreSQL keeps each event once."""
 
 from collections.abc import Sequence
 from datetime import date
 
 from extauthz.core.calendar import DaysAndMonths
-from extauthz.core.spend import DAILY, MONTHLY, InWindows, Spend
+from extauthz.core.limit_kinds import OWNER, QUOTAS
+from extauthz.core.spend import Row, Spend
 from extauthz.core.usage import THRESHOLDS, QuotaEvent
 
-REMEMBERED_MAX = 50_000  # windows; one that is forgotten is noticed anew, which PostgreSQL knows
+REMEMBERED_MAX = 50_000  # windows; a forgotten one is noticed again, and PostgreSQL refuses the second event
 WAITING_MAX = 10_000  # events; those beyond are noticed again by the next request
 AT_ONCE = 1000
 
 
 class Thresholds:
-    """What this process has noticed, and what of it waits to be written down.
+    """The thresholds that this process has noticed, and the events that are not written down yet.
 
-    A quota of 0 is always used up, and passes nothing.
+    A quota of 0 has no thresholds.
     """
 
     def __init__(self) -> None:
         self._highest: dict[tuple[str, str, date], int] = {}
         self._waiting: list[QuotaEvent] = []
 
-    def note(self, asked: Spend, windows: DaysAndMonths, spent: InWindows) -> None:
-        """Notices what an organization's counters have passed, all of it where they jumped."""
-        limits = asked.limits
-        for quota, limit, used, first in (
-            (DAILY, limits.daily_quota, spent.by_day, windows.days.dates[spent.day]),
-            (MONTHLY, limits.monthly_quota, spent.by_month, windows.months.dates[spent.month]),
-        ):
-            if limit and used * 100 >= limit * THRESHOLDS[0]:
-                self._notice(QuotaEvent(asked.owner.id, quota, first, THRESHOLDS[0], used, limit))
+    def note(self, asked: Spend, windows: DaysAndMonths, row: Row) -> None:
+        """Notices every threshold that an organization's counters have passed."""
+        for quota, limit in zip(QUOTAS, asked.limits.quotas, strict=True):
+            if limit and row[quota.places[OWNER]] * 100 >= limit * THRESHOLDS[0]:
+                used, first = row[quota.places[OWNER]], windows[quota.windows].dates[row[quota.window_place] - 1]
+                self._notice(QuotaEvent(asked.owner.id, quota.name, first, THRESHOLDS[0], used, limit))
 
     def next(self) -> Sequence[QuotaEvent]:
         """Events to be written down, in the order in which they were noticed."""
         return self._waiting[:AT_ONCE]
 
     def announced(self, events: Sequence[QuotaEvent]) -> None:
-        """What `next` returned is written down, by us or somebody else."""
+        """Drops what `next` returned: it is written down, by this worker or another."""
         del self._waiting[: len(events)]
 
     def _notice(self, event: QuotaEvent) -> None:

@@ -3,8 +3,9 @@
 from extauthz.core.balance import Balance, balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
+from extauthz.core.limit_kinds import NAMES, OWNER, QUOTAS
 from extauthz.core.limit_numbers import LimitNumbers
-from extauthz.core.spend import NAMES, Row, Spend, Spent
+from extauthz.core.spend import Row, Spend, spent_by
 from extauthz.core.subject import Subject
 from extauthz.core.usage import THRESHOLDS
 from extauthz.service.check.rate_limit import jitter
@@ -16,7 +17,7 @@ from extauthz.transports.http.templates import Template, marked
 
 SHAPES_MAX = 2_048
 NO_LENGTH = b"Content-Length: 0\r\n"
-_NEVER = 1 << 62
+EMPTY = (0,) * 8  # buckets and counters of a row
 
 AnswerBytes = tuple[bytes, bytes]  # the head up to its date, and the body
 
@@ -35,24 +36,27 @@ class Refusal:
 
 
 class Shape:
-    """What answers to spends with the same limits have in common, in the middle one of their windows."""
+    """What answers to spends with the same limits have in common, in the middle one of their windows.
+
+    `notices` are places in rows, each with the count from which on a threshold of its quota is passed.
+    """
 
     def __init__(self, spend: Spend, handler: CheckHandler) -> None:
-        self.day = self.month = 1 if spend.windows is None else 2
-        index = self.day - 1
+        self.window = window = 1 if spend.windows is None else 2
         self._handler = handler
         self._cost = spend.cost
-        self._balance = balance(spend, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, index, index))
-        self._numbers = LimitNumbers(spend, day=self.day, month=self.month)
+        self._balance = balance(spend, spent_by(0, (0, 0, window, window, *EMPTY)))
+        self._numbers = LimitNumbers(spend, window=window)
         self._refusals: dict[tuple[int, str], Refusal] = {}
         allowed = handler.dialect.render(marked(Allow(None, self._balance)))
         self._allowed = Template(in_lines(allowed.varying))
         self.left = self._numbers.left
         self.fill = self._allowed.fill
         self.tokens = spend.cost if spend.limits.rate or spend.key_limits.rate else 0
-        self.notice_day, self.notice_month = (
-            -(-quota * THRESHOLDS[0] // 100) if spend.windows is not None and quota else _NEVER
-            for quota in (spend.limits.daily_quota, spend.limits.monthly_quota)
+        self.notices = tuple(
+            (quota.places[OWNER], -(-size * THRESHOLDS[0] // 100))
+            for quota, size in zip(QUOTAS, spend.limits.quotas, strict=True)
+            if size and spend.windows is not None
         )
 
     def refuse(self, now: int, row: Row) -> tuple[Refusal, bytes]:
@@ -66,7 +70,7 @@ class Shape:
     def _refusal(self, bits: int, name: str) -> Refusal:
         refused = tuple(each for place, each in enumerate(NAMES) if bits >> place & 1)
         limit_statuses = self._balance.limit_statuses
-        binding = next(standing for standing in limit_statuses if standing.name == name)
+        binding = next(status for status in limit_statuses if status.name == name)
         denial = conclude(None, Balance(limit_statuses, refused, 1, binding), self._cost)
         assert isinstance(denial, Deny)  # noqa: S101 - a limit has refused
         return Refusal(denial, self._handler)

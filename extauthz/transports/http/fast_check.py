@@ -111,13 +111,15 @@ class FastCheck:
             shape = kept.shape
             if refused < 0:
                 self._ask_again(now, row)
-            elif flags or day != shape.day or month != shape.month or found.shadow or path.checks.watched:
+            elif flags or day != shape.window or month != shape.window or found.shadow or path.checks.watched:
                 self._conclude(path.checks.conclude(found, self.spend, now, row))
             elif refused:
                 self._refuse(kept, now, row)
             else:
-                if row[6] >= shape.notice_day or row[7] >= shape.notice_month:
-                    path.checks.note(self.spend, row, Reason.ALLOW)
+                for place, count in shape.notices:
+                    if row[place] >= count:
+                        path.checks.note(self.spend, row, Reason.ALLOW)
+                        break
                 started = self._started
                 path.tally.limited(monotonic() - started, self._identified_at - started, shape.tokens)
                 self._finish(kept.allowed + shape.fill(shape.left(now, row)) + NO_LENGTH, b"")

@@ -63,5 +63,5 @@ def _calendar(windows: DaysAndMonths) -> str:
 
 def _limits(limits: Limits) -> str:
     bucket = (0, 1, 0) if limits.rate is None else (limits.rate.tokens, limits.rate.seconds, limits.burst)
-    quotas = (-1 if quota is None else quota for quota in (limits.daily_quota, limits.monthly_quota))
+    quotas = (-1 if quota is None else quota for quota in limits.quotas)
     return " ".join(map(str, (*bucket, *quotas)))

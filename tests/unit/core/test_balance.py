@@ -12,9 +12,10 @@ from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MICRO, MONTHLY, Owner, Spend, Spent
+from extauthz.core.spend import MICRO, Owner, Spend, Spent
 from extauthz.core.subject import Identity
 from extauthz.core.token_bucket import State, refill, spend
+from tests.limit_names import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MONTHLY
 
 NOW = 1_800_000_000
 DAY = 86_400

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from extauthz.core.balance import Balance, balance
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
+from extauthz.core.limit_kinds import BITS, BUCKET
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.limits import UNLIMITED, Limits, Rate
-from extauthz.core.spend import MICRO, NAMES, Owner, Row, Spend, Spent, result_of
+from extauthz.core.spend import MICRO, Owner, Row, Spend, Spent, result_of, spent_by
 from tests.generated import examples
 
 NOW = 1_800_000_000
@@ -40,7 +41,7 @@ def spends(draw: st.DrawFn) -> Spend:
 
 def names_of(asked: Spend) -> list[str]:
     """The limits that a spend has, in the order of their bits."""
-    limit_statuses = balance(asked, Spent((), 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)).limit_statuses
+    limit_statuses = balance(asked, spent_by(0, (0, 0, 2, 2, *(0,) * 8))).limit_statuses
     return [standing.name for standing in limit_statuses]
 
 
@@ -51,17 +52,17 @@ def outcomes(draw: st.DrawFn, *, refused: bool | None = None) -> tuple[Spend, in
     names = names_of(asked)
     refuses = bool(names) and (draw(st.booleans()) if refused is None else refused)
     chosen = draw(st.sets(st.sampled_from(names), min_size=1)) if refuses else set()
-    bits = sum(1 << NAMES.index(name) for name in chosen)
-    day, month = (1, 1) if asked.windows is None else (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    bits = sum(1 << BITS[name] for name in chosen)
+    window = 1 if asked.windows is None else draw(st.integers(1, 3))
     now = (NOW + draw(st.integers(-2 * DAY, 400 * DAY))) * MICRO + draw(st.integers(0, MICRO - 1))
     state: list[int] = []
-    for each, enough in ((asked.limits, 0), (asked.key_limits, 3)):
-        bucket = NAMES[enough] in chosen
+    for each, name in zip((asked.limits, asked.key_limits), BUCKET.names, strict=True):
+        bucket = name in chosen
         most = min(asked.cost, each.burst or 0) * MICRO - 1 if bucket else (each.burst or 0) * MICRO
         level = draw(st.integers(0, max(most, 0))) if each.rate is not None else 0
         carry = draw(st.integers(0, each.rate.seconds - 1)) if each.rate is not None else 0
         state += [level, carry, draw(few), draw(few)]
-    return asked, now, (bits, 0, day, month, *state)
+    return asked, now, (bits, 0, window, window, *state)
 
 
 def numbers_of(told: Balance) -> list[int]:
@@ -80,7 +81,7 @@ def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
     row = (0, *row[1:])
     spent = result_of(now, row)
     assert isinstance(spent, Spent)
-    assert LimitNumbers(asked, day=row[2], month=row[3]).left(now, row) == numbers_of(balance(asked, spent))
+    assert LimitNumbers(asked, window=row[2]).left(now, row) == numbers_of(balance(asked, spent))
 
 
 @examples(200, 20_000)
@@ -94,5 +95,5 @@ def test_what_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
         return
     told = balance(asked, spent, jitter=jitter)
     assert told.binding is not None
-    name, numbers = LimitNumbers(asked, day=row[2], month=row[3]).refused(now, row, jitter)
+    name, numbers = LimitNumbers(asked, window=row[2]).refused(now, row, jitter)
     assert (name, numbers) == (told.binding.name, [*numbers_of(told), told.retry_after])

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from extauthz.core.calendar import UTC_CALENDAR
 from extauthz.core.limits import QUOTA_MAX, UNLIMITED, Limits, Rate
 from extauthz.core.spend import (
-    BURST,
-    DAILY,
-    KEY_BURST,
-    KEY_DAILY,
-    KEY_MONTHLY,
     MICRO,
-    MONTHLY,
     NotApplied,
     Operation,
     Owner,
@@ -28,6 +22,7 @@ from extauthz.core.spend import (
 )
 from extauthz.core.token_bucket import State, refill, spend
 from extauthz.core.usage import Span
+from tests.limit_names import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MONTHLY, used_of
 from tests.unit.core.test_token_bucket import Bucket, buckets, rates, waits
 
 NOW = 1_800_000_000
@@ -94,7 +89,7 @@ def test_a_key_spends_inside_its_organization() -> None:
     assert step(state, question(allowed, cost=2, key="key-2"), NOW * MICRO).refused == ()
     refused = step(state, question(allowed, cost=2, own=own), NOW * MICRO)
     assert refused.refused == (BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY)
-    assert (refused.by_day, refused.key_by_day, refused.key_by_month) == (4, 2, 2)
+    assert (refused.used["daily"], refused.used["key-daily"], refused.used["key-monthly"]) == (4, 2, 2)
     assert state.buckets.keys() == {"", "key-1"}
     assert state.days == {"d:20270115:key-1": (2, 1, 1), "d:20270115:key-2": (2, 1, 1)}
 
@@ -111,12 +106,12 @@ def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, second
     spent = step(state, asked, now)
     if spent.refused:
         assert state == (before if seconds >= 0 else replace(before, buckets={"": (refilled, carry, now)}))
-        assert (spent.level, spent.carry, spent.by_day, spent.by_month) == (refilled, carry, 0, 0)
+        assert (spent.level, spent.row[5], spent.used["daily"], spent.used["monthly"]) == (refilled, carry, 0, 0)
     else:
         left = refilled - asked.cost * MICRO
         assert state.buckets == {"": (left, carry, now)}
-        assert (spent.level, spent.carry) == (left, carry)
-        assert spent.by_day == spent.by_month == spent.key_by_day == spent.key_by_month == asked.cost
+        assert (spent.level, spent.row[5]) == (left, carry)
+        assert set(used_of(spent)) == {asked.cost}
 
 
 def test_a_clock_that_steps_back_neither_gives_nor_takes() -> None:
@@ -209,7 +204,7 @@ def test_a_peek_takes_nothing() -> None:
     assert state == State()
     operate(state, "spend", cost=3)
     before, peeked = deepcopy(state), operate(state, "peek")
-    assert (peeked.refused, peeked.level, peeked.key_level, peeked.by_day) == ((KEY_BURST,), 2 * MICRO, 0, 3)
+    assert (peeked.refused, peeked.level, peeked.key_level, peeked.used["daily"]) == ((KEY_BURST,), 2 * MICRO, 0, 3)
     assert state == before
 
 
@@ -219,7 +214,12 @@ def test_a_refund_gives_back_what_was_taken() -> None:
     operate(state, "spend", cost=2)
     operate(state, "spend")
     spent = operate(state, "refund", cost=2, at=NOW + DAY)
-    assert (spent.by_day, spent.by_month, spent.key_by_day, spent.key_by_month) == (1, 1, 1, 1)
+    assert used_of(spent) == (
+        1,
+        1,
+        1,
+        1,
+    )
     assert state.counters == {"d:20270115": 1, "m:20270101": 1, "m:20270101:key-1": 1}
     assert state.days == {"d:20270115:key-1": (1, 1, 3)}
     assert (spent.level, spent.key_level) == (5 * MICRO, 3 * MICRO)
@@ -229,7 +229,12 @@ def test_a_refund_never_gives_more_than_there_was() -> None:
     """A bucket is at most full, a counter at least 0."""
     state = State()
     spent = operate(state, "refund", cost=7)
-    assert (spent.level, spent.key_level, spent.by_day, spent.key_by_month) == (5 * MICRO, 3 * MICRO, 0, 0)
+    assert (spent.level, spent.key_level, spent.used["daily"], spent.used["key-monthly"]) == (
+        5 * MICRO,
+        3 * MICRO,
+        0,
+        0,
+    )
     assert state.days == {"d:20270115:key-1": (0, 0, 1)}
 
 
@@ -254,7 +259,7 @@ def test_windows_that_do_not_fit() -> None:
     later = NOW + 40 * DAY
     assert spend(state, asked, later * MICRO) == NotApplied("window", later * MICRO)
     assert state == State()
-    assert step(state, asked.at(later), later * MICRO).by_day == 1
+    assert step(state, asked.at(later), later * MICRO).used["daily"] == 1
 
 
 def test_counters_that_are_not_there() -> None:

@@ -137,9 +137,8 @@ class Hashes(Failing):
         if asked.owner.id in self.harmed:
             return StoreUnavailable(REDIS, "memory")
         result = spend(self.state(asked.owner), asked, int(NOW * MICRO))
-        if isinstance(result, Spent):
-            return result._replace(provisional=asked.owner.id in self.provisional)
-        return result
+        provisional = asked.owner.id in self.provisional
+        return result.as_provisional() if provisional and isinstance(result, Spent) else result
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
         self.restorer += 1

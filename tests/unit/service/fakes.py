@@ -26,11 +26,7 @@ from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import (
     MICRO,
-    NAMES,
     NOTHING_HAPPENED,
-    PROVISIONAL,
-    REPEATED,
-    InWindows,
     NotApplied,
     Owner,
     Row,
@@ -173,9 +169,7 @@ def row_of(result: Spent | NotApplied | StoreUnavailable) -> Row | StoreUnavaila
         return result
     if isinstance(result, NotApplied):
         return ({why: number for number, why in NOTHING_HAPPENED.items()}[result.why], *11 * [0])
-    refused = sum(1 << NAMES.index(name) for name in result.refused)
-    flags = REPEATED * result.repeated | PROVISIONAL * result.provisional
-    return (refused, flags, result.day + 1, result.month + 1, *result[2:10])
+    return result.row
 
 
 class LimitGate(asyncio.Event):
@@ -379,8 +373,8 @@ class Notes:
     def __init__(self) -> None:
         self.noted: list[tuple[Spend, tuple[int, ...], Reason]] = []
 
-    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
-        self.noted.append((asked, (spent.day, spent.month, spent.by_day, spent.by_month), reason))
+    def note(self, asked: Spend, row: Row, reason: Reason) -> None:
+        self.noted.append((asked, (*row[2:4], *row[6:8]), reason))
 
 
 class FakeService:

@@ -121,8 +121,8 @@ async def test_a_busy_spend_is_served_without_a_call(worker: Worker) -> None:
     found = [worker.leases.take(asked) for _ in range(5)]
     rows = [result_of(*each) for each in found if each is not None]
     assert len(rows) == 5
-    assert [spent.by_day - rows[0].by_day for spent in rows] == [0, 3, 6, 9, 12]  # type: ignore[union-attr]
-    assert rows[0].by_day == 3 * (ASKED + 1)  # type: ignore[union-attr]
+    assert [spent.used["daily"] - rows[0].used["daily"] for spent in rows] == [0, 3, 6, 9, 12]  # type: ignore[union-attr]
+    assert rows[0].used["daily"] == 3 * (ASKED + 1)  # type: ignore[union-attr]
     assert rows[0].level == (100_000 - 3 * (ASKED + 1)) * MICRO  # type: ignore[union-attr]
     assert set(map(tuple, worker.store.marks)) == {(("org-1", "key-1"),)}
 

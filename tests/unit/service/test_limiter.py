@@ -34,7 +34,7 @@ async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
         counter.ready()
         found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(count)))
         assert sorted(sizes(counter), reverse=True) == sorted(counter.watch.batches, reverse=True) == expected
-        assert sorted(spent.by_day for spent in found) == list(range(1, count + 1))
+        assert sorted(spent.used["daily"] for spent in found) == list(range(1, count + 1))
 
 
 async def test_what_comes_during_a_call_leaves_together() -> None:
@@ -48,8 +48,8 @@ async def test_what_comes_during_a_call_leaves_together() -> None:
         await asyncio.sleep(0)
         assert sizes(counter) == [1]
         counter.hashes.gate.open.set()
-        assert (await first).by_day == 1
-        assert {spent.by_day for spent in await asyncio.gather(*later)} == {2, 3, 4}
+        assert (await first).used["daily"] == 1
+        assert {spent.used["daily"] for spent in await asyncio.gather(*later)} == {2, 3, 4}
         assert sizes(counter) == [1, 3]
 
 
@@ -78,7 +78,7 @@ async def test_each_has_its_own_result() -> None:
             counter.spend(replace(spend_of("c"), limits=Limits(daily_quota=0))),
             counter.spend(ADDRESS),
         )
-        assert [found[0].by_day, found[1], found[2].refused, found[3].refused] == [5, "memory", ("daily",), ()]
+        assert [found[0].used["daily"], found[1], found[2].refused, found[3].refused] == [5, "memory", ("daily",), ()]
         assert sizes(counter) == [4]
         assert counter.watch.failures == {(REDIS, "memory"): 1}
         assert counter.redis.up
@@ -121,13 +121,13 @@ async def test_a_check_given_up_before_the_call_is_not_charged() -> None:
         leaving, *staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(3))
         await asyncio.sleep(0)
         leaving.cancel()
-        assert [spent.by_day for spent in await asyncio.gather(*staying)] == [1, 2]
+        assert [spent.used["daily"] for spent in await asyncio.gather(*staying)] == [1, 2]
         assert sizes(counter) == [2]
         last = asyncio.create_task(counter.spend(spend_of()))
         await asyncio.sleep(0)
         last.cancel()
         await asyncio.wait({last})
-        assert (await counter.spend(peek(spend_of()))).by_day == 2
+        assert (await counter.spend(peek(spend_of()))).used["daily"] == 2
         assert sizes(counter) == [2, 1]
 
 
@@ -143,7 +143,7 @@ async def test_a_check_alone_is_sent_at_once() -> None:
         others = [asyncio.create_task(counter.spend(spend_of())) for _ in range(3)]
         await asyncio.sleep(0)
         counter.hashes.gate.open.set()
-        assert [spent.by_day for spent in await asyncio.gather(first, *others)] == [2, 3, 4, 5]
+        assert [spent.used["daily"] for spent in await asyncio.gather(first, *others)] == [2, 3, 4, 5]
         assert sizes(counter) == [1, 1, 3]
 
 
@@ -156,7 +156,7 @@ async def test_who_leaves_during_the_call_harms_no_other() -> None:
         await counter.hashes.gate.entered.acquire()
         leaving.cancel()
         counter.hashes.gate.open.set()
-        assert (await staying).by_day == 2
+        assert (await staying).used["daily"] == 2
         assert leaving.cancelled()
 
 
@@ -177,7 +177,7 @@ async def test_windows_come_from_redis_clock() -> None:
         right = spend_of()
         asked, spent = await counter.limiter.spend(spend_of(now=1_700_000_000))
         assert asked.windows == right.windows
-        assert (spent.by_day, sizes(counter)) == (1, [1, 1])
+        assert (spent.used["daily"], sizes(counter)) == (1, [1, 1])
 
 
 async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_counter() as counter:
         counter.ready()
         assert await reason(counter.spend(spend_of(now=1_700_000_000))) == "clock"
-        assert (await counter.spend(peek(spend_of()))).by_day == 0
+        assert (await counter.spend(peek(spend_of()))).used["daily"] == 0
 
 
 async def test_a_charge_is_marked_first() -> None:
@@ -218,10 +218,10 @@ async def test_a_mark_that_failed_is_set_by_the_next_charge() -> None:
     async with open_counter() as counter:
         counter.ready()
         counter.marks.error = StoreUnavailable(REDIS, "memory")
-        assert (await counter.spend(spend_of())).by_day == 1
+        assert (await counter.spend(spend_of())).used["daily"] == 1
         assert counter.watch.failures == {(REDIS, "memory"): 1}
         counter.marks.error = None
-        assert (await counter.spend(spend_of())).by_day == 2
+        assert (await counter.spend(spend_of())).used["daily"] == 2
         assert len(counter.marks.marked) == 2
 
 

@@ -24,7 +24,7 @@ def wanted(*tenants: str) -> dict[str, list[Span]]:
 async def test_counters_begin_with_saved_usage() -> None:
     """The first spend of a tenant without counters is charged on top of its saved usage, which is added once."""
     async with open_counter() as counter:
-        assert (await counter.spend(spend_of())).by_day == 11
+        assert (await counter.spend(spend_of())).used["daily"] == 11
         assert counter.hashes.seeded == [("org-1", [TODAY])]
         assert [len(batch) for batch in counter.hashes.batches] == [1, 1]
 
@@ -36,7 +36,7 @@ async def test_many_checks_share_a_query() -> None:
         found = await asyncio.gather(*(counter.spend(spend_of(name)) for name in tenants))
         assert [len(asked) for asked in counter.books.asked] == [20]
         assert sorted(name for name, _ in counter.hashes.seeded) == sorted(set(tenants))
-        assert sorted(spent.by_day for spent in found) == sorted([11, 12, 13, 14, 15] * 20)
+        assert sorted(spent.used["daily"] for spent in found) == sorted([11, 12, 13, 14, 15] * 20)
 
 
 async def test_queries_are_few() -> None:
@@ -51,7 +51,7 @@ async def test_queries_are_few() -> None:
             await asyncio.sleep(0)
         assert [len(asked) for asked in counter.books.asked] == [1, 3]
         counter.books.gate.open.set()
-        assert sorted(spent.by_day for spent in await asyncio.gather(*waiting)) == [11] * 6 + [12]
+        assert sorted(spent.used["daily"] for spent in await asyncio.gather(*waiting)) == [11] * 6 + [12]
         assert [len(asked) for asked in counter.books.asked] == [1, 3, 2]
 
 
@@ -60,9 +60,9 @@ async def test_counters_begin_while_postgresql_is_away() -> None:
     async with open_counter() as counter:
         await counter.lose_books()
         spent = await counter.spend(spend_of())
-        assert (spent.by_day, spent.provisional) == (1, True)
+        assert (spent.used["daily"], spent.provisional) == (1, True)
         assert counter.hashes.seeded == [("org-1", None)]
-        assert (await counter.spend(spend_of())).by_day == 2
+        assert (await counter.spend(spend_of())).used["daily"] == 2
         assert counter.books.asked == []
 
 
@@ -77,11 +77,11 @@ async def test_query_takes_longer_than_a_check_may_wait() -> None:
     async with open_counter(restore_timeout=SHORT) as counter:
         counter.books.gate.open.clear()
         spent = await counter.spend(spend_of())
-        assert (spent.by_day, spent.provisional) == (1, True)
+        assert (spent.used["daily"], spent.provisional) == (1, True)
         counter.books.gate.open.set()
         await completed(counter)
         spent = await counter.spend(spend_of())
-        assert (spent.by_day, spent.provisional) == (12, False)
+        assert (spent.used["daily"], spent.provisional) == (12, False)
         assert len(counter.books.asked) == 1
         assert (counter.postgresql.up, counter.redis.up) == (True, True)
         assert counter.watch.failures == {}
@@ -95,7 +95,7 @@ async def test_redis_takes_longer_than_a_check_may_wait() -> None:
             await counter.spend(spend_of())
         counter.hashes.seed_gate.open.set()
         await completed(counter)
-        assert (await counter.spend(spend_of())).by_day == 11
+        assert (await counter.spend(spend_of())).used["daily"] == 11
         assert counter.redis.up
         assert counter.watch.failures == {(REDIS, "deadline"): 1}
 
@@ -175,7 +175,7 @@ async def test_redis_fails_during_the_restore() -> None:
         assert [str(error) for error in found] == ["redis is away (connection)"] * 3
         assert len(set(map(id, found))) == 3
         counter.hashes.error = None
-        assert (await counter.spend(spend_of())).by_day == 11
+        assert (await counter.spend(spend_of())).used["daily"] == 11
 
 
 async def test_cancelled_check_does_not_end_the_restore() -> None:
@@ -186,7 +186,7 @@ async def test_cancelled_check_does_not_end_the_restore() -> None:
         await counter.books.gate.entered.acquire()
         leaving.cancel()
         counter.books.gate.open.set()
-        assert (await staying).by_day == 11
+        assert (await staying).used["daily"] == 11
         assert leaving.cancelled()
         assert len(counter.books.asked) == 1
 

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from extauthz.core.limits import Limits
-from extauthz.core.spend import Owner, Spend, Spent
+from extauthz.core.spend import Owner, Row, Spend
 from extauthz.core.usage import QuotaEvent
 from extauthz.service.usage import thresholds as module
 from extauthz.service.usage.thresholds import Thresholds
@@ -21,11 +21,11 @@ def spend(tenant_id: str = "org-1", *, daily: int | None = 100, monthly: int | N
     return Spend(Owner("tenant", tenant_id), 1, limits, TENANT.calendar, windows, "key-1")
 
 
-def spent(by_day: int, by_month: int = 0, *, day: int = 1, month: int = 1) -> Spent:
-    return Spent((), 0, 0, 0, by_day, by_month, 0, 0, by_day, by_month, day, month)
+def spent(by_day: int, by_month: int = 0, *, day: int = 1, month: int = 1) -> Row:
+    return 0, 0, day + 1, month + 1, 0, 0, by_day, by_month, 0, 0, by_day, by_month
 
 
-def note(thresholds: Thresholds, asked: Spend, result: Spent) -> None:
+def note(thresholds: Thresholds, asked: Spend, result: Row) -> None:
     assert asked.windows is not None
     thresholds.note(asked, asked.windows, result)
 

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 
 from extauthz.app.listeners import dialect_names
-from extauthz.core.balance import REFUSED_BY, Balance, LimitStatus
+from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision, Deny, deny
+from extauthz.core.limit_kinds import REFUSED_BY
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_MONTHLY
 from extauthz.telemetry.checks import AGE_BUCKETS, DURATION_BUCKETS, STAGES, CheckCounts
+from tests.limit_names import BURST, DAILY, KEY_BURST, KEY_MONTHLY
 
 DIALECTS = dialect_names()
 

@@ -12,11 +12,11 @@ from extauthz.core.decision import Allow, Decision, deny
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import UNLIMITED
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, MONTHLY
 from extauthz.core.tenants import Tenant
 from extauthz.telemetry import tenants
 from extauthz.telemetry.samples import Sample, take
 from extauthz.telemetry.tenants import DECISIONS, OTHER, USED, TenantCounts, TenantPlaces
+from tests.limit_names import BURST, DAILY, MONTHLY
 
 REASONS = (Reason.RATE_LIMITED, Reason.PERMISSION_DENIED, Reason.DAILY_QUOTA_EXCEEDED, Reason.ORGANIZATION_SUSPENDED)
 

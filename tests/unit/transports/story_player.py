@@ -179,7 +179,9 @@ class Player:
             case "no limits":
                 key = replace(key, tenant=replace(key.tenant, limits=Limits()))
             case "daily quota":
-                key = replace(key, tenant=replace(key.tenant, limits=replace(TENANT.limits, daily_quota=3)))
+                key = replace(
+                    key, tenant=replace(key.tenant, limits=Limits(TENANT.limits.rate, TENANT.limits.burst, 3))
+                )
             case "burst of two":
                 key = replace(key, tenant=replace(key.tenant, limits=Limits(Rate(1, 1), 2)))
             case "no key":

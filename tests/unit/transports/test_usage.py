@@ -115,7 +115,7 @@ async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: py
     results = usage.fake_service.limits._results
 
     def provisional(asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
-        return [one._replace(provisional=True) if isinstance(one, Spent) else one for one in results(asked)]
+        return [one.as_provisional() if isinstance(one, Spent) else one for one in results(asked)]
 
     with monkeypatch.context() as patch:
         patch.setattr(usage.fake_service.limits, "_results", provisional)

@@ -16,7 +16,7 @@ from extauthz.core.ports import CounterReader, LimitStore, UsageStore
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import RouteTable
-from extauthz.core.spend import InWindows, Spend
+from extauthz.core.spend import Row, Spend
 from extauthz.service.check.authenticate import ApiKeys, Authentication, Presented
 from extauthz.service.check.explain.findings import Findings, LookupParts, RecordedLookup
 from extauthz.service.check.explain.identity_steps import key_step, organization_step, permission_step
@@ -86,7 +86,7 @@ class _OfNamedKey(Authentication):
 class _NotMetered:
     """A Meter that counts nothing."""
 
-    def note(self, asked: Spend, spent: InWindows, reason: Reason) -> None:
+    def note(self, asked: Spend, row: Row, reason: Reason) -> None:
         """Nothing was spent."""
 
 

@@ -6,20 +6,14 @@ from collections.abc import Iterable
 from extauthz.core.balance import Balance, balance
 from extauthz.core.decision import Allow, Deny
 from extauthz.core.explanation import Step, StepOutcome
+from extauthz.core.limit_kinds import KEY, KINDS, OWNER
 from extauthz.core.limits import Limits
 from extauthz.core.reason import Reason
-from extauthz.core.spend import BURST, DAILY, KEY_BURST, KEY_DAILY, KEY_MONTHLY, MONTHLY
 from extauthz.service.check.explain.seen import ELSEWHERE, PUBLIC, Seen
 
-_OPTIONS = {
-    BURST: "--rate R --burst B",
-    DAILY: "--daily-quota N",
-    MONTHLY: "--monthly-quota N",
-    KEY_BURST: "--rate R --burst B",
-    KEY_DAILY: "--daily-quota N",
-    KEY_MONTHLY: "--monthly-quota N",
-}
-_OF_RECORDS = {"burst": BURST, "daily_quota": DAILY, "monthly_quota": MONTHLY}
+_OPTIONS = {name: kind.options for kind in KINDS for name in kind.names}
+_OF_KEYS = frozenset(kind.names[KEY] for kind in KINDS)
+_OF_RECORDS = {column: kind for kind in KINDS for column in kind.columns}
 _OF_NOW = "what is left, and until when, is of now, not of the time that was asked for"
 
 
@@ -71,12 +65,12 @@ def _too_small(seen: Seen) -> dict[str, int]:
     tenant = None if seen.tenant is None else seen.tenant.record
     if route is None or subject is None or tenant is None:
         return {}
-    own = {f"key-{name}": size for name, size in _below(subject.limits, route.cost).items()}
-    return _below(tenant.limits_at(seen.request.now), route.cost) | own
+    of_owner = _below(tenant.limits_at(seen.request.now), route.cost, OWNER)
+    return of_owner | _below(subject.limits, route.cost, KEY)
 
 
-def _below(limits: Limits, cost: int) -> dict[str, int]:
-    return {_OF_RECORDS[name]: size for name, size in limits.below(cost).items()}
+def _below(limits: Limits, cost: int, side: int) -> dict[str, int]:
+    return {_OF_RECORDS[name].names[side]: size for name, size in limits.below(cost).items()}
 
 
 def _words(seen: Seen, found: Balance | None) -> tuple[str, str]:
@@ -114,7 +108,7 @@ def _raise(seen: Seen, names: Iterable[str]) -> str:
         return ELSEWHERE
     if subject is None:
         return "wait, or raise rate and burst of the route in the configuration"
-    whose = {name: f"keys update {subject.id}" if name.startswith("key-") else "" for name in names}
+    whose = {name: f"keys update {subject.id}" if name in _OF_KEYS else "" for name in names}
     organization = f"orgs update {shlex.quote(seen.organization)}"
     return "; ".join(f"extauthz {command or organization} {_OPTIONS[name]}" for name, command in whose.items())
 

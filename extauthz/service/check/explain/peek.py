@@ -91,7 +91,7 @@ class Peek:
         # Not as a call of checks: an organization with many keys takes longer than they wait, and Redis is not away.
         state = await bounded_call(self._counters.beginning(asked, seeds or ()), COUNTERS_TIMEOUT_SECONDS, REDIS)
         result = token_bucket.spend(state, asked, now)
-        return result._replace(provisional=True) if isinstance(result, Spent) and seeds is None else result
+        return result.as_provisional() if isinstance(result, Spent) and seeds is None else result
 
     async def _seeds(self, asked: Spend) -> Sequence[Seed] | None:
         """What PostgreSQL knows of the counters; None where it is away."""
