@@ -6,8 +6,10 @@
 PYTHON = .venv/bin/python
 ARGS =
 
-# Compiled modules live in the virtual environment, not beside the sources.
+# Compiled modules live in the virtual environment, not beside the sources. They are kept whatever the environment says,
+# because tests start hundreds of processes, which would each compile everything again.
 export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+export PYTHONDONTWRITEBYTECODE =
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1: /p' Makefile

@@ -1,6 +1,7 @@
 """The admin API keeps what its OpenAPI document promises: schemathesis asks every operation, rightly and wrongly."""
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from extauthz.backends.redis.topology import connect
 from extauthz.config import load
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
-from tests.generated import examples
+from tests.generated import examples, is_deep
 from tests.servers.admin_api import PEPPER_SETTING, TOKENS, Caller, services, serving, value
 from tests.servers.fixtures import new_database
 
@@ -29,6 +30,8 @@ BEARER = {"Authorization": f"Bearer {TOKENS['ops'].decode()}"}
 # What no schema can say is refused all the same: a time in the past, half a pair whose other half is stored (422), a
 # version of yesterday (412, or 304 where it is asked for what is new), a cursor that was never given out (400).
 BEYOND_SCHEMA = ["2xx", "304", "404", "409", "400", "412", "422"]
+
+PRIVATE_PLANES = "\U000e0000-\U0010ffff"
 
 THINGS = f"""
 DELETE FROM organizations; DELETE FROM plans; TRUNCATE audit_log, retired_hashes;
@@ -42,15 +45,22 @@ FROM organizations o, (VALUES ('{KEY}'::uuid), (gen_random_uuid())) AS ids (id) 
 
 
 def document(**more: Any) -> Any:
-    """The document as schemathesis reads it."""
+    """The document as schemathesis reads it.
+
+    The patterns of texts lose their private planes, because hypothesis lists every character that a class leaves out:
+    a second for each pattern. A text with such a character is refused with 400 or 422, as BEYOND_SCHEMA allows.
+    Requests at the bounds of every field are built during collection, and belong to `make test-deep`.
+    """
     config = SchemathesisConfig.from_dict(
         {
             "seed": 1,
+            "phases": {"coverage": {"enabled": is_deep()}},
             "checks": {"positive_data_acceptance": {"expected-statuses": BEYOND_SCHEMA}},
             **more,
         }
     )
-    whole = schemathesis.openapi.from_dict(openapi.document(OPERATIONS), config=config)
+    text = json.dumps(openapi.document(OPERATIONS), ensure_ascii=False).replace(PRIVATE_PLANES, "")
+    whole = schemathesis.openapi.from_dict(json.loads(text), config=config)
     return whole.exclude(operation_id="watch_decisions")  # which has no end; tests/integration/test_tail.py asks it
 
 
@@ -65,6 +75,7 @@ real_things = document(
     generation={"mode": "positive"},
 )
 few = settings(examples(2, 30), suppress_health_check=list(HealthCheck))
+enough = settings(examples(8, 30), suppress_health_check=list(HealthCheck))  # that one of them succeeds
 pytestmark = pytest.mark.fuzz
 
 
@@ -134,7 +145,7 @@ def test_what_anybody_may_send(case: schemathesis.Case[Any], address: str) -> No
 
 
 @real_things.parametrize()  # type: ignore[untyped-decorator]
-@few
+@enough
 def test_what_is_asked_of_real_things(case: schemathesis.Case[Any], address: str, successes: list[int]) -> None:
     """Asked of things that are there, every operation succeeds, and its success has the declared form."""
     aim(case)
