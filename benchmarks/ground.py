@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extauthz.app import management
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.config import Settings, load
 from extauthz.core.credentials import KeyFormat
 from extauthz.demo.folders import temporary_folder
@@ -62,7 +62,7 @@ async def ground(*, workers: int, configuration: str = "", **more: str) -> Async
         Postgres(folder / "postgres") as postgres,
         Redis(folder / "redis") as redis,
     ):
-        await schema.upgrade(postgres.dsn)
+        await migrate.upgrade(postgres.dsn)
         environ = settings(postgres.dsn, redis.redis_url, EXTAUTHZ_ADMIN_TOKEN=f"bench:{TOKEN}", **more)
         file = folder / "extauthz.toml"
         file.write_text(configuration)

@@ -32,7 +32,7 @@ def serve(
     import asyncio
 
     from extauthz.app import listeners, process, signals
-    from extauthz.backends.postgres import schema
+    from extauthz.backends.postgres import migrate
     from extauthz.config import load
     from extauthz.telemetry import logs
     from extauthz.transports.http.passed import PassedSockets
@@ -53,7 +53,7 @@ def serve(
         logs.configure(form=settings.log_form(terminal=sys.stderr.isatty()), level=settings.log_level)
         logs.notes(settings.notes)
         if servers is not None:
-            asyncio.run(schema.upgrade(settings.database_url.get_secret_value()))
+            asyncio.run(migrate.upgrade(settings.database_url.get_secret_value()))
         asyncio.run(process.check_schema(settings))
         process.allow_connections()
         sockets, files = listeners.bind_all(settings, passed)

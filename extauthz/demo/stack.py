@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.config import Settings, load
 from extauthz.demo.folders import secret
 from extauthz.demo.ports import LOOPBACK, ask, free_port
@@ -94,7 +94,7 @@ class Stack(AbstractContextManager["Stack"]):
         }
         self.settings: Settings = load(self.environ, None)
         self._told("making the schema")
-        asyncio.run(schema.upgrade(self.postgres.dsn))
+        asyncio.run(migrate.upgrade(self.postgres.dsn))
         self.extauthz = self._python("extauthz", "-m", "extauthz", "serve")
         self._run("extauthz", self.extauthz, self._is_ready)
         self.upstream = self._python("upstream", "-m", "extauthz.demo.upstream", str(ports[UPSTREAM]))

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.backends.redis import keyspace
 from extauthz.core.changes import EntityRef
 from extauthz.core.credentials import KeyFormat, Pepper
@@ -191,7 +191,7 @@ def test_interrupted_migration(folder: Path, empty_database: str) -> None:
     shell = Shell(folder, {"DATABASE_URL": empty_database})
     waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with psycopg.connect(empty_database, autocommit=True) as connection:
-        connection.execute(f"SELECT pg_advisory_lock({schema._LOCK})".encode())
+        connection.execute(f"SELECT pg_advisory_lock({migrate._LOCK})".encode())
         with shell.start("migrate") as command:
             while connection.execute(waits).fetchone() is None:
                 assert command.poll() is None

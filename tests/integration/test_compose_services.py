@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate, schema
 from extauthz.backends.redis import probe
 from extauthz.backends.redis.connection import open_connection
 from extauthz.demo.folders import binary, temporary_folder
@@ -60,7 +60,7 @@ def database(secrets: Path) -> Iterator[str]:
         script = placed((FOLDER / "postgres" / "init.sh").read_text(), {SECRETS: secrets})
         subprocess.run(["/bin/sh", "-c", script], env=environ, check=True)
         bare = f"postgresql://{{}}@127.0.0.1:{server.port}/extauthz"
-        asyncio.run(schema.upgrade(bare.format("extauthz")))
+        asyncio.run(migrate.upgrade(bare.format("extauthz")))
         (command,) = compose.words(compose.services(BASE)["grants"], "command")
         here: dict[str, str | Path] = {
             SECRETS: secrets,

@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 
 from extauthz.backends.postgres import inspection as postgres_inspection
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.backends.postgres.statements import STATEMENTS
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.postgres import Postgres
@@ -118,7 +118,7 @@ def test_a_standby(doctor: Doctor) -> None:
     with temporary_folder("extauthz test ") as folder:
         server = Postgres(folder / "pg")
         with server:
-            asyncio.run(schema.upgrade(server.dsn))
+            asyncio.run(migrate.upgrade(server.dsn))
         (folder / "pg" / "data" / "standby.signal").touch()
         with server:
             failed = doctor.failed(DATABASE_URL=server.dsn)

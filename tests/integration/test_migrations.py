@@ -4,13 +4,12 @@ import asyncio
 
 import psycopg
 import pytest
-from alembic.script import ScriptDirectory
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate, schema
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.postgres import Postgres
-from tests.servers.fixtures import stopped
+from tests.servers.fixtures import new_database, stopped
 
 TABLES = "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
 FUNCTIONS = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
@@ -29,7 +28,7 @@ async def test_an_empty_database_is_brought_up_to_date_once(empty_database: str)
     before = await schema.status(empty_database)
     assert (before.found, before.current) == (None, False)
     for _ in range(2):
-        after = await schema.upgrade(empty_database)
+        after = await migrate.upgrade(empty_database)
         assert (after.found, after.known, after.current) == (schema.KNOWN, schema.KNOWN, True)
         assert after == await schema.status(empty_database)
         with psycopg.connect(empty_database) as connection:
@@ -40,8 +39,8 @@ async def test_an_empty_database_is_brought_up_to_date_once(empty_database: str)
 async def test_two_upgrades_at_once_come_one_after_the_other(empty_database: str) -> None:
     """Both succeed and the schema is made once: an upgrade waits for another that is under way."""
     async with await psycopg.AsyncConnection.connect(empty_database, autocommit=True) as first:
-        await first.execute(f"SELECT pg_advisory_lock({schema._LOCK})".encode())
-        upgrades = [asyncio.create_task(schema.upgrade(empty_database)) for _ in range(2)]
+        await first.execute(f"SELECT pg_advisory_lock({migrate._LOCK})".encode())
+        upgrades = [asyncio.create_task(migrate.upgrade(empty_database)) for _ in range(2)]
         async with asyncio.timeout(10):
             while await asyncio.to_thread(value, empty_database, WAITING) != 2:
                 assert not any(upgrade.done() for upgrade in upgrades)
@@ -82,13 +81,13 @@ async def test_a_newer_schema_is_left_alone(database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(schema.SchemaUnknown, match="upgrade extauthz"):
-        await schema.upgrade(database)
+        await migrate.upgrade(database)
     assert value(database, "SELECT version_num FROM alembic_version") == "9999"
 
 
 async def test_the_known_schema_is_taken(database: str) -> None:
     """The version that this code knows is the newest migration, and a database that has it passes."""
-    assert ScriptDirectory(str(schema._MIGRATIONS)).get_current_head() == schema.KNOWN
+    assert migrate.migrations()[-1].version == schema.KNOWN
     async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         await schema.check(pool)
         await schema.probe(pool)
@@ -124,7 +123,7 @@ OF_ORGANIZATIONS = """SELECT timezone, anchor, overrides_until, limits, timezone
 def old_version(dsn: str, version: str) -> None:
     """The schema as a release before made it."""
     with psycopg.connect(dsn) as connection:
-        for file in sorted((schema._MIGRATIONS / "versions").glob("*.sql")):
+        for file in sorted(migrate._FOLDER.glob("*.sql")):
             if file.name[:4] <= version:
                 connection.execute(file.read_bytes())
         connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
@@ -138,7 +137,7 @@ async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str)
     with psycopg.connect(empty_database) as connection:
         connection.execute(OF_0001.encode())
     before = value(empty_database, ALL)
-    assert (await schema.upgrade(empty_database)).current
+    assert (await migrate.upgrade(empty_database)).current
     assert value(empty_database, ALL) == before
     assert value(empty_database, "SELECT count(*) FROM audit_log") == (0 if version == "0001" else 6)
     with psycopg.connect(empty_database) as connection:
@@ -159,7 +158,7 @@ async def test_an_upgrade_ends_ends_of_nothing(empty_database: str) -> None:
             " SELECT o.name, id, quota, '2100-01-01Z'"
             " FROM plans, (VALUES ('with', 7), ('without', NULL)) AS o (name, quota)"
         )
-    assert (await schema.upgrade(empty_database)).current
+    assert (await migrate.upgrade(empty_database)).current
     with psycopg.connect(empty_database) as connection:
         found = connection.execute("SELECT name, overrides_until IS NULL FROM organizations ORDER BY name").fetchall()
     assert found == [("with", False), ("without", True)]
@@ -171,7 +170,7 @@ async def test_an_upgrade_numbers_what_was_written_down(empty_database: str) -> 
     with psycopg.connect(empty_database) as connection:
         connection.execute(OF_0001.encode())
         connection.execute("CREATE TABLE written AS SELECT pg_current_xact_id() AS by")
-    assert (await schema.upgrade(empty_database)).current
+    assert (await migrate.upgrade(empty_database)).current
     safe = "SELECT bool_and(by <= xact AND xact < pg_snapshot_xmin(pg_current_snapshot())) FROM audit_log, written"
     assert value(empty_database, safe) is True
 
@@ -197,12 +196,12 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str)
     """Where something is in the way, all that the migration had done until then is undone, and it can be tried anew."""
     with psycopg.connect(empty_database) as connection:
         connection.execute("CREATE TABLE api_keys (mine text)")
-    with pytest.raises(schema.MigrationFailed, match='changed nothing: relation "api_keys" already exists'):
-        await schema.upgrade(empty_database)
+    with pytest.raises(migrate.MigrationFailed, match='changed nothing: relation "api_keys" already exists'):
+        await migrate.upgrade(empty_database)
     assert (value(empty_database, TABLES), value(empty_database, FUNCTIONS)) == (1, 0)
     with psycopg.connect(empty_database) as connection:
         connection.execute("DROP TABLE api_keys")
-    assert (await schema.upgrade(empty_database)).current
+    assert (await migrate.upgrade(empty_database)).current
 
 
 async def test_a_migration_does_not_wait_while_others_wait_behind_it(empty_database: str) -> None:
@@ -211,16 +210,49 @@ async def test_a_migration_does_not_wait_while_others_wait_behind_it(empty_datab
     async with await psycopg.AsyncConnection.connect(empty_database) as reader:
         await reader.execute("SELECT count(*) FROM organizations")
         async with asyncio.timeout(10):
-            with pytest.raises(schema.TablesInUse, match=r"open transaction .*; end it, or try again"):
-                await schema.upgrade(empty_database)
+            with pytest.raises(migrate.TablesInUse, match=r"open transaction .*; end it, or try again"):
+                await migrate.upgrade(empty_database)
         assert value(empty_database, "SELECT version_num FROM alembic_version") == "0002"
-    assert (await schema.upgrade(empty_database)).current
+    assert (await migrate.upgrade(empty_database)).current
 
 
 async def test_a_database_that_cannot_be_reached_is_no_schema(postgres_server: Postgres, database: str) -> None:
     """Without a server, `migrate` and `serve` speak of the server, not of the schema."""
     with stopped(postgres_server):
-        for attempt in (schema.status(database), schema.upgrade(database)):
+        for attempt in (schema.status(database), migrate.upgrade(database)):
             with pytest.raises(StoreUnavailable) as away:
                 await attempt
             assert away.value.reason == "connection"
+
+
+CATALOG = """SELECT string_agg(entry, chr(10) ORDER BY entry) FROM (
+    SELECT 'column ' || format('%I.%I %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+                               pg_get_expr(d.adbin, d.adrelid))
+    FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+    LEFT JOIN pg_attrdef d ON (d.adrelid, d.adnum) = (c.oid, a.attnum)
+    WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT 'constraint ' || pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT 'function ' || pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+) AS catalog (entry)"""
+
+
+@pytest.mark.parametrize("version", [None, "0001", "0004"])
+async def test_the_script_does_what_an_upgrade_does(
+    empty_database: str, postgres_server: Postgres, version: str | None
+) -> None:
+    """Run by hand on a database of its version, it makes the same schema; on any other it changes nothing."""
+    with new_database(postgres_server) as other:
+        for dsn in (empty_database, other):
+            if version is not None:
+                old_version(dsn, version)
+        script = migrate.script(version)
+        with psycopg.connect(other, autocommit=True) as connection:
+            connection.execute(script.encode())
+            with pytest.raises(psycopg.errors.RaiseException, match="this script is for a database"):
+                connection.execute(script.encode())
+            connection.rollback()
+        assert (await migrate.upgrade(empty_database)).current
+        assert await schema.status(other) == await schema.status(empty_database)
+        assert value(other, CATALOG) == value(empty_database, CATALOG)

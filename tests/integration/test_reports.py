@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.core.reason import Reason
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as Server
@@ -183,7 +183,7 @@ async def test_ready_once_both_stores_were_seen(
                 assert (await readiness(service))[0] == 503
             await until(service, 503, redis="ok")
         await until(service, 503, redis="ok", postgresql="schema")
-        await schema.upgrade(empty_database)
+        await migrate.upgrade(empty_database)
         await until(service, 200, redis="ok", postgresql="ok")
         with stopped(redis_server):
             answer = await ask(service.ports["nginx"], question("nginx", key="a" * 40))

@@ -7,7 +7,7 @@ from time import time
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.demo.folders import temporary_folder
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis
@@ -42,7 +42,7 @@ def main() -> None:
         Redis(folder / "redis") as redis,
         new_database(postgres) as dsn,
     ):
-        asyncio.run(schema.upgrade(dsn))
+        asyncio.run(migrate.upgrade(dsn))
         template = dsn.rpartition("/")[2].replace("%20", " ")
         asyncio.run(draw(postgres, redis, template=template, folder=folder))
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from redis.asyncio import Redis as RedisClient
 
-from extauthz.backends.postgres import schema
+from extauthz.backends.postgres import migrate
 from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.redis.topology import connect
 from extauthz.demo.folders import temporary_folder
@@ -82,7 +82,7 @@ async def keep_our_loop_busy(seconds: float, *, after: int) -> None:
 def migrated(postgres_server: Postgres) -> Iterator[str]:
     """The name of a database with our schema, to make others from."""
     with new_database(postgres_server) as dsn:
-        asyncio.run(schema.upgrade(dsn))
+        asyncio.run(migrate.upgrade(dsn))
         yield dsn.rpartition("/")[2].replace("%20", " ")
 
 

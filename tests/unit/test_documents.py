@@ -62,6 +62,6 @@ def test_files_that_are_named_are_there(name: str) -> None:
 def test_names_that_contributors_are_sent_to_are_there() -> None:
     """What CONTRIBUTING.md calls by a name of the code has it there."""
     named = {found[1] for code in _CODE.findall(text("CONTRIBUTING.md")) if (found := _NAME.fullmatch(code))}
-    assert "DIALECTS" in named
+    assert "LISTENERS" in named
     missing = {word for word in named - EVERYDAY if not re.search(rf"\b{word}\b", CODE)}
     assert not missing
