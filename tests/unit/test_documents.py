@@ -16,7 +16,7 @@ EVERYDAY = {"uv"}  # names of other programs
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*(?:/|\.(?:py|md|toml|conf|yaml|yml|sql|lua|svg|json|txt))")
-_NAME = re.compile(r"([A-Za-z]\w*)(?:\(.*\))?")
+_NAME = re.compile(r"([A-Z]\w*\.[a-z]\w*|[A-Za-z]\w*)(?:\(.*\))?")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -60,8 +60,22 @@ def test_files_that_are_named_are_there(name: str) -> None:
 
 
 def test_names_that_contributors_are_sent_to_are_there() -> None:
-    """What CONTRIBUTING.md calls by a name of the code has it there."""
+    """What CONTRIBUTING.md calls by a name of the code, `name` or `Class.method`, the code has."""
     named = {found[1] for code in _CODE.findall(text("CONTRIBUTING.md")) if (found := _NAME.fullmatch(code))}
-    assert "LISTENERS" in named
-    missing = {word for word in named - EVERYDAY if not re.search(rf"\b{word}\b", CODE)}
-    assert not missing
+    assert {"LISTENERS", "KeyService.revoke"} <= named
+    words = {word for name in named - EVERYDAY for word in name.split(".")}
+    assert {word for word in words if not re.search(rf"\b{word}\b", CODE)} == set()
+
+
+def test_contributors_find_every_room() -> None:
+    """The table of rooms in CONTRIBUTING.md has each package, down to those inside of `service` and `backends`."""
+    rooms = {str(file.parent.relative_to(ROOT / "extauthz")) + "/" for file in (ROOT / "extauthz").rglob("__init__.py")}
+    listed = {code for code in _CODE.findall(text("CONTRIBUTING.md")) if code.endswith("/")}
+    assert rooms - listed - {"./", "backends/postgres/migrations/versions/"} == set()
+
+
+def test_classes_that_the_glossary_names_are_there() -> None:
+    """A word of the glossary that stands for a class has the class of that name."""
+    classes = {code for code in _CODE.findall(text("docs/glossary.md")) if re.fullmatch(r"[A-Z][a-z]+[A-Za-z]*", code)}
+    assert "CircuitBreaker" in classes
+    assert {name for name in classes if not re.search(rf"^class {name}\b", CODE, re.MULTILINE)} == set()
