@@ -1,4 +1,4 @@
--- Plans, organizations and keys. What must never be is refused here, whoever writes.
+-- Plans, organizations and keys. Constraints refuse what must never be, from every writer.
 
 CREATE FUNCTION extauthz_permissions_valid(permissions jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE AS $$

@@ -1,8 +1,8 @@
--- The life cycle of keys. Triggers number, date, write down and tell every change, whoever makes it, so that what is
+-- The life cycle of keys. Triggers number, date, record and announce every change, from every writer, so that what is
 -- typed into psql works like what the API does.
 --
--- Trigger functions run as their owner: who may change a table need not be able to write the audit log. They name no
--- table of ours but by the schema of the table that was changed, so that no search path leads them astray.
+-- Trigger functions run as their owner: a role that may change a table needs no right to write the audit log. They name
+-- each table by the schema of the table that was changed, so that no search path leads them astray.
 
 -- Columns ------------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ ALTER TABLE api_keys
     ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now(),
     ADD COLUMN metadata jsonb NOT NULL DEFAULT '{}'
         CONSTRAINT api_keys_metadata_valid CHECK (extauthz_metadata_valid(metadata)),
-    -- its own limits, inside its organization's; null is no such limit
+    -- its own limits, inside its organization's; null: without such a limit
     ADD COLUMN rate text CONSTRAINT api_keys_rate_valid CHECK (extauthz_rate_valid(rate)),
     ADD COLUMN burst bigint CONSTRAINT api_keys_burst_valid CHECK (burst BETWEEN 1 AND 1000000000),
     ADD COLUMN daily_quota bigint CONSTRAINT api_keys_daily_quota_valid CHECK (daily_quota BETWEEN 0 AND 1000000000000),
@@ -53,12 +53,12 @@ CREATE TABLE retired_hashes (
     hash bytea PRIMARY KEY
 );
 
--- Who changed what. Written by triggers, in the transaction of the change; nothing else writes here.
+-- Changes, with their actors. Written by triggers, in the transaction of the change; nothing else writes here.
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor text NOT NULL,
-    -- who was logged in to PostgreSQL: an actor is what a session says of itself, this is not
+    -- the role that was logged in to PostgreSQL: an actor is what a session says of itself, this is not
     role text NOT NULL DEFAULT session_user,
     action text NOT NULL,
     kind text NOT NULL,
@@ -66,13 +66,13 @@ CREATE TABLE audit_log (
     organization_id text,
     diff jsonb NOT NULL CONSTRAINT audit_log_diff_valid CHECK (jsonb_typeof(diff) = 'object')
 );
--- what was changed lately, for who could not listen for a while
+-- what was changed lately, for listeners that were away for a while
 CREATE INDEX audit_log_by_time ON audit_log (at);
 CREATE INDEX audit_log_by_organization ON audit_log (organization_id, id DESC);
 
 -- Numbered and dated -------------------------------------------------------------------------------------------------
 
--- Nobody may choose a number or a date. A use of a key is no change.
+-- Numbers and dates are never taken from a statement. A use of a key does not count as a change.
 CREATE FUNCTION extauthz_number() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -101,7 +101,7 @@ FOR EACH ROW EXECUTE FUNCTION extauthz_number();
 
 -- Written down and told ----------------------------------------------------------------------------------------------
 
--- In: the kind of thing. Who says who it is sets extauthz.actor for its transaction; extauthz.action says what a change
+-- In: the kind of entity. A session names its actor by extauthz.actor in its transaction; extauthz.action says what a change
 -- is meant as, where the change itself does not. The message holds ids and nothing else.
 CREATE FUNCTION extauthz_tell() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
@@ -145,7 +145,7 @@ BEGIN
 END
 $$;
 
--- The number goes up with what is a change, so that a use of a key is told to nobody.
+-- The number goes up with what is a change, so that a use of a key is not announced.
 CREATE TRIGGER plans_tell AFTER INSERT OR DELETE ON plans
 FOR EACH ROW EXECUTE FUNCTION extauthz_tell('plan');
 CREATE TRIGGER plans_tell_change AFTER UPDATE ON plans

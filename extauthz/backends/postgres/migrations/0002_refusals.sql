@@ -1,4 +1,4 @@
--- What triggers refuse, whoever writes: a revoked key that comes back, half a bucket, a change that nobody would hear of.
+-- What triggers refuse, from every writer: a revoked key that comes back, half a bucket, a change that is not announced.
 -- Follows 0002_life_cycle.sql, whose head says how trigger functions run.
 
 -- Revoked for good ---------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ CREATE TRIGGER organizations_refuse_truncate BEFORE TRUNCATE ON organizations
 EXECUTE FUNCTION extauthz_refuse_truncate();
 CREATE TRIGGER api_keys_refuse_truncate BEFORE TRUNCATE ON api_keys EXECUTE FUNCTION extauthz_refuse_truncate();
 
--- Who may call a function that runs as its owner may put it on a table of their own, and make it write where they like.
+-- A role that may call a function which runs as its owner could put it on a table of its own, and make it write anywhere.
 DO $$
 DECLARE
     ours regprocedure;

@@ -1,4 +1,4 @@
--- Limits that one can bill on: how an organization counts days and months, what was used, and who was told of it.
+-- Limits that one can bill on: how an organization counts days and months, what was used, and what was announced.
 -- 0002_life_cycle.sql says at its head how trigger functions run.
 
 -- Columns ------------------------------------------------------------------------------------------------------------
@@ -12,10 +12,10 @@ ALTER TABLE organizations
     ADD COLUMN overrides_until timestamptz
         CONSTRAINT organizations_overrides_until_valid
         CHECK (overrides_until >= '1970-01-01Z' AND overrides_until < '9999-01-01Z'),
-    -- shadow: everything is computed and counted, and nobody is refused
+    -- shadow: everything is computed and counted, and no request is refused
     ADD COLUMN limits text NOT NULL DEFAULT 'enforce'
         CONSTRAINT organizations_limits_valid CHECK (limits IN ('enforce', 'shadow')),
-    -- Kept by a trigger, chosen by nobody: days up to last_day are counted in timezone_before, months that begin before
+    -- Kept by a trigger, never chosen: days up to last_day are counted in timezone_before, months that begin before
     -- next_month by anchor_before.
     ADD COLUMN timezone_before text,
     ADD COLUMN last_day date,
@@ -23,7 +23,7 @@ ALTER TABLE organizations
     ADD COLUMN next_month date;
 
 -- The transaction that made the change, which its message names as well. What is there already gets the number of this
--- one: whoever sees that it is over sees all that came before.
+-- one: a session that sees the end of it sees all that came before.
 ALTER TABLE audit_log ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id();
 
 -- Tables -------------------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ CREATE INDEX quota_events_undelivered ON quota_events (at) WHERE delivered_at IS
 
 -- Calendars ----------------------------------------------------------------------------------------------------------
 
--- Time zones are names that everybody knows: PostgreSQL would also take `cest`, `europe/berlin` and `UTC+25`. To look a
+-- Time zones are names of the IANA database: PostgreSQL would also take `cest`, `europe/berlin` and `UTC+25`. To look a
 -- name up takes PostgreSQL a while, so each new one is looked up once in a statement, however many rows it changes.
 CREATE FUNCTION extauthz_check_timezones() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
