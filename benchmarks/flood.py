@@ -155,7 +155,7 @@ async def main() -> None:
                 _row(name, kind, each, peak) for kind, each in (("good", answers[True]), ("unknown", answers[False]))
             ]
         crowd.close()
-        away = [record for record in at.service.log if record["event"] == "store is away"]
+        away = [record for record in at.service.log if record["event"] == "store_away"]
     table(("", "keys", "answers", "p50", "p99", "max", "memory above idle"), rows)
     met &= not away
     print(f"{UNKNOWN + GOOD:,} idle connections take {idle:.0f} MiB; a store was taken for away {len(away)} times.")

@@ -182,7 +182,7 @@ class Supervisor:
                 raise AddressTaken(f"another process listens on an address of ours: one of {ours}")
             if not self._stopping.is_set():
                 deaths = deaths + 1 if clock() - started < STEADY else 1
-                self._log.warning("a worker died and is started again", worker=number, status=status)
+                self._log.warning("worker_restarted", worker=number, status=status)
                 self._service.restarts += 1
                 with suppress(TimeoutError):
                     async with asyncio.timeout(RESTART_AFTER[min(deaths, len(RESTART_AFTER)) - 1]):

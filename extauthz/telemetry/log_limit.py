@@ -22,19 +22,19 @@ UNLIMITED = frozenset(
         "serving",
         "draining",
         "stopped",
-        "a worker died and is started again",
-        "quota threshold passed",
-        "setting without effect",
+        "worker_restarted",
+        "quota_threshold_passed",
+        "setting_without_effect",
     }
 )
 # Opposite states are one kind, because the newest is what holds.
 STATES = {
-    "store is away": "store",
-    "store is up": "store",
-    "messages of changes arrive": "feed",
-    "messages of changes do not arrive": "feed",
-    "Redis says whose memory it is": "epoch",
-    "Redis does not say whose memory it is": "epoch",
+    "store_away": "store",
+    "store_up": "store",
+    "change_messages_arrive": "feed",
+    "change_messages_missing": "feed",
+    "redis_epoch_known": "epoch",
+    "redis_epoch_unknown": "epoch",
     "redis_evicts": "eviction",
     "redis_no_longer_evicts": "eviction",
 }

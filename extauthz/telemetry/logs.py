@@ -72,7 +72,7 @@ def configure(*, form: str, level: str, worker: int | None = None) -> None:
 def notes(lines: Iterable[str]) -> None:
     """Warns of settings that have no effect."""
     for line in lines:
-        structlog.get_logger().warning("setting without effect", note=line)
+        structlog.get_logger().warning("setting_without_effect", note=line)
 
 
 class LogDrops(Collector):

@@ -102,9 +102,9 @@ class Metrics(Collector):
             self._messages_flow = flows
             self._feed_down.set(0 if flows else 1)
             if flows:
-                self._log.info("messages of changes arrive")
+                self._log.info("change_messages_arrive")
             else:
-                self._log.warning("messages of changes do not arrive")
+                self._log.warning("change_messages_missing")
 
     def redis_says(self, epoch_known: bool, evicting: str) -> None:
         """Says once what is wrong with what Redis says of itself, and when it is right again.
@@ -124,9 +124,9 @@ class Metrics(Collector):
             self._says_epoch = known
             self._epoch_unknown.set(0 if known else 1)
             if known:
-                self._log.info("Redis says whose memory it is")
+                self._log.info("redis_epoch_known")
             else:
-                self._log.warning("Redis does not say whose memory it is", missing="+info")
+                self._log.warning("redis_epoch_unknown", missing="+info")
 
     def store_failed(self, store: Store, reason: str) -> None:
         """Counts a call to a store that failed."""
@@ -135,7 +135,7 @@ class Metrics(Collector):
     def record_corrupt(self, error: StoreCorrupt) -> None:
         """Counts and names a record that makes no sense."""
         self._errors.labels(error.store, "corrupt").inc()
-        self._log.warning("a record makes no sense", store=error.store, what=error.what)
+        self._log.warning("corrupt_record", store=error.store, what=error.what)
 
     def shadowed(self, reason: Reason) -> None:
         """Counts what limits in shadow would have decided."""
@@ -145,7 +145,7 @@ class Metrics(Collector):
         """Counts and names an organization that has used so much of a quota."""
         self.usage.thresholds[event.quota, event.threshold] += 1
         self._log.info(
-            "quota threshold passed",
+            "quota_threshold_passed",
             organization_id=event.tenant_id,
             quota=event.quota,
             threshold=event.threshold,
@@ -183,28 +183,28 @@ class Metrics(Collector):
         self.stores.changed(store, up=up)
         if up:
             say = self._log.warning if store in self._away else self._log.info
-            say("store is up", store=store)
+            say("store_up", store=store)
             self._away.discard(store)
             return
         self._away.add(store)
-        self._log.warning("store is away", store=store, reason=reason)
+        self._log.warning("store_away", store=store, reason=reason)
         if store == REDIS:
             self._redis_down.inc()
 
     def store_unfit(self, error: StoreUnavailable) -> None:
         """Says what is wrong with a store that is away, in its own words where there are some."""
         words = {"said": error.said, "remedy": error.remedy} if error.said else {}
-        self._log.warning("store cannot be used", store=error.store, reason=error.reason, **words)
+        self._log.warning("store_unfit", store=error.store, reason=error.reason, **words)
 
     def usage_kept(self, error: StoreUnavailable | None) -> None:
         """Says once that usage cannot be written down, and once that it is again."""
         self.usage_trouble = "" if error is None else error.detail
         self.usage.unsaved = error is not None
         if error is None:
-            self._log.warning("usage is saved again")
+            self._log.warning("usage_saved_again")
         else:
             words = {"said": error.said, "remedy": error.remedy} if error.said else {}
-            self._log.warning("usage is not saved", store=error.store, reason=error.reason, **words)
+            self._log.warning("usage_not_saved", store=error.store, reason=error.reason, **words)
 
     def samples(self) -> list[Sample]:
         """All values now, for another process to add up."""

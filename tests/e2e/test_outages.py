@@ -49,12 +49,12 @@ def test_redis_away(site: Site, reader: Customer, harm: Harm) -> None:
 
     def told() -> list[tuple[str, str, int]]:
         lines_since = (line for line in site.log()[lines:] if line.get("store") == "redis")
-        changes = [line for line in lines_since if line["event"] != "store cannot be used"]
+        changes = [line for line in lines_since if line["event"] != "store_unfit"]
         return [(line["event"], line["level"], line.get("suppressed", 0)) for line in changes]
 
     # There is one line a second of each kind: the second may wait, or stand for both where an outage ended just before.
     eventually(lambda: sum(1 + suppressed for *_, suppressed in told()) == 2)
-    assert told()[-1][:2] == ("store is up", "warning")
+    assert told()[-1][:2] == ("store_up", "warning")
     for proxy in site.stack.proxies:
         answer = get(proxy, reader.key)
         assert (answer.status, answer.get("x-extauthz-degraded")) == (200, None)

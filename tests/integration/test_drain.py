@@ -17,7 +17,7 @@ from tests.servers.process import Service, listening, settings
 CALLERS = 20
 DRAIN = 1
 DRAINS = {"EXTAUTHZ_DRAIN_SECONDS": str(DRAIN)}
-STORES = ("store is away", "store is up")  # what a busy machine may bring about
+STORES = ("store_away", "store_up")  # what a busy machine may bring about
 REQUEST = b"GET /api HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 
 

@@ -146,7 +146,7 @@ async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str
     wrong, words = next(iter(mistakes(guarded).items()))
     dsn = wrong.replace(WRONG, MENDED)
     async with listening(settings(dsn, redis_url)) as service:
-        record = await service.logged("store cannot be used", store="postgresql")
+        record = await service.logged("store_unfit", store="postgresql")
         assert (record["reason"], record["said"]) == ("authentication", words)
         _, report = await service.readyz()
         assert report["postgresql"] == f"authentication: {words}; {record['remedy']}"
@@ -154,7 +154,7 @@ async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str
             owner.execute(f"ALTER ROLE extauthz PASSWORD '{MENDED}'".encode())  # as if the setting had been mended
         await service.until(lambda report: report["postgresql"].startswith("schema: the database has no"))
         assert MENDED not in service.text
-        told = [record for record in service.log if record["event"] == "store cannot be used"]
+        told = [record for record in service.log if record["event"] == "store_unfit"]
         assert len([record for record in told if record.get("said") == words]) == 1
 
 

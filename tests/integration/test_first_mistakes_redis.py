@@ -57,10 +57,10 @@ async def test_a_service_tells_a_first_mistake(database: str, guarded: Redis) ->
     """`serve` says it once in the log, and in /readyz as long as it lasts."""
     wrong = f"redis://:{WRONG}@127.0.0.1:{guarded.port}/0"
     async with listening(settings(database, wrong)) as service:
-        record = await service.logged("store cannot be used", store="redis")
+        record = await service.logged("store_unfit", store="redis")
         assert record["said"].startswith("WRONGPASS")
         _, report = await service.readyz()
         assert report["redis"] == f"authentication: {record['said']}; {record['remedy']}"
         assert await service.end() == 0
     assert WRONG not in service.text
-    assert len([line for line in service.log if line["event"] == "store cannot be used"]) == 1
+    assert len([line for line in service.log if line["event"] == "store_unfit"]) == 1

@@ -184,7 +184,7 @@ async def test_a_use_that_cannot_be_noted_is_no_outage(
                     await attempts.acquire()
                 assert service.health.readiness().ready
             assert service.value("extauthz_api_key_cache_misses_total") == len(keys)
-            assert "store is away" not in capfd.readouterr().out
+            assert "store_away" not in capfd.readouterr().out
     if harm == "no permission":
         await operator.sql("DROP OWNED BY onlooker")
         await operator.sql("DROP ROLE onlooker")

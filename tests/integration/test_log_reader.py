@@ -105,7 +105,7 @@ async def test_lines_that_cannot_be_written_are_counted(database: str, redis_url
     full = os.open("/dev/full", os.O_WRONLY)
     async with unread(settings(database, redis_url), "--workers", "2", stderr=full) as service:
         os.close(full)
-        assert await service.dropped() >= 5  # "listening" once, and of each worker "store is up" twice
+        assert await service.dropped() >= 5  # "listening" once, and of each worker "store_up" twice
         assert (await ask(service.envoy, question("envoy"))).decision == "no_credentials"
         assert await service.end() == 0
 

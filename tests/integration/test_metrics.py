@@ -117,7 +117,7 @@ async def test_one_answer_for_all_workers(database: str, redis_url: str, operato
         metrics = await service.metrics()
         assert (allowed(metrics, first.id), allowed(metrics, "other")) == (11, 10)
         assert sum(workers(metrics)) == 2
-        await service.logged("a worker died and is started again")
+        await service.logged("worker_restarted")
         await service.until(lambda report: report["workers"] == "ok")
         await asyncio.gather(*(service.check(key) for key in keys * 10))
         metrics = await service.metrics()

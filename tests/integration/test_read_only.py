@@ -56,4 +56,4 @@ async def test_usage_waits_while_postgresql_only_reads(
             await until(partial(unsaved, service, 0))
             assert "usage" not in service.health.readiness().stores
     told = "".join(capfd.readouterr())
-    assert (told.count("usage is not saved"), told.count("usage is saved again")) == (1, 1)
+    assert (told.count("usage_not_saved"), told.count("usage_saved_again")) == (1, 1)

@@ -181,7 +181,7 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
                 await until(partial(told_up, service, key))
             assert service.health.readiness().stores["redis"] == "ok"
             told = [line["event"] for line in logs if line.get("store") == "redis"]
-            assert told == ["store is away", "store cannot be used", "store is up"], harm.name
+            assert told == ["store_away", "store_unfit", "store_up"], harm.name
 
 
 def test_the_probe_does_whatever_our_scripts_do() -> None:

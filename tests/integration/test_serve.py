@@ -177,7 +177,7 @@ async def test_stores_may_go_away(
             assert await service.until(lambda report: report["redis"] == "ok") == 200
             reply = await service.check(key)
             assert (reply.decision, reply.headers.get("x-extauthz-degraded")) == ("allow", None)
-            away = [record["store"] for record in service.log if record["event"] == "store is away"]
+            away = [record["store"] for record in service.log if record["event"] == "store_away"]
             assert set(away) == {"postgresql", "redis"}
             assert (await service.metrics())["redis_down_events_total"] == away.count("redis")
 

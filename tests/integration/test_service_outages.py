@@ -111,7 +111,7 @@ async def test_without_redis_keys_come_from_postgresql(
     assert proxy.service.value("redis_down_events_total") == 1
     assert proxy.service.value("extauthz_degraded", store="redis") == 0
     told = capfd.readouterr().out
-    assert told.count("store is away") == 1
+    assert told.count("store_away") == 1
     for key in proxy.keys.values():
         assert key[8:20] not in told
 

@@ -67,7 +67,7 @@ async def test_a_receiver_that_does_not_take_it(
         with capture_logs() as logs:
             assert (await hooks.deliver(), await hooks.deliver()) == (1, 0)
         (line,) = logs
-        assert (line["event"], line["reason"], line["attempt"]) == ("webhook not delivered", reason, 1)
+        assert (line["event"], line["reason"], line["attempt"]) == ("webhook_not_delivered", reason, 1)
         assert_silent(logs)
         done, failed, attempts, wait = await state(operator)
         assert (done, failed, attempts) == (False, False, 1)
@@ -178,7 +178,7 @@ async def test_growing_pauses_and_an_end(operator: ManagementClient, pool: Pool,
     assert module.BACK_OFF == (5, 30, 120, 600, 3600, 21_600, 86_400)
     for pause, least in zip(pauses, module.BACK_OFF, strict=True):
         assert least - 3 < pause <= least * (1 + module.JITTER)
-    assert [line["event"] for line in logs] == ["webhook not delivered"] * 7 + ["webhook given up"]
+    assert [line["event"] for line in logs] == ["webhook_not_delivered"] * 7 + ["webhook_given_up"]
     assert len(set(hook.ids())) == 1
     assert_silent(logs)
 

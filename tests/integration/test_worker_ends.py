@@ -68,7 +68,7 @@ async def test_a_worker_told_to_end_is_replaced(database: str, redis_url: str) -
         await service.until(lambda report: report["workers"] == "ok")
         _, first, second = family(service.process.pid)
         os.kill(first, signal.SIGTERM)
-        died = await service.logged("a worker died and is started again")
+        died = await service.logged("worker_restarted")
         assert died["status"] == 0
         assert (await service.check()).decision == "no_credentials"
         await service.until(lambda report: report["workers"] == "ok")

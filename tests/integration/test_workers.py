@@ -94,7 +94,7 @@ async def test_several_answer_and_count_as_one(service: Service, key: str) -> No
         assert (await service.metrics())[ALLOWED] == asked
     metrics = await service.metrics()
     assert (metrics[ALLOWED], metrics[TIMED], metrics[TAKEN]) == (asked, asked, asked)
-    assert (await service.logged("a worker died and is started again"))["status"] == -signal.SIGKILL
+    assert (await service.logged("worker_restarted"))["status"] == -signal.SIGKILL
 
 
 async def test_a_worker_started_again_has_the_settings_of_the_others(
@@ -115,7 +115,7 @@ async def test_a_worker_started_again_has_the_settings_of_the_others(
 
 async def test_a_worker_that_cannot_start_is_tried_patiently(service: Service) -> None:
     """Where no process can be made, pauses grow, the others go on, it comes back when it can, and a stop is a stop."""
-    pid, event, full = service.process.pid, "a worker died and is started again", "[Errno 24] Too many open files"
+    pid, event, full = service.process.pid, "worker_restarted", "[Errno 24] Too many open files"
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, hard))
     os.kill(workers_of(service)[1], signal.SIGKILL)

@@ -45,7 +45,7 @@ BANNED = (
     _phrase(
         r"\bmakes? no sense\b",
         "name the fault",
-        wrong="a record makes no sense",
+        wrong="corrupt_record",
         right="corrupt record",
     ),
     _phrase(

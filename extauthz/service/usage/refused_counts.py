@@ -57,5 +57,5 @@ class RefusedCounts:
         """The batch is added."""
         self._batch = None
         if self._lost:
-            structlog.get_logger().warning("refusals were not counted", count=self._lost)
+            structlog.get_logger().warning("refusals_not_counted", count=self._lost)
             self._lost = 0

@@ -82,12 +82,12 @@ class Webhook:
                 await self._events.delivered(event.id)
             elif event.attempts > len(BACK_OFF):
                 await self._events.give_up(event.id)
-                structlog.get_logger().error("webhook given up", event_id=event.id, reason=refusal)
+                structlog.get_logger().error("webhook_given_up", event_id=event.id, reason=refusal)
             else:
                 wait = BACK_OFF[event.attempts - 1] * (1 + random.uniform(0, JITTER))  # noqa: S311 - no secret
                 await self._events.postpone(event.id, wait)
                 structlog.get_logger().warning(
-                    "webhook not delivered",
+                    "webhook_not_delivered",
                     event_id=event.id,
                     reason=refusal,
                     attempt=event.attempts,

@@ -188,7 +188,7 @@ async def test_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("key-2", 1),
     ]
     assert len(room.usage.batches) == 2
-    assert [(line["event"], line["count"]) for line in logs] == [("refusals were not counted", 2)]
+    assert [(line["event"], line["count"]) for line in logs] == [("refusals_not_counted", 2)]
 
 
 async def test_thresholds_are_announced_once() -> None:
