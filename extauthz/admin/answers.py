@@ -48,7 +48,7 @@ class Organization(_Answer):
     rate: str | None
     burst: int | None
     until: Time | None = Field(description="When its own limits end, and its plan's count.")
-    limits: LimitsMode
+    limits_mode: LimitsMode
     timezone: str = Field(description="Where its days begin.")
     timezone_from: Time | None = Field(description="From when its days begin there; null: since it was made.")
     anchor: int = Field(description="The day on which its months begin; in a shorter month the last one.")

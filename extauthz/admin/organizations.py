@@ -59,7 +59,7 @@ def _organization(
 
 async def _limits(call: Call[Any, Any], organization: Organization) -> Limits:
     """What an organization may spend now, for a warning; no limits where none refuses, or where none can be read."""
-    if organization.limits != ENFORCE:
+    if organization.limits_mode != ENFORCE:
         return UNLIMITED
     with suppress(ExtauthzError, ValueError):  # what was asked for is done by now
         return organization.limits_now(await call.services.tenants.show_plan(organization.plan), datetime.now(UTC))

@@ -136,7 +136,7 @@ class OrganizationChanges(_Changes, _Limits):
     plan: PlanName = Field(default_factory=str)
     status: Status = Field(default_factory=lambda: "active")
     until: Moment | None = None
-    limits: LimitsMode = Field(default_factory=lambda: "enforce")
+    limits_mode: LimitsMode = Field(default_factory=lambda: "enforce")
     timezone: TimeZone = Field(default_factory=str)
     anchor: Anchor = Field(default_factory=int)
 

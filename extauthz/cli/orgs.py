@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Organizations: who has keys, on which plan.")
 
-_DEFAULTS = {"limits": ENFORCE, "timezone": "UTC", "anchor": 1}
+# By option: the attribute that it sets, and what a new organization has.
+_DEFAULTS = {"limits": ("limits_mode", ENFORCE), "timezone": ("timezone", "UTC"), "anchor": ("anchor", 1)}
 _PLAN = typer.Option("--plan", metavar="P", help="The name of its plan.")
 _TIMEZONE = typer.Option("--timezone", metavar="TZ", help="Where its days begin: Europe/Berlin.")
 _ANCHOR = typer.Option("--anchor", metavar="DAY", help="The day on which its months begin, 1 to 31.")
@@ -106,7 +107,7 @@ def update(
     charged yet.
     """
     changes = parse.limits({"rate": rate, "burst": burst, **quotas})
-    texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits": limits}
+    texts = {"name": name, "plan": plan, "status": status, "timezone": timezone, "limits_mode": limits}
     changes |= {field: text for field, text in texts.items() if text is not None}
     if until is not None:
         changes["until"] = parse.until(until, datetime.now(UTC))
@@ -152,14 +153,14 @@ def _is_over(until: datetime | None) -> bool:
 
 
 def _warn_of_limits(organization: Organization, plan: Plan, settings: "Settings") -> None:
-    if organization.limits == ENFORCE:
+    if organization.limits_mode == ENFORCE:
         warn_if_too_small(organization.limits_now(plan, datetime.now(UTC)), settings)
 
 
 def _settings(organization: Organization) -> str:
     """What differs from its plan and from what a new organization has, as it is typed."""
-    ours = {name: getattr(organization, name) for name in _DEFAULTS}
-    differing = {name: value for name, value in ours.items() if value != _DEFAULTS[name]}
+    ours = {option: (getattr(organization, name), default) for option, (name, default) in _DEFAULTS.items()}
+    differing = {option: value for option, (value, default) in ours.items() if value != default}
     until = {} if organization.until is None else {"until": output.time_text(organization.until)}
     return as_options({**organization.overrides, **until, **differing})
 
@@ -180,7 +181,7 @@ def _print(organization: Organization, plan: Plan, as_json: bool) -> None:
     if organization.until is not None:
         over = " (over)" if _is_over(organization.until) else ""
         details["own until"] = output.time_text(organization.until) + over
-    details |= {name: str(getattr(organization, name)) for name in _DEFAULTS}
+    details |= {option: str(getattr(organization, name)) for option, (name, _) in _DEFAULTS.items()}
     for name, since in (("timezone", organization.timezone_from), ("anchor", organization.anchor_from)):
         if since is not None:
             details[name] += f" (from {output.time_text(since)} on)"

@@ -50,8 +50,8 @@ class Plan:
 class Organization:
     """A tenant. `overrides` are its own limits where they differ from the plan's; None for `until`: they have no end.
 
-    `limits` is `enforce` or `shadow`. Days are those of `timezone` from `timezone_from` on, months begin on the day
-    `anchor` (1 to 31) from `anchor_from` on; None: since it was made.
+    `limits_mode` is `enforce` or `shadow`. Days are those of `timezone` from `timezone_from` on, months begin on the
+    day `anchor` (1 to 31) from `anchor_from` on; None: since it was made.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Organization:
     status: str
     overrides: Mapping[str, object]
     until: datetime | None
-    limits: str
+    limits_mode: str
     timezone: str
     anchor: int
     created_at: datetime
@@ -87,7 +87,7 @@ class Organization:
             "status": self.status,
             **self.overrides,
             "until": _iso(self.until),
-            "limits": self.limits,
+            "limits_mode": self.limits_mode,
             "timezone": self.timezone,
             "timezone_from": _iso(self.timezone_from),
             "anchor": self.anchor,

@@ -105,7 +105,7 @@ def set_limits(site: Site, owner: Customer, mode: str) -> None:
     """`enforce` or `shadow`, and in force."""
 
     async def change(operator: management.Management) -> None:
-        await operator.tenants.update_organization(owner.organization, {"limits": mode})
+        await operator.tenants.update_organization(owner.organization, {"limits_mode": mode})
 
     site.manage(change)
     eventually(lambda: usage(site.stack.proxies[0], owner)["enforced"] == (mode == "enforce"))

@@ -68,7 +68,7 @@ def test_without_limits_and_in_shadow(site: Site, proxy: Proxy, customer: Custom
     owner = site.customer(rate="1/h", burst=1)
 
     async def shadow(operator: management.Management) -> None:
-        await operator.tenants.update_organization(owner.organization, {"limits": "shadow"})
+        await operator.tenants.update_organization(owner.organization, {"limits_mode": "shadow"})
 
     site.manage(shadow)
     eventually(lambda: not usage(proxy, owner)["enforced"])

@@ -65,9 +65,9 @@ async def test_the_life_of_an_organization(ops: Caller) -> None:
 async def test_calendar_and_end_of_own_limits(ops: Caller) -> None:
     """Calendar, mode and end of own limits are changed; null is no end; what cannot be is named by its field."""
     organization = await made(await ops("POST", "/v1/organizations", {"name": "acme"}))
-    ours = {"until": None, "limits": "enforce", "timezone": "UTC", "anchor": 1}
+    ours = {"until": None, "limits_mode": "enforce", "timezone": "UTC", "anchor": 1}
     assert {name: organization[name] for name in ours} == ours
-    changes = {"limits": "shadow", "timezone": "Europe/Berlin", "anchor": 31, "burst": 200}
+    changes = {"limits_mode": "shadow", "timezone": "Europe/Berlin", "anchor": 31, "burst": 200}
     changed = value(await ops("PATCH", "/v1/organizations/acme", {**changes, "until": SOON}))
     assert {name: changed[name] for name in changes} == changes
     assert datetime.fromisoformat(changed["until"]) == datetime.fromisoformat(SOON)
@@ -268,8 +268,8 @@ async def test_a_limit_that_no_request_fits(ops: Caller) -> None:
         answer = await ops(method, path, body)
         assert (answer.status // 100, answer["x-extauthz-warning"]) == (2, "limit_below_cost"), path
     for path, fine in (
-        ("/v1/organizations/tiny", {"limits": "shadow"}),
-        ("/v1/organizations/tiny", {"limits": "enforce", "monthly_quota": 1}),
+        ("/v1/organizations/tiny", {"limits_mode": "shadow"}),
+        ("/v1/organizations/tiny", {"limits_mode": "enforce", "monthly_quota": 1}),
         (f"/v1/api-keys/{key['id']}", {"daily_quota": 1}),
         ("/v1/plans/none", {"daily_quota": None}),
     ):

@@ -56,11 +56,11 @@ def sql(here: Here) -> Iterator[psycopg.Connection]:
 def test_calendar_and_end_of_own_limits(here: Here) -> None:
     """Calendar, mode and the end of own limits are set, shown, and cleared or set back."""
     acme = here.json("orgs", "show", "acme")
-    assert (acme["until"], acme["limits"], acme["timezone"], acme["anchor"]) == (None, "enforce", "UTC", 1)
+    assert (acme["until"], acme["limits_mode"], acme["timezone"], acme["anchor"]) == (None, "enforce", "UTC", 1)
     options = ("--burst", "200", "--until", LATER_TEXT, "--timezone", "Europe/Berlin", "--anchor", "15")
     changed = here.json("orgs", "update", "acme", *options, "--limits", "shadow")
     assert datetime.fromisoformat(changed["until"]) == LATER
-    ours = {"burst": 200, "limits": "shadow", "timezone": "Europe/Berlin", "anchor": 15}
+    ours = {"burst": 200, "limits_mode": "shadow", "timezone": "Europe/Berlin", "anchor": 15}
     assert {name: changed[name] for name in ours} == ours
     assert here.json("orgs", "list") == [changed]
     shown = here.run("orgs", "show", "acme").stdout

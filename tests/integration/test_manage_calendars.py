@@ -16,8 +16,8 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 async def test_calendar_and_mode_of_an_organization(operator: ManagementClient) -> None:
     """A time zone, the day on which months begin, whether limits are enforced; a new one has what nobody notices."""
     acme = await operator.tenants.create_organization("acme")
-    assert (acme.timezone, acme.anchor, acme.limits, acme.until) == ("UTC", 1, "enforce", None)
-    changes: dict[str, Any] = {"timezone": "America/Argentina/Buenos_Aires", "anchor": 31, "limits": "shadow"}
+    assert (acme.timezone, acme.anchor, acme.limits_mode, acme.until) == ("UTC", 1, "enforce", None)
+    changes: dict[str, Any] = {"timezone": "America/Argentina/Buenos_Aires", "anchor": 31, "limits_mode": "shadow"}
     changed, told = await operator.tenants.update_organization("acme", changes)
     assert told
     assert changed == replace(acme, **changes, updated_at=changed.updated_at, row_version=2)
@@ -44,8 +44,8 @@ async def test_calendar_and_mode_of_an_organization(operator: ManagementClient) 
         ({"anchor": True}, "anchor is no whole number from 1 to 31"),
         ({"anchor": "5"}, "anchor is no whole number from 1 to 31"),
         ({"anchor": None}, "anchor is no whole number from 1 to 31"),
-        ({"limits": "off"}, "limits is enforce or shadow"),
-        ({"limits": None}, "limits is no text"),
+        ({"limits_mode": "off"}, "limits_mode is enforce or shadow"),
+        ({"limits_mode": None}, "limits_mode is no text"),
         ({"until": datetime(2020, 1, 1, tzinfo=UTC)}, "until 2020-01-01T00:00:00+00:00 is in the past"),
         ({"until": datetime(2100, 1, 1)}, "until 2100-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - that is it
         ({"until": datetime(9999, 1, 1, tzinfo=UTC)}, "is too far away; the last year is 9998, in UTC"),

@@ -125,7 +125,7 @@ async def _customers(operator: ManagementClient) -> Mapping[str, str]:
         await operator.tenants.create_plan(f"of {name}", NO_LIMITS | dict(limits))
         await operator.tenants.create_organization(name, f"of {name}")
         keys[name] = (await operator.new_key(name, name="app"))[1]
-    await operator.tenants.update_organization("Wonka", {"limits": "shadow"})
+    await operator.tenants.update_organization("Wonka", {"limits_mode": "shadow"})
     await operator.tenants.update_organization("Soylent", {"status": "suspended"})
     only_reading: Permissions = {"customers": frozenset({"read"})}
     keys["reads"] = (await operator.new_key("Globex", name="reads", permissions=only_reading))[1]

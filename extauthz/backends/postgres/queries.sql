@@ -200,7 +200,7 @@ RETURNING id::text;
 -- name: list_organizations
 -- out: all organizations by name, with their own limits where they override the plan's
 SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.overrides_until AS until, o.limits AS limits_mode, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
@@ -209,7 +209,7 @@ ORDER BY o.name;
 -- name: page_of_organizations
 -- in: at, id (null: from the newest), at_most; out: organizations older than that, newest first
 SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.overrides_until AS until, o.limits AS limits_mode, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
@@ -220,7 +220,7 @@ LIMIT %(at_most)s;
 -- name: show_organization
 -- in: id (or null), ref (a name, where it is none); out: the organization. The id wins, as with plans.
 SELECT o.id::text, o.name, p.name AS plan, o.status, {o.*},
-       o.overrides_until AS until, o.limits, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
+       o.overrides_until AS until, o.limits AS limits_mode, o.timezone, o.anchor, o.created_at, o.updated_at, o.row_version,
        o.timezone_before, to_char(o.last_day, 'YYYY-MM-DD') AS last_day,
        o.anchor_before, to_char(o.next_month, 'YYYY-MM-DD') AS next_month
 FROM organizations o JOIN plans p ON p.id = o.plan_id
@@ -249,7 +249,7 @@ FOR UPDATE;
 UPDATE organizations
 SET name = %(name)s, plan_id = %(plan_id)s, status = %(status)s,
     {* = %(*)s},
-    overrides_until = %(until)s, limits = %(limits)s, timezone = %(timezone)s, anchor = %(anchor)s
+    overrides_until = %(until)s, limits = %(limits_mode)s, timezone = %(timezone)s, anchor = %(anchor)s
 WHERE id = %(id)s
 RETURNING id::text;
 

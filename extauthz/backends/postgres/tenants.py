@@ -24,7 +24,7 @@ from extauthz.core.ports import POSTGRESQL
 from extauthz.core.preconditions import Wanted
 
 _KEPT = ("timezone_before", "last_day", "anchor_before", "next_month")  # by a trigger
-_STORED = ("name", "status", "until", "limits", "timezone", "anchor")
+_STORED = ("name", "status", "until", "limits_mode", "timezone", "anchor")
 
 
 class PostgresTenants:

@@ -30,7 +30,7 @@ _CHECKED: Mapping[str, Callable[[object], object]] = {
     "name": validation.name,
     "plan": partial(text, "plan"),
     "status": partial(one_of, "status", words=STATUSES),
-    "limits": partial(one_of, "limits", words=LIMITS_MODES),
+    "limits_mode": partial(one_of, "limits_mode", words=LIMITS_MODES),
     "timezone": validation.timezone,
     "anchor": validation.anchor,
 }
@@ -112,9 +112,9 @@ class TenantService:
     ) -> tuple[Organization, bool]:
         """An organization with another name, plan, status or calendar, or limits of its own (null is the plan's again).
 
-        `until` is when its own limits end (null: never); `limits` is `enforce` or `shadow`. Own limits that are over
-        are forgotten once it is given others, and with another plan or null for `until`; another time for `until` alone
-        brings them back. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
+        `until` is when its own limits end (null: never); `limits_mode` is `enforce` or `shadow`. Own limits that are
+        over are dropped once it is given others, and with another plan or null for `until`; another time for `until`
+        alone brings them back. Raises NotFound, Conflict, InvalidInput, VersionMismatch.
         """
         known_fields(changes, (*_CHECKED, *LIMIT_COLUMNS, "until"))
         now = utc_now()
