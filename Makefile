@@ -54,7 +54,7 @@ bench-profile: .venv/dev ## where the CPU of a check goes (ARGS="--ask 429 --lin
 bench-revoke: .venv/dev ## how long a revoked key still works, on two workers under load (ARGS=--leases)
 	@$(PYTHON) -m benchmarks.revoke $(ARGS)
 
-bench-flood: .venv/dev ## what becomes of good keys while 10,000 unknown ones come at one instant
+bench-flood: .venv/dev ## how valid keys fare while 10,000 unknown ones come at one instant
 	@$(PYTHON) -m benchmarks.flood
 
 bench-refusals: .venv/dev ## whether an unknown key takes as long to refuse as a revoked one
@@ -72,10 +72,10 @@ bench-accuracy: .venv/dev ## whether limits are exact: 4 workers, 128 connection
 bench-round-trips: .venv/dev ## how often Redis is asked, and what a check costs it and us
 	@$(PYTHON) -m benchmarks.round_trips
 
-dashboards: .venv/dev ## write Grafana's dashboards anew, compose/grafana/dashboards/, from the code beside them
+dashboards: .venv/dev ## write Grafana's dashboards, compose/grafana/dashboards/, from the code beside them
 	@$(PYTHON) -m compose.grafana.source
 
-pictures: .venv/dev ## draw every dashboard anew, with what a real service under traffic shows (three minutes)
+pictures: .venv/dev ## draw every dashboard with what a real service under traffic shows (three minutes)
 	@$(PYTHON) -m tests.pictures
 
 audit: ## locked packages against known vulnerabilities (needs pipx)

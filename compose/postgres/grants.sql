@@ -1,4 +1,4 @@
--- What Grafana's role may read: who used and was refused how much, and of keys all but their digests.
+-- What Grafana's role may read: usage and refusals, and of keys all but their digests.
 GRANT SELECT ON plans, organizations, usage_daily, quota_events, rejections TO grafana;
 GRANT SELECT (
     id, organization_id, name, handle, permissions, created_at, expires_at, revoked_at, disabled_at, last_used_at

@@ -16,7 +16,7 @@ NEAR = Row(
             "Organizations past 80, 90 and 100 % of a quota",
             Note(
                 "Organizations that came to these shares of a daily or monthly quota in the time range.",
-                "At 100 % every request of theirs is refused with 429. Call them, or raise the quota, before they "
+                "At 100 % every request of a customer is refused with 429. Call them, or raise the quota, before they "
                 "call.",
                 "quotas-near-end",
             ),
@@ -61,7 +61,7 @@ NEAR = Row(
             Note(
                 "Organizations by the share of a quota that they have used in the day or month of their calendar. "
                 "Written down every ten seconds.",
-                "Over 90 %: raise the quota (`extauthz orgs update`), or tell the customer when it begins anew.",
+                "Over 90 %: raise the quota (`extauthz orgs update`), or tell the customer when its next window begins.",
                 "customer-near-quota",
             ),
             Sql("near_a_quota"),

@@ -79,7 +79,7 @@ AWAY = Row(
         trend(
             "Clocks",
             Note(
-                "How far a store's clock is ahead of ours.",
+                "How far a store's clock is ahead of the worker's.",
                 "More than two seconds: one of the machines does not keep time. Days and keys end by these clocks.",
                 "clock-skew",
             ),
@@ -122,8 +122,8 @@ CALLS = Row(
             "Errors",
             Note(
                 "Calls that failed, by store and reason.",
-                "`timeout`: slow; `connection`: away; `busy`: no room in our queue; `memory`, `readonly`: the store "
-                "refuses writes; `corrupt`: a record that makes no sense, which the log names.",
+                "`timeout`: slow; `connection`: away; `busy`: no room in the worker's queue; `memory`, `readonly`: the store "
+                "refuses writes; `corrupt`: a corrupt record, which the log names.",
                 "store-errors",
             ),
             promql(

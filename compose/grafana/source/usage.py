@@ -75,7 +75,7 @@ USAGE = Row(
             "Changes in the audit log",
             Note(
                 "Rows of the audit log: each change of a plan, an organization or a key.",
-                "`extauthz audit` says who changed what.",
+                "`extauthz audit` lists changes.",
             ),
             promql("max(extauthz_audit_rows_total{@instance})"),
             unit="short",

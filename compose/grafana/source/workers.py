@@ -109,8 +109,7 @@ PROCESSES = Row(
             "Distribution of the lag",
             Note(
                 "Measurements of the event loop's lag: the darker, the more.",
-                "A second band: something blocks the loop now and then. Compare with the marks and with Processor "
-                "time.",
+                "A second band: something blocks the loop at times. Compare with the marks and with Processor time.",
                 "event-loop-lag",
             ),
             buckets("sum by (le) (rate(extauthz_event_loop_lag_seconds_bucket{@instance}[@]))"),
