@@ -111,7 +111,7 @@ def test_an_organizations_own_limits_on_a_plan() -> None:
 def test_what_is_shown_of_an_organization() -> None:
     """How its days and months are counted, whether its limits are enforced, and when its own end: ISO 8601 or null."""
     shown = ACME.to_json()
-    assert [shown[name] for name in ("until", "limits", "timezone", "anchor")] == [
+    assert [shown[name] for name in ("until", "limits_mode", "timezone", "anchor")] == [
         "2026-01-01T00:00:00+00:00",
         "enforce",
         "Europe/Berlin",
