@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import asyncio
+import gc
 import importlib
 import importlib.util
 import os
@@ -11,11 +12,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 
+
 LoopFactories = dict[str, Callable[[], AbstractEventLoop]]
 
 # The same examples in every run: a failure on somebody's machine is a failure on everybody's.
-settings.register_profile("extauthz", derandomize=True, database=None, deadline=None)
-settings.register_profile("deep", settings.get_profile("extauthz"))
+settings.register_profile("extauthz", derandomize=True, database=None, deadline=None, max_examples=15)
+settings.register_profile("deep", settings.get_profile("extauthz"), max_examples=500)
 settings.load_profile("extauthz")
 
 # The event loops that are installed; uvloop comes with the extra `fast`.
@@ -45,3 +47,17 @@ def within_one_day(request: pytest.FixtureRequest) -> None:
     """
     if "unit" not in request.path.parts and (left := DAY - time.time() % DAY) < MARGIN:
         time.sleep(left)
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every property test `fuzz`: a few examples in the suite, many in `make test-deep`."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.fuzz)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what is there by now, the modules and all tests, out of every later look for garbage."""
+    gc.collect()
+    gc.freeze()

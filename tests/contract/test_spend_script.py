@@ -202,7 +202,7 @@ def _hash_name(owner: Owner) -> str:
 def test_script_and_twin_agree(redis_server: Redis) -> None:
     """Whatever is asked, changed, forgotten, and whatever clocks do: replies and hashes are the twin's, to the byte."""
     machine = type("Machine", (Agreement,), {"url": redis_server.redis_url})
-    run_state_machine_as_test(machine, settings=settings(examples(30, 1_000), stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(examples(5, 1_000), stateful_step_count=40))
 
 
 @given(
@@ -214,7 +214,7 @@ def test_script_and_twin_agree(redis_server: Redis) -> None:
     burst=bursts,
 )
 @pytest.mark.fuzz
-@examples(60, 2_000)
+@examples(10, 2_000)
 async def test_script_and_twin_agree_on_any_state(
     redis_server: Redis, level: int, carry: int, at: int, counters: tuple[int, int], rate: Rate, burst: int
 ) -> None:

@@ -231,7 +231,6 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.fuzz
 @examples(20, 500)
 @given(zone=st.sampled_from(ZONES), anchor=st.integers(1, 31), steps=STEPS, start=st.integers(0, 365 * 24))
 def test_no_change_touches_what_is_under_way(

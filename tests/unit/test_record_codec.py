@@ -42,7 +42,7 @@ def read(text: bytes, digest: str) -> ApiKey | str:
 
 
 @given(keys())
-@examples(100, 2000)
+@examples(16, 2000)
 def test_a_key_is_written_as_its_record(entry: Entry[Credential, ApiKey]) -> None:
     """Character by character the JSON of `to_record`, which any release can read."""
     key = entry.record
@@ -50,7 +50,7 @@ def test_a_key_is_written_as_its_record(entry: Entry[Credential, ApiKey]) -> Non
 
 
 @given(organizations())
-@examples(100, 2000)
+@examples(16, 2000)
 def test_an_organization_is_written_as_its_record(entry: Entry[str, Tenant]) -> None:
     """Character by character the JSON of `to_record`, which any release can read."""
     tenant = entry.record
@@ -58,7 +58,7 @@ def test_an_organization_is_written_as_its_record(entry: Entry[str, Tenant]) -> 
 
 
 @given(keys())
-@examples(200, 4000)
+@examples(30, 4000)
 def test_a_key_is_read_as_json_would(entry: Entry[Credential, ApiKey]) -> None:
     """The same key, or nonsense both ways: no value is let through that the record would refuse."""
     text, digest = record_codec.key_text(entry.record).encode(), entry.record.digest
@@ -66,7 +66,7 @@ def test_a_key_is_read_as_json_would(entry: Entry[Credential, ApiKey]) -> None:
 
 
 @given(st.lists(st.tuples(PLACES, BYTES), min_size=1, max_size=3), st.randoms())
-@examples(300, 20_000)
+@examples(30, 20_000)
 def test_a_torn_text_is_read_as_json_would(changes: list[tuple[int, int]], chance: random.Random) -> None:
     """Bytes changed, put in or left out, wherever they stand."""
     text = bytearray(CODED)

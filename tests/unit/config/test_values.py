@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import SecretBytes, SecretStr
 
@@ -302,7 +301,6 @@ def test_effective(name: str, text: str, shown: str) -> None:
     assert effective[name] == shown
 
 
-@examples(max_examples=40)
 @given(st.sampled_from(SECRETS), st.text(st.characters(exclude_characters="\x00,")))
 def test_a_wrong_secret_is_never_seen(name: str, text: str) -> None:
     """Whatever stands in a secret setting: no mistake, traceback, repr, dump or effective value holds it."""

@@ -40,14 +40,14 @@ def test_long_texts_are_not_remembered() -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        for number in range(5000):
+        for number in range(200):
             address_group(f"{number}" + "x" * 60_000)
             address_group(f"2001:db8::1%{number}" + "x" * 60_000)
             address_group(f"not-an-address-{number}")
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 200_000
+    assert after - before < 60_000  # less than one of them
 
 
 @given(st.text(max_size=60))

@@ -4,7 +4,7 @@ from copy import deepcopy
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.balance import Balance, LimitStatus, balance
@@ -83,7 +83,6 @@ def tenants(draw: st.DrawFn) -> Tenant:
 
 
 @given(tenants())
-@settings(max_examples=80)
 def test_retry_after_is_honest(tenant: Tenant) -> None:
     """Who waits `Retry-After` seconds and asks once passes; who waits one second less is refused. It is never 0."""
     limits, own, state, cost, now = tenant
@@ -99,7 +98,6 @@ def test_retry_after_is_honest(tenant: Tenant) -> None:
 
 
 @given(tenants())
-@settings(max_examples=30)
 def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
     """After `t` seconds there is one whole token more than `r`, and a second before there is not."""
     limits, _, state, cost, now = tenant

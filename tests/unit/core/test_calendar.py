@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
@@ -74,7 +74,6 @@ def calendars(draw: st.DrawFn) -> tuple[Calendar, int]:
 
 
 @given(calendars())
-@settings(max_examples=200)
 def test_no_moment_is_in_two_windows_or_in_none(drawn: tuple[Calendar, int]) -> None:
     """Windows follow each other without gap or overlap, now is in the middle ones, and days are those of the months."""
     calendar, now = drawn
@@ -91,7 +90,6 @@ def test_no_moment_is_in_two_windows_or_in_none(drawn: tuple[Calendar, int]) -> 
 
 
 @given(calendars(), st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=20))
-@settings(max_examples=80)
 def test_the_calendar_only_goes_forward(drawn: tuple[Calendar, int], steps: list[int]) -> None:
     """As time goes on no date and no month comes back, and what was tomorrow's beginning is today's."""
     calendar, now = drawn
@@ -108,7 +106,6 @@ def test_the_calendar_only_goes_forward(drawn: tuple[Calendar, int], steps: list
 
 
 @given(calendars())
-@settings(max_examples=50)
 def test_months_cover_every_date_once(drawn: tuple[Calendar, int]) -> None:
     """Each date is in one month, the month after it begins where it ends, and none has more than 31 days."""
     calendar, now = drawn

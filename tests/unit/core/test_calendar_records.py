@@ -1,7 +1,7 @@
 """Calendars as records, and what is a time zone's name."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from extauthz.core import calendar
 from extauthz.core.calendar import UTC_CALENDAR, Calendar, is_timezone
@@ -9,7 +9,6 @@ from tests.unit.core.test_calendar import calendars
 
 
 @given(calendars())
-@settings(max_examples=50)
 def test_record_of_a_calendar_is_the_calendar(drawn: tuple[Calendar, int]) -> None:
     """What is written and read again is the same; equal ones are one, for they are compared at every check."""
     record = drawn[0].to_record()

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.credentials import (
@@ -43,7 +43,6 @@ def test_key_takes_all_its_random_bytes(size: int) -> None:
 
 
 @given(entropies, entropies)
-@settings(max_examples=50)
 def test_no_random_bit_is_lost(one: bytes, other: bytes) -> None:
     """Two keys are the same only if all their random bytes are; each is found by the digests made at its issue."""
     first, second = FORMAT.issue(one), FORMAT.issue(other)
@@ -61,7 +60,6 @@ def test_check_characters_are_crc32() -> None:
 
 
 @given(st.integers(0, len(KEY) - 1), st.sampled_from(BASE62 + "-._~+/="))
-@settings(max_examples=40)
 def test_a_mistyped_character_is_noticed(position: int, character: str) -> None:
     """One wrong character anywhere: what looks like ours is refused without any look-up."""
     wrong = KEY[:position] + character + KEY[position + 1 :]
@@ -229,7 +227,6 @@ def test_scheme_in_any_case(header: str) -> None:
 
 
 @given(st.lists(header_values | header_values.map("Bearer {}".format), max_size=3))
-@settings(max_examples=60)
 def test_any_bytes_are_an_answer(headers: list[str]) -> None:
     """Whatever bytes a client sends, the answer is a credential or one of three reasons; never an exception."""
     assert reason_of(headers) in (None, NONE, MALFORMED, INVALID)

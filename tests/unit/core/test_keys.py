@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.changes import EntityRef
@@ -39,7 +39,6 @@ json_values = st.recursive(
     st.tuples(times, times, times),
     st.floats(0, 4e9),
 )
-@settings(max_examples=20)
 def test_record_of_a_key_is_the_key(
     permissions: dict[str, frozenset[str]], ends: tuple[float | None, float | None, float | None], loaded_at: float
 ) -> None:
@@ -116,7 +115,6 @@ def test_nonsense_in_a_record(changed: dict[str, object], complaint: str) -> Non
 
 
 @given(st.sampled_from([*RECORD, *TENANT.to_record()]), json_values)
-@settings(max_examples=60)
 def test_any_json_is_a_key_or_nonsense(name: str, value: object) -> None:
     """Whatever stands in a record, reading it gives a key, or a ValueError of one line that does not quote it."""
     tenant = TENANT.to_record() | ({name: value} if name in TENANT.to_record() else {})
@@ -215,7 +213,6 @@ def test_record_of_a_tenant_is_the_tenant() -> None:
 
 
 @given(*[st.text(st.characters(exclude_categories=()), max_size=70)] * 2)
-@settings(max_examples=50)
 def test_two_tenants_never_share_a_key(one: str, other: str) -> None:
     """The name's part of a store's key is plain text of its own, whatever the name holds."""
     assert (key_part(one) == key_part(other)) == (one == other)

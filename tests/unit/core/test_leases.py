@@ -21,7 +21,7 @@ FEW, DEAR = 0, 3  # kinds of requests: of cost 1 and 40
 @pytest.mark.fuzz
 def test_leases_never_admit_too_much() -> None:
     """However messages, deaths and clocks interleave: never one too much, hardly one too early, charged to the unit."""
-    run_state_machine_as_test(Leasing, settings=settings(examples(25, 3_000), stateful_step_count=40))
+    run_state_machine_as_test(Leasing, settings=settings(examples(5, 3_000), stateful_step_count=40))
 
 
 def leasing(limits: Limits, own: Limits = UNLIMITED, *, until_midnight: int = 7200) -> Leasing:

@@ -73,7 +73,7 @@ def numbers_of(told: Balance) -> list[int]:
     return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset]
 
 
-@examples(200, 20_000)
+@examples(30, 20_000)
 @given(outcomes())
 def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
     """Of every limit, and of the one that binds."""
@@ -84,7 +84,7 @@ def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
     assert LimitNumbers(asked, window=row[2]).left(now, row) == numbers_of(balance(asked, spent))
 
 
-@examples(200, 20_000)
+@examples(30, 20_000)
 @given(outcomes(refused=True), st.integers(0, 5))
 def test_what_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
     """The limit that refuses the longest, what is left of every one, and the wait."""

@@ -4,7 +4,7 @@ import json
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from extauthz.core.limits import BURST_MAX, DECIMALS, PERIODS, QUOTA_MAX, Limits, Rate
@@ -81,7 +81,6 @@ def rates(draw: st.DrawFn) -> tuple[str, Fraction]:
 
 
 @given(rates())
-@settings(max_examples=60)
 def test_a_rate_is_exact_and_survives_writing(given_rate: tuple[str, Fraction]) -> None:
     """Parsing loses nothing, and a rate that is printed and parsed again is the same count in the same period."""
     text, exact = given_rate

@@ -32,7 +32,8 @@ def test_what_no_name_holds() -> None:
     """Every control, line, format and private character that cannot be seen, by the tables of Python's Unicode."""
     seen = {0x0600, 0x0601, 0x0602, 0x0603, 0x0604, 0x0605, 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x110BD, 0x110CD}
     seen |= {*range(0x13430, 0x13440)}  # signs that are drawn though their category is that of format characters
-    for code in range(0x110000):
+    ends_of_private_planes = (0xF0000, 0xFFFFD, 0x100000, 0x10FFFD)
+    for code in (*range(0xF0000), *ends_of_private_planes):
         if unicodedata.category(chr(code)) in ("Cc", "Cf", "Co", "Zl", "Zp") and code not in seen:
             assert unfit(chr(code)) == f"U+{code:04X}"
     for filler in "\u034f\u115f\u1160\u17b4\u180b\u2800\u3164\ufe0f\uffa0\U000e0100\ufffe":

@@ -6,7 +6,7 @@ from datetime import date
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.calendar import UTC_CALENDAR
@@ -53,7 +53,6 @@ def take(state: State, allowed: Limits, cost: int = 1, *, at: float = NOW) -> tu
 
 
 @given(rates, st.integers(1, 50), st.lists(st.tuples(waits, st.integers(1, 5)), max_size=12))
-@settings(max_examples=40)
 def test_never_more_than_burst_and_rate_allow(rate: Rate, burst: int, requests: list[tuple[int, int]]) -> None:
     """Whatever is asked and when: all that passed is at most the burst and what came in since the first request."""
     allowed, state, now, taken = Limits(rate, burst), State(), NOW * MICRO, 0
@@ -95,7 +94,6 @@ def test_a_key_spends_inside_its_organization() -> None:
 
 
 @given(buckets(), st.integers(1, 100), st.integers(0, 5), st.integers(-5, 5))
-@settings(max_examples=30)
 def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, seconds: int) -> None:
     """A refused spend leaves the state as it was, but for a time that is yet to come; an allowed one takes its cost."""
     stored, rate, burst = bucket

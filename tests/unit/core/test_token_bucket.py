@@ -3,7 +3,7 @@
 from fractions import Fraction
 from itertools import product
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.limits import BURST_MAX, RATE_PER_SECOND_MAX, Rate
@@ -36,7 +36,6 @@ def buckets(draw: st.DrawFn) -> Bucket:
 
 
 @given(buckets(), waits)
-@settings(max_examples=30)
 def test_refill_is_exact(bucket: Bucket, elapsed: int) -> None:
     """What comes in is the rate times the time, to the last fraction, until the bucket is full; never more."""
     stored, rate, burst = bucket
@@ -48,7 +47,6 @@ def test_refill_is_exact(bucket: Bucket, elapsed: int) -> None:
 
 
 @given(buckets(), st.lists(waits, max_size=5))
-@settings(max_examples=50)
 def test_many_small_steps_are_one_big_step(bucket: Bucket, steps: list[int]) -> None:
     """Nothing is lost over time: who asks often has as much as who asks once."""
     once, rate, burst = bucket

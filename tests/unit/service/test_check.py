@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import sleep
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.credentials import Credential
@@ -159,7 +159,6 @@ async def test_a_burst_ends_in_429() -> None:
     st.text(st.characters(exclude_categories=()), max_size=12),
     st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
 )
-@settings(max_examples=40)
 async def test_anything_is_a_decision(path: str, method: str, authorization: str) -> None:
     """Any path, method and credential: a decision, which every dialect can carry; never an exception, never a 503."""
     fake_service = FakeService()

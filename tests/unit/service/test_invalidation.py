@@ -4,7 +4,7 @@ from math import inf
 from time import monotonic
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.changes import EVERYTHING, Change, EntityRef
@@ -70,7 +70,6 @@ steps = st.lists(
 
 @pytest.mark.parametrize("at_most", [1, 2, 100])
 @given(steps)
-@settings(max_examples=60)
 def test_no_record_older_than_a_heard_change_is_admitted(at_most: int, taken: list[tuple[str, int]]) -> None:
     """Readers here and elsewhere, before and after; transactions that stay open; more changes than single fences."""
     past = Past(Invalidations(seconds=1000, at_most=at_most))

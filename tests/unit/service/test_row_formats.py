@@ -108,14 +108,14 @@ def parts_of(rows: object) -> list[int]:
 
 
 @given(keys())
-@examples(100, 2000)
+@examples(16, 2000)
 def test_a_packed_key_comes_back(entry: Entry[Credential, ApiKey]) -> None:
     """The same record with the same times, whatever it says; once it is gone, nothing of it is left."""
     comes_back(KeyRows(), entry)
 
 
 @given(organizations())
-@examples(100, 2000)
+@examples(16, 2000)
 def test_a_packed_organization_comes_back(entry: Entry[str, Tenant]) -> None:
     """The same record with the same times, whatever it says; once it is gone, nothing of it is left."""
     comes_back(TenantRows(), entry)

@@ -1,7 +1,7 @@
 """What each dialect reads of a request, and nothing else."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -234,7 +234,6 @@ def test_envoys_patience(said: str, seconds: float | None) -> None:
         max_size=8,
     ),
 )
-@settings(max_examples=50)
 def test_any_headers_are_a_question_or_none(dialect: Dialect, target: str, pairs: list[tuple[str, str]]) -> None:
     """Whatever stands in the headers, reading them raises nothing; a question has a method and a path."""
     question = read(dialect, *pairs, target=target)

@@ -113,7 +113,7 @@ def test_one_request_after_another(dialect: Dialect) -> None:
             assert leads(path, data) == should_lead(fake_service, handler, data), (one, other)
 
 
-@examples(150, 10_000)
+@examples(25, 10_000)
 @given(
     st.sampled_from([ROUTES, ON_A_HOST]),
     st.sampled_from(["", "/auth", "/auth/"]),

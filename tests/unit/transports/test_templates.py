@@ -66,7 +66,7 @@ def general(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int,
     return head_of(answer).encode("latin-1"), answer.body
 
 
-@examples(200, 20_000)
+@examples(30, 20_000)
 @given(handlers, outcomes(), st.none() | identities)
 def test_a_template_says_what_the_general_rendering_says(
     which: tuple[str, tuple[str, ...], bool], outcome: tuple[Spend, int, Row], who: Identity | None
