@@ -1,1 +1,1 @@
-"""Assembly: settings in, running processes out. It alone knows every room."""
+"""Assembly: settings in, running processes out. No other room imports all the others."""

@@ -33,7 +33,7 @@ REDIS_PORT = 6379
 
 
 class Live(NamedTuple):
-    """What the API has of the workers: who watches decisions, and what explains them.
+    """What the API has of the workers: their live tails, and what explains decisions.
 
     `explain` None: it is done on stores that are opened for that.
     """

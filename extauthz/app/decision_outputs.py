@@ -1,4 +1,4 @@
-"""What hears of every decision for people: the decision log and live tails, each only where it is on."""
+"""The decision log and live tails, which observe every decision; each only where it is on."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ STANDARD_OUTPUT = 1
 
 @dataclass(frozen=True, slots=True)
 class DecisionOutputs:
-    """The observers of checks, and those who watch: `watch` tells this worker which tails there are.
+    """The observers of checks; `watch` tells this worker which tails there are.
 
     `tails` are those of a process that is alone.
     """

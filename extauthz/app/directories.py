@@ -1,4 +1,4 @@
-"""Where keys and organizations are kept: in tables of ours, or in a database that `[keys] lookup_sql` reads."""
+"""Where keys and organizations are kept: in our tables, or in a database that `[keys] lookup_sql` reads."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class ManagedDirectory:
     """Keys, organizations and plans in our tables: managed by our commands and API, with usage kept beside them."""
 
     keeps_usage = True
-    writes_down_changes = True  # so that those which were not heard of can be read
+    writes_down_changes = True  # so that changes whose messages were lost can be read
     by_sha256 = False  # whether keys are found by their SHA-256, too
 
     def keys(self, pool: Pool) -> Source[Credential, ApiKey]:
@@ -43,7 +43,7 @@ class ManagedDirectory:
 
 @dataclass(frozen=True, slots=True)
 class ExternalDirectory:
-    """Keys in somebody's own tables, found by `statement`: read only, without management and without usage."""
+    """Keys in tables of another application, found by `statement`: read only, without management and without usage."""
 
     statement: str
     keeps_usage = False

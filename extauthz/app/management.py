@@ -1,4 +1,4 @@
-"""The rooms that people manage things in: no door, no telemetry, so that a command starts quickly."""
+"""The services of management, without doors and telemetry, so that a command starts quickly."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -29,12 +29,12 @@ from extauthz.service.manage.usage import UsageService
 
 PATIENCE = 5.0  # seconds that a person waits for a store
 LATE = 60  # seconds for clocks that differ and writers that were paused
-ROOM_FOR_MANY = 4  # changes at once of those who come through the admin API
+ROOM_FOR_MANY = 4  # concurrent changes through the admin API
 
 
 @dataclass(frozen=True, slots=True)
 class Management:
-    """What people manage, behind every way in; changes are written down under the name of one of them."""
+    """The services of management for one actor, under whose name changes are recorded."""
 
     keys: KeyService
     tenants: TenantService
@@ -70,7 +70,7 @@ class ManagementServices:
         return PostgresFigures(self._pool, webhook=webhook)
 
     async def check(self) -> None:
-        """Returns when the database has the schema that this code knows. Raises SchemaUnknown, StoreUnavailable."""
+        """Returns where the database has the schema that this code needs. Raises SchemaUnknown, StoreUnavailable."""
         await schema.check(self._pool)
 
     def as_actor(self, actor: str) -> Management:

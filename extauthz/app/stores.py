@@ -1,4 +1,4 @@
-"""Opens the two stores of a serving process, with all that is kept in them and the guards in front."""
+"""Opens the two stores of a serving process, with all that is kept in them and the circuit breakers in front."""
 
 import asyncio
 from collections.abc import Callable
@@ -44,8 +44,8 @@ from extauthz.core.tenants import Tenant
 from extauthz.service.directory.lookup import Stores
 from extauthz.service.store_breaker import store_breaker
 
-BEHIND = 4  # connections for what goes on behind the checks, so that it takes none of theirs
-PATIENCE = 5.0  # seconds; nobody waits for it
+BEHIND = 4  # connections for what goes on behind the checks, which takes none from them
+PATIENCE = 5.0  # seconds; no check waits for it
 HOLD = 0.5  # seconds without a refusal after which Redis is told to be up again
 
 

@@ -113,7 +113,7 @@ class SupervisorEnd:
         return theirs
 
     async def watch(self, filters: Mapping[int, TailFilter]) -> None:
-        """Tells every worker which tails there are, and waits a moment until all have heard of it."""
+        """Tells every worker which tails there are, and waits a moment for their acknowledgements."""
         self._revision += 1
         self._filters = filters
         for sock in self._acknowledged:
@@ -138,7 +138,7 @@ class SupervisorEnd:
             except OSError:
                 packet = b""
             if not packet:
-                self._forget(sock)
+                self._drop(sock)
                 return
             kind, rest = packet[:1], packet[1:]
             if kind == LINE:
@@ -151,7 +151,7 @@ class SupervisorEnd:
                 self._acknowledged[sock] = int(rest)
                 self._news.set()
 
-    def _forget(self, sock: socket.socket) -> None:
+    def _drop(self, sock: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(sock)
         sock.close()
         del self._acknowledged[sock]

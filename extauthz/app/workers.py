@@ -60,7 +60,7 @@ class _Worker:
     async def report(self, placed: Collection[str] = ()) -> Readiness | None:
         """Its readiness, with its samples kept; None where it does not answer in time. `placed` as for Question.
 
-        All who ask while one report is under way share the next one, so that a worker that hangs makes no queue.
+        Callers that ask while one report is under way share the next one, so that a worker that hangs makes no queue.
         """
         wanted = self._begun + 1
         async with self._turn:
@@ -160,7 +160,7 @@ class Supervisor:
         self._log.info("draining", seconds=self._settings.drain_seconds)
         self._stopping.set()
         for sock in self._shared.values():
-            sock.close()  # or clients could connect when the last worker has gone, and wait for nobody
+            sock.close()  # or clients could connect after the last worker has ended, and wait for ever
         self._signal(signal.SIGTERM)
         await stop.again.wait()
         self._signal(signal.SIGINT)  # another kind: the kernel makes one of two equal ones that come together
@@ -179,7 +179,7 @@ class Supervisor:
             status = await self._live(number)
             if status == TAKEN:
                 ours = ", ".join(self._addresses.values())
-                raise AddressTaken(f"another process listens on an address of ours: one of {ours}")
+                raise AddressTaken(f"another process listens on one of our addresses: {ours}")
             if not self._stopping.is_set():
                 deaths = deaths + 1 if clock() - started < STEADY else 1
                 self._log.warning("worker_restarted", worker=number, status=status)
@@ -218,7 +218,7 @@ class Supervisor:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
-                    "-P",  # what lies in the current folder is no part of us
+                    "-P",  # modules in the current folder are not imported
                     "-m",
                     "extauthz.app.workers",
                     json.dumps(arguments),
@@ -272,7 +272,7 @@ class Supervisor:
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         await self._reports()
-        # Who died meanwhile is among the dead by now, and must not be counted twice.
+        # A worker that died meanwhile is among the dead by now, and must not be counted twice.
         parts = [self._of_the_dead, *(worker.samples for worker in self._workers.values())]
         return self._exposition.render([self._places.assign(parts), take(self._service.registry)], accept)
 

@@ -74,7 +74,7 @@ class CheckCounts(Collector):
         self._pulls.append(count)
 
     def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:
-        """Counts where a record was found, and its age; clocks of other machines may be ahead of ours."""
+        """Counts where a record was found, and its age; clocks of other machines may be ahead of this one."""
         self._reads[cache, layer] += times
         if age is not None:
             self._ages[cache].observe_many(age if age > 0 else 0.0, times)
@@ -98,7 +98,7 @@ class CheckCounts(Collector):
         )
         yield histograms(
             "extauthz_stage_duration_seconds",
-            "Parts of a check that came to its limits: until it is known who asks and may, and the limits.",
+            "Parts of a check that came to its limits: identity and permission, and the limits.",
             "stage",
             self._stages.items(),
         )

@@ -86,7 +86,7 @@ class DecisionRecords:
 def quoted(text: str, longest: int) -> str:
     """A JSON string in ASCII of at most `longest` characters between its quotes; what is longer is cut off.
 
-    Bytes that are not UTF-8 become `\\xff`: half a surrogate is no text to most parsers of JSON.
+    Bytes that are not UTF-8 become `\\xff`: most parsers of JSON refuse half a surrogate.
     """
     if not text.isascii():
         text = _decoded(text[:longest])

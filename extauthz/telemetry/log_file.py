@@ -75,5 +75,5 @@ class FileSink:
     def _close(self) -> None:
         if self._identity is not None:
             self._identity = None
-            with suppress(OSError):  # what a disk says late is no reason not to go on with the next file
+            with suppress(OSError):  # a late error of the disk must not keep the next file from being written
                 os.close(self._descriptor)

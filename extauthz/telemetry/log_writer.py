@@ -169,7 +169,7 @@ class LogWriter:
 
 
 class LineStream(io.TextIOBase):
-    """What `sys.stderr` becomes, so that Python's own tracebacks and other people's prints wait for no reader."""
+    """What `sys.stderr` becomes, so that Python's own tracebacks and prints of libraries wait for no reader."""
 
     encoding = "utf-8"
     errors = "backslashreplace"

@@ -109,7 +109,7 @@ class Metrics(Collector):
     def redis_says(self, epoch_known: bool, evicting: str) -> None:
         """Says once what is wrong with what Redis says of itself, and when it is right again.
 
-        `evicting`: its maxmemory-policy where that drops keys of ours when memory is short.
+        `evicting`: its maxmemory-policy where that drops our keys when memory is short.
         """
         self._epoch_known(epoch_known)
         if evicting != self.redis_evicting:
@@ -133,7 +133,7 @@ class Metrics(Collector):
         self._errors.labels(store, reason).inc()
 
     def record_corrupt(self, error: StoreCorrupt) -> None:
-        """Counts and names a record that makes no sense."""
+        """Counts and names a corrupt record."""
         self._errors.labels(error.store, "corrupt").inc()
         self._log.warning("corrupt_record", store=error.store, what=error.what)
 

@@ -19,7 +19,7 @@ async def metrics_sent(
 
     `read` is given an empty `Accept` header, and answers in the text format of Prometheus.
     """
-    from extauthz.telemetry.metric_points import MetricReceiver  # noqa: PLC0415 - the SDK is for those who send
+    from extauthz.telemetry.metric_points import MetricReceiver  # noqa: PLC0415 - the SDK is imported only where metrics are sent
 
     # Counts never fall, so what is read later says all of what was not sent.
     sender = Sender(MetricReceiver(url, headers, attributes), "metrics", queue_max=1)

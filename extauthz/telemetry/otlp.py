@@ -12,7 +12,7 @@ from opentelemetry.sdk.version import __version__ as sdk_version
 SCOPE = ("extauthz", version("extauthz"))
 ANSWER_BYTES_MAX = 4096  # of what an endpoint answers; the rest, and its connection, is dropped
 
-# Its lines quote addresses, and come once for each request; a failure has an event of ours.
+# Its lines quote addresses, and come once for each request; a failure has an event of extauthz.
 logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
 
 

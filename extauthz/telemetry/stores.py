@@ -23,7 +23,7 @@ class Client(Protocol):
 
     @property
     def clock_skew(self) -> float | None:
-        """Seconds by which the store's clock is certainly ahead of ours, negative where behind; None: unknown."""
+        """Seconds by which the store's clock is certainly ahead of this machine's, negative where behind; None: unknown."""
         ...
 
 
@@ -85,7 +85,7 @@ class StoreMetrics(Collector):
         operations = CounterMetricFamily("extauthz_store_operations", "Calls to a store.", labels=["store"])
         skew = GaugeMetricFamily(
             "extauthz_store_clock_skew_seconds",
-            "Seconds by which a store's clock is certainly ahead of ours; negative: behind.",
+            "Seconds by which a store's clock is certainly ahead of extauthz's; negative: behind.",
             labels=["store"],
         )
         for store in STORES:

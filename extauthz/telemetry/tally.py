@@ -75,7 +75,7 @@ class Tally:
             self._sort()
 
     def take(self) -> "Tally":
-        """What was counted, which begins anew."""
+        """What was counted since the last call."""
         self._sort()
         taken = Tally(self._bounds)
         taken.reasons, taken.tokens = self.reasons, self.tokens

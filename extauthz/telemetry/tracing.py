@@ -52,7 +52,7 @@ async def sent_to(
     url: str, headers: Mapping[str, str], attributes: Mapping[str, str], *, hide: Callable[[str], str]
 ) -> AsyncIterator[Sender[FinishedCheck]]:
     """What sends spans to the endpoint at `url`, until left; see SpanReceiver."""
-    from extauthz.telemetry.spans import SpanReceiver  # noqa: PLC0415 - the SDK is for those who trace
+    from extauthz.telemetry.spans import SpanReceiver  # noqa: PLC0415 - the SDK is imported only where traces are sent
 
     sender = Sender(SpanReceiver(url, headers, attributes, hide=hide), "spans")
     try:

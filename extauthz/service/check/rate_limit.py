@@ -14,7 +14,7 @@ from extauthz.core.spend import Spend, Spent
 from extauthz.core.subject import Identity
 from extauthz.core.trace import Trace
 
-JITTER = 5  # seconds at most, by which those who wait for a new day come back later than its first second
+JITTER = 5  # seconds at most, by which clients that wait for a new day come back after its first second
 
 
 def jitter() -> int:

@@ -1,1 +1,1 @@
-"""Keys, plans and organizations as people manage them, the same for every way in."""
+"""Management of keys, plans and organizations, the same for commands and the admin API."""

@@ -1,4 +1,4 @@
-"""Who changed what, and when; also of what is gone."""
+"""The audit log: changes with actor and time, also of what was deleted."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A key that another system issued: whether it can be one of ours. No refusal repeats any part of it."""
+"""Import of keys that another system issued: which are accepted. No refusal repeats any part of a key."""
 
 import re
 

@@ -167,7 +167,7 @@ class KeyService:
         """How many keys hang on each pepper: those of the settings in their order, then those that no setting has.
 
         Keys of the latter can never be used. Take a pepper away only when no key hangs on it: what was imported and
-        revoked under it is not recognised any more, and could be imported anew.
+        revoked under it is not recognised any more, and could be imported again.
         """
         counted = await self._keys.peppers()
         lost = sorted(set(counted) - set(self._peppers))

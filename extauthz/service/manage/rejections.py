@@ -1,4 +1,4 @@
-"""Why requests were refused, for whoever asks later."""
+"""Rejections of the past, as commands and the admin API show them."""
 
 from extauthz.core.errors import InvalidInput
 from extauthz.core.management import Listing

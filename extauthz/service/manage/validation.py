@@ -16,10 +16,10 @@ from extauthz.core.parsing import normal_name, unfit
 from extauthz.core.permissions import Permissions, mistakes, unknown_resources
 from extauthz.core.resources import Resources
 
-LAST_YEAR = 9998  # in UTC; the year after it is the last that Python knows, and only in some time zones
+LAST_YEAR = 9998  # in UTC; the year after it is Python's last, and only in some time zones
 ANCHOR_MAX = 31
 _TOO_LATE = datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
-_NO_PLACE = "Factory"  # stands in the time zone database for a machine that nobody has set
+_NO_PLACE = "Factory"  # stands in the time zone database for a machine whose zone was never set
 _FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMIT_COLUMNS)
 
 
@@ -35,7 +35,7 @@ def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> 
 
 
 def check_permissions(permissions: Permissions, resources: Collection[str] | None) -> None:
-    """Raises InvalidInput that names the resources and modes that are none, or that no route knows."""
+    """Raises InvalidInput that names malformed resources and modes, and resources that no route has."""
     if wrong := mistakes(permissions):
         raise InvalidInput(f"permissions: {'; '.join(wrong)}")
     if resources is not None and (unknown := unknown_resources(permissions, resources)):
@@ -55,12 +55,12 @@ def _meant(unknown: Sequence[str], resources: Collection[str]) -> str:
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:
-    """Raises InvalidInput for an expiry that is over, beyond what everybody can read, or without a time zone."""
+    """Raises InvalidInput for an expiry that is over, beyond the years that clients can read, or without a time zone."""
     end("expires_at", expires_at, now)
 
 
 def end(field: str, value: object, now: datetime) -> datetime | None:
-    """A time after `now` that everybody can read, with its zone; None is never. Raises InvalidInput."""
+    """A time after `now`, within the years that clients can read, with its zone; None is never. Raises InvalidInput."""
     if value is None:
         return None
     if not isinstance(value, datetime):

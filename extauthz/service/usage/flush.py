@@ -1,4 +1,4 @@
-"""What is charged and refused is written down for bills, behind the checks: nobody waits for it."""
+"""Usage flush: charges and refusals go to PostgreSQL in the background, where bills are made of them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -78,7 +78,7 @@ class UsageFlush:
         """Writes everything down once more at the end of a process, with a little patience. Charges are safe anyway."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_PATIENCE):
-                while not (await self.add() and await self.save()):  # noqa: ASYNC110 - nobody would set an event
+                while not (await self.add() and await self.save()):  # noqa: ASYNC110 - there is no event to wait for
                     await asyncio.sleep(AGAIN_AFTER)
 
     async def add(self) -> bool:
@@ -100,9 +100,9 @@ class UsageFlush:
         return True
 
     async def save(self) -> bool:
-        """Saves charges, unless somebody else is at it. False: something keeps its marks for the next time.
+        """Saves charges, unless another worker does. False: something keeps its marks for the next time.
 
-        A store failed, or what was counted while nobody knew what was before was not complete yet.
+        A store failed, or counters that began without PostgreSQL were not complete yet.
         """
         if self._source is None or self._usage is None:
             return True

@@ -128,7 +128,7 @@ class Rejections:
         owner = group.since, group.tenant_id
         seen = self._seen.get(owner)
         if seen is None:
-            self._forget_spans(group.since)
+            self._drop_spans(group.since)
             seen = self._seen[owner] = set()
         if group in seen:
             return group
@@ -139,8 +139,8 @@ class Rejections:
         self._rooms += 1
         return group
 
-    def _forget_spans(self, now: int) -> None:
-        """Forgets which groups earlier spans had; the clock does not go back further than one."""
+    def _drop_spans(self, now: int) -> None:
+        """Drops the groups of earlier spans; the clock does not go back further than one."""
         for owner in [owner for owner in self._seen if owner[0] < now - SPAN]:
             self._rooms -= len(self._seen.pop(owner))
 

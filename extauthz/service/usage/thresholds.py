@@ -8,7 +8,7 @@ from extauthz.core.limit_kinds import OWNER, QUOTAS
 from extauthz.core.spend import Row, Spend
 from extauthz.core.usage import THRESHOLDS, QuotaEvent
 
-REMEMBERED_MAX = 50_000  # windows; a forgotten one is noticed again, and PostgreSQL refuses the second event
+REMEMBERED_MAX = 50_000  # windows; a dropped one is noticed again, and PostgreSQL refuses the second event
 WAITING_MAX = 10_000  # events; those beyond are noticed again by the next request
 AT_ONCE = 1000
 

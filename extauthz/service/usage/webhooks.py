@@ -1,4 +1,4 @@
-"""Webhooks: what has become of a quota is told to somebody's HTTP server, signed, again and again until it is taken.
+"""Webhooks: events of quotas are posted to an HTTP server, signed, and repeated until it accepts them.
 
 The form and the signature are those of Standard Webhooks, for which there are libraries to verify with.
 """
@@ -29,7 +29,7 @@ _PREFIX = b"whsec_"  # before a secret that is written in base64, as the scheme 
 
 
 class Receiver(Protocol):
-    """Who is told."""
+    """The HTTP server that events are posted to."""
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> str:
         """Hands it over, within less than LEASE. Empty where it was taken, else a few words that say why not."""
@@ -39,7 +39,7 @@ class Receiver(Protocol):
 class Webhook:
     """Delivers events of quotas, each at least once, or says in the log that it was given up.
 
-    Several workers may do so at once: who claims an event delivers it. `secret` signs; the bytes of any text, or
+    Several workers may do so at once: the one that claims an event delivers it. `secret` signs; the bytes of any text, or
     `whsec_` and base64: ValueError where it is none.
     """
 
@@ -59,7 +59,7 @@ class Webhook:
         self._clock = clock
 
     async def keep_delivering(self) -> None:
-        """Delivers what is due, until cancelled; what was under way then is delivered anew by somebody."""
+        """Delivers what is due, until cancelled; a delivery that is cut off is repeated by another worker."""
         while True:
             if await self.deliver() < AT_ONCE:
                 await asyncio.sleep(LOOK_EVERY)

@@ -40,7 +40,7 @@ class BoundedConnection(web.RequestHandler):
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
-            self._forget_head()
+            self._drop_head()
             if self._messages:
                 self._body = self._messages[-1][1]
             # What stands behind the head of a request without a body begins the next one.
@@ -55,13 +55,13 @@ class BoundedConnection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nothing more will come."""
-        self._forget_head()
+        self._drop_head()
         super().connection_lost(exc)
 
     def _await_head(self, seconds: float) -> None:
         self._head_timer = self._loop.call_later(seconds, self._end_late_head)
 
-    def _forget_head(self) -> None:
+    def _drop_head(self) -> None:
         self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -76,7 +76,7 @@ class BoundedConnection(web.RequestHandler):
 
     def _refuse_head(self) -> None:
         """Answers as to what the parser refuses, and parses nothing more: the answer ends the connection."""
-        self._forget_head()
+        self._drop_head()
         self._close = True
         refusal = _ErrInfo(status=400, exc=BadHttpMessage("too large"), message="")
         self._messages.append((refusal, EMPTY_PAYLOAD))

@@ -140,11 +140,11 @@ class CheckConnection(BoundedConnection):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it quotes the client
     ) -> web.StreamResponse:
-        """A parser's refusal is a decision like any other; anything else is a bug of ours, told whole to the log."""
+        """A parser's refusal is a decision like any other; anything else is a bug, logged with its traceback."""
         if status < 500:
             return self._handler.refuse()
         structlog.get_logger().error("unhandled_exception", exc_info=exc or True)  # aiohttp keeps a timeout to itself
         return as_response(FAILED, last=True)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
+        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""

@@ -14,7 +14,7 @@ from extauthz.transports.http.dialect import Dialect
 from extauthz.transports.http.plain import PlainRequest
 
 GROUPS_MAX = 256  # that are gathered at once
-SAMPLE_BYTES_MAX = 2_048  # a longer request is no sample: those that are kept wait for some seconds
+SAMPLE_BYTES_MAX = 2_048  # a longer request is not kept as a sample: samples wait for some seconds
 
 _Name = tuple[Remembered, Reason, str]
 

@@ -46,7 +46,7 @@ class FastPath:
         self._places_of: Bounded[Match | Deny, Place] = Bounded(PLACES_MAX)
 
     def place(self, line: bytes, data: bytes) -> Place | None:
-        """Where a request leads; None where it is no question."""
+        """Where a request leads; None where it asks nothing."""
         pairs = () if self._asked_in is None else self._asked_in.findall(data)
         name = (line, *pairs) if pairs else line
         found = self._places.get(name)

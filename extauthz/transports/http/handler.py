@@ -19,7 +19,7 @@ from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, Question, ReceivedHeaders, in_lines, only
 from extauthz.transports.http.render import OF_NOBODY, to_log
 
-# To a request that has met a bug of ours; its connection ends.
+# To a request that has met a bug; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
 
 STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
@@ -101,7 +101,7 @@ class CheckHandler:
         return as_response(answer, last=self.health.draining or announces_more(request.method, request.headers))
 
     def refuse(self) -> web.Response:
-        """The answer to bytes that are no HTTP request: nothing of them is echoed, and the connection ends."""
+        """The answer to bytes that are not an HTTP request: nothing of them is echoed, and the connection ends."""
         trace = None if self._tracing is None else self._tracing.begin("")
         answer = self.render(self._service.refuse_proxy_request(self.dialect.name, monotonic(), trace))
         bare = Answer(answer.status, [pair for pair in answer.headers if pair[0] != headers.CONTENT_TYPE])
@@ -139,7 +139,7 @@ def head_of(answer: Answer) -> str:
 
 def as_response(answer: Answer, *, last: bool) -> web.Response:
     """The same for aiohttp, which writes it."""
-    # Left to itself, aiohttp forgets the length of an empty answer to HEAD.
+    # aiohttp omits the length of an empty answer to HEAD.
     length = (hdrs.CONTENT_LENGTH, str(len(answer.body)))
     response = web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
     if last:
@@ -148,7 +148,7 @@ def as_response(answer: Answer, *, last: bool) -> web.Response:
 
 
 def announces_more(method: str, received: Mapping[str, str]) -> bool:
-    """Whether bytes may follow a request that are no request of their own: a body, or another protocol."""
+    """Whether a body or another protocol may follow a request, instead of the next request."""
     return (
         received.get(hdrs.CONTENT_LENGTH, "0") != "0"
         or hdrs.TRANSFER_ENCODING in received

@@ -39,7 +39,7 @@ _REPORTS = web.AppKey("reports", Reports)
 class _Connection(BoundedConnection):
     """One operator's connection. aiohttp's own refusals quote what came in, a token perhaps; ours do not.
 
-    Every answer, whoever made it, has the headers that all of them owe.
+    Every answer, aiohttp's own too, has the headers that all answers have.
     """
 
     __slots__ = ()
@@ -63,7 +63,7 @@ class _Connection(BoundedConnection):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it quotes the client
     ) -> web.StreamResponse:
-        """A parser's refusal says only its status; anything else is a bug of ours, told whole to the log."""
+        """A parser's refusal says only its status; anything else is a bug, logged with its traceback."""
         if status >= 500:
             structlog.get_logger().error("unhandled_exception", exc_info=exc)
         return _refusal(status)
@@ -81,7 +81,7 @@ class _Connection(BoundedConnection):
         return await super().finish_response(request, resp, start_time)
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
+        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
 
 
 def _refusal(status: int, allow: str | None = None) -> web.Response:

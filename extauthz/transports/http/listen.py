@@ -29,7 +29,7 @@ def bind(host: str, port: int, path: str | None, *, mode: int | None = None, gro
     """
     try:
         return _bind_tcp(host, port) if path is None else _bind_unix(Path(path), mode, group)
-    except (OSError, UnicodeError, LookupError) as error:  # a host that can be no name, a group that there is not
+    except (OSError, UnicodeError, LookupError) as error:  # a host that cannot be a name, a group that does not exist
         where = f"{host}:{port}" if path is None else f"unix:{path}"
         why = (
             error.strerror if isinstance(error, OSError) else error.args[0] if isinstance(error, LookupError) else None
@@ -75,7 +75,7 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
 
 
 def _bind_unix(path: Path, mode: int | None, group: str) -> socket.socket:
-    """A socket that a killed process left behind is replaced; one that answers is somebody's."""
+    """A socket that a killed process left behind is replaced; one that answers is another process's."""
     owner = _group_id(group) if group else -1
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -93,7 +93,7 @@ def _bind_unix(path: Path, mode: int | None, group: str) -> socket.socket:
 
 
 def _bind_closed(sock: socket.socket, path: Path, mode: int | None, owner: int) -> None:
-    """Binds a socket that nobody may connect to before it has its group and mode."""
+    """Binds a socket that takes no connection before it has its group and mode."""
     umask = os.umask(0o777)
     try:
         sock.bind(str(path))

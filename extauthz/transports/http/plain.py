@@ -1,7 +1,7 @@
 """Plain requests: recognised from their bytes in one look, and read without a parser.
 
-A plain request is one that every reader of RFC 9112 reads in one way: one request alone, HTTP/1.1, a method that is no
-HEAD, no body, nothing that ends or changes the connection, visible ASCII and blanks only, one `Host`, at most one
+A plain request is one that every reader of RFC 9112 reads in one way: one request alone, HTTP/1.1, a method other
+than HEAD, no body, nothing that ends or changes the connection, visible ASCII and blanks only, one `Host`, at most one
 `Authorization`. All others are left to aiohttp's parser; a differential fuzz test holds the two against each other.
 """
 

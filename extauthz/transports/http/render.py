@@ -72,7 +72,7 @@ def _common(reason: Reason) -> Headers:
 
 @lru_cache(maxsize=1024)  # at some 1,400 bytes each
 def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixed:
-    """That the request may pass, and who it is, for the upstream."""
+    """That the request may pass, and its identity, for the upstream."""
     said: Headers = []
     if who is not None:
         said = [

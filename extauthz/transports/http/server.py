@@ -27,7 +27,7 @@ class CheckDoor:
 async def serve_checks(
     doors: Mapping[socket.socket, CheckDoor], *, head_seconds: float = HEAD_SECONDS
 ) -> AsyncIterator[None]:
-    """Answers checks on listening sockets until left; connections made by then are still heard, and answered.
+    """Answers checks on listening sockets until left; connections made by then are still answered.
 
     `head_seconds` as for CheckConnection.
     """

@@ -95,13 +95,13 @@ class _Connection(BoundedConnection):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it quotes the client
     ) -> web.StreamResponse:
-        """A parser's refusal says only its status; anything else is a bug of ours, told whole to the log."""
+        """A parser's refusal says only its status; anything else is a bug, logged with its traceback."""
         if status >= 500:
             structlog.get_logger().error("unhandled_exception", exc_info=exc)
         return _last_response(_refusal(HTTPStatus(status)))
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """A body that breaks off or makes no sense is the client's affair; its bytes are not for our log."""
+        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
 
 
 @asynccontextmanager
@@ -122,14 +122,14 @@ async def serve_usage(
 
 
 def _refusal(status: HTTPStatus, more: Headers | None = None) -> Answer:
-    """What is no question for limits: a problem of its status (RFC 9457), which repeats nothing."""
+    """The answer to any other request: a problem of its status (RFC 9457), which repeats nothing."""
     fields = {"type": "about:blank", "title": status.phrase, "status": status.value, "code": status.name.lower()}
     body = json.dumps(fields, separators=(",", ":")).encode()
     return Answer(status.value, [*_ALWAYS, *(more or []), (headers.CONTENT_TYPE, render.PROBLEM_JSON)], body)
 
 
 def _last_response(answer: Answer) -> web.Response:
-    # Left to itself, aiohttp forgets the length of an empty answer to HEAD.
+    # aiohttp omits the length of an empty answer to HEAD.
     length = (hdrs.CONTENT_LENGTH, str(len(answer.body)))
     response = web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
     response.force_close()

@@ -45,7 +45,7 @@ _WITHOUT_KEY: tuple[StepName, ...] = ("credential", "key", "organization", "perm
 
 
 class KeyNames(Protocol):
-    """Finds keys by their ids, for people. Raises StoreUnavailable."""
+    """Finds keys with their names by their ids. Raises StoreUnavailable."""
 
     async def find(self, key_id: str) -> NamedKey | None:
         """The key with that id; None where there is none."""
@@ -56,7 +56,7 @@ class KeyNames(Protocol):
 class Ground:
     """What a check stands on, to be read only.
 
-    `names` None: keys are in tables of somebody else, who alone can name them. `peppers` are the ids of those that are
+    `names` None: keys are in external tables, which have no names for them. `peppers` are the ids of those that are
     set. `statuses` says for each dialect what its listener answers to a decision. `usage` None: no usage is kept.
     """
 
@@ -237,7 +237,7 @@ def _hidden(step: Step, hide: Callable[[str], str]) -> Step:
 
 
 def _without_keys(value: Any, hide: Callable[[str], str]) -> Any:
-    """A JSON value without keys in its texts; bytes of a request that are no text become escapes."""
+    """A JSON value without keys in its texts; bytes of a request that are not text become escapes."""
     if isinstance(value, str):
         return hide(value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a key and its organization decide: who asks, and whether that is permitted."""
+"""The steps of an explanation that a key and its organization decide: identity and permission."""
 
 import shlex
 from collections.abc import Iterable

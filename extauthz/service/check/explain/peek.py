@@ -28,8 +28,8 @@ class LimitPeek(Protocol):
 class Peek:
     """Answers as a Limiter does by the limits of now, and remembers what it answered last.
 
-    Counters that Redis does not have are worked out here, with what PostgreSQL knows of them, as a check would begin
-    them. `usage` None: nobody keeps usage, so there is nothing to begin with.
+    Counters that Redis does not have are worked out here, with what PostgreSQL has of them, as a check would begin
+    them. `usage` None: no usage is kept, so counters begin with zero.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Peek:
         return result.as_provisional() if isinstance(result, Spent) and seeds is None else result
 
     async def _seeds(self, asked: Spend) -> Sequence[Seed] | None:
-        """What PostgreSQL knows of the counters; None where it is away."""
+        """What PostgreSQL has of the counters; None where it is away."""
         if self._usage is None or asked.windows is None:
             return ()
         if not self._postgresql.up:
