@@ -15,7 +15,7 @@ from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
-from extauthz.service.check.remembered import Memory
+from extauthz.service.check.remembered import Memory, RememberedKeys
 from extauthz.service.directory.known_records import Known
 from extauthz.service.directory.lookup import Lookup
 from extauthz.service.health import Health
@@ -32,6 +32,7 @@ class CheckParts:
     """What checks stand on."""
 
     lookup: Lookup
+    remembered: RememberedKeys
     limiter: Limiter
     writers: UsageWriters
     outputs: DecisionOutputs
@@ -75,7 +76,7 @@ class Checks:
         metrics.checks.pull(known.count)
         self._fast = FastChecks(
             self._service,
-            Memory(self._service, self.authentication, known),
+            Memory(self._service, self.authentication, known, of_keys=parts.remembered),
             limiter=parts.limiter,
             limiting=limiting,
             meter=writers.flush,

@@ -1,6 +1,7 @@
 """How checks read keys and organizations, and what keeps that fresh behind them."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from extauthz.aio.tasks import cancel_until_done
@@ -10,9 +11,9 @@ from extauthz.app.stores import OpenStores
 from extauthz.backends.postgres.change_feed import PostgresFeed
 from extauthz.config import Settings
 from extauthz.service.background import forever
-from extauthz.service.directory.change_listener import Changes
-from extauthz.service.directory.invalidation import Freshness, Invalidations
-from extauthz.service.directory.lookup import Lookup
+from extauthz.service.directory.invalidation import ChangeListener, Freshness, Invalidations
+from extauthz.service.directory.known_records import KeyEntry
+from extauthz.service.directory.lookup import Lookup, local_caches
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
 from extauthz.service.usage.last_used import LastUsed
 from extauthz.telemetry.metrics import Metrics
@@ -36,25 +37,31 @@ def oldest_record(settings: Settings) -> float:
 
 
 async def open_lookup(
-    stack: AsyncExitStack, settings: Settings, opened: OpenStores, *, last_used: LastUsed, metrics: Metrics
+    stack: AsyncExitStack,
+    settings: Settings,
+    opened: OpenStores,
+    *,
+    last_used: LastUsed,
+    evicted: Callable[[KeyEntry], None],
+    metrics: Metrics,
 ) -> Lookup:
-    """What checks read keys and organizations by, until the stack is left."""
+    """Open what checks read keys and organizations by, until the stack is left.
+
+    `evicted` is called with each key that the local cache holds as an object no longer.
+    """
     stores, (keys, tenants) = opened.stores, cache_policies(settings)
     freshness, invalidations = Freshness(), Invalidations(seconds=oldest_record(settings))
-    lookup = Lookup(
-        stores,
-        CacheContext(stores.postgresql, stores.redis, invalidations, freshness, metrics),
-        last_used=last_used,
-        keys=keys,
-        tenants=tenants,
-        cache_keys=settings.api_key_cache_enabled,
+    context = CacheContext(stores.postgresql, stores.redis, invalidations, freshness, metrics)
+    caches = local_caches(
+        context, keys=keys, tenants=tenants, cache_keys=settings.api_key_cache_enabled, evicted=evicted
     )
+    lookup = Lookup(stores, context, last_used=last_used, caches=caches)
     feed = PostgresFeed(
         settings.notify_database_url.get_secret_value(),
         lately=max(keys.ttl, tenants.ttl) if directory(settings).writes_down_changes else None,
         arrived=metrics.change_arrived,
     )
-    changes = Changes(
+    changes = ChangeListener(
         feed,
         invalidations=invalidations,
         freshness=freshness,

@@ -19,6 +19,7 @@ from extauthz.config import Settings
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.ports import POSTGRESQL, REDIS
 from extauthz.service.check.limit_status import LimitStatusReader
+from extauthz.service.check.remembered import RememberedKeys
 from extauthz.service.health import Health
 from extauthz.service.limits.lease_ledger import Ledger
 from extauthz.service.limits.limiter import Limiter
@@ -81,11 +82,14 @@ async def running(
         limiter = open_limiter(stack, opened, restorer=restorer, leases=leases, metrics=metrics)
         writers = open_writers(stack, settings, opened, restorer=restorer, metrics=metrics)
         keep_leases(stack, leases)  # given back before usage is written once more: it says what was served
-        lookup = await open_lookup(stack, settings, opened, last_used=writers.last_used, metrics=metrics)
+        remembered = RememberedKeys()
+        lookup = await open_lookup(
+            stack, settings, opened, last_used=writers.last_used, evicted=remembered.drop, metrics=metrics
+        )
         await keep_writing(stack, settings, opened, writers=writers, metrics=metrics)
 
         tracing = await open_tracing(stack, settings, metrics)
-        checks = Checks(settings, CheckParts(lookup, limiter, writers, outputs, metrics, tracing))
+        checks = Checks(settings, CheckParts(lookup, remembered, limiter, writers, outputs, metrics, tracing))
         health = _health(settings, opened, metrics)
         await health.until_ready(patience)
         doors = checks.doors(health)

@@ -13,12 +13,13 @@ from extauthz.core.changes import EVERYTHING
 from extauthz.core.ports import REDIS
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.redis import Redis as RedisServer
-from extauthz.service.directory import invalidation, record_table
-from extauthz.service.directory.change_listener import WAITING_MAX
-from extauthz.service.directory.tiers import QUERIES_AT_ONCE
+from extauthz.service.directory import invalidation
+from extauthz.service.directory.invalidation import QUEUED_CHANGES_MAX
+from extauthz.service.directory.tiers import MAX_CONCURRENT_QUERIES
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import KEY_FORMAT, NO_LIMITS, ManagementClient
 from tests.servers.reader import Gate, Reader, reader, through
+from tests.unit.service.asking import end_refusals
 
 BEFORE = "gold 1000"
 CHANGES = [
@@ -201,7 +202,7 @@ async def test_a_restart_of_everything_is_no_stampede(one: Reader, operator: Man
     assert set(found) == {BEFORE}
     assert one.keys.queries < 100
     assert one.tenants.queries == 0
-    assert one.keys.peak <= QUERIES_AT_ONCE
+    assert one.keys.peak <= MAX_CONCURRENT_QUERIES
     assert not one.recorder.failures
 
 
@@ -218,7 +219,7 @@ async def test_a_flood_of_keys_that_nobody_has(
         found = await asyncio.gather(*(process.meaning(each) for each in (*nobodys, key)))
         assert found == ["invalid"] * 500 + [BEFORE]
         assert process.keys.queries < 100
-        assert process.keys.peak <= QUERIES_AT_ONCE
+        assert process.keys.peak <= MAX_CONCURRENT_QUERIES
 
 
 @pytest.mark.parametrize("meanwhile", ["held", "started later"])
@@ -233,7 +234,7 @@ async def test_redis_loses_a_revocation(
     meanwhile: str,
 ) -> None:
     """A process that read it from PostgreSQL, and hears nothing, does not go back to the older record in Redis."""
-    monkeypatch.setattr(invalidation, "UNHEARD", 0.0)
+    monkeypatch.setattr(invalidation, "UNCONFIRMED_SECONDS", 0.0)
     name = f"api_key_cache:{KEY_FORMAT.digest(key).digests[0]}"
     assert await deaf.meaning(key) == BEFORE
     older = await redis.get(name)
@@ -247,7 +248,7 @@ async def test_redis_loses_a_revocation(
         await process.lookup.keys.shared()
         await redis.set(name, older, px=100_000)  # a failover: the last writes are gone
         for _ in range(3):
-            process.lookup.keys.local.unknown = record_table.NegativeCache()  # its second is over
+            end_refusals(process.lookup.keys.local)  # its second is over
             assert await process.meaning(key) == "invalid"
         assert process.keys.queries > queries  # it asked
         await process.lookup.keys.shared()
@@ -276,9 +277,9 @@ async def test_more_changes_than_can_wait_for_redis(
         await operator.sql(
             "SELECT pg_notify('extauthz', 'plan p' || n || ' ' || pg_current_xact_id())"
             " FROM generate_series(1, %s) AS n",
-            WAITING_MAX,
+            QUEUED_CHANGES_MAX,
         )
-        await process.changes.until(lambda: len(process.changes.heard) == WAITING_MAX + 1)
+        await process.changes.until(lambda: len(process.changes.heard) == QUEUED_CHANGES_MAX + 1)
         assert await cached(redis, key) != {}
         assert await redis.keys("cache_fence:*") == []
         await between.accept()

@@ -144,7 +144,7 @@ async def test_a_service_that_hears_nothing(
     decision: str,
 ) -> None:
     """It confirms what it holds every few seconds, and the fence of who heard keeps Redis from confirming the past."""
-    monkeypatch.setattr(invalidation, "UNHEARD", 0.3)
+    monkeypatch.setattr(invalidation, "UNCONFIRMED_SECONDS", 0.3)
     async with serving(database, redis_url, **DEAF) as deaf:
         await held(deaf, key)
         assert deaf.value("extauthz_change_feed_down") == 1

@@ -80,7 +80,7 @@ BANNED = (
         right="the script and the reference arithmetic",
     ),
     _phrase(
-        r"\bherald", "the code says notify_change", wrong="a herald of changes", right="notifies processes of changes"
+        r"\bherald", "the code says ChangeNotifier", wrong="a herald of changes", right="notifies processes of changes"
     ),
     _phrase(
         r"\b(?:the|its|store) guards?\b|\bguards? of (?:redis|postgresql|a store|the store)\b",

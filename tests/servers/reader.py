@@ -21,9 +21,8 @@ from extauthz.core.changes import Change
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.ports import POSTGRESQL, REDIS, SharedCache, Source
 from extauthz.core.request import CheckRequest
-from extauthz.service.directory.change_listener import Changes
-from extauthz.service.directory.invalidation import Freshness, Invalidations
-from extauthz.service.directory.lookup import Lookup, Stores
+from extauthz.service.directory.invalidation import ChangeListener, Freshness, Invalidations
+from extauthz.service.directory.lookup import Lookup, Stores, local_caches
 from extauthz.service.directory.tiers import IN_USE_MAX, CacheContext, CachePolicy
 from extauthz.service.store_breaker import store_breaker
 from extauthz.service.usage.last_used import LastUsed
@@ -189,18 +188,18 @@ async def reader(
             redis=redis,
         )
         invalidations, freshness = Invalidations(seconds=720), Freshness()
-        lookup = Lookup(
-            stores,
-            CacheContext(postgresql, redis, invalidations, freshness, recorder),
-            last_used=LastUsed(None),
+        context = CacheContext(postgresql, redis, invalidations, freshness, recorder)
+        caches = local_caches(
+            context,
             keys=CachePolicy(TTL, 600, in_use=in_use),
             tenants=CachePolicy(30, 720, in_use=in_use),
             cache_keys=True,
         )
+        lookup = Lookup(stores, context, last_used=LastUsed(None), caches=caches)
         stack.push_async_callback(lookup.close)
         # Whatever was changed before it began is nobody's business here.
         heard = Heard(PostgresFeed(dsn, lately=FROM_NOW_ON), RedisInvalidations(redis_connection, seconds=TTL))
-        changes = Changes(
+        changes = ChangeListener(
             heard, invalidations=invalidations, freshness=freshness, shared=heard, redis=redis, observer=recorder
         )
         if not deaf:

@@ -76,6 +76,26 @@ class Remembered:
         self.kept: Any = None
 
 
+class RememberedKeys:
+    """What follows from keys: kept as long as their entries are in use, because it holds records as objects."""
+
+    def __init__(self) -> None:
+        self.checks: Bounded[bytes, Remembered] = Bounded(REMEMBERED_MAX)
+
+    def note(self, name: bytes, entry: KeyEntry) -> None:
+        """Note that a check of this name follows from an entry."""
+        if name not in entry.remembered:
+            if len(entry.remembered) >= OF_ONE_KEY_MAX:
+                self.drop(entry)
+            entry.remembered += (name,)
+
+    def drop(self, entry: KeyEntry) -> None:
+        """Drop what follows from an entry that is in use no longer."""
+        for name in entry.remembered:
+            self.checks.drop(name)
+        entry.remembered = ()
+
+
 class Place:
     """Where requests of a method, a path and a host lead. `always`: the same for every request there.
 
@@ -99,15 +119,17 @@ class Place:
 class Memory:
     """Remembers what follows from credentials at places. All of it is bounded, whatever clients ask."""
 
-    def __init__(self, service: CheckService, authentication: Authentication, known: Known) -> None:
+    def __init__(
+        self, service: CheckService, authentication: Authentication, known: Known, *, of_keys: RememberedKeys
+    ) -> None:
         self._service = service
         self._authentication = authentication
         self._known = known
         self._secret = os.urandom(32)
-        self._remembered: Bounded[bytes, Remembered] = Bounded(REMEMBERED_MAX)
+        self._of_keys = of_keys
+        self._remembered = of_keys.checks
         self._denied: Bounded[bytes, Remembered] = Bounded(DENIED_MAX)
         self._public: Bounded[tuple[Place, str], Remembered] = Bounded(ADDRESSES_MAX)
-        known.tell_left(self._let_go)
 
     def find(self, place: Place, authorization: bytes | None, now: float, started: float) -> Remembered | None:
         """What follows from a credential at a place; None where only the pipeline can tell. Its records are then used.
@@ -167,20 +189,8 @@ class Memory:
             other.drop(name)
             among.put(name, granted)
             if among is self._remembered:
-                self._note(name, records.key_entry)
+                self._of_keys.note(name, records.key_entry)
         return granted
-
-    def _note(self, name: bytes, entry: KeyEntry) -> None:
-        """What is remembered under a name goes with an entry: it would keep alive what takes no more than a row."""
-        if name not in entry.remembered:
-            if len(entry.remembered) >= OF_ONE_KEY_MAX:
-                self._let_go(entry)
-            entry.remembered += (name,)
-
-    def _let_go(self, entry: KeyEntry) -> None:
-        for name in entry.remembered:
-            self._remembered.drop(name)
-        entry.remembered = ()
 
     def _granted(self, match: Match, records: KnownRecords, now: float) -> Remembered | None:
         """What follows from records; None where limits in shadow refuse it, which is counted each time."""

@@ -1,6 +1,6 @@
-"""Records that this process holds, for checks that are to ask nothing else."""
+"""Records of the local cache, for checks that are answered without asking a store."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 from extauthz.core.credentials import Credential
 from extauthz.core.keys import ApiKey
@@ -14,9 +14,9 @@ Names = tuple[Hashable, Hashable]
 
 
 class KnownRecords:
-    """A key and its organization as they are held: `tenant_entry` None where it has no record of its own.
+    """A key and its organization as they are held; `tenant_entry` None where the organization has no record of its own.
 
-    They answer by themselves before `until` (Unix seconds) and `ends` (monotonic seconds).
+    They may be used without asking further before `until` (Unix seconds) and `ends` (monotonic seconds).
     """
 
     __slots__ = (
@@ -25,14 +25,14 @@ class KnownRecords:
     )  # fmt: skip
 
     def __init__(self, names: Names, key_entry: KeyEntry, tenant_entry: TenantEntry | None, *, epoch: int) -> None:
-        """`names` are those that both are held under."""
+        """`names` are those of the two records in their caches."""
         self.key_name, self.tenant_name = names
         self.key_entry = key_entry
         self.tenant_entry = tenant_entry
         self.epoch = epoch  # of changes, in which both were admitted
         self.key = key_entry.record
         self.tenant = self.key.tenant if tenant_entry is None else tenant_entry.record
-        self.used, self.used_at = 0, 0.0  # how often since that moment, which is not counted yet
+        self.used, self.used_at = 0, 0.0  # how often since then, which is not counted yet
         self.until = key_entry.good_until
         self.ends = key_entry.ends
         self.taken_at = key_entry.taken_at
@@ -43,26 +43,22 @@ class KnownRecords:
 
 
 class Known:
-    """Finds records that answer by themselves, and tells as long as they do."""
+    """Finds records that may be used without asking further, and checks whether they still may."""
 
     def __init__(self, lookup: Lookup) -> None:
-        around = lookup.cache_context
-        self._observer = around.observer
+        context = lookup.cache_context
+        self._observer = context.observer
         self._used: list[KnownRecords] = []  # in the second that ends then
         self._second_ends = 0.0
-        self._fences, self._belief, self._last_used = around.invalidations, around.freshness, lookup.last_used
+        self._invalidations, self._freshness = context.invalidations, context.freshness
+        self._last_used = lookup.last_used
         self._keys = lookup.keys.local if lookup.caches_keys else None
         self._tenants = None if lookup.tenants is None else lookup.tenants.local
         self._key_entry = lookup.keys.local.held.get
         self._tenant_entry = None if self._tenants is None else self._tenants.held.get
 
-    def tell_left(self, left: Callable[[KeyEntry], None]) -> None:
-        """Has `left` told of each key that is in use no longer."""
-        if self._keys is not None:
-            self._keys.held.left = left
-
     def find(self, credential: Credential, now: float) -> KnownRecords | None:
-        """The records of a key in force at `now` (Unix seconds); None where a layer below has to be asked."""
+        """Return the records of a key in force at `now` (Unix seconds); None where a store has to be asked."""
         keys, tenants = self._keys, self._tenants
         key_entry = None if keys is None else keys.find(credential, now)
         if keys is None or key_entry is None:
@@ -74,10 +70,12 @@ class Known:
             tenant_entry, tenant_name = tenants.find(tenant_id, now), tenants.name(tenant_id)
             if tenant_entry is None:
                 return None
-        return KnownRecords((keys.name(credential), tenant_name), key_entry, tenant_entry, epoch=self._fences.epoch)
+        return KnownRecords(
+            (keys.name(credential), tenant_name), key_entry, tenant_entry, epoch=self._invalidations.epoch
+        )
 
     def use(self, known: KnownRecords, now: float, started: float) -> bool:
-        """Notes a use of records, where they still answer by themselves and are held unchanged; whether that is so.
+        """Note a use of records; return False, and note nothing, where they have ended, changed or been evicted.
 
         `now` in Unix seconds, `started` in monotonic ones.
         """
@@ -86,14 +84,14 @@ class Known:
             now >= known.until
             or started >= known.ends
             or self._key_entry(known.key_name) is not key_entry
-            or known.taken_at < self._belief.since
+            or known.taken_at < self._freshness.since
         ):
             return False
         if tenant_entry is not None:
             if self._tenant_entry is None or self._tenant_entry(known.tenant_name) is not tenant_entry:
                 return False
             tenant_entry.used_at = now
-        if known.epoch != self._fences.epoch and not self._admit(known):
+        if known.epoch != self._invalidations.epoch and not self._admit(known):
             return False
         key_entry.used_at = now
         self._last_used.note(known.key.id, now)
@@ -107,11 +105,11 @@ class Known:
         return True
 
     def take_back(self, known: KnownRecords) -> None:
-        """A use that was noted just now is not counted: its check asks for the records elsewhere."""
+        """Take back a use that was noted just now: its check asks for the records elsewhere."""
         known.used -= 1
 
     def count(self) -> None:
-        """Tells the observer of all uses; it is called at least once a second while there are any."""
+        """Tell the observer of all uses; it is called at least once a second while there are any."""
         used, self._used = self._used, []
         for known in used:
             self._observer.cache_read("api_key", "process", known.used_at - known.key.loaded_at, known.used)
@@ -120,11 +118,11 @@ class Known:
             known.used = 0
 
     def _admit(self, known: KnownRecords) -> bool:
-        """Whether the records know of every change that was heard since."""
-        if self._keys is None or not self._keys.believes(known.key_entry):
+        """Whether the records include every change that has arrived since."""
+        if self._keys is None or not self._keys.is_current(known.key_entry):
             return False
         tenant_entry = known.tenant_entry
-        if tenant_entry is not None and (self._tenants is None or not self._tenants.believes(tenant_entry)):
+        if tenant_entry is not None and (self._tenants is None or not self._tenants.is_current(tenant_entry)):
             return False
-        known.epoch = self._fences.epoch
+        known.epoch = self._invalidations.epoch
         return True

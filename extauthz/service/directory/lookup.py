@@ -1,6 +1,7 @@
-"""Whose key is this, and what may its organization spend."""
+"""Look-up of keys and of their organizations."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from extauthz.core.credentials import Credential
@@ -9,6 +10,8 @@ from extauthz.core.keys import ApiKey
 from extauthz.core.ports import SharedCache, Source
 from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
+from extauthz.service.directory.entry import Entry
+from extauthz.service.directory.local_cache import LocalCache
 from extauthz.service.directory.read_through import ReadThrough
 from extauthz.service.directory.row_formats import KeyRows, TenantRows
 from extauthz.service.directory.tiers import BackingStores, CacheContext, CachePolicy
@@ -18,9 +21,9 @@ from extauthz.service.usage.last_used import LastUsed
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where keys and tenants are kept, and the guards in front of the two servers.
+    """Where keys and organizations are kept, and the circuit breakers of the two servers.
 
-    `tenants` None: an organization has no record of its own, its keys say all of it.
+    `tenants` None: organizations have no records of their own, all of them is in those of their keys.
     """
 
     keys: Source[Credential, ApiKey]
@@ -31,74 +34,90 @@ class Stores:
     redis: StoreBreaker
 
 
+@dataclass(frozen=True, slots=True)
+class LocalCaches:
+    """The records that one process holds. `cache_keys` False: every check asks PostgreSQL."""
+
+    keys: LocalCache[Credential, ApiKey]
+    tenants: LocalCache[str, Tenant]
+    cache_keys: bool = True
+
+
+def local_caches(
+    cache_context: CacheContext,
+    *,
+    keys: CachePolicy,
+    tenants: CachePolicy,
+    cache_keys: bool,
+    evicted: Callable[[Entry[Credential, ApiKey]], None] = lambda _: None,
+) -> LocalCaches:
+    """Build empty caches; `evicted` is called with each key that is in use no longer."""
+    return LocalCaches(
+        LocalCache("api_key", rows=KeyRows(), policy=keys, cache_context=cache_context, evicted=evicted),
+        LocalCache("tenant_quota", rows=TenantRows(), policy=tenants, cache_context=cache_context),
+        cache_keys,
+    )
+
+
 class Lookup:
-    """Keys and tenants, read through the caches. A cache that is away or holds nonsense is a miss, never a refusal."""
+    """Reads keys and organizations through the caches. A failure of a cache, or a corrupt record in it, is a miss."""
 
     def __init__(
-        self,
-        stores: Stores,
-        cache_context: CacheContext,
-        *,
-        last_used: LastUsed,
-        keys: CachePolicy,
-        tenants: CachePolicy,
-        cache_keys: bool,
+        self, stores: Stores, cache_context: CacheContext, *, last_used: LastUsed, caches: LocalCaches
     ) -> None:
         self.cache_context = cache_context
         self.last_used = last_used
-        self.caches_keys = cache_keys
-        self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
-            "api_key",
-            below=BackingStores("api_key", stores.keys, stores.key_cache, cache_context),
-            rows=KeyRows(),
-            policy=keys,
-            cache_context=cache_context,
-        )
-        self.keys.beside = self._hold_tenant
+        self.caches_keys = caches.cache_keys
         self.tenants: ReadThrough[str, Tenant] | None = None
         if stores.tenants is not None:
             self.tenants = ReadThrough(
                 "tenant_quota",
-                below=BackingStores("tenant_quota", stores.tenants, stores.tenant_cache, cache_context),
-                rows=TenantRows(),
-                policy=tenants,
+                local=caches.tenants,
+                backing=BackingStores("tenant_quota", stores.tenants, stores.tenant_cache, cache_context),
                 cache_context=cache_context,
             )
+        self.keys: ReadThrough[Credential, ApiKey] = ReadThrough(
+            "api_key",
+            local=caches.keys,
+            backing=BackingStores("api_key", stores.keys, stores.key_cache, cache_context),
+            cache_context=cache_context,
+            read=self._hold_tenant,
+        )
 
     async def keep_fresh(self) -> None:
-        """Reads what is in use anew before it ends, until cancelled."""
+        """Renew records in use before they end, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.keys.renewal.keep_fresh())
             if self.tenants is not None:
                 group.create_task(self.tenants.renewal.keep_fresh())
 
     async def close(self) -> None:
-        """Ends the readings under way."""
+        """End the readings under way."""
         await self.keys.close()
         if self.tenants is not None:
             await self.tenants.close()
 
     def note_use(self, key: ApiKey, request: CheckRequest) -> None:
-        """The key was presented and may be used."""
+        """Note that a key was presented and may be used."""
         self.last_used.note(key.id, request.now)
 
     async def key(self, credential: Credential, request: CheckRequest, *, cached: bool) -> ApiKey | None:
-        """The key of `credential`; None where there is none, or where its record makes no sense.
+        """Return the key of `credential`; None where there is none, or its record is corrupt.
 
-        Raises StoreUnavailable when nobody can say.
+        Raises StoreUnavailable where it can be read nowhere.
         """
         trace = request.trace
         if not (cached and self.caches_keys):
             return await self.keys.fresh(credential, request.deadline, trace)
         if trace is not None:
-            trace.cache_layer = "process"  # until a layer below is asked
+            trace.cache_layer = "process"  # until a store is asked
         return await self.keys.read(credential, request.now, request.deadline, trace)
 
     async def tenant(self, key: ApiKey, request: CheckRequest, *, cached: bool) -> Tenant | None:
-        """The organization of a key that was found; None where its record makes no sense.
+        """Return the organization of a key that was found; None where its record is corrupt.
 
         Where nothing is cached, it was read with the key. While PostgreSQL is away, it is what it was when the key was
-        read. Raises StoreUnavailable when it is known that this is no longer so.
+        read. Raises StoreUnavailable where it has changed since.
         """
         tenants, own = self.tenants, key.tenant
         if tenants is None or not (cached and self.caches_keys):
@@ -111,7 +130,7 @@ class Lookup:
             raise
 
     def _hold_tenant(self, key: ApiKey, read_at: float) -> None:
-        """Takes in the organization that came with a key, unless one that says the same is held and not due yet."""
+        """Hold the organization that came with a key, unless an equal one is held and not to be renewed yet."""
         tenants, tenant = self.tenants, key.tenant
         if tenants is not None:
             held = tenants.local.settled(tenant.id)

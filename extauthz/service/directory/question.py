@@ -1,12 +1,12 @@
-"""A question to the layers below, for whose answer several requests may wait; and whose lateness it is without one."""
+"""A question to a backing store, for whose answer several requests may wait."""
 
 import asyncio
 from collections.abc import Callable
 from math import inf
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from extauthz.aio.tasks import LOOP_LATENESS_SECONDS, wait_in_slices
+from extauthz.aio.tasks import LOOP_LATENESS_SECONDS, ignore_error, wait_in_slices
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.trace import Trace
@@ -14,7 +14,7 @@ from extauthz.core.trace import Trace
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
 
-TURN_TIMEOUT_SECONDS = 5.0  # beyond its deadline that a request waits where our own queue is what is late
+TURN_TIMEOUT_SECONDS = 5.0  # that a request waits beyond its deadline where the queue of this process is what is late
 
 
 class Question(Generic[Asked, Told]):
@@ -22,8 +22,7 @@ class Question(Generic[Asked, Told]):
 
     __slots__ = ("_answer", "_asked_at", "_sent_at", "_waiting", "asked", "attempts", "traces")
 
-    def __init__(self, asked: Asked, *, over: Callable[[], None] | None = None) -> None:
-        """`over` is called once the answer is there, or is not wanted any more."""
+    def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.attempts = 0
         self.traces: list[Trace] = []  # of the requests that wait, as far as they are recorded
@@ -31,44 +30,46 @@ class Question(Generic[Asked, Told]):
         self._asked_at = monotonic()
         self._sent_at = inf
         self._answer: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
-        self._answer.add_done_callback(_retrieved)
-        if over is not None:
-            self._answer.add_done_callback(lambda _: over())
+        self._answer.add_done_callback(ignore_error)  # every request that waited may have left
 
     @property
     def wanted(self) -> bool:
         """Whether a request waits for the answer."""
         return self._waiting > 0
 
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call `callback` once the answer is there, or is not wanted any more."""
+        self._answer.add_done_callback(callback)
+
     def sent(self) -> None:
-        """Its turn has come."""
+        """Note that the question is sent now."""
         self._sent_at = monotonic()
 
     def tell(self, answer: Told) -> None:
-        """The answer, for all who wait."""
+        """Give the answer to every request that waits."""
         if not self._answer.done():
             self._answer.set_result(answer)
 
     def fail(self, error: Exception) -> None:
-        """The failure, for all who wait."""
+        """Give a failure to every request that waits."""
         if not self._answer.done():
             self._answer.set_exception(error)
 
     def leave(self) -> None:
-        """There will be no answer."""
+        """Note that there will not be an answer."""
         self._answer.cancel()
 
     async def answer(self, deadline: float, *, up: Callable[[], bool]) -> Told:
-        """The answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
+        """Return the answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
 
-        Where our own loop or queue is what is late, and the store is `up`, the request waits some seconds more: a crowd
-        of requests must not look like an outage. Raises StoreUnavailable, `busy` where there was no turn by then.
+        Where this process itself is late and the store is `up`, the request waits some seconds more, so that a crowd of
+        requests does not look like an outage. Raises StoreUnavailable, `busy` where the question was not sent by then.
         """
         self._waiting += 1
         reason = "deadline"
         try:
             await asyncio.wait({self._answer}, timeout=max(0.0, deadline - monotonic()))
-            if not self._answer.done() and up() and self._is_ours(deadline):
+            if not self._answer.done() and up() and self._late_here(deadline):
                 await wait_in_slices(self._answer, TURN_TIMEOUT_SECONDS)
                 reason = "busy" if up() and self._sent_at == inf else "deadline"
         finally:
@@ -80,16 +81,10 @@ class Question(Generic[Asked, Told]):
             raise StoreUnavailable(error.store, error.reason)  # one that many raise would collect all their stacks
         return self._answer.result()
 
-    def _is_ours(self, deadline: float) -> bool:
-        """Whether the deadline has passed because of us: we woke up late, or sent the question late.
+    def _late_here(self, deadline: float) -> bool:
+        """Whether the deadline has passed because the loop woke up late, or the question was sent late.
 
         What was sent is bounded by the time limit of a query.
         """
         now = monotonic()
         return max(now - deadline, min(self._sent_at, now) - self._asked_at) > LOOP_LATENESS_SECONDS
-
-
-def _retrieved(answer: "asyncio.Future[Told]") -> None:
-    """All who waited may have left; a failure is then logged by none."""
-    if not answer.cancelled():
-        answer.exception()

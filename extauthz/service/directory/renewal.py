@@ -1,4 +1,4 @@
-"""Records in use are read anew before they end, so that steady traffic sees no miss. The others end by themselves."""
+"""The renewal of records in use before they end, so that steady traffic has no cache miss."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
@@ -9,15 +9,15 @@ from typing import Generic
 from extauthz.core.errors import StoreUnavailable
 from extauthz.service.directory.entry import Asked, Entry, Record
 from extauthz.service.directory.local_cache import LocalCache
-from extauthz.service.directory.tiers import AT_ONCE, BackingStores, portions
+from extauthz.service.directory.tiers import SHARED_BATCH_MAX, BackingStores, portions
 
-RENEW_EVERY = 1 / 6  # share of its time between two looks for records in use that soon end
-RENEW_EVERY_MAX = 5.0  # seconds
-POSTPONED = 2.0  # seconds, while PostgreSQL is away
+RENEWAL_INTERVAL_SHARE = 1 / 6  # of the records' time, between two looks for records that are due
+RENEWAL_INTERVAL_MAX_SECONDS = 5.0
+POSTPONE_SECONDS = 2.0  # while PostgreSQL is away
 
 
 class Renewal(Generic[Asked, Record]):
-    """Renews the records of one local cache, which are good for `ttl` seconds."""
+    """Renews the records in use of one local cache, which are good for `ttl` seconds. The others end by themselves."""
 
     def __init__(
         self,
@@ -33,19 +33,19 @@ class Renewal(Generic[Asked, Record]):
         self._clock = clock
 
     async def keep_fresh(self) -> None:
-        """Reads records in use anew before they end, until cancelled."""
+        """Renew records in use before they end, until cancelled."""
         while True:
-            await asyncio.sleep(min(RENEW_EVERY * self._ttl, RENEW_EVERY_MAX))
+            await asyncio.sleep(min(RENEWAL_INTERVAL_SHARE * self._ttl, RENEWAL_INTERVAL_MAX_SECONDS))
             await self.renew_due()
 
     async def renew_due(self) -> None:
-        """Reads anew what is in use and soon at its end."""
+        """Renew the records in use that soon end."""
         for some in portions(self._local.held.take_due(self._clock()), self._below.at_once):
             await self._renew(some)
 
     async def _renew(self, due: Sequence[tuple[Hashable, Entry[Asked, Record]]]) -> None:
-        """Takes from Redis what another process has read anew, reads the rest in one query."""
-        rest = [each for some in portions(due, AT_ONCE) for each in await self._not_shared(some)]
+        """Take from Redis what another process has read meanwhile, and read the rest in one query."""
+        rest = [each for some in portions(due, SHARED_BATCH_MAX) for each in await self._not_shared(some)]
         if not rest:
             return
         read_at = monotonic()
@@ -53,7 +53,7 @@ class Renewal(Generic[Asked, Record]):
             answers = await self._below.source([entry.asked for _, entry in rest])
         except StoreUnavailable:
             for name, _ in rest:
-                self._local.held.postpone(name, self._clock() + POSTPONED)
+                self._local.held.postpone(name, self._clock() + POSTPONE_SECONDS)
             return
         news: list[Record] = []
         for (name, entry), answer in zip(rest, answers, strict=True):
@@ -67,7 +67,7 @@ class Renewal(Generic[Asked, Record]):
     async def _not_shared(
         self, due: Sequence[tuple[Hashable, Entry[Asked, Record]]]
     ) -> list[tuple[Hashable, Entry[Asked, Record]]]:
-        """Those of which Redis has nothing younger; the others are held anew."""
+        """Return the entries of which Redis has nothing younger; hold the younger records of the others."""
         rest: list[tuple[Hashable, Entry[Asked, Record]]] = []
         shared = await self._below.shared([entry.asked for _, entry in due])
         for (name, entry), record in zip(due, shared, strict=True):

@@ -13,7 +13,7 @@ from extauthz.core.permissions import Permissions
 from extauthz.core.tenants import Tenant, TenantTerms
 from extauthz.service.directory.entry import Asked, Entry, Record
 from extauthz.service.directory.packed_rows import CODE
-from extauthz.service.directory.shared_values import PARTS_MAX, Parts
+from extauthz.service.directory.shared_values import SHARED_VALUES_MAX, SharedValues
 
 _TIMES = "4d"  # ends, read_at, taken_at, renew_at
 _ANY_EPOCH = -1  # equals no epoch, so that an entry is held against all changes
@@ -24,7 +24,7 @@ class Ids:
     """Ids as a length and sixteen bytes."""
 
     def __init__(self, *, at_most: int) -> None:
-        self._long: Parts[str] = Parts(at_most=at_most)
+        self._long: SharedValues[str] = SharedValues(at_most=at_most)
 
     def pack(self, id_: str) -> tuple[int, bytes] | None:
         """An id; None where there is no room for a long one."""
@@ -70,10 +70,10 @@ class KeyRows:
     _row = Struct(f"<{_TIMES}dQd3I3B{CODE}s{CODE}s")
     size = _row.size
 
-    def __init__(self, *, parts: int = PARTS_MAX) -> None:
-        self._rights: Parts[_Rights] = Parts(at_most=parts)
-        self._limits: Parts[Limits] = Parts(at_most=parts)
-        self._tenants: Parts[_Read] = Parts(at_most=parts)
+    def __init__(self, *, parts: int = SHARED_VALUES_MAX) -> None:
+        self._rights: SharedValues[_Rights] = SharedValues(at_most=parts)
+        self._limits: SharedValues[Limits] = SharedValues(at_most=parts)
+        self._tenants: SharedValues[_Read] = SharedValues(at_most=parts)
         self._ids = Ids(at_most=parts)
 
     def name(self, asked: Credential) -> Hashable:
@@ -151,10 +151,13 @@ class KeyRows:
         self, parts: tuple[int | None, int | None, int | None], ids: tuple[tuple[int, bytes] | None, ...]
     ) -> None:
         """Counts out what was counted in for a row that cannot be."""
-        kinds: tuple[Parts[_Rights] | Parts[Limits] | Parts[_Read], ...] = (self._rights, self._limits, self._tenants)
-        for kind, number in zip(kinds, parts, strict=True):
-            if number is not None:
-                kind.count_out(number)
+        rights, limits, tenant = parts
+        if rights is not None:
+            self._rights.count_out(rights)
+        if limits is not None:
+            self._limits.count_out(limits)
+        if tenant is not None:
+            self._tenants.count_out(tenant)
         for id_ in ids:
             if id_ is not None:
                 self._ids.release(*id_)
@@ -166,8 +169,8 @@ class TenantRows:
     _row = Struct(f"<{_TIMES}dQI")
     size = _row.size
 
-    def __init__(self, *, parts: int = PARTS_MAX) -> None:
-        self._terms: Parts[TenantTerms] = Parts(at_most=parts)
+    def __init__(self, *, parts: int = SHARED_VALUES_MAX) -> None:
+        self._terms: SharedValues[TenantTerms] = SharedValues(at_most=parts)
 
     def name(self, asked: str) -> Hashable:
         """The id itself."""

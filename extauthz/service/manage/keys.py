@@ -12,7 +12,7 @@ from extauthz.core.management import KeyDetails, KeyTerms, Listing, NewKey, Pepp
 from extauthz.core.management_ports import KeyStore, Succession, TenantStore
 from extauthz.core.ports import SharedInvalidations
 from extauthz.core.preconditions import Wanted
-from extauthz.service.directory.notify_change import ChangeNotifier
+from extauthz.service.directory.invalidation import ChangeNotifier
 from extauthz.service.manage import rotation
 from extauthz.service.manage import validation as key_terms
 from extauthz.service.manage.imports import check_foreign

@@ -16,7 +16,7 @@ from extauthz.core.management_ports import TenantStore
 from extauthz.core.ports import SharedInvalidations
 from extauthz.core.preconditions import Wanted
 from extauthz.core.tenants import LIMITS_MODES, STATUSES
-from extauthz.service.directory.notify_change import ChangeNotifier
+from extauthz.service.directory.invalidation import ChangeNotifier
 from extauthz.service.manage import validation
 from extauthz.service.manage.validation import end, known_fields, limits, one_of, text, utc_now
 

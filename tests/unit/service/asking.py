@@ -51,6 +51,11 @@ async def back(fake_service: FakeService) -> None:
         await fake_service.watch.back.wait()
 
 
+def end_refusals(local: LocalCache[Any, Any]) -> None:
+    """The time of every refusal is over."""
+    local.refused._until.clear()
+
+
 def pack_all(local: LocalCache[Any, Any]) -> None:
     """Packs all that is in use, as if as many others had come since."""
     held = local.held

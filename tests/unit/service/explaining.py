@@ -147,4 +147,4 @@ def traces(fake_service: FakeService) -> Any:
 
 def _held(local: LocalCache[Any, Any]) -> Any:
     entries = sorted(local.held._entries.items())
-    return [(name, entry.record, entry.used_at, entry.epoch) for name, entry in entries], dict(local.unknown._until)
+    return [(name, entry.record, entry.used_at, entry.epoch) for name, entry in entries], dict(local.refused._until)

@@ -40,10 +40,13 @@ from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
-from extauthz.service.check.remembered import Memory
+from extauthz.service.check.remembered import Memory, RememberedKeys
 from extauthz.service.directory.invalidation import Freshness, Invalidations
 from extauthz.service.directory.known_records import Known
-from extauthz.service.directory.lookup import Lookup, Stores
+from extauthz.service.directory.local_cache import LocalCache
+from extauthz.service.directory.lookup import LocalCaches, Lookup, Stores
+from extauthz.service.directory.negative_cache import REFUSALS_MAX, NegativeCache
+from extauthz.service.directory.row_formats import KeyRows, TenantRows
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
 from extauthz.service.limits.limiter import Limiter
 from extauthz.service.limits.restore import CounterRestorer
@@ -387,6 +390,7 @@ class FakeService:
         cache_keys: bool = True,
         charge_once: bool = False,
         routes: Sequence[Route] = ROUTES,
+        refusals_max: int = REFUSALS_MAX,
     ) -> None:
         self.watch = Watch()
         self.keys = Source[Credential, ApiKey](key_of)
@@ -413,16 +417,22 @@ class FakeService:
         self.transaction = KEY.version
         self.invalidations, self.freshness = Invalidations(seconds=720), Freshness()
         self.last_used = LastUsed(None)
-        self.lookup = Lookup(
-            stores,
-            CacheContext(
-                self.postgresql, self.redis, self.invalidations, self.freshness, self.watch, clock=lambda: self.now
-            ),
-            last_used=self.last_used,
-            keys=CachePolicy(120, 600),
-            tenants=CachePolicy(30, 720),
-            cache_keys=cache_keys,
+        remembered = RememberedKeys()
+        context = CacheContext(
+            self.postgresql, self.redis, self.invalidations, self.freshness, self.watch, clock=lambda: self.now
         )
+        keys: LocalCache[Credential, ApiKey] = LocalCache(
+            "api_key",
+            rows=KeyRows(),
+            policy=CachePolicy(120, 600),
+            cache_context=context,
+            refused=NegativeCache(at_most=refusals_max),
+            evicted=remembered.drop,
+        )
+        tenants: LocalCache[str, Tenant] = LocalCache(
+            "tenant_quota", rows=TenantRows(), policy=CachePolicy(30, 720), cache_context=context
+        )
+        self.lookup = Lookup(stores, context, last_used=self.last_used, caches=LocalCaches(keys, tenants, cache_keys))
         self.limiting = RateLimit(
             self.limiter, self.meter, on_redis_down=on_redis_down, charge_once=charge_once, observer=self.watch
         )
@@ -435,7 +445,7 @@ class FakeService:
         )
         self.fast = FastChecks(
             self.service,
-            Memory(self.service, self.authentication, Known(self.lookup)),
+            Memory(self.service, self.authentication, Known(self.lookup), of_keys=remembered),
             limiter=self.limiter,
             limiting=self.limiting,
             meter=self.meter,
@@ -471,7 +481,7 @@ class FakeService:
         self.transaction += 1
         self.store(replace(key, version=self.transaction, tenant=replace(key.tenant, version=self.transaction)))
         for thing in things:
-            self.invalidations.hear(Change(thing, self.transaction))
+            self.invalidations.apply(Change(thing, self.transaction))
 
     async def ask(
         self,
@@ -514,10 +524,15 @@ async def open_house(
     cache_keys: bool = True,
     charge_once: bool = False,
     routes: Sequence[Route] = ROUTES,
+    refusals_max: int = REFUSALS_MAX,
 ) -> AsyncIterator[FakeService]:
     """A house whose stores were seen."""
     fake_service = FakeService(
-        on_redis_down=on_redis_down, cache_keys=cache_keys, charge_once=charge_once, routes=routes
+        on_redis_down=on_redis_down,
+        cache_keys=cache_keys,
+        charge_once=charge_once,
+        routes=routes,
+        refusals_max=refusals_max,
     )
     guards = (fake_service.postgresql, fake_service.redis)
     for guard in guards:

@@ -85,11 +85,11 @@ class Anything:
                 self.count += 1
             case "hear" if self.messages:
                 number = self.messages.pop(0)
-                self.fake_service.invalidations.hear(Change(EntityRef("api_key", KEY.id), number + 1))
+                self.fake_service.invalidations.apply(Change(EntityRef("api_key", KEY.id), number + 1))
                 self.heard = number - FIRST + 1
             case "lost":
                 self.messages.clear()
-                self.fake_service.invalidations.hear(Change(EVERYTHING, FIRST + self.count))
+                self.fake_service.invalidations.apply(Change(EVERYTHING, FIRST + self.count))
                 self.heard = self.count
                 self.fake_service.freshness.flowing(True)
             case "writer":

@@ -10,9 +10,8 @@ import pytest
 from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import REDIS
-from extauthz.service.directory import change_listener as module
-from extauthz.service.directory.change_listener import Changes
-from extauthz.service.directory.invalidation import Freshness, Invalidations
+from extauthz.service.directory import invalidation as module
+from extauthz.service.directory.invalidation import ChangeListener, Freshness, Invalidations
 from tests.unit.service.breaker_harness import BreakerHarness, fails
 from tests.unit.service.fakes import Failing
 
@@ -52,7 +51,7 @@ class Ear:
     def __init__(self, bench: BreakerHarness) -> None:
         self.bench, self.feed, self.shared = bench, Feed(), Shared()
         self.invalidations, self.freshness = Invalidations(seconds=100), Freshness()
-        self.changes = Changes(
+        self.changes = ChangeListener(
             self.feed,
             invalidations=self.invalidations,
             freshness=self.freshness,
@@ -116,12 +115,12 @@ async def test_what_waits_for_redis_is_bounded() -> None:
     async with hearing() as ear:
         ear.bench.there.clear()
         await ear.bench.refused(fails)
-        for number in range(module.WAITING_MAX):
+        for number in range(module.QUEUED_CHANGES_MAX):
             ear.feed.hear(Change(EntityRef("api_key", str(number)), 100_000 - number))
-        assert len(ear.changes._waiting) == module.WAITING_MAX
-        for number in range(2 * module.WAITING_MAX):
+        assert len(ear.changes) == module.QUEUED_CHANGES_MAX
+        for number in range(2 * module.QUEUED_CHANGES_MAX):
             ear.feed.hear(Change(EntityRef("plan", str(number)), number))
-            assert len(ear.changes._waiting) <= module.WAITING_MAX
+            assert len(ear.changes) <= module.QUEUED_CHANGES_MAX
         ear.bench.there.set()
         first, *_ = await ear.told(1)
         assert first[0] == Change(EVERYTHING, 100_000)
@@ -129,7 +128,7 @@ async def test_what_waits_for_redis_is_bounded() -> None:
 
 async def test_a_redis_that_is_away_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was heard meanwhile waits, in order, and is told when Redis is back."""
-    monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(module, "RETRY_INTERVAL_SECONDS", 0.001)
     async with hearing() as ear:
         ear.shared.error = StoreUnavailable(REDIS, "deadline")
         ear.feed.hear(ONE)

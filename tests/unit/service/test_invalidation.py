@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.service.directory import invalidation as module
-from extauthz.service.directory.invalidation import UNHEARD, Freshness, Invalidations
+from extauthz.service.directory.invalidation import UNCONFIRMED_SECONDS, Freshness, Invalidations
 
 THINGS = tuple(EntityRef("api_key", str(number)) for number in range(4))
 ONE, OTHER = THINGS[:2]
@@ -42,13 +42,13 @@ class Past:
     def hear(self) -> None:
         if self.messages:
             change, count = self.messages.pop(0)
-            self.invalidations.hear(change)
+            self.invalidations.apply(change)
             self.heard[change.thing] = count
 
     def catch_up(self) -> None:
         """After a lost connection: all that was told is known to have been missed."""
         self.messages.clear()
-        self.invalidations.hear(Change(EVERYTHING, self.next))
+        self.invalidations.apply(Change(EVERYTHING, self.next))
         self.heard = dict(self.changes)
 
     def read(self, thing: EntityRef, *, ourselves: bool) -> None:
@@ -94,23 +94,23 @@ def test_a_number_or_a_time_lets_in() -> None:
     """A fence of one thing keeps out its older records, and those alone."""
     invalidations = Invalidations(seconds=1000)
     before = monotonic()
-    invalidations.hear(Change(ONE, 8))
+    invalidations.apply(Change(ONE, 8))
     assert not invalidations.admits((ONE,), 7, before)
     assert not invalidations.admits((OTHER, ONE), 7, -inf)
     assert invalidations.admits((ONE,), 8, -inf)
     assert invalidations.admits((ONE,), 7, monotonic())
     assert invalidations.admits((OTHER,), 0, -inf)
-    invalidations.hear(Change(ONE, 5))  # an older message lowers nothing
+    invalidations.apply(Change(ONE, 5))  # an older message lowers nothing
     assert not invalidations.admits((ONE,), 7, -inf)
 
 
 def test_a_lower_number_that_is_heard_later_is_news() -> None:
     """Who begins first may commit last: what was read in between does not know of it, whatever fence stood there."""
     invalidations = Invalidations(seconds=1000)
-    invalidations.hear(Change(ONE, 12))
+    invalidations.apply(Change(ONE, 12))
     read_at = monotonic()  # transaction 10 was open
     assert invalidations.admits((ONE,), 10, read_at)
-    invalidations.hear(Change(ONE, 11))
+    invalidations.apply(Change(ONE, 11))
     assert not invalidations.admits((ONE,), 10, read_at)
     assert invalidations.admits((ONE,), 10, monotonic())
 
@@ -119,7 +119,7 @@ def test_a_flood_of_changes_is_bounded() -> None:
     """Where changes are too many to be told apart, older records of everything are kept out, none let in."""
     invalidations = Invalidations(seconds=1000, at_most=100)
     for number in range(10_000):
-        invalidations.hear(Change(EntityRef("api_key", str(number)), number + 1))
+        invalidations.apply(Change(EntityRef("api_key", str(number)), number + 1))
     assert len(invalidations) == 100
     assert invalidations.epoch == 10_000
     assert not invalidations.admits((EntityRef("api_key", "0"),), 0, -inf)
@@ -132,16 +132,16 @@ def test_fences_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
     invalidations = Invalidations(seconds=10, at_most=100)
-    invalidations.hear(Change(EVERYTHING, 3))
-    invalidations.hear(Change(ONE, 8))
+    invalidations.apply(Change(EVERYTHING, 3))
+    invalidations.apply(Change(ONE, 8))
     now = 109
-    invalidations.hear(Change(ONE, 9))
+    invalidations.apply(Change(ONE, 9))
     now = 119
-    invalidations.hear(Change(OTHER, 10))
+    invalidations.apply(Change(OTHER, 10))
     assert len(invalidations) == 2
     assert not invalidations.admits((ONE,), 8, -inf)
     now = 120
-    invalidations.hear(Change(OTHER, 11))
+    invalidations.apply(Change(OTHER, 11))
     assert len(invalidations) == 1
     assert invalidations.admits((EntityRef("plan", "x"),), 0, -inf)
 
@@ -151,11 +151,11 @@ def test_since_when_we_believe(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
     freshness = Freshness()
-    assert freshness.since == 100 - UNHEARD
+    assert freshness.since == 100 - UNCONFIRMED_SECONDS
     freshness.flowing(True)
     now = 500
     assert freshness.since == 100
     freshness.flowing(False)
-    assert freshness.since == 500 - UNHEARD
+    assert freshness.since == 500 - UNCONFIRMED_SECONDS
     freshness.flowing(True)
     assert freshness.since == 500

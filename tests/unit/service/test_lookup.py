@@ -72,7 +72,7 @@ async def test_a_corrupt_cache_entry_is_a_miss() -> None:
         assert isinstance(await fake_service.ask(), Allow)
         assert list(fake_service.key_cache.held) == [NEW_DIGEST]
         fake_service.tenants.held[TENANT.id] = replace(TENANT, version=8)
-        fake_service.invalidations.hear(Change(EntityRef("organization", TENANT.id), 8))
+        fake_service.invalidations.apply(Change(EntityRef("organization", TENANT.id), 8))
         assert isinstance(await fake_service.ask(), Allow)
         assert fake_service.tenant_cache.held[TENANT.id].version == 8
         assert len(fake_service.watch.corrupt) == 2
@@ -86,7 +86,7 @@ async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) 
         await fake_service.ask()
         fake_service.tenants.held.clear()
         fake_service.tenants.error = StoreCorrupt(POSTGRESQL, "plan") if tenant_row == "corrupt" else None
-        fake_service.invalidations.hear(Change(EntityRef("organization", TENANT.id), 8))
+        fake_service.invalidations.apply(Change(EntityRef("organization", TENANT.id), 8))
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         assert len(fake_service.watch.corrupt) == (tenant_row == "corrupt")
         assert fake_service.postgresql.up

@@ -9,8 +9,8 @@ import pytest
 from extauthz.core.changes import Change
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.reason import Reason
-from extauthz.service.directory import invalidation, local_cache, question, record_table, tiers
-from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at
+from extauthz.service.directory import invalidation, local_cache, negative_cache, question, tiers
+from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at, end_refusals
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
 
@@ -37,8 +37,8 @@ async def test_a_low_number_is_believed_after_the_message() -> None:
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.store(replace(KEY, permissions={}))
-        fake_service.invalidations.hear(Change(KEY_ITSELF, 1000))
-        fake_service.invalidations.hear(Change(ORGANIZATION, 1000))
+        fake_service.invalidations.apply(Change(KEY_ITSELF, 1000))
+        fake_service.invalidations.apply(Change(ORGANIZATION, 1000))
         for _ in range(3):
             assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED
         assert (fake_service.keys.calls, fake_service.tenants.calls) == (2, 0)
@@ -74,13 +74,13 @@ async def test_redis_does_not_put_the_past_back() -> None:
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         fake_service.key_cache.held[NEW_DIGEST] = KEY  # Redis lost what it was told, or was told late
         fake_service.freshness.flowing(True)
-        fake_service.lookup.keys.local.unknown = record_table.NegativeCache()  # its second is over
+        end_refusals(fake_service.lookup.keys.local)  # its second is over
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         assert fake_service.keys.calls == 2
         fake_service.key_cache.held[NEW_DIGEST] = replace(
             KEY, loaded_at=fake_service.now + 118
         )  # by a clock that is ahead
-        fake_service.lookup.keys.local.unknown = record_table.NegativeCache()
+        end_refusals(fake_service.lookup.keys.local)
         fake_service.now += 118
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         assert fake_service.keys.calls == 3
@@ -135,16 +135,16 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
 async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that hears nothing asks Redis anew after five seconds, and believes what it holds until then."""
     later = 0.0
-    for module in (invalidation, record_table, local_cache):
+    for module in (invalidation, negative_cache, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
     async with open_house() as fake_service:
         fake_service.freshness.flowing(False)
         await fake_service.ask()
         fake_service.store(replace(KEY, revoked_at=NOW, version=8))
         fake_service.key_cache.held.clear()
-        later = invalidation.UNHEARD - 1
+        later = invalidation.UNCONFIRMED_SECONDS - 1
         assert isinstance(await fake_service.ask(patience=FAR), Allow)
-        later = invalidation.UNHEARD + 1
+        later = invalidation.UNCONFIRMED_SECONDS + 1
         assert (await fake_service.ask(patience=FAR)).reason is Reason.INVALID_CREDENTIALS
 
 

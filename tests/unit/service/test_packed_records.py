@@ -10,7 +10,7 @@ from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, Allow
 from extauthz.core.keys import ApiKey
 from extauthz.core.limits import Limits
 from extauthz.core.reason import Reason
-from extauthz.service.directory import invalidation, local_cache, record_table
+from extauthz.service.directory import invalidation, local_cache, negative_cache
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, pack_all
 from tests.unit.service.fakes import KEY, NOW, TENANT, FakeService, open_house
 
@@ -59,7 +59,7 @@ async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, rea
         await fake_service.ask()
         if packed == "before another":
             pack(fake_service)
-            fake_service.invalidations.hear(Change(EntityRef("api_key", "another"), 8))
+            fake_service.invalidations.apply(Change(EntityRef("api_key", "another"), 8))
             await fake_service.ask()
         if packed != "after":
             pack(fake_service)
@@ -88,7 +88,7 @@ async def test_what_is_packed_is_confirmed_after_messages_were_lost() -> None:
 async def test_a_packed_record_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its seconds by either clock, and after its seconds of grace while PostgreSQL is away."""
     later = 0.0
-    for module in (invalidation, record_table, local_cache):
+    for module in (invalidation, negative_cache, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
     async with open_house() as fake_service:
         await fake_service.ask()

@@ -14,7 +14,7 @@ from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import Reason
-from extauthz.service.directory import invalidation, local_cache, question, read_through, record_table, tiers
+from extauthz.service.directory import invalidation, local_cache, negative_cache, question, read_through, tiers
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, OTHER, asked_at, read
 from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, TENANT, FakeService, open_house
 
@@ -55,7 +55,7 @@ async def test_a_failure_is_shared_and_not_remembered() -> None:
         found = await asyncio.gather(*(fake_service.ask() for _ in range(20)))
         assert found == [AUTHENTICATION_UNAVAILABLE] * 20
         assert fake_service.keys.calls == 1
-        assert len(fake_service.lookup.keys.local.unknown) == 0
+        assert len(fake_service.lookup.keys.local.refused) == 0
         fake_service.keys.error = None
         assert isinstance(await fake_service.ask(), Allow)
 
@@ -120,7 +120,7 @@ async def busy_house(path: str) -> AsyncIterator[tuple[FakeService, asyncio.Even
     async with open_house() as fake_service:
         fake_service.keys.at_once = 1
         gate = await asked_at(fake_service, "find")
-        unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(tiers.QUERIES_AT_ONCE)]
+        unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(tiers.MAX_CONCURRENT_QUERIES)]
         asking = [asyncio.create_task(fake_service.ask(path, key)) for key in unknown]
         for _ in unknown:
             await fake_service.keys.entered.acquire()
@@ -187,14 +187,14 @@ async def test_a_record_that_changes_faster_than_it_is_read() -> None:
 
         fake_service.keys.find = changed_meanwhile  # type: ignore[method-assign, assignment] # the same, but later
         assert await fake_service.ask() == AUTHENTICATION_UNAVAILABLE
-        assert fake_service.keys.calls == read_through.CHANGED_MEANWHILE
+        assert fake_service.keys.calls == read_through.READ_ATTEMPTS_MAX
         assert fake_service.postgresql.up
 
 
 async def test_an_unknown_key_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked for again and again it costs one query a second, and is known as soon as a message tells of anything."""
     later = 0.0
-    for module in (invalidation, record_table, local_cache):
+    for module in (invalidation, negative_cache, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
     async with open_house() as fake_service:
         for _ in range(5):
@@ -205,20 +205,19 @@ async def test_an_unknown_key_is_asked_for_once_a_second(monkeypatch: pytest.Mon
         later = 1.0
         assert isinstance(await fake_service.ask("/api/customers", OTHER, patience=FAR), Allow)
         fake_service.keys.held.clear()
-        fake_service.invalidations.hear(Change(KEY_ITSELF, 8))
+        fake_service.invalidations.apply(Change(KEY_ITSELF, 8))
         assert (await fake_service.ask("/api/customers", OTHER, patience=FAR)).reason is Reason.INVALID_CREDENTIALS
         fake_service.change(replace(KEY, digest=digest), EntityRef("api_key", "a new one"))
         assert isinstance(await fake_service.ask("/api/customers", OTHER, patience=FAR), Allow)
 
 
-async def test_random_keys_push_nobody_out() -> None:
-    """However many keys are tried that nobody has, what is held of real ones stays, and so do the limits."""
-    async with open_house() as fake_service:
+async def test_unknown_keys_evict_no_record() -> None:
+    """However many unknown keys are tried, the records of real ones stay, and so do the bounds."""
+    async with open_house(refusals_max=50) as fake_service:
         await fake_service.ask()
-        fake_service.lookup.keys.local.unknown = record_table.NegativeCache(at_most=50)
         for start in range(0, 500, 100):
             await read(fake_service, *(f"{number:064x}" for number in range(start, start + 100)))
-        assert (len(fake_service.lookup.keys.local.unknown), len(fake_service.lookup.keys.local.held)) == (50, 1)
+        assert (len(fake_service.lookup.keys.local.refused), len(fake_service.lookup.keys.local.held)) == (50, 1)
         asked = fake_service.keys.calls
         assert isinstance(await fake_service.ask(), Allow)
         assert fake_service.keys.calls == asked

@@ -1,16 +1,16 @@
 """The layer in this process: who stays in use when it is full, who comes due, and that nothing grows."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
-from time import monotonic
 
 import pytest
 
 from extauthz.core.tenants import Tenant
-from extauthz.service.directory import record_table as module
+from extauthz.service.directory import negative_cache
 from extauthz.service.directory.entry import Entry
 from extauthz.service.directory.packed_rows import Packed
-from extauthz.service.directory.record_table import NegativeCache, RecordTable
+from extauthz.service.directory.record_table import RecordTable
 from extauthz.service.directory.row_formats import TenantRows
 from extauthz.service.directory.tiers import CachePolicy
 from tests.unit.service.fakes import NOW, TENANT
@@ -18,8 +18,10 @@ from tests.unit.service.fakes import NOW, TENANT
 TenantsHeld = RecordTable[str, Tenant]
 
 
-def held_of(*, at_most: int = 20_000, packed: int = 0) -> TenantsHeld:
-    return RecordTable(Packed(TenantRows(), places=packed), at_most=at_most)
+def held_of(
+    *, at_most: int = 20_000, packed: int = 0, evicted: Callable[[Entry[str, Tenant]], None] = lambda _: None
+) -> TenantsHeld:
+    return RecordTable(Packed(TenantRows(), places=packed), at_most=at_most, evicted=evicted)
 
 
 def entry(name: str, *, renew_at: float = NOW + 100, used_at: float = 0.0) -> Entry[str, Tenant]:
@@ -41,23 +43,20 @@ def due(held: TenantsHeld, now: float) -> set[object]:
 def test_a_million_names_do_not_grow_it() -> None:
     """However many keys are seen, records and what is noted of them stay within their limits."""
     held = held_of(at_most=100, packed=500)
-    unknown = NegativeCache(at_most=500)
     for number in range(20_000):
         name = str(number)
         held.keep(name, entry(name, renew_at=NOW + number % 100))
         held.postpone(name, NOW + number % 50)
-        unknown.remember(name, read_at=0.0, epoch=0)
         assert noted(held) <= 201
         assert len(held) <= 600
     assert len(held) > 500
-    assert len(unknown) == 500
 
 
 def test_the_limits_themselves() -> None:
     """The numbers that memory was counted with."""
     policy = CachePolicy(120, 600)
     assert (policy.in_use, policy.packed) == (10_000, 204_800)
-    assert (module.UNKNOWN_MAX, module.UNKNOWN_SECONDS) == (10_000, 1.0)
+    assert (negative_cache.REFUSALS_MAX, negative_cache.REFUSAL_TTL_SECONDS) == (10_000, 1.0)
 
 
 def test_one_record_renewed_for_ever_does_not_grow_it() -> None:
@@ -154,17 +153,16 @@ def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
     assert due(held, NOW + 2) == {"a"}
 
 
-def test_what_is_in_use_no_longer_is_told() -> None:
+def test_evicted_entries_are_told() -> None:
     """Each entry once, whether it was packed, replaced or removed; what was packed already has been told."""
-    held = held_of(at_most=2, packed=1000)
-    left: list[Entry[str, Tenant]] = []
-    held.left = left.append
+    evicted: list[Entry[str, Tenant]] = []
+    held = held_of(at_most=2, packed=1000, evicted=evicted.append)
     first, second, third, fourth = entry("a"), entry("b"), entry("c"), entry("b", renew_at=NOW + 7)
     for each in (first, second, third, fourth):
         held.keep(each.asked, each)
     held.drop("b")
     held.drop("a")
-    assert list(map(id, left)) == list(map(id, (first, second, fourth)))
+    assert list(map(id, evicted)) == list(map(id, (first, second, fourth)))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -185,35 +183,3 @@ def test_a_name_has_one_entry(packed: bool) -> None:
         held.keep("d", entry("d"))
     held.drop("a")
     assert held.find("a", "a") is None
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [100.0]
-    monkeypatch.setattr(module, "monotonic", lambda: now[0])
-    return now
-
-
-def test_unknown_for_a_second(clock: list[float]) -> None:
-    """Nobody's key is not asked for again within a second of the read, unless anything at all has changed."""
-    unknown = NegativeCache()
-    assert not unknown.holds("a", 0)
-    unknown.remember("a", read_at=99.5, epoch=3)
-    assert unknown.holds("a", 3)
-    clock[0] = 100.49
-    assert unknown.holds("a", 3)
-    clock[0] = 100.5
-    assert not unknown.holds("a", 3)
-    assert len(unknown) == 0
-    unknown.remember("a", read_at=100.4, epoch=3)
-    assert not unknown.holds("a", 4)
-    unknown.remember("a", read_at=100.4, epoch=3)  # a message came while PostgreSQL was read
-    assert not unknown.holds("a", 4)
-
-
-def test_unknown_forgets_the_oldest() -> None:
-    """Where there are too many, the ones seen first are asked for again."""
-    unknown = NegativeCache(at_most=2, seconds=1000)
-    for name in ("a", "b", "a", "c"):
-        unknown.remember(name, read_at=monotonic(), epoch=0)
-    assert [unknown.holds(name, 0) for name in "abc"] == [True, False, True]

@@ -6,8 +6,8 @@ from time import monotonic
 import pytest
 
 from extauthz.core.reason import Reason
-from extauthz.service.directory import local_cache, record_table, tiers
-from tests.unit.service.asking import back
+from extauthz.service.directory import local_cache, negative_cache, tiers
+from tests.unit.service.asking import back, end_refusals
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, FakeService, open_house
 
 REFUSED: dict[str, dict[str, float] | None] = {
@@ -32,7 +32,7 @@ async def calls_of(fake_service: FakeService) -> list[int]:
 async def costs(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Calls after each of some refusals: two in one second, two in the next, one after the time of any record."""
     passed = 0.0
-    for module in (record_table, tiers, local_cache):
+    for module in (negative_cache, tiers, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + passed)
     counts = []
     for seconds in (0.0, 0.5, 1.0, 0.5, 200.0):
@@ -96,7 +96,7 @@ async def test_while_postgresql_is_away(where: str) -> None:
             fake_service.key_cache.held.clear()
         else:
             fake_service.key_cache.held[NEW_DIGEST] = replace(KEY, revoked_at=NOW)
-        fake_service.lookup.keys.local.unknown = record_table.NegativeCache()  # its second is over
+        end_refusals(fake_service.lookup.keys.local)  # its second is over
         await fake_service.lose(fake_service.postgresql)
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         fake_service.lookup.keys.local.held.drop(NEW_DIGEST)

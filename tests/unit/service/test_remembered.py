@@ -102,7 +102,7 @@ async def test_nothing_outlives_a_change(fake_service: FakeService, change: str)
 async def test_a_change_of_another_key_changes_nothing(fake_service: FakeService) -> None:
     """The records are held against it once, and what is remembered stays the same object."""
     found = find(fake_service)
-    fake_service.invalidations.hear(Change(EntityRef("api_key", "another"), 10_000))
+    fake_service.invalidations.apply(Change(EntityRef("api_key", "another"), 10_000))
     assert find(fake_service) is found
     assert found is not None
     assert found.records is not None

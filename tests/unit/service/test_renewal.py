@@ -133,5 +133,5 @@ async def test_staleness_ends_with_a_change(thing: EntityRef) -> None:
     async with open_house() as fake_service:
         await fake_service.ask()
         await fake_service.lose(fake_service.postgresql)
-        fake_service.invalidations.hear(Change(thing, 8))
+        fake_service.invalidations.apply(Change(thing, 8))
         assert await fake_service.ask() == AUTHENTICATION_UNAVAILABLE

@@ -16,7 +16,7 @@ from extauthz.core.tenants import STATUSES, Tenant
 from extauthz.service.directory.entry import Asked, Entry, Record
 from extauthz.service.directory.packed_rows import Packed, Rows
 from extauthz.service.directory.row_formats import KeyRows, TenantRows
-from extauthz.service.directory.shared_values import Parts
+from extauthz.service.directory.shared_values import SharedValues
 from tests.generated import examples
 from tests.unit.service.fakes import KEY
 
@@ -104,7 +104,7 @@ def organizations(draw: st.DrawFn) -> Entry[str, Tenant]:
 def parts_of(rows: object) -> list[int]:
     """How many parts of each kind are counted in."""
     kinds = {**vars(rows), **vars(getattr(rows, "_ids", object))}
-    return [len(kind) for kind in kinds.values() if isinstance(kind, Parts)]
+    return [len(kind) for kind in kinds.values() if isinstance(kind, SharedValues)]
 
 
 @given(keys())

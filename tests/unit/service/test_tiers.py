@@ -12,7 +12,7 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.keys import ApiKey
 from extauthz.core.ports import POSTGRESQL
-from extauthz.service.directory.tiers import QUERIES_AT_ONCE, BackingStores, CacheContext
+from extauthz.service.directory.tiers import MAX_CONCURRENT_QUERIES, BackingStores, CacheContext
 from tests.unit.service.fakes import KEY, NEW_DIGEST, FakeService, open_house
 
 OURS = Credential((NEW_DIGEST,))
@@ -54,8 +54,8 @@ class Crowd:
 async def crowded() -> AsyncIterator[Crowd]:
     async with open_house() as fake_service:
         crowd = Crowd(fake_service)
-        early = [task for each in unknown(QUERIES_AT_ONCE) for task in await crowd.wants(each)]
-        assert crowd.sizes == [1] * QUERIES_AT_ONCE
+        early = [task for each in unknown(MAX_CONCURRENT_QUERIES) for task in await crowd.wants(each)]
+        assert crowd.sizes == [1] * MAX_CONCURRENT_QUERIES
         try:
             yield crowd
         finally:
@@ -72,12 +72,12 @@ async def test_what_waits_goes_together(at_once: int, sizes: list[int]) -> None:
         others = [replace(KEY, id=str(number), digest=f"{number:064x}") for number in range(100, 400)]
         crowd.fake_service.keys.held |= {key.digest: key for key in others}
         wanting = await crowd.wants(*unknown(500), OURS)
-        assert crowd.sizes == [1] * QUERIES_AT_ONCE
+        assert crowd.sizes == [1] * MAX_CONCURRENT_QUERIES
         crowd.gate.set()
         *found, ours = await asyncio.gather(*wanting)
         assert ours is not None
         assert [key and key.id for key in found] == [None] * 100 + [key.id for key in others] + [None] * 100
-        assert crowd.sizes[QUERIES_AT_ONCE:] == sizes
+        assert crowd.sizes[MAX_CONCURRENT_QUERIES:] == sizes
 
 
 async def test_who_has_left_is_not_asked_for() -> None:
@@ -90,7 +90,7 @@ async def test_who_has_left_is_not_asked_for() -> None:
         await asyncio.wait(left)
         crowd.gate.set()
         assert (await stays[0]) is not None
-        assert crowd.fake_service.keys.asked[QUERIES_AT_ONCE:] == [[OURS]]
+        assert crowd.fake_service.keys.asked[MAX_CONCURRENT_QUERIES:] == [[OURS]]
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(POSTGRESQL, "deadline"), RuntimeError("a bug")])

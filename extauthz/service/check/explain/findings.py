@@ -10,7 +10,7 @@ from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.tenants import Tenant
-from extauthz.service.directory.lookup import Lookup, Stores
+from extauthz.service.directory.lookup import Lookup, Stores, local_caches
 from extauthz.service.directory.tiers import CacheContext, CachePolicy
 from extauthz.service.unobserved import Unobserved
 from extauthz.service.usage.last_used import LastUsed
@@ -69,14 +69,13 @@ class RecordedLookup(Lookup):
     """
 
     def __init__(self, parts: LookupParts, findings: Findings) -> None:
-        super().__init__(
-            parts.stores,
+        caches = local_caches(
             parts.cache_context,
-            last_used=LastUsed(None),
             keys=replace(parts.keys, in_use=10, packed=0),
             tenants=replace(parts.tenants, in_use=10, packed=0),
             cache_keys=parts.cache_keys,
         )
+        super().__init__(parts.stores, parts.cache_context, last_used=LastUsed(None), caches=caches)
         self.found_key: Reading[ApiKey] | None = None
         self.found_tenant: Reading[Tenant] | None = None
         self.layers: tuple[ReadFrom, ...] = ()
@@ -90,7 +89,7 @@ class RecordedLookup(Lookup):
         below: tuple[ReadFrom, ...] = ("redis", "postgresql") if cached else ("postgresql",)
         self.layers = ("process", *below) if self._live is not None and cached else below
         if self._live is not None and cached:
-            self.keys.local.borrow(self._live.keys.local, credential)
+            self.keys.local.copy_from(self._live.keys.local, credential)
         try:
             key = await super().key(credential, self._now(request), cached=cached)
         except StoreUnavailable as error:
@@ -104,7 +103,7 @@ class RecordedLookup(Lookup):
         live = None if self._live is None else self._live.tenants
         beside = self.tenants is not None and self.tenants.local.held.get(key.tenant.id) is not None
         if live is not None and self.tenants is not None and not beside:
-            self.tenants.local.borrow(live.local, key.tenant.id)
+            self.tenants.local.copy_from(live.local, key.tenant.id)
         self._findings.corrupt = ""
         try:
             tenant = await super().tenant(key, self._now(request), cached=cached)
