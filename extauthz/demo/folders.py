@@ -61,9 +61,12 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def temporary_folder(prefix: str = "extauthz-") -> Iterator[Path]:
-    """A new folder for servers (not below a private one such as pytest's), gone with all it holds at the end."""
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+def temporary_folder(prefix: str = "extauthz-", *, below: Path | None = None) -> Iterator[Path]:
+    """A new folder for servers (not below a private one such as pytest's), gone with all it holds at the end.
+
+    It is made in `below`, by default where the system has its temporary files.
+    """
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=below) as name:
         Path(name).chmod(_own_mode())
         yield Path(name)
 
