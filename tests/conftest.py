@@ -5,13 +5,16 @@ import gc
 import importlib
 import importlib.util
 import os
+import subprocess
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
+from tests.servers.forking import ForkingPopen
 
 LoopFactories = dict[str, Callable[[], AbstractEventLoop]]
 
@@ -47,6 +50,16 @@ def within_one_day(request: pytest.FixtureRequest) -> None:
     """
     if "unit" not in request.path.parts and (left := DAY - time.time() % DAY) < MARGIN:
         time.sleep(left)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_processes() -> Iterator[None]:
+    """Spares processes of extauthz their imports."""
+    if os.environ.get("TEST_FORKS") == "off":
+        yield
+        return
+    with patch.object(subprocess, "Popen", ForkingPopen):
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out

@@ -23,11 +23,12 @@ from extauthz.demo.stack import ADMIN, ENVOY, ENVOY_ADMIN, ENVOY_DOOR, NGINX, NG
 from tests.servers.edges import patient
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import Service, settings, started
+from tests.servers.serving import PATIENT
 from tests.servers.waiting import until
 
 INTERVAL = 0.01  # seconds between two requests to the same proxy
 QUIET = 0.5  # seconds of load before and after each step
-DRAINS = {"EXTAUTHZ_DRAIN_SECONDS": "2"}  # four probes of the shipped file
+DRAINS = PATIENT | {"EXTAUTHZ_DRAIN_SECONDS": "2"}  # four probes of the shipped file
 DOORS = {"ADMIN": ADMIN, "ENVOY": ENVOY_DOOR, "NGINX": NGINX_DOOR, "USAGE": USAGE}  # ports in the shipped files
 
 # Becomes `serve` with the descriptors of its first argument where systemd puts those that it passes.
