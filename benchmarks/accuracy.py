@@ -64,7 +64,7 @@ class Bench:
         return sum(check.cost for check in checks) / seconds(checks)
 
     async def buckets(self, count: int, *, deep: bool = False) -> Run:
-        """Tenants who ask for about three times of what their buckets have room for, or get in time and at first."""
+        """Tenants that ask for about three times what their buckets hold at first and receive in time."""
         name = f"{count} {'deep ' if deep else ''}bucket{'s'[: count - 1]}"
         a_minute = int(await self.pace(name, count) / count / 3 * 60) // 60 * 60 + 7
         wanted = _mixed(count, CHECKS - count)
@@ -89,7 +89,7 @@ class Bench:
         return await _settled(judged)
 
     async def quotas(self, count: int) -> Run:
-        """Tenants without a bucket who ask for twice of what they may have on a day; not across midnight."""
+        """Tenants without a bucket that ask for twice their daily quota; not across midnight."""
         quota, name = QUOTAS[count], f"{count} quota{'s'[: count - 1]}"
         limits = {"rate": None, "burst": None, "daily_quota": quota, "monthly_quota": None}
         ids, target = await self._furnish(name, count, limits)
@@ -181,7 +181,7 @@ def _report(runs: Sequence[Run], differences: Sequence[Off]) -> None:
         table(("", *headers), rows)
         print()
     met = not any(run.over or run.false_denials for run in runs) and not any(map(any, differences))
-    print("Over-admitted: tokens, or cost beyond a quota. Exact: tenants of whom not one")
+    print("Over-admitted: tokens, or cost beyond a quota. Exact: tenants of which not one")
     print("micro-token is unaccounted for, or whose quota is used up to the last unit.")
     print("Off: by how much counters differ from what clients saw.")
     print(f"Goal: over-admission 0, false denials 0, counter difference 0: {'met' if met else 'MISSED'}")

@@ -1,6 +1,6 @@
 """What the service is held against: aiohttp that answers "ok" and nothing else, over `web.Application` or `web.Server`.
 
-`floor` is no aiohttp: it writes the same answer to whatever comes, which any server on that loop does at least.
+`floor` is without aiohttp: it writes the same answer to whatever comes, which any server on that loop does at least.
 
 `python -m benchmarks.bare application|server|floor asyncio|uvloop` prints its port and runs until it is told to stop.
 """

@@ -137,7 +137,7 @@ def main() -> None:
     """Does the job on standard input."""
     load = Load(Job(**json.load(sys.stdin)))
     gc.collect()
-    gc.disable()  # a pause of ours would be taken for one of the server
+    gc.disable()  # a pause of the client would be taken for one of the server
     json.dump(asdict(load.run()), sys.stdout)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of good keys, and of memory, while keys that nobody has come in crowds.
+"""How valid keys and memory fare while unknown keys come in crowds.
 
 10,000 distinct unknown keys at one instant, then 2,000 a second for 30 s, each time beside 200 good keys that were not
 used yet; and 300 checks at one instant on a route without cache. Goal: every unknown key is 401, every good one 200.
@@ -171,7 +171,7 @@ async def _furnish(at: Ground, count: int) -> list[str]:
 
 
 def _nobodys(at: Ground, count: int) -> list[str]:
-    """Keys of our own shape, with right check characters: only a look-up tells that nobody has them."""
+    """Keys in the format of extauthz, with right check characters: only a look-up shows that they do not exist."""
     return [at.key_format.issue(secrets.token_bytes(20)) for _ in range(count)]
 
 

@@ -23,7 +23,7 @@ Fields = Mapping[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run has shown. `over` in tokens, `exact` the number of tenants for whom everything adds up."""
+    """What a run has shown. `over` in tokens, `exact` the number of tenants whose counts agree."""
 
     name: str
     tenants: Sequence[str]

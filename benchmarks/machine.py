@@ -1,4 +1,4 @@
-"""The machine under a bench: who runs on which core, what a process has used of it, and what machine it is."""
+"""The machine under a bench: which process runs on which core and has used how much of it, and the machine's name."""
 
 import os
 import platform

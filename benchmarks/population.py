@@ -1,4 +1,4 @@
-"""Organizations with keys by the million, copied straight into the tables: triggers would tell each to everybody."""
+"""Organizations with keys by the million, copied into the tables without triggers, which would notify every process."""
 
 import asyncio
 import hashlib

@@ -1,6 +1,6 @@
 """How often PostgreSQL is asked: 10,000 keys in use on one worker, counted in the server's own log.
 
-Cold, then warm for longer than any record lasts, so that all of them are read anew at least once.
+Cold, then warm for longer than any record lasts, so that all of them are read again at least once.
 """
 
 import asyncio

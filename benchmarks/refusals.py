@@ -1,6 +1,6 @@
 """Whether the time that a refusal takes tells an unknown key from one that was revoked, disabled or has expired.
 
-Each kind in turn, over and over, as an attacker who holds a list of old keys would ask: each time one that was not
+Each kind in turn, over and over, as an attacker with a list of old keys would ask: each time one that was not
 asked for before, or again after a pause in which what is remembered of it has ended, or at once. Medians, interleaved.
 """
 
@@ -19,7 +19,7 @@ from extauthz.core.management import KeyTerms
 
 KINDS = ("unknown", "revoked", "disabled", "expired")
 KEYS = 400  # of each kind
-PAUSE = 1.1  # seconds, in which every refusal is forgotten
+PAUSE = 1.1  # seconds, after which no refusal is remembered
 GOAL = 0.25  # by which the medians may differ
 
 

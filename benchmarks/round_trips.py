@@ -28,7 +28,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Cost(NamedTuple):
-    """What was used so far: calls of scripts, all round trips, seconds of Redis in scripts, of CPU of ours."""
+    """What was used so far: calls of scripts, all round trips, seconds of Redis in scripts, of the worker's CPU."""
 
     scripts: int
     trips: int

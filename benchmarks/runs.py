@@ -34,7 +34,7 @@ class Server(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A row of a table: whom to ask for what, and so many requests first that do not count.
+    """A row of a table: the server, the request, and how many requests come first without being counted.
 
     `all_keys` is a file with every key once, for those first requests, where `job.keys` are draws. `beside` is the row
     whose CPU and p99 this row's are held against, round by round: bare aiohttp, asked for the same.

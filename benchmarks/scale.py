@@ -55,7 +55,7 @@ async def populations(at: Stage, *, rounds: int, seconds: float, at_most: int) -
 
 
 async def queries(at: Stage) -> Rows:
-    """Checks for longer than any record lasts, so that each is read anew at least once."""
+    """Checks for longer than any record lasts, so that each is read again at least once."""
     population = _population(*TEN_THOUSAND)
     keys = at.keys_of(population)
     asked = replace(job(at.envoy, keys=keys), seconds=WARM_SECONDS)

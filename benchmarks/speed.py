@@ -27,7 +27,7 @@ QUICK_RATES = (rates.JUDGED_RATE,)
 QUICK_KEYS = 10_000
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs/explanation/performance"
-ELSEWHERE = ROOT / ".venv/bench"  # of a part: it is no report
+ELSEWHERE = ROOT / ".venv/bench"  # of a part: not a report
 
 
 async def main() -> None:

@@ -127,7 +127,7 @@ def test_requests_are_due_at_their_times() -> None:
     assert closed.due(10.75) == inf
 
 
-def test_a_stall_is_felt_by_all_who_were_due() -> None:
+def test_a_stall_delays_every_request_that_was_due() -> None:
     """A request that waited for a free connection is late from the time at which it was due, not from its sending."""
     table = Timetable(0.0, 1.0, rate=100)
     table.send(7, table.due(0.0))

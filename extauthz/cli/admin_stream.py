@@ -26,7 +26,7 @@ class StreamFailed(ExtauthzError):
 
 
 class AdminStream:
-    """One connection to the private listener of an instance. `where` is its address, as people write it."""
+    """One connection to the private listener of an instance. `where` is its address, as operators write it."""
 
     def __init__(self, given: str | None, configured: Listen | None, token: bytes) -> None:
         """`given` is what was typed, None: the service is where `configured` says. Raises InvalidInput."""
@@ -98,7 +98,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _address(given: str | None, configured: Listen | None) -> tuple[str, str, str | None]:
-    """How people call the place, the beginning of its URLs, and the Unix socket if it is one."""
+    """The name of the address in messages, the beginning of its URLs, and the Unix socket if it is one."""
     if given is not None and _URL.fullmatch(given):
         return given.rstrip("/"), given.rstrip("/"), None
     place = configured

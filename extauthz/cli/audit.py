@@ -1,4 +1,4 @@
-"""`extauthz audit`: who changed what."""
+"""`extauthz audit`: changes of plans, organizations and keys."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +37,7 @@ def audit(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List what was changed, by whom and when, newest first."""
+    """List changes with their actor and time, newest first."""
     from datetime import UTC, datetime
 
     from extauthz.core.management import AuditFilter

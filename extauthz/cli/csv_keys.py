@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A line that is no key, and why."""
+    """A line without a valid key, and the reason."""
 
     line: int
     error: str
@@ -148,7 +148,7 @@ def _moment(cell: str) -> datetime | None:
         return parse.expiry(None, cell, datetime.now(UTC))
     except InvalidInput:
         raise ValueError(
-            f"expires_at is no time with a zone, as 2030-01-31T12:00:00Z, up to the year {LAST_YEAR}"
+            f"expires_at must be a time with a zone, such as 2030-01-31T12:00:00Z, up to the year {LAST_YEAR}"
         ) from None
 
 
@@ -156,7 +156,7 @@ def _metadata(cell: str) -> Mapping[str, str]:
     try:
         value = json.loads(cell)
     except (ValueError, RecursionError):
-        raise ValueError('metadata is no JSON, as {"team": "billing"}') from None
+        raise ValueError('metadata must be JSON, such as {"team": "billing"}') from None
     return parse_metadata(value)
 
 

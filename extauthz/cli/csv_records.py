@@ -1,7 +1,7 @@
 """CSV (RFC 4180) of any origin as records: a record is one line, or several where line breaks stand in quotes.
 
 Lines end with LF, CR LF or CR. Where a quote is left open, the line in which it was opened is a bad record by itself
-and reading goes on with the next line, so that a forgotten quote spoils its own row alone. What is well formed is never
+and reading goes on with the next line, so that a missing quote spoils its own row alone. What is well formed is never
 taken apart: a cell with line breaks cannot smuggle in a row. A stream of any length takes the memory of a record.
 """
 
@@ -16,7 +16,7 @@ from extauthz.core.errors import InvalidInput
 
 RECORD_MAX = 1 << 20  # bytes; the largest metadata are a third of it
 LINES_MAX = 1000  # lines of one record
-SKIPPED_MAX = 1 << 26  # bytes of one line; what goes on beyond them is no file of lines
+SKIPPED_MAX = 1 << 26  # bytes of one line; a longer one means that the file is not CSV
 SEPARATORS = (",", ";", "\t")
 
 _CHUNK = 1 << 16

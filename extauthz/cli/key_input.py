@@ -5,11 +5,11 @@ import os
 from extauthz.core.errors import InvalidInput
 from extauthz.core.explanation import KEY_MAX
 
-NO_ARGUMENT = "a key is no argument, where others on this machine can read it: give it on standard input"
+NO_ARGUMENT = "a key must not be an argument, which other users can read: give it on standard input"
 
 
 def typed(prompt: str) -> str:
-    """What a person types and nobody sees; empty where there is nothing."""
+    """Read a line from the terminal without echo; empty where there is none."""
     from getpass import getpass
 
     try:
@@ -38,5 +38,5 @@ def piped(source: int, *, instead: str) -> str:
 def _checked(text: str) -> str:
     key = text.strip()
     if len(key) > KEY_MAX:
-        raise InvalidInput(f"what is on standard input is no key: it is longer than {KEY_MAX} characters")
+        raise InvalidInput(f"a key on standard input must have at most {KEY_MAX} characters")
     return key

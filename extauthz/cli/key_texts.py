@@ -27,7 +27,7 @@ def to_json(key: KeyDetails) -> dict[str, object]:
 def manage_key(
     settings: "Settings", work: "Callable[[Management], Awaitable[T]]", key_of: Callable[[T], KeyDetails]
 ) -> tuple[T, str]:
-    """What `work` makes, of which `key_of` takes the key, and the key's organization for people: name and id."""
+    """What `work` makes, of which `key_of` takes the key, and the key's organization for a terminal: name and id."""
 
     async def named(operator: "Management") -> tuple[T, str]:
         made = await work(operator)
@@ -49,7 +49,7 @@ def print_key(key: KeyDetails, organization: str, *, as_json: bool) -> None:
 
 
 def print_secret(details: KeyDetails, key: str, organization: str, *, settings: "Settings") -> None:
-    """A new key for people, this once with the key itself, and what to do with it."""
+    """A new key for a terminal: the only output with the key itself, and what to do with it."""
     output.print_details({**_texts(details, organization), "key": key})
     output.print_line("")
     output.print_line("Store the key now: it will not be shown again; only its digest is kept.")
@@ -59,7 +59,7 @@ def print_secret(details: KeyDetails, key: str, organization: str, *, settings: 
 
 
 def print_list(keys: list[KeyDetails]) -> None:
-    """Many keys for people."""
+    """Many keys for a terminal."""
     now = datetime.now(UTC)
     rows = [
         (

@@ -19,9 +19,9 @@ _ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII
 
 
 def _key_id(text: str) -> str:
-    """Refuses what is no id without repeating it: people take the key for its id."""
+    """Refuses a malformed id without repeating it, because users mistake the key for its id."""
     if not _ID.fullmatch(text):
-        raise InvalidInput("that is no id of a key: keys list shows ids; a key itself is never an argument")
+        raise InvalidInput("the id of a key must be a UUID, as keys list shows it; a key itself is never an argument")
     return text
 
 
@@ -47,7 +47,7 @@ NeededRate = Annotated[str, _RATE]
 NeededBurst = Annotated[str, _BURST]
 
 Name = Annotated[
-    str | None, typer.Option("--name", metavar="N", help="What it is for, for people.", callback=parse.name)
+    str | None, typer.Option("--name", metavar="N", help="What it is for; shown in lists.", callback=parse.name)
 ]
 Permission = Annotated[
     list[str] | None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from extauthz.app.management import Management
     from extauthz.config import Settings
 
-app = typer.Typer(help="Organizations: who has keys, on which plan.")
+app = typer.Typer(help="Organizations, each with its plan and limits.")
 
 # By option: the attribute that it sets, and what a new organization has.
 _DEFAULTS = {"limits": ("limits_mode", ENFORCE), "timezone": ("timezone", "UTC"), "anchor": ("anchor", 1)}

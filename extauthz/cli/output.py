@@ -1,4 +1,4 @@
-"""What commands print: one JSON value for programs, tables for people. In a pipe there are no colours and no boxes.
+"""What commands print: one JSON value for programs, tables for a terminal. In a pipe there are no colours and no boxes.
 
 Nothing is ever cut off: an id or a key that lost its end is worse than a long line.
 """
@@ -152,7 +152,7 @@ def complain(text: str) -> None:
 
 
 def hint(text: str) -> None:
-    """A line for people on standard error; nothing has gone wrong."""
+    """Print a line on standard error that reports no fault."""
     sys.stderr.write(one_line(text) + "\n")
 
 
@@ -168,7 +168,7 @@ def time_text(moment: datetime | None, never: str = "never") -> str:
 
 @asynccontextmanager
 async def progress(doing: str) -> AsyncIterator[None]:
-    """Says on the terminal what is waited for, once that takes long; nothing where nobody looks."""
+    """Print what the command waits for, once that takes long, and only on a terminal."""
     import asyncio
 
     shown: list[Status] = []
@@ -191,7 +191,7 @@ async def progress(doing: str) -> AsyncIterator[None]:
 
 @contextmanager
 def bar(total: int | None) -> Iterator[Callable[[int], None]]:
-    """Shows on the terminal how far something is, and nothing where nobody looks.
+    """Show progress, only on a terminal.
 
     What is yielded takes how many bytes of `total` are done; where that is None, how many lines.
     """

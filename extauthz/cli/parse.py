@@ -31,7 +31,7 @@ def limits(options: Mapping[str, str | None]) -> dict[str, object]:
 
 
 def own_limits(options: Mapping[str, str | None]) -> Limits:
-    """The limits of something new; what was not given is no limit. `options` as above."""
+    """The limits of something new; without an option there is no limit. `options` as above."""
     try:
         return Limits.from_record(Limits().to_record() | limits(options))
     except ValueError as error:
@@ -44,7 +44,7 @@ def _limit(name: str, text: str) -> str | int:
     low, high = _RANGES[name]
     if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
         option = f"--{name.replace('_', '-')}"
-        raise InvalidInput(f"{option} {shown(text)!r} is no whole number from {low} to {high}, nor {NONE}")
+        raise InvalidInput(f"{option} must be a whole number from {low} to {high}, or {NONE} (got {shown(text)!r})")
     return int(text)
 
 
@@ -91,7 +91,7 @@ def since(text: str | None, now: datetime, *, option: str = "--since") -> dateti
 def anchor(text: str) -> int:
     """The day on which a month begins."""
     if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= ANCHOR_MAX:
-        raise InvalidInput(f"--anchor {shown(text)!r} is no day from 1 to {ANCHOR_MAX}")
+        raise InvalidInput(f"--anchor must be a day from 1 to {ANCHOR_MAX} (got {shown(text)!r})")
     return int(text)
 
 
@@ -133,7 +133,7 @@ def _after(option: str, text: str, now: datetime) -> datetime:
 def _duration(option: str, text: str) -> timedelta:
     length = parse_duration(text)
     if length is None:
-        raise InvalidInput(f"{option} {shown(text)!r} is no duration like 90s, 15m, 1h or 30d")
+        raise InvalidInput(f"{option} must be a duration such as 90s, 15m, 1h or 30d (got {shown(text)!r})")
     return length
 
 

@@ -94,7 +94,7 @@ def delete(name: options.PlanName, config: options.Config = None, as_json: optio
 
 
 def limit_texts(limits: Limits) -> dict[str, str]:
-    """Limits for people, by their names in a record; `none` as it is typed."""
+    """Limits for a terminal, by their names in a record; `none` as it is typed."""
     return {name: parse.NONE if value is None else str(value) for name, value in limits.to_record().items()}
 
 

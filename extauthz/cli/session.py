@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class KeptElsewhere(ExtauthzError):
-    """Keys are in tables of somebody else, which we only read."""
+    """Keys are in tables of another application, which extauthz only reads."""
 
 
 class StoreAway(ExtauthzError):
@@ -65,13 +65,13 @@ def manage(
 
 
 def _user() -> str:
-    """Who the operating system says we are: no variable of the environment, which anybody may set."""
+    """The user by the operating system, not by the environment, where any program can set it."""
     import pwd
 
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return str(os.getuid())  # as in a container, where nobody has a name
+        return str(os.getuid())  # as in a container, whose users often have no name
 
 
 def run(work: Coroutine[Any, Any, T], settings: "Settings", *, doing: str | None) -> T:

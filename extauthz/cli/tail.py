@@ -60,7 +60,7 @@ def tail(
     only = {name: text for name, text in asked.items() if text is not None}
 
     def leave(_signal: int, _frame: object) -> None:
-        os._exit(0)  # also while a reader of ours lets us wait
+        os._exit(0)  # also while the reader of standard output stalls
 
     signal.signal(signal.SIGINT, leave)
     run(_show(stream, only, as_json=as_json))
@@ -97,7 +97,7 @@ async def _name(stream: "AdminStream", found: dict[str, Any], names: dict[str, s
 
 
 def _row(found: dict[str, Any], organization: str) -> str:
-    """A decision for people; on a terminal one line of it, where the path ends with its edge."""
+    """A decision as text; on a terminal one line of it, where the path ends with its edge."""
     more = found["reason"] or ("degraded" if found["degraded"] else "")
     decision = f"{found['decision']} ({more})" if more else found["decision"]
     milliseconds = f"{found['duration_us'] / 1000:.1f}ms"

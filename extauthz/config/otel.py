@@ -39,7 +39,7 @@ def headers(text: str) -> tuple[NamedSecret, ...]:
 
 
 def attributes(text: str) -> str:
-    """The same of attributes, which are no secrets; the text as it is, for `resource_attributes` to take apart."""
+    """The same for attributes, which are not secret; the text as it is, for `resource_attributes` to take apart."""
     names = [name for name, _ in _pairs(text)]
     if len(names) != text.count(",") + 1 or not all(_NAME.fullmatch(name) for name in names):
         raise ValueError("must be name=value[,name=value], with a comma or a % in a value written %2C %25")

@@ -1,4 +1,4 @@
-"""Every setting: its name, type, default and meaning. `docs/reference/settings.md` says the same to people."""
+"""Every setting: its name, type, default and meaning. `docs/reference/settings.md` lists the same."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, cast, get_args
@@ -145,7 +145,7 @@ class Settings(OtelSettings):
         "EXTAUTHZ_DECISION_LOG_TO", "stdout", "where to: `stdout`, the path of a file, or `otlp`"
     )
     log_format: Annotated[LogFormat, PlainValidator(values.one_of(*get_args(LogFormat)))] = setting(
-        "EXTAUTHZ_LOG_FORMAT", "json", "`json`, or `console` for people"
+        "EXTAUTHZ_LOG_FORMAT", "json", "`json`, or `console` for readable lines"
     )
     log_level: Annotated[LogLevel, PlainValidator(values.one_of(*get_args(LogLevel)))] = setting(
         "EXTAUTHZ_LOG_LEVEL", "info", "the least level that is written"
@@ -183,7 +183,7 @@ class Settings(OtelSettings):
         return mine
 
     def log_form(self, *, terminal: bool) -> str:
-        """The form of the log: what is set, else the one that suits people where a terminal shows it."""
+        """The form of the log: what is set, else `console` on a terminal."""
         return "console" if terminal and "EXTAUTHZ_LOG_FORMAT" not in self.sources else self.log_format
 
     def effective(self) -> list[tuple[str, str, str]]:

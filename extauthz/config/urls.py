@@ -45,7 +45,7 @@ def redis_url(text: str) -> SecretStr:
 
 
 def web_url(right: str) -> Callable[[str], SecretStr]:
-    """A parser of `http://` and `https://` addresses; secrets, because people put credentials into them."""
+    """A parser of `http://` and `https://` addresses; secrets, because they may hold credentials."""
 
     def parse(text: str) -> SecretStr:
         if not _is_one_host(_checked(text, WEB, right)["hosts"]):
@@ -79,7 +79,7 @@ def password(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """An address that passed its parser, for people to see: no password, and no parameter that could be one."""
+    """An address that passed its parser, for messages: no password, and no parameter that could be one."""
     match = _URL.fullmatch(text)
     if match is None:
         return " ".join(_masked_word(key, value) for key, value in re.findall(_WORD, text))

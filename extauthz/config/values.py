@@ -1,6 +1,6 @@
 """From the text of a setting to its value. Each parser raises ValueError that says what would be right.
 
-No message repeats the text: whoever reports it knows whether the text is a secret.
+No message repeats the text: the caller decides whether the text is a secret.
 """
 
 import base64
@@ -48,7 +48,7 @@ class Listen:
 
 
 class NamedSecret(NamedTuple):
-    """A pepper or an admin token: who it is, and what it is. Shown as `name:***`."""
+    """A pepper or an admin token: its name and its value. Shown as `name:***`."""
 
     name: str
     value: bytes

@@ -36,7 +36,7 @@ def embedded(folder: Path, environ: Mapping[str, str]) -> Iterator[Embedded]:
     """Runs both servers with their data in `folder`.
 
     Pepper and admin token are made at the first start and kept, readable by the owner alone; `folder`/env holds the
-    same settings for a shell. A server that ends by itself ends us in order, for whoever runs us to start us again.
+    same settings for a shell. A server that ends by itself ends us in order, so that a supervisor starts it again.
     Raises ServerFailed.
     """
     with (

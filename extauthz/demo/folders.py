@@ -33,7 +33,7 @@ def am_root() -> bool:
     return os.geteuid() == 0
 
 
-def nobody() -> Account:
+def unprivileged_account() -> Account:
     """The account `nobody`. Raises ServerFailed where the machine has none."""
     try:
         entry = pwd.getpwnam("nobody")
@@ -94,7 +94,7 @@ def discarded_unless_kept(folder: Path) -> Iterator[Callable[[], None]]:
 def check_passage(folder: Path, account: Account) -> None:
     """Raises ServerFailed, naming the folder in the way, when `account` cannot pass through to inside of `folder`."""
     way = [*reversed(folder.absolute().parents), folder.absolute()]
-    # Only the kernel knows what mode bits, access lists and mounts add up to; so `account` itself looks.
+    # Only the kernel can tell what mode bits, access lists and mounts add up to, so a process of `account` tries.
     look = 'for each; do [ -x "$each" ] || { printf %s "$each"; exit 1; }; done'
     found = subprocess.run(
         ["/bin/sh", "-c", look, "sh", *way],
@@ -108,7 +108,7 @@ def check_passage(folder: Path, account: Account) -> None:
     if found.returncode:
         closed = os.fsdecode(found.stdout)
         raise ServerFailed(
-            f"started by root, this server runs as user {account.uid}, who cannot enter {closed}: "
+            f"started by root, this server runs as user {account.uid}, which cannot enter {closed}: "
             "choose a folder elsewhere (/var/lib/extauthz, say), or `chmod o+x` that one, or be an ordinary user"
         )
 

@@ -64,7 +64,7 @@ def kinds(customers: Customers) -> list[Kind]:
 
 
 def until_the_day_is_over(reply: Reply) -> int:
-    """The seconds until the daily quota begins anew, once little of it is left."""
+    """The seconds until the next daily quota, once little of it is left."""
     daily = DAILY.search(reply.headers.get("ratelimit", ""))
     return int(daily[2]) if daily and int(daily[1]) <= NEAR else 0
 

@@ -34,7 +34,7 @@ def free_port(preferred: int | None = None) -> int:
 def ask(port: int, question: bytes, enough: int = 1) -> bytes:
     """Sends `question` to the port and returns the first bytes of the answer, at least `enough` of them or all.
 
-    Raises OSError when nobody listens or the answer takes longer than a second.
+    Raises OSError where no process listens or the answer takes longer than a second.
     """
     with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
         connection.sendall(question)

@@ -6,7 +6,16 @@ import signal
 import struct
 from pathlib import Path
 
-from extauthz.demo.folders import Account, ServerFailed, am_root, binary, check_passage, make_folder, nobody, secret
+from extauthz.demo.folders import (
+    Account,
+    ServerFailed,
+    am_root,
+    binary,
+    check_passage,
+    make_folder,
+    secret,
+    unprivileged_account,
+)
 from extauthz.demo.ports import LOOPBACK, ask, free_port
 from extauthz.demo.process import Process
 
@@ -20,8 +29,8 @@ class Postgres(Process):
     """A PostgreSQL server of one's own; a context manager, or `start` and `stop`.
 
     All it writes is inside `folder`, which keeps its data from start to start. `durable` data survives a power cut
-    and is behind a password that stays in the folder; else speed goes first, and whoever reaches loopback may enter.
-    Started by root, who must not run PostgreSQL, it runs as the owner of its data, at first `nobody`.
+    and is behind a password that stays in the folder; else speed goes first, and every local program may connect.
+    Started by root, which must not run PostgreSQL, it runs as the owner of its data, at first `nobody`.
     """
 
     def __init__(self, folder: Path, port: int | None = None, *, durable: bool = False) -> None:
@@ -45,7 +54,7 @@ class Postgres(Process):
 
     def stop(self) -> None:
         """Ends the server within a second or so; its data stay."""
-        if self._child is not None:  # else the binaries may be those of another who uses the folder
+        if self._child is not None:  # else the binaries may be those of another process that uses the folder
             super().stop()
             shutil.rmtree(self.folder / "binaries", ignore_errors=True)
 
@@ -77,7 +86,7 @@ class Postgres(Process):
             owner = self._data.stat()
             account = Account(owner.st_uid, owner.st_gid)
         else:
-            account = nobody()
+            account = unprivileged_account()
         check_passage(self.folder, account)
         return account
 
@@ -111,7 +120,7 @@ class Postgres(Process):
         return copy / package.name / "pginstall" / "bin"
 
     def _make_data(self, initdb: Path) -> None:
-        unfinished = self.folder / "data.new"  # a first start that is cut short begins anew
+        unfinished = self.folder / "data.new"  # a first start that is cut short begins again
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._hand_over(unfinished)

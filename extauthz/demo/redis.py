@@ -11,8 +11,8 @@ class Redis(Process):
     """A Redis of one's own; a context manager, or `start` and `stop`.
 
     All it writes is inside `folder`. `durable` data are kept from start to start (a power cut takes at most the last
-    second) and are behind a password that stays in the folder; else the server starts empty, and whoever can connect
-    to loopback may enter.
+    second) and are behind a password that stays in the folder; else the server starts empty, and every local
+    program may connect.
     """
 
     def __init__(self, folder: Path, port: int | None = None, *, durable: bool = False) -> None:
@@ -34,7 +34,7 @@ class Redis(Process):
         self.wait_ready(self._answers)
 
     def prepare(self) -> None:
-        """Writes the configuration (a password among the arguments could be read by anybody); see Process."""
+        """Writes the configuration (a password among the arguments could be read by other users); see Process."""
         lines = [
             f"bind {LOOPBACK}",
             f"port {self.port}",

@@ -45,7 +45,7 @@ class Stack(AbstractContextManager["Stack"]):
     """Everything started in order, ended in the opposite one; all files are below `folder`.
 
     `usual_ports`: take the ports of the shipped files where they are free. `environ` is added to the service's
-    settings; `told` hears what is being started.
+    settings; `told` is called with what is being started.
     """
 
     def __init__(

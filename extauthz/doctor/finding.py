@@ -25,7 +25,7 @@ class Finding:
 
 
 def address(settings: Settings, name: str) -> str:
-    """The address of a store for people to see, by the name of its setting: without a password."""
+    """The address of a store for messages, by the name of its setting: without a password."""
     return next(value for setting, value, _ in settings.effective() if setting == name)
 
 

@@ -103,7 +103,7 @@ def _is_ours(answer: bytes | None) -> bool:
 
 
 def _unfit(at: Listen) -> str:
-    """Why nobody can listen there; empty where it can be done."""
+    """Why the address cannot be bound; empty where it can."""
     if at.path is not None:
         folder = Path(at.path).parent
         if not folder.is_dir():
@@ -115,5 +115,5 @@ def _unfit(at: Listen) -> str:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(address)
     except (OSError, UnicodeError) as error:
-        return getattr(error, "strerror", None) or "the host can be no name"
+        return getattr(error, "strerror", None) or "the host name is invalid"
     return ""

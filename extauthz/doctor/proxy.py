@@ -1,4 +1,4 @@
-"""A proxy in front: whether it asks us, refuses what we refuse, and believes nothing that a client says of itself."""
+"""A proxy in front: whether it asks extauthz, refuses what extauthz refuses, and drops clients' identity headers."""
 
 import secrets
 from collections.abc import Mapping
@@ -147,7 +147,7 @@ def _value(settings: Settings, text: str) -> str:
 
 
 def _detour(settings: Settings, url: URL) -> URL:
-    """The same resource by way of a public path: open to who judges it before it is normalised, and not after."""
+    """The same resource by way of a public path: open where the check precedes normalisation."""
     path = f"{_public_path(settings).rstrip('/')}/%2e%2e/%2e%2e{url.raw_path}"
     return URL(f"{url.origin()}{path}", encoded=True)
 

@@ -61,7 +61,7 @@ def _policy(report: RedisReport) -> Finding:
 def _persistence(report: RedisReport) -> Finding:
     check = "redis persistence"
     if report.persistent is False:
-        detail = "a restart forgets counters; they are read back from PostgreSQL, but for the last seconds"
+        detail = "a restart loses counters; they are restored from PostgreSQL, except those of the last seconds"
         return Finding(check, True, detail, "to keep them: appendonly yes")
     return Finding(check, True, "counters survive a restart" if report.persistent else "the server does not say")
 

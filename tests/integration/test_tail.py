@@ -254,7 +254,7 @@ async def test_one_that_does_not_read() -> None:
         (["--admin", "unix:/nowhere"], {}, 1, "nothing answers at unix:/nowhere"),
         (["--admin", "ftp://x"], {}, 2, "--admin must be http://host:port, host:port or unix:/path"),
         (["--decision", "denied"], {}, 2, "--decision must be one of allow, no_credentials"),
-        (["--key", "x"], {}, 2, "that is no id of a key"),
+        (["--key", "x"], {}, 2, "the id of a key must be a UUID"),
     ],
 )
 def test_mistakes(tmp_path: Path, arguments: list[str], given: dict[str, str], status: int, said: str) -> None:

@@ -45,7 +45,7 @@ BANNED = (
     _phrase(
         r"\bmakes? no sense\b",
         "name the fault",
-        wrong="corrupt_record",
+        wrong="the entry makes no sense",
         right="corrupt record",
     ),
     _phrase(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 # A block of code or a comment for machines is blanked out, so that lines keep their numbers.
 _MARKDOWN_CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(r"`[^`\n]*`")
 _DASHES = re.compile(r"--(.*)")
 
 
@@ -40,11 +41,13 @@ def _python(content: str) -> Iterator[Text]:
     """Comments, strings of more than a word, and names of functions with blanks for underscores."""
     tokens = tokenize.generate_tokens(io.StringIO(content).readline)
     yield from _joined(
-        Text(token.start[0], token.string.lstrip("# ")) for token in tokens if token.type == tokenize.COMMENT
+        Text(token.start[0], _QUOTED.sub(_blank, token.string.lstrip("# ")))
+        for token in tokens
+        if token.type == tokenize.COMMENT
     )
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value.strip():
-            yield Text(node.lineno, node.value)
+            yield Text(node.lineno, _QUOTED.sub(_blank, node.value))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield Text(node.lineno, node.name.replace("_", " "))
 

@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from extauthz.demo.folders import am_root, nobody, write_private
+from extauthz.demo.folders import am_root, unprivileged_account, write_private
 from extauthz.demo.ports import LOOPBACK, ask, free_port
 from extauthz.demo.postgres import USER, Postgres
 from extauthz.demo.process import Process
@@ -14,7 +14,7 @@ class PgBouncer(Process):
     """Pools transactions; `settings` are further lines of its configuration."""
 
     def __init__(self, folder: Path, server: Postgres, **settings: object) -> None:
-        super().__init__((), folder / "pgbouncer.log", account=nobody() if am_root() else None)
+        super().__init__((), folder / "pgbouncer.log", account=unprivileged_account() if am_root() else None)
         self.port = free_port()
         self._folder = folder
         self._server = server

@@ -61,7 +61,7 @@ NEAR = Row(
             Note(
                 "Organizations by the share of a quota that they have used in the day or month of their calendar. "
                 "Written down every ten seconds.",
-                "Over 90 %: raise the quota (`extauthz orgs update`), or tell the customer when its next window begins.",
+                "Over 90 %: raise the quota (`extauthz orgs update`), or tell the customer when it resets.",
                 "customer-near-quota",
             ),
             Sql("near_a_quota"),

@@ -122,8 +122,8 @@ CALLS = Row(
             "Errors",
             Note(
                 "Calls that failed, by store and reason.",
-                "`timeout`: slow; `connection`: away; `busy`: no room in the worker's queue; `memory`, `readonly`: the store "
-                "refuses writes; `corrupt`: a corrupt record, which the log names.",
+                "`timeout`: slow; `connection`: away; `busy`: a full queue; `memory`, `readonly`: the store "
+                "refuses writes; `corrupt`: see the log.",
                 "store-errors",
             ),
             promql(

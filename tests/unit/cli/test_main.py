@@ -38,10 +38,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["keys", "create", "a", "--expires-in", "1h", "--expires-at", "x"], "--expires-in and --expires-at exclude"),
         (["keys", "update", ID], "nothing to change: give --name, --permission,"),
         (["keys", "update", ID, "--metadata", "x"], "--metadata 'x' is not NAME=VALUE"),
-        (["keys", "rotate", ID, "--grace", "1y"], "--grace '1y' is no duration"),
+        (["keys", "rotate", ID, "--grace", "1y"], "--grace must be a duration such as"),
         (["keys", "repepper"], "only a report can be had: give --report;"),
         (["orgs", "update", "a", "--until", "soon"], "--until 'soon' is no time in ISO 8601"),
-        (["orgs", "update", "a", "--anchor", "32"], "--anchor '32' is no day from 1 to 31"),
+        (["orgs", "update", "a", "--anchor", "32"], "--anchor must be a day from 1 to 31 (got '32')"),
         (
             ["orgs", "update", "a", "--limits", "none"],
             "invalid value for '--limits': 'none' is not one of 'enforce', 'shadow'; see extauthz orgs update",
