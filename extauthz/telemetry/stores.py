@@ -23,7 +23,7 @@ class Client(Protocol):
 
     @property
     def clock_skew(self) -> float | None:
-        """Seconds by which the store's clock is certainly ahead of this machine's, negative where behind; None: unknown."""
+        """Seconds by which the store's clock is certainly ahead of this machine's, negative: behind; None: unknown."""
         ...
 
 

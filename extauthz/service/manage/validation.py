@@ -55,7 +55,7 @@ def _meant(unknown: Sequence[str], resources: Collection[str]) -> str:
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:
-    """Raises InvalidInput for an expiry that is over, beyond the years that clients can read, or without a time zone."""
+    """Raises InvalidInput for an expiry that is over, beyond the years that clients read, or without a time zone."""
     end("expires_at", expires_at, now)
 
 

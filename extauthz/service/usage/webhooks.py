@@ -39,7 +39,7 @@ class Receiver(Protocol):
 class Webhook:
     """Delivers events of quotas, each at least once, or says in the log that it was given up.
 
-    Several workers may do so at once: the one that claims an event delivers it. `secret` signs; the bytes of any text, or
+    Several workers may do so at once: the one that claims an event delivers it. `secret` signs: the bytes of a text, or
     `whsec_` and base64: ValueError where it is none.
     """
 

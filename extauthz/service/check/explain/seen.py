@@ -46,7 +46,8 @@ _LAST_YEAR = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 class Seen:
     """All that one explained check saw.
 
-    `named` is the key with its name and organization, where they are known; `by_id`: it was named, not presented. `pepper_missing`:
+    `named` is the key with its name and organization, where they are known; `by_id`: it was named, not presented.
+    `pepper_missing`:
     no pepper of the service has made its digest. `layers` are those that its record was looked for in. `troubles` is
     why a store is away, by store; `path` is what may be shown of the path. `now` (Unix seconds) is not the time of the
     request where that is `moved`.

@@ -64,7 +64,7 @@ class Envoy:
 
 
 def _seconds(time_left: str) -> float | None:
-    """Whole milliseconds in seconds; None where there are fewer than any check needs, or where it is not such a number."""
+    """Whole milliseconds in seconds; None where there are fewer than any check needs, or where it is another text."""
     if not (time_left.isascii() and time_left.isdigit() and len(time_left) < 10):
         return None
     milliseconds = int(time_left)
