@@ -10,7 +10,7 @@ from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.app.directories import directory
 from extauthz.app.management import fence_seconds, trials
 from extauthz.backends.postgres.events import PostgresQuotaEvents
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
+from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS, Pool, open_pool
 from extauthz.backends.postgres.records import (
     PostgresKeyNames,
     PostgresTenantSource,
@@ -109,7 +109,7 @@ async def open_stores(
     timeout = settings.database_timeout_ms / 1000
     dsn = settings.database_url.get_secret_value()
     pool = await stack.enter_async_context(
-        open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=timeout, statement_timeout=timeout)
+        open_pool(dsn, size=MAX_CONCURRENT_LOOKUPS + 1, wait=timeout, statement_timeout=timeout)
     )
     url = settings.redis_url.get_secret_value()
 
@@ -120,7 +120,7 @@ async def open_stores(
     keys_in = directory(settings)
     postgresql = store_breaker(
         POSTGRESQL,
-        policy=CallPolicy(timeout, max_concurrency=LOOKUPS_AT_ONCE, cancel=False),
+        policy=CallPolicy(timeout, max_concurrency=MAX_CONCURRENT_LOOKUPS, cancel=False),
         probe=partial(keys_in.probe, pool),
         observer=observer,
     )

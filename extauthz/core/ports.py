@@ -78,10 +78,10 @@ class SharedInvalidations(Protocol):
 class ChangeFeed(Protocol):
     """Where PostgreSQL tells what changed, whoever changed it."""
 
-    async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
-        """Calls `hear` for each change, until cancelled; `flowing` says when messages arrive and when they do not.
+    async def follow(self, apply: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
+        """Call `apply` for each change, until cancelled, and `flowing` when messages begin or cease to arrive.
 
-        Changes of the time before `flowing(True)` that may matter were heard by then.
+        Changes of the time before `flowing(True)` that may matter have been applied by then.
         """
         ...
 

@@ -218,14 +218,14 @@ async def test_too_much_that_changed_is_everything(
     operator: ManagementClient, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the changes of lately are too many to be told apart, no record from before is believed."""
-    monkeypatch.setattr(module, "LATELY_MAX", 5)
+    monkeypatch.setattr(module, "RECENT_CHANGES_MAX", 5)
     for _ in range(6):
         await operator.new_key("acme")
     async with listening(database) as ear:
         assert ear.changes[-1].thing == EVERYTHING
 
 
-@pytest.mark.parametrize("count", [module.LATELY_MAX - 500, module.LATELY_MAX])
+@pytest.mark.parametrize("count", [module.RECENT_CHANGES_MAX - 500, module.RECENT_CHANGES_MAX])
 async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, database: str, count: int) -> None:
     """Thousands of changes are heard one by one, deletions as well; beyond that, as one of everything."""
     (last,) = await operator.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
@@ -235,7 +235,7 @@ async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, datab
     async with listening(database) as ear:
         things = {change.thing for change in ear.changes}
         highest = max(change.fence for change in ear.changes)
-        if count < module.LATELY_MAX:
+        if count < module.RECENT_CHANGES_MAX:
             assert len(things) == count // 2
             assert EntityRef("plan", last["id"]) in things
             assert highest <= over
@@ -247,7 +247,11 @@ async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, datab
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The feed waits for little."""
-    for name, seconds in {"BEGIN": 1.0, "BEAT": 0.2, "ANSWER": 0.3}.items():
+    for name, seconds in {
+        "LISTEN_TIMEOUT_SECONDS": 1.0,
+        "HEARTBEAT_SECONDS": 0.2,
+        "HEARTBEAT_TIMEOUT_SECONDS": 0.3,
+    }.items():
         monkeypatch.setattr(module, name, seconds)
 
 
@@ -273,7 +277,7 @@ async def test_a_connection_that_carries_nothing_any_more_is_noticed(
 
 async def test_silence_is_no_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing changes for long, the connection that listens stays."""
-    monkeypatch.setattr(module, "BEAT", 0.01)
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.01)
     asked = asyncio.Semaphore(0)
     in_time = module._in_time
 

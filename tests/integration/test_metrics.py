@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser
 from prometheus_client.parser import text_string_to_metric_families
 
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE
+from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS
 from extauthz.demo.postgres import Postgres
 from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
@@ -183,6 +183,6 @@ async def test_checks_fill_what_dashboards_show(database: str, redis_url: str, o
         assert metrics[f'extauthz_store_operations_total{{store="{store}"}}'] > 0
         assert abs(metrics[f'extauthz_store_clock_skew_seconds{{store="{store}"}}']) < 1
     assert metrics['extauthz_pool_connections{state="idle"}'] >= 1
-    assert metrics["extauthz_pool_connections_max"] == LOOKUPS_AT_ONCE + 1
+    assert metrics["extauthz_pool_connections_max"] == MAX_CONCURRENT_LOOKUPS + 1
     assert metrics["process_resident_memory_bytes"] > 1e6
     assert metrics["extauthz_limits_uncharged_total"] == 0

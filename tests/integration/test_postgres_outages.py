@@ -9,7 +9,7 @@ import pytest
 
 from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.postgres import schema
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, Pool, open_pool
+from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS, Pool, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource
 from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreUnavailable
@@ -33,7 +33,7 @@ class GuardedPostgres:
         self.keys = PostgresKeySource(pool)
         self.guard = store_breaker(
             POSTGRESQL,
-            policy=CallPolicy(TIMEOUT, max_concurrency=LOOKUPS_AT_ONCE, cancel=False),
+            policy=CallPolicy(TIMEOUT, max_concurrency=MAX_CONCURRENT_LOOKUPS, cancel=False),
             probe=partial(schema.probe, pool),
             observer=self.recorder,
         )
@@ -59,7 +59,7 @@ class GuardedPostgres:
 
 @pytest.fixture
 async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
-    async with open_pool(database, size=LOOKUPS_AT_ONCE, wait=TIMEOUT, statement_timeout=TIMEOUT) as pool:
+    async with open_pool(database, size=MAX_CONCURRENT_LOOKUPS, wait=TIMEOUT, statement_timeout=TIMEOUT) as pool:
         guarded = GuardedPostgres(pool)
         await guarded.guard.start()
         guarded.recorder.forget()
@@ -70,7 +70,7 @@ async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
 async def test_a_postgresql_that_hangs_is_waited_for_once(guarded: GuardedPostgres, postgres_server: Postgres) -> None:
     """A whole crowd waits its time and no longer; later ones are refused at once; it comes back alone, every place."""
     with paused(postgres_server):
-        for reason, seconds in await asyncio.gather(*(guarded.refused() for _ in range(LOOKUPS_AT_ONCE))):
+        for reason, seconds in await asyncio.gather(*(guarded.refused() for _ in range(MAX_CONCURRENT_LOOKUPS))):
             assert reason in {"timeout", "connection"}  # the pool gives up at the same moment
             assert TIMEOUT <= seconds < TIMEOUT + SLACK
         reason, seconds = await guarded.refused()
@@ -88,7 +88,7 @@ async def test_more_callers_than_places_wait_no_longer_than_their_deadline(
         begun = time.monotonic()
         calls = [
             guarded.guard.run(lambda: guarded.keys.find(ASKED, 0.0), begun + 1.5 * TIMEOUT)
-            for _ in range(3 * LOOKUPS_AT_ONCE)
+            for _ in range(3 * MAX_CONCURRENT_LOOKUPS)
         ]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert time.monotonic() - begun < 1.5 * TIMEOUT + SLACK

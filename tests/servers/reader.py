@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 
 from extauthz.aio.circuit_breaker import CallPolicy
 from extauthz.backends.postgres import schema
-from extauthz.backends.postgres.change_feed import UNDER_WAY, PostgresFeed
-from extauthz.backends.postgres.pool import LOOKUPS_AT_ONCE, open_pool
+from extauthz.backends.postgres.change_feed import TRANSACTION_SECONDS, PostgresFeed
+from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
 from extauthz.backends.redis.connection import CALLS_AT_ONCE, open_connection
 from extauthz.backends.redis.invalidation import RedisInvalidations
@@ -33,7 +33,7 @@ from tests.unit.service.asking import pack_all
 
 FAR = 30.0
 TTL = 120
-FROM_NOW_ON = -UNDER_WAY  # seconds of the past that are caught up: none
+FROM_NOW_ON = -TRANSACTION_SECONDS  # seconds of the past that are caught up: none
 
 Asked = TypeVar("Asked")
 Record = TypeVar("Record")
@@ -162,12 +162,14 @@ async def reader(
 ) -> AsyncIterator[Reader]:
     """A process that has just started, and hears of changes unless it is `deaf`."""
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(dsn, size=LOOKUPS_AT_ONCE + 1, wait=5, statement_timeout=5))
+        pool = await stack.enter_async_context(
+            open_pool(dsn, size=MAX_CONCURRENT_LOOKUPS + 1, wait=5, statement_timeout=5)
+        )
         redis_connection = await stack.enter_async_context(open_connection(redis_url))
         recorder = RecordingObserver()
         postgresql = store_breaker(
             POSTGRESQL,
-            policy=CallPolicy(FAR, LOOKUPS_AT_ONCE, cancel=False),
+            policy=CallPolicy(FAR, MAX_CONCURRENT_LOOKUPS, cancel=False),
             probe=partial(schema.probe, pool),
             observer=recorder,
         )

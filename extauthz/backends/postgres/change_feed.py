@@ -1,4 +1,4 @@
-"""What PostgreSQL tells of changes: LISTEN on a connection of its own, opened again after it was lost."""
+"""The change feed: LISTEN on a connection of its own, opened again after it was lost."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ from extauthz.core.changes import CHANNEL, EVERYTHING, Change, EntityRef, parse_
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
-BEGIN = 5.0  # seconds until messages must arrive
-BEAT = 2.0  # seconds without a message after which the server is asked whether it is there
-ANSWER = 1.0  # seconds for that
-AGAIN_AFTER = 0.25  # seconds
-ANOTHER_WAY_AFTER = 30.0  # seconds, where a pooler stands between
-UNDER_WAY = 60.0  # seconds for which a transaction may have been open when it dated its change
-LATELY_MAX = 5000  # changes beyond that are no longer told apart
-# A peer that is gone without a word is found within about three seconds.
+LISTEN_TIMEOUT_SECONDS = 5.0  # until messages must arrive
+HEARTBEAT_SECONDS = 2.0  # without a message, after which the server is asked for an answer
+HEARTBEAT_TIMEOUT_SECONDS = 1.0
+RETRY_INTERVAL_SECONDS = 0.25
+POOLER_RETRY_INTERVAL_SECONDS = 30.0  # where the address leads to a pooler
+TRANSACTION_SECONDS = 60.0  # for which a transaction may have been open when it dated its change
+RECENT_CHANGES_MAX = 5000  # more of them are not told apart
+# A peer that vanished is found within about three seconds.
 _OPTIONS = {"connect_timeout": 5, "keepalives_idle": 1, "keepalives_interval": 1, "keepalives_count": 2}
 
 _log = logging.getLogger("extauthz.changes")
@@ -36,35 +36,35 @@ Listening = psycopg.AsyncConnection[DictRow]
 
 
 class PostgresFeed:
-    """The notifications of our triggers, and after every (re)connection what changed in the last `lately` seconds.
+    """Notifications of the triggers, and after every (re)connection what changed in the last `lately` seconds.
 
-    A change that was told is not told again because the connection was lost: what was read since knows of it, though
-    its number may not show that. Messages are always told.
+    A change that was passed on is not passed on again after a reconnection: what was read since includes it, though its
+    version may not show that. Messages are always passed on.
     """
 
     def __init__(self, dsn: str, *, lately: float | None, arrived: Callable[[float], None] = lambda _: None) -> None:
-        """`lately` None: the tables are not ours, and their changes are written down nowhere.
+        """`lately` None: the tables are managed elsewhere, and their changes are not recorded.
 
         `arrived` is told how many seconds a change took to arrive, of one change between two beats.
         """
         self._dsn = dsn
         self._arrived = arrived
-        self._unmeasured: tuple[int, float] | None = None  # transaction of a change, and when it was heard
+        self._unmeasured: tuple[int, float] | None = None  # transaction of a change, and when it arrived
         self._lately = lately
         self._warned = False
         self._said, self._flowed = "", False
-        self._told: dict[Change, None] = {}  # oldest first; what is forgotten is told again
+        self._told: dict[Change, None] = {}  # oldest first; what is dropped is passed on again
 
-    async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
-        """Calls `hear` for each change, until cancelled; `flowing` says when messages arrive and when they do not."""
+    async def follow(self, apply: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
+        """Call `apply` for each change, until cancelled, and `flowing` when messages begin or cease to arrive."""
         while True:
-            pause = AGAIN_AFTER
+            pause = RETRY_INTERVAL_SECONDS
             try:
                 with translated():
-                    if not await self._listen(hear, flowing):
-                        pause = ANOTHER_WAY_AFTER
+                    if not await self._listen(apply, flowing):
+                        pause = POOLER_RETRY_INTERVAL_SECONDS
             except StoreUnavailable as error:
-                if error.reason == "client":  # nothing that a server or a network does
+                if error.reason == "client":  # not a failure of a server or a network
                     _log.error("unhandled_exception", exc_info=error)
                 if not self._flowed:
                     self._tell_once(error.said)
@@ -72,77 +72,77 @@ class PostgresFeed:
             flowing(False)
             await asyncio.sleep(pause)
 
-    async def _listen(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> bool:
-        """Listens until the connection is lost; False where no message would come through it."""
+    async def _listen(self, apply: Callable[[Change], None], flowing: Callable[[bool], None]) -> bool:
+        """Listen until the connection is lost; return False where no message would come through it."""
         connect = psycopg.AsyncConnection.connect(
             self._dsn, autocommit=True, row_factory=dict_row, prepare_threshold=None, **self._options()
         )
-        connection = await _in_time(connect, BEGIN)
+        connection = await _in_time(connect, LISTEN_TIMEOUT_SECONDS)
         try:
-            if not await _in_time(self._begin(connection, hear), BEGIN):
+            if not await _in_time(self._begin(connection, apply), LISTEN_TIMEOUT_SECONDS):
                 return False
             flowing(True)
             self._said, self._flowed = "", True
             while True:
-                async for message in connection.notifies(timeout=BEAT):
+                async for message in connection.notifies(timeout=HEARTBEAT_SECONDS):
                     change = parse_change(message.payload)
                     if change is not None:
                         self._unmeasured = self._unmeasured or (change.fence - 1, monotonic())
-                        self._tell(change, hear)
-                # An answer says that messages would come, too: they stand before it on the same wire.
-                await _in_time(self._beat(connection), ANSWER)
+                        self._tell(change, apply)
+                # An answer shows that messages arrive as well, because they come before it on the same connection.
+                await _in_time(self._beat(connection), HEARTBEAT_TIMEOUT_SECONDS)
         finally:
             await connection.close()
 
     async def _beat(self, connection: Listening) -> None:
-        """Asks for any answer; where a change was heard since the last one, for its age."""
-        heard, self._unmeasured = self._unmeasured, None
-        if heard is None or self._lately is None:
+        """Ask for any answer; where a change arrived since the last one, for its age."""
+        arrived, self._unmeasured = self._unmeasured, None
+        if arrived is None or self._lately is None:
             await connection.execute("SELECT")
             return
-        xact, heard_at = heard
+        xact, arrived_at = arrived
         cursor = await connection.execute(STATEMENTS["change_age"].encode(), {"xact": xact})
         for row in await cursor.fetchall():
-            self._arrived(row["seconds"] - (monotonic() - heard_at))
+            self._arrived(row["seconds"] - (monotonic() - arrived_at))
 
-    async def _begin(self, connection: Listening, hear: Callable[[Change], None]) -> bool:
+    async def _begin(self, connection: Listening, apply: Callable[[Change], None]) -> bool:
         if not await self._is_direct(connection):
             return False
         await connection.execute(f"LISTEN {CHANNEL}".encode())
-        await self._catch_up(connection, hear)
+        await self._catch_up(connection, apply)
         return True
 
-    async def _catch_up(self, connection: Listening, hear: Callable[[Change], None]) -> None:
-        """Tells what nobody heard while the connection was lost; where that is not known, it may be anything."""
+    async def _catch_up(self, connection: Listening, apply: Callable[[Change], None]) -> None:
+        """Pass on what changed while the connection was lost; where that is not recorded, everything may have."""
         changes = await self._changed_lately(connection)
         if changes is None:
             cursor = await connection.execute(STATEMENTS["horizon"].encode())
             (row,) = await cursor.fetchall()
-            hear(Change(EVERYTHING, row["horizon"]))
+            apply(Change(EVERYTHING, row["horizon"]))
             return
         for change in changes - self._told.keys():
-            self._tell(change, hear)
+            self._tell(change, apply)
 
     async def _changed_lately(self, connection: Listening) -> set[Change] | None:
-        """What changed in the last seconds; None where that is not known, or too much to be told apart."""
+        """Return what changed in the last seconds; None where it is not recorded, or too much to be told apart."""
         if self._lately is None:
             return None
-        arguments = {"seconds": self._lately + UNDER_WAY, "at_most": LATELY_MAX}
+        arguments = {"seconds": self._lately + TRANSACTION_SECONDS, "at_most": RECENT_CHANGES_MAX}
         cursor = await connection.execute(STATEMENTS["changed_lately"].encode(), arguments)
         rows = await cursor.fetchall()
-        if len(rows) == LATELY_MAX:
+        if len(rows) == RECENT_CHANGES_MAX:
             return None
         return {Change(EntityRef(row["kind"], row["id"]), row["fence"]) for row in rows}
 
-    def _tell(self, change: Change, hear: Callable[[Change], None]) -> None:
-        hear(change)
+    def _tell(self, change: Change, apply: Callable[[Change], None]) -> None:
+        apply(change)
         self._told.pop(change, None)
         self._told[change] = None
-        if len(self._told) > LATELY_MAX:
+        if len(self._told) > RECENT_CHANGES_MAX:
             del self._told[next(iter(self._told))]
 
     async def _is_direct(self, connection: Listening) -> bool:
-        """Whether we speak with the process that we seem to: a pooler gives a number of its own, and drops LISTEN."""
+        """Whether the connection leads to PostgreSQL itself: a pooler reports another process, and drops LISTEN."""
         cursor = await connection.execute("SELECT pg_backend_pid() AS pid")
         row = await cursor.fetchone()
         direct = row is not None and row["pid"] == connection.info.backend_pid
@@ -155,7 +155,7 @@ class PostgresFeed:
         return direct
 
     def _tell_once(self, said: str) -> None:
-        """Says once what keeps messages away, in the words of the server."""
+        """Log once why messages do not arrive, in the words of the server."""
         if said and said != self._said:
             self._said = said
             remedy = error_texts.remedy(said, "EXTAUTHZ_NOTIFY_DATABASE_URL or DATABASE_URL")

@@ -24,7 +24,7 @@ from psycopg.types.json import set_json_loads
 from extauthz.backends.postgres.errors import Silent
 from extauthz.backends.postgres.statements import STATEMENTS
 
-# Every failed attempt and every query given up would be a line; the guard says once that PostgreSQL is away.
+# Each failed attempt and each abandoned query would be a line; the circuit breaker reports an outage once.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 DEFAULT_PORT = 5432
@@ -37,19 +37,19 @@ RV = TypeVar("RV")
 
 
 class PooledConnection(AsyncConnection[DictRow]):
-    """A connection to PostgreSQL that never keeps its user waiting for a server that hangs.
+    """A connection to PostgreSQL that does not wait for a server that hangs.
 
     `silence`: seconds without an answer after which the connection is given up. A task that is cancelled while it waits
     for an answer ends at once, and the connection with it: asking the server to cancel would wait for the same server.
     """
 
     silence = FOREVER
-    direct = True  # False: a pooler stands between, and a session's settings are another client's, too
+    direct = True  # False: through a pooler, where other clients have the same session
     made_at = used_at = 0.0  # monotonic seconds
     _silence_of_all = FOREVER
 
     async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:  # noqa: ASYNC109 - as the driver has it
-        """The result of a step of the protocol. Raises Silent, OperationalError."""
+        """Return the result of a step of the protocol. Raises Silent, OperationalError."""
         watch = _Watch(self)
         try:
             return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout)
@@ -65,25 +65,25 @@ class PooledConnection(AsyncConnection[DictRow]):
             watch.timer.cancel()
 
     async def be_patient(self, milliseconds: int) -> None:
-        """From now on the statements of the transaction under way have so much time."""
+        """Set the time limit of the statements of the transaction under way."""
         await self.execute(STATEMENTS["be_patient"].encode(), {"milliseconds": milliseconds})
         self.silence = _silence(milliseconds / 1000)
 
     def begin_use(self, *, statement_timeout: float, direct: bool) -> None:
-        """The session is fit for our statements."""
+        """Note that the session is fit for statements of extauthz."""
         self.direct = direct
         self.made_at = monotonic()
         self._silence_of_all = _silence(statement_timeout)
         self.rest(self.made_at)
 
     def rest(self, now: float) -> None:
-        """Nothing uses it for now (monotonic seconds); what was granted to one transaction has ended."""
+        """Note that it is idle from `now` (monotonic seconds); the time limit of one transaction has ended."""
         self.used_at = now
         self.silence = self._silence_of_all
 
     @asynccontextmanager
     async def rest_of_transaction(self) -> AsyncIterator[None]:
-        """The transaction that was begun, to its end."""
+        """Run the rest of the transaction that was begun, and end it."""
         try:
             yield
         except Exception:
@@ -93,29 +93,29 @@ class PooledConnection(AsyncConnection[DictRow]):
         await self.execute("COMMIT")
 
     def usable(self) -> bool:
-        """Whether an idle connection can be used: one that has ended has something to read, and hardly any other.
+        """Whether an idle connection can be used: as a rule, only one that has ended has something to read.
 
         Asking the server each time would double the queries of a look-up.
         """
         return not self.closed and not self.can_read()
 
     def idle(self) -> bool:
-        """Whether nothing is under way, so that others may use it."""
+        """Whether no transaction is under way, so that another caller may use it."""
         return not self.closed and self.pgconn.transaction_status == TransactionStatus.IDLE
 
     def sever(self) -> None:
-        """Ends the traffic, so that a task which waits for an answer learns of the end at once."""
+        """End the traffic, so that a task which waits for an answer fails at once."""
         # Suppressed where it has ended already.
         with suppress(Exception), socket.socket(fileno=os.dup(self.pgconn.socket)) as same:
             same.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
-        """Closes the connection without waiting for anything."""
+        """Close the connection without waiting for the server."""
         self._closed = True
         self.pgconn.finish()
 
     def can_read(self) -> bool:
-        """Whether something has arrived, be it the end."""
+        """Whether something has arrived, or the connection has ended."""
         poll = select.poll()
         with suppress(Exception):
             poll.register(self.pgconn.socket, select.POLLIN)
@@ -133,7 +133,7 @@ class _Watch:
         self.timer = self._loop.call_later(connection.silence, self._look)
 
     def _look(self) -> None:
-        if self._connection.can_read():  # the answer is there, and our own loop is late
+        if self._connection.can_read():  # the answer is there, and the loop is late
             self.timer = self._loop.call_later(self._connection.silence, self._look)
         else:
             self.over = True
@@ -141,9 +141,9 @@ class _Watch:
 
 
 async def connect(dsn: str, *, statement_timeout: float) -> PooledConnection:
-    """A new connection, fit for our statements; the server ends each after `statement_timeout` seconds.
+    """Open a connection; the server ends each of its statements after `statement_timeout` seconds.
 
-    It asks for nothing at its start that a pooler such as PgBouncer would refuse. Raises what psycopg raises.
+    Nothing is asked for at its start that a pooler such as PgBouncer would refuse. Raises what psycopg raises.
     """
     theirs = conninfo_to_dict(dsn)
     connection = await PooledConnection.connect(
@@ -167,7 +167,7 @@ async def connect(dsn: str, *, statement_timeout: float) -> PooledConnection:
 
 
 def tls_address(dsn: str) -> tuple[str, int] | None:
-    """Host and port of the first server that an address names; None where it cannot speak TLS, or shall not."""
+    """Return host and port of the first server of an address; None where it cannot use TLS, or must not."""
     theirs = conninfo_to_dict(dsn)
     host = str(theirs.get("hostaddr") or theirs.get("host") or "").partition(",")[0]
     port = str(theirs.get("port") or "").partition(",")[0] or str(DEFAULT_PORT)
@@ -177,12 +177,12 @@ def tls_address(dsn: str) -> tuple[str, int] | None:
 
 
 def _silence(statement_timeout: float) -> float:
-    """Seconds after which a server that should have ended a statement is silent."""
+    """Return the seconds after which a server that should have ended a statement counts as silent."""
     return max(SILENCE_FACTOR * statement_timeout, SILENCE_MIN)
 
 
 def _options(theirs: dict[str, Any], statement_timeout: float) -> dict[str, Any]:
-    """Connection options that the address does not choose already."""
+    """Return the connection options that the address does not set."""
     ours = {
         "connect_timeout": 5,
         "tcp_user_timeout": round(statement_timeout * 3000),
@@ -195,7 +195,7 @@ def _options(theirs: dict[str, Any], statement_timeout: float) -> dict[str, Any]
 
 
 class _Moment(TimestamptzLoader):
-    """PostgreSQL's times reach further than Python's; what lies beyond is the first or the last that Python has."""
+    """Loads times; one beyond Python's range becomes the first or the last that Python has."""
 
     def load(self, data: Buffer) -> datetime:
         try:
@@ -206,7 +206,7 @@ class _Moment(TimestamptzLoader):
 
 
 def _json(text: str | bytes) -> object:
-    """JSON as a value; None, which is no record, where it is too deep or its numbers are too long to be read."""
+    """Parse JSON; return None, which makes a record corrupt, where it is too deep or a number is too long."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL, made when they are asked for and shared; a dead one costs a new one, not an outage."""
+"""A pool of connections to PostgreSQL, opened on demand; a dead connection is replaced, and is not an outage."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,8 +17,8 @@ from extauthz.backends.postgres.connection import PooledConnection, connect
 from extauthz.backends.postgres.errors import NoConnection
 from extauthz.backends.postgres.statements import STATEMENTS
 
-LOOKUPS_AT_ONCE = 10  # look-ups under way in one process
-CLOSE_PATIENCE = 0.2  # seconds; a server that hangs would have us wait for ever
+MAX_CONCURRENT_LOOKUPS = 10  # in one process
+CLOSE_TIMEOUT_SECONDS = 0.2  # because a server that hangs may never answer
 
 T = TypeVar("T")
 Connect = Callable[[], Coroutine[Any, Any, PooledConnection]]
@@ -26,8 +26,8 @@ Connect = Callable[[], Coroutine[Any, Any, PooledConnection]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds: for one attempt to connect; after which another is made beside one that does not come to an end; that a
-    connection may be idle; that it may last.
+    """Seconds that one attempt to connect may take, after which another one is made beside it, that a connection may be
+    idle, and that it may last.
     """
 
     attempt: float = 5.0
@@ -39,14 +39,14 @@ class Limits:
 class Pool:
     """At most `size` connections. A caller waits at most `wait` seconds for one.
 
-    While the server is away an attempt to connect is made whenever a caller asks, one at a time; its failure is the
-    answer to all who wait then. So the first who asks after the server came back gets a connection. An attempt that
-    hangs is not waited for: a slow server has `Limits.attempt` seconds, and beside that attempt a fresh one is made
-    every `Limits.hasty` seconds, because packets that were lost while the server was away do not come again.
+    While the server is away an attempt to connect is made whenever a caller asks, one at a time; its failure is given
+    to all callers that wait then. So the first caller after the server came back gets a connection. A slow server has
+    `Limits.attempt` seconds; meanwhile another attempt is made every `Limits.hasty` seconds, because packets that were
+    lost while the server was away are not sent again.
     """
 
     def __init__(self, connect: Connect, *, size: int, wait: float, local: str, limits: Limits) -> None:
-        """`local` begins a transaction with our settings, for connections through a pooler."""
+        """`local` begins a transaction with the settings of a session, for connections through a pooler."""
         self.max_size = size
         self.max_waiting = 5 * size
         self._connect = connect
@@ -67,7 +67,7 @@ class Pool:
 
     @property
     def idle(self) -> int:
-        """Connections that nothing uses."""
+        """Connections that are not in use."""
         return len(self._idle)
 
     @property
@@ -82,9 +82,9 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PooledConnection]:
-        """A connection for the caller alone. Raises NoConnection.
+        """Lease a connection to the caller alone. Raises NoConnection.
 
-        Through a pooler all of it is one transaction, since nothing of a session stays ours between two.
+        Through a pooler all of it is one transaction, because each transaction may have another session.
         """
         self.operations += 1
         connection = await self._lease()
@@ -103,7 +103,7 @@ class Pool:
             self._give_back(connection)
 
     async def close(self) -> None:
-        """Ends every connection. What is under way on one fails; nothing waits for a server that hangs."""
+        """End every connection, without waiting for a server that hangs; statements under way fail."""
         self._closed = True
         attempts = list(self._attempts)
         for attempt in attempts:
@@ -115,10 +115,10 @@ class Pool:
             connection.sever()
         if self._leased:
             with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_PATIENCE):
+                async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                     await self._given_back.wait()
         if attempts:
-            await asyncio.wait(attempts, timeout=CLOSE_PATIENCE)
+            await asyncio.wait(attempts, timeout=CLOSE_TIMEOUT_SECONDS)
 
     async def _lease(self) -> PooledConnection:
         while True:
@@ -150,7 +150,7 @@ class Pool:
         return await self._wait_for_one()
 
     async def _wait_for_one(self) -> PooledConnection:
-        """Waits for a connection that is made or given back; the wait leaves the queue however it ends."""
+        """Wait for a connection that is opened or given back."""
         place: asyncio.Future[PooledConnection] = asyncio.get_running_loop().create_future()
         self._waiting[place] = None
         until = monotonic() + self._wait
@@ -160,7 +160,7 @@ class Pool:
                 if now >= until:
                     raise NoConnection(self._trouble)
                 self._attempt_where_due()
-                # In slices: where we are busy, one turn of the loop may take longer than all of it.
+                # In slices, because one turn of a busy loop may take longer than the whole wait.
                 seconds = min(until - now, self._limits.hasty, self._wait / WAIT_SLICES)
                 await asyncio.wait({place}, timeout=seconds)
                 elapsed = monotonic() - now
@@ -174,7 +174,7 @@ class Pool:
             self._waiting.pop(place, None)
 
     def _attempt_where_due(self) -> None:
-        """Makes as many attempts to connect as there are callers for; one at a time while none succeeds."""
+        """Make as many attempts to connect as there are callers for them; one at a time while none succeeds."""
         now = monotonic()
         under_way = len(self._attempts)
         room = self.max_size - len(self._leased) - len(self._idle) - under_way
@@ -183,7 +183,7 @@ class Pool:
         if not self._proven:
             wanted = min(wanted, 1 - under_way)
             if self._leased and self._trouble is not None and since < self._limits.hasty:
-                return  # there are too many connections, perhaps; one of ours comes back soon
+                return  # perhaps there are too many connections; one of this pool is given back soon
         for _ in range(min(wanted, room)):
             self._attempt(self._limits.attempt)
         if under_way and self._waiting and since >= self._limits.hasty:
@@ -197,13 +197,13 @@ class Pool:
         attempt.add_done_callback(lambda done: self._attempts.pop(done, None))
 
     async def _make(self, seconds: float) -> None:
-        """One attempt to connect; its outcome is told to the callers who wait."""
+        """Make one attempt to connect; give its outcome to the callers that wait."""
         try:
             async with asyncio.timeout(seconds):
                 connection = await self._connect()
         except TimeoutError:
             self._failed(pg.ConnectionTimeout(f"no answer within {seconds:g} seconds"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is for the callers who wait
+        except Exception as error:  # noqa: BLE001 - any failure is given to the callers that wait
             self._failed(error)
         else:
             self._made(connection)
@@ -233,7 +233,7 @@ class Pool:
                 place.set_exception(NoConnection(error))
 
     def _hand_on(self, connection: PooledConnection) -> None:
-        """Gives a connection to the caller who has waited longest, or keeps it."""
+        """Give a connection to the caller that has waited longest, or keep it."""
         while self._waiting and not self._closed:
             place = next(iter(self._waiting))
             del self._waiting[place]
@@ -276,7 +276,7 @@ def _this_task() -> Any:
 async def open_pool(
     dsn: str, *, size: int, wait: float, statement_timeout: float, limits: Limits | None = None
 ) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections; no caller waits longer than `wait` seconds for one.
+    """Open a pool of at most `size` connections; no caller waits longer than `wait` seconds for one.
 
     Nothing is connected before it is asked for, so PostgreSQL may come later. The server ends statements after
     `statement_timeout` seconds; a server that is silent for longer has lost the connection.

@@ -1,4 +1,4 @@
-"""What a worker has served of its leases, in memory that outlives it: its successor gives back the rest."""
+"""The lease ledger: what a worker has served, in memory that outlives it, so that its successor returns the rest."""
 
 import struct
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ from extauthz.core.limit_kinds import QUOTAS
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import Owner, Spend
 
-PLACES = 1000  # leases at once
+LEDGER_PLACES = 1000  # leases at a time
 _COUNT = 8  # bytes of what is served of one
 # Id of the lease (empty: a free place); cost; tokens and seconds of the rate (0: none), burst and quotas (-1: none) of
 # the owner and of the key; lengths and bytes of their ids.
 _NUMBERS = 3 + len(QUOTAS)
 _ENTRY = struct.Struct(f"<16s{1 + 2 * _NUMBERS}qHH255s255s")
 _ID_MAX = 255
-SIZE = PLACES * (_COUNT + _ENTRY.size)
+SIZE = LEDGER_PLACES * (_COUNT + _ENTRY.size)
 
 
 class Left(NamedTuple):
@@ -31,20 +31,20 @@ class Left(NamedTuple):
 
 
 class Ledger:
-    """`served` has a number for each place: a worker counts there before it answers, so that no death forgets it."""
+    """The leases of one worker. `served` has a count for each place, which is raised before a check is answered."""
 
     def __init__(self, memory: memoryview) -> None:
-        """`memory` of SIZE bytes: zeros, or what a worker has left."""
-        self.served = memory[: PLACES * _COUNT].cast("Q")
-        self._entries = memory[PLACES * _COUNT :]
-        self._free = [place for place in reversed(range(PLACES)) if not self._entry(place)[0].strip(b"\0")]
+        """`memory` of SIZE bytes: zeros, or the ledger of a worker that has ended."""
+        self.served = memory[: LEDGER_PLACES * _COUNT].cast("Q")
+        self._entries = memory[LEDGER_PLACES * _COUNT :]
+        self._free = [place for place in reversed(range(LEDGER_PLACES)) if not self._entry(place)[0].strip(b"\0")]
 
     def has_room(self, spend: Spend) -> bool:
-        """Whether a lease of this can be written down."""
+        """Whether a lease of a spend can be written down."""
         return bool(self._free) and max(len(spend.owner.id), len(spend.key_id)) <= _ID_MAX and spend.owner.id.isascii()
 
     def begin(self, spend: Spend) -> tuple[str, int]:
-        """The id of a new lease, and its place."""
+        """Write a new lease down; return its id and its place."""
         place, lease_id = self._free.pop(), uuid4().hex[:16]
         owner, key = spend.owner.id.encode("ascii"), spend.key_id.encode("ascii", "replace")
         self.served[place] = 0
@@ -55,14 +55,14 @@ class Ledger:
         return lease_id, place
 
     def end(self, place: int) -> None:
-        """The lease is closed."""
+        """Note that a lease is closed."""
         self._entries[place * _ENTRY.size : place * _ENTRY.size + 16] = bytes(16)
         self._free.append(place)
 
     def left(self) -> Iterator[Left]:
-        """Leases that are not closed."""
-        windows = UTC_CALENDAR.round(time())  # a lease knows its own day
-        for place in range(PLACES):
+        """Yield the leases that are not closed."""
+        windows = UTC_CALENDAR.round(time())  # which do not matter: a lease has its own day
+        for place in range(LEDGER_PLACES):
             lease_id, cost, *numbers, owner_size, key_size, owner, key = self._entry(place)
             if not lease_id.strip(b"\0"):
                 continue
@@ -82,7 +82,7 @@ class Ledger:
 
 
 def in_process() -> Ledger:
-    """A ledger that ends with its process."""
+    """Return a ledger that ends with its process."""
     return Ledger(memoryview(bytearray(SIZE)))
 
 

@@ -18,13 +18,13 @@ from extauthz.core.spend import FAILED, Row, Spend
 from extauthz.service.limits.lease_ledger import Ledger, in_process
 from extauthz.service.store_breaker import StoreBreaker
 
-AT_ONCE = 64  # leases in one call
-LOOK_EVERY = 0.05  # seconds
-LAST_WAIT = 1.0  # seconds at the end for all to be given back
+LEASE_BATCH_MAX = 64  # in one call
+LOOK_INTERVAL_SECONDS = 0.05
+GIVE_BACK_TIMEOUT_SECONDS = 1.0  # at the end of a process
 
 
 class Leases:
-    """`take` serves from a lease, `note` sees which spends are busy; the rest happens in the background."""
+    """Leases of one worker: `take` serves from them, `note` finds spends that are worth one, in the background."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Leases:
         observer: Observer,
         ledger: Ledger | None = None,
     ) -> None:
-        """`keeps_usage`: charges are marked, because they are to be saved. `ledger`: of this worker's predecessor."""
+        """`keeps_usage`: charges are marked, because they are saved. `ledger`: of this worker's predecessor."""
         self._limits = limits
         self._ledger = ledger or in_process()
         self._left = list(self._ledger.left())
@@ -50,7 +50,7 @@ class Leases:
         self._resting = False
 
     def take(self, asked: Spend) -> tuple[int, Row] | None:
-        """The store's time (microseconds) and the row of a spend that is charged already; None: ask the store."""
+        """Return the store's time (microseconds) and the row of a spend that a lease serves; None where none does."""
         account: Account | None = asked.account
         if account is None or not account.lease_id or not self._redis.up:
             return None
@@ -60,7 +60,7 @@ class Leases:
         return found
 
     def note(self, asked: Spend, at: int, row: Row) -> None:
-        """The store answered a spend itself, `at` its time (microseconds)."""
+        """Note the store's answer to a spend, `at` its time (microseconds)."""
         refused = row[0]
         if refused < 0 or asked.windows is None or asked.once or asked.operation != "spend" or self._resting:
             return
@@ -79,19 +79,19 @@ class Leases:
             self._ask(account, asked)
 
     def rest(self) -> None:
-        """Takes nothing more ahead, and gives back what is held."""
+        """Take no lease any more, and give back those that are held."""
         self._resting = True
         self._give_all_back()
 
     async def close_left(self) -> None:
-        """Gives back what a predecessor was granted and has not served; tried until Redis has it."""
+        """Give back what a predecessor was granted and has not served; try until Redis has it."""
         while self._left:
-            part = self._left[:AT_ONCE]
+            part = self._left[:LEASE_BATCH_MAX]
             asks = [LeaseAsk("close", each.lease_id, each.spend, each.served, 0) for each in part]
             try:
                 answers = await self._redis.run(partial(self._limits.lease, asks, self._marks(asks)))
             except StoreUnavailable:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(LOOK_INTERVAL_SECONDS)
                 continue
             failed = 0
             for each, answer in zip(part, answers, strict=True):
@@ -102,13 +102,13 @@ class Leases:
                 self._ledger.end(each.place)
                 self._left.remove(each)
             if failed:
-                await asyncio.sleep(LOOK_EVERY)
+                await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
     async def close(self) -> None:
-        """Gives everything back, with a little patience; what remains stays charged."""
+        """Give every lease back, within GIVE_BACK_TIMEOUT_SECONDS; what remains stays charged."""
         self.rest()
         if self._calling is not None:
-            await asyncio.wait({self._calling}, timeout=LAST_WAIT)
+            await asyncio.wait({self._calling}, timeout=GIVE_BACK_TIMEOUT_SECONDS)
             await cancel_until_done([self._calling])
         if self._looking is not None:
             self._looking.cancel()
@@ -127,7 +127,7 @@ class Leases:
         while self._due and self._redis.up:
             self._add_others()
             asked: list[tuple[Account, LeaseAsk]] = []
-            for account, spend in list(self._due.items())[:AT_ONCE]:
+            for account, spend in list(self._due.items())[:LEASE_BATCH_MAX]:
                 del self._due[account]
                 if not account.pending and (account.lease_id or self._ledger.has_room(spend)):
                     asked.append((account, account.ask(monotonic(), spend)))
@@ -135,7 +135,7 @@ class Leases:
                 await self._call(asked)
 
     def _add_others(self) -> None:
-        """Leases that will ask soon ask along, so that busy keys share a call; those that have to come first."""
+        """Let leases that will ask soon ask along, after those that have to, so that busy keys share a call."""
         for accounts in self._open.values():
             for account in accounts:
                 if account.asks_soon and account.spend is not None:
@@ -148,14 +148,14 @@ class Leases:
         results: Sequence[Leased | None] = [None] * len(asks)
         try:
             results = await self._redis.run(partial(self._limits.lease, asks, self._marks(asks)))
-        except StoreUnavailable:  # the guard has told of it
+        except StoreUnavailable:  # the circuit breaker has reported it
             return
         finally:
             for (account, ask), result in zip(asked, results, strict=True):
                 self._told(account, ask, result)
 
     def _told(self, account: Account, ask: LeaseAsk, result: Leased | None) -> None:
-        """None: the outcome is unknown."""
+        """Take the result of a call; None: the outcome is unknown."""
         if result is None:
             account.failed()
         else:
@@ -184,10 +184,10 @@ class Leases:
             self._look_later()
 
     def _look_later(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY, self._look)
+        self._looking = asyncio.get_running_loop().call_later(LOOK_INTERVAL_SECONDS, self._look)
 
     def _look(self) -> None:
-        """Renews leases in use, and gives back others. While Redis is away nothing is served; what is held waits."""
+        """Renew leases in use, and give back the others. While Redis is away, all are to be given back."""
         self._looking = None
         if not self._redis.up:
             self._give_all_back()

@@ -1,4 +1,4 @@
-"""Counters that began without PostgreSQL are completed as soon as it is there, with a request or without."""
+"""Completes provisional counters, which began without PostgreSQL, as soon as it is back, with or without requests."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ DAY = timedelta(days=1)
 
 
 class CounterReconciler:
-    """Restores the counters of tenants that were charged without what was before."""
+    """Completes provisional counters from saved usage."""
 
     def __init__(
         self,
@@ -26,16 +26,14 @@ class CounterReconciler:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tenants = tenants
-        self._seeding = restorer
+        self._restorer = restorer
         self._clock = clock
 
     async def complete(self, incomplete: Mapping[str, Sequence[date]]) -> bool:
-        """Whether there was no tenant, each with the days of its charges; else there may be something to save now.
+        """Complete the counters of tenants, each with the days of its charges. Raises StoreUnavailable.
 
-        Raises StoreUnavailable.
-
-        An organization whose record makes no sense waits until it is mended; one that is gone has no limits any more,
-        but its bill is complete.
+        Returns False where there may be usage to save now, which is where there were any. A tenant whose record is
+        corrupt waits until it is repaired; one that is deleted has no limits any more, but its bill is complete.
         """
         now, names = self._clock(), list(incomplete)
         wanted: dict[str, list[Span]] = {}
@@ -44,12 +42,12 @@ class CounterReconciler:
             for name, tenant in zip(part, await self._tenants.find(part, now), strict=True):
                 if not isinstance(tenant, StoreCorrupt):
                     wanted[name] = _spans(UTC_CALENDAR if tenant is None else tenant.calendar, incomplete[name], now)
-        await self._seeding.complete(wanted)
+        await self._restorer.complete(wanted)
         return not names
 
 
 def _spans(calendar: Calendar, days: Sequence[date], now: float) -> list[Span]:
-    """Days and months round now, and those of the charges."""
+    """Return the days and months round now, and those of the charges."""
     found = {span.field: span for span in spans(calendar.round(now))}
     for day in days:
         first, after = calendar.month_of(day)

@@ -1,4 +1,4 @@
-"""One shared call of Redis under way, without a task: the seats that wait for it, and how each is told."""
+"""One shared call of Redis, without a task, and the seats that wait for its outcome."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from extauthz.service.store_calls import begin_call, end_call
 
 
 class Seat(Protocol):
-    """What waits for the outcome of one spend. Either `settle` or `fail` is called, once; neither may raise."""
+    """What waits for the outcome of one spend: `settle` or `fail` is called once, and neither may raise."""
 
     @property
     def spend(self) -> Spend:
@@ -23,7 +23,7 @@ class Seat(Protocol):
 
     @property
     def trace(self) -> Trace | None:
-        """The trace of the check, where it is recorded."""
+        """The trace of the check; None where it is not recorded."""
         ...
 
     @property
@@ -32,33 +32,33 @@ class Seat(Protocol):
         ...
 
     def settle(self, now: int, row: Row) -> None:
-        """The outcome at `now` (microseconds of the store's clock)."""
+        """Take the outcome, at `now` (microseconds of the store's clock)."""
         ...
 
     def fail(self, error: Exception) -> None:
-        """The outcome is unknown, or nothing was taken."""
+        """Take a failure: the outcome is unknown, or nothing was charged."""
         ...
 
 
 class CallOwner(Protocol):
-    """What calls are under way for."""
+    """The owner of calls under way."""
 
     leases: Leases | None
 
     def ended(self, call: "SharedCall") -> None:
-        """A call is over, and its outcomes are about to be told."""
+        """Note that a call is over, and its outcomes are about to be told."""
         ...
 
     def failed(self, call: "SharedCall", error: StoreUnavailable) -> None:
-        """A call failed as a whole."""
+        """Note that a call failed as a whole."""
         ...
 
     def refused(self, error: StoreUnavailable) -> None:
-        """Redis took a call and refused a part of it."""
+        """Note that Redis took a call and refused a part of it."""
         ...
 
     def unmark(self, marks: Sequence[Mark]) -> None:
-        """These may not be set."""
+        """Note that marks may not be set."""
         ...
 
 
@@ -74,12 +74,12 @@ class SharedCall:
         self._recorded: StoreCall | None = None
 
     def record(self) -> None:
-        """The call has left: it begins in the traces of its seats."""
+        """Record the call, which was sent, in the traces of its seats."""
         self._recorded = _begin(self._seats)
 
     def answered(self, now: int, results: Sequence[Row | StoreUnavailable]) -> None:
-        """One result for each seat."""
-        if self.over:  # nothing waits for it any more
+        """Take the answer: one result for each seat."""
+        if self.over:  # it was late, and its seats have been told
             return
         if len(results) != len(self._seats):
             self.failed(StoreUnavailable(REDIS, "client"))
@@ -96,24 +96,24 @@ class SharedCall:
             seat.settle(now, result)
 
     def failed(self, error: StoreUnavailable) -> None:
-        """All outcomes are unknown."""
+        """Take a failure of the whole call: all outcomes are unknown."""
         if not self.over:
             self._limiter.failed(self, error)
             self.end(error)
 
     def unmarked(self, error: StoreUnavailable) -> None:
-        """The marks were not set."""
+        """Note that the marks were not set."""
         self._limiter.unmark(self.marks)
         self._limiter.refused(error)
 
     def end_late(self) -> None:
-        """Redis did not answer in time; its answer, should it come, is dropped."""
+        """End the call, which Redis did not answer in time; a later answer is dropped."""
         if self.leave is not None:
             self.leave()
         self.failed(StoreUnavailable(REDIS, "timeout"))
 
     def end(self, error: Exception) -> None:
-        """Tells all seats that their outcome is unknown."""
+        """Tell all seats that their outcome is unknown."""
         self._close(error)
         fail(self._seats, error)
 
@@ -133,28 +133,28 @@ class Awaited:
 
     @property
     def left(self) -> bool:
-        """Whether nothing awaits the outcome any more."""
+        """Whether the outcome is not awaited any more."""
         return self.outcome.done()
 
     def settle(self, now: int, row: Row) -> None:
-        """Hands the outcome on."""
+        """Hand the outcome on."""
         if not self.outcome.done():
             self.outcome.set_result((now, row))
 
     def fail(self, error: Exception) -> None:
-        """Hands the failure on."""
+        """Hand the failure on."""
         if not self.outcome.done():
             self.outcome.set_exception(error)
 
 
 def fail(seats: Sequence[Seat], error: Exception) -> None:
-    """Tells seats of a failure, each by an error of its own."""
+    """Tell seats of a failure, each by an exception of its own."""
     for seat in seats:
         seat.fail(another(error))
 
 
 def refuse(seats: Sequence[Seat], error: Exception) -> None:
-    """The same where no call could be sent, which is a failed call in their traces."""
+    """Do the same where no call could be sent, and record a failed call in their traces."""
     end_call(_begin(seats), error)
     fail(seats, error)
 

@@ -1,7 +1,7 @@
 """Where a worker writes down its leases: as many as there is room for, and readable by its successor."""
 
 from extauthz.core.limits import Limits, Rate
-from extauthz.service.limits.lease_ledger import PLACES, SIZE, Ledger
+from extauthz.service.limits.lease_ledger import LEDGER_PLACES, SIZE, Ledger
 from tests.unit.core.test_spend import question
 
 PLENTY = Limits(Rate(1000, 1), 100_000, 1_000_000)
@@ -11,9 +11,9 @@ def test_a_ledger_has_room_for_so_many() -> None:
     """A place is free again once its lease is closed; what does not fit is not leased."""
     memory = memoryview(bytearray(SIZE))
     ledger, asked = Ledger(memory), question(PLENTY, own=Limits(Rate(7, 60), 3))
-    places = [ledger.begin(asked)[1] for _ in range(PLACES)]
+    places = [ledger.begin(asked)[1] for _ in range(LEDGER_PLACES)]
     assert not ledger.has_room(asked)
-    assert sorted(places) == list(range(PLACES))
+    assert sorted(places) == list(range(LEDGER_PLACES))
     for place in places[1:]:
         ledger.end(place)
     assert ledger.has_room(asked)

@@ -11,7 +11,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import Limits
 from extauthz.core.ports import REDIS
 from extauthz.service.limits import limiter as limiter_module
-from extauthz.service.limits.limiter import AT_ONCE
+from extauthz.service.limits.limiter import SPEND_BATCH_MAX
 from tests.unit.service.counter import ADDRESS, QUOTA, Counter, open_counter, peek, spend_of
 
 
@@ -26,7 +26,8 @@ async def reason(failing: Awaitable[Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"), [(1, [1]), (7, [7]), (AT_ONCE, [128]), (AT_ONCE + 1, [128, 1]), (300, [128, 128, 44])]
+    ("count", "expected"),
+    [(1, [1]), (7, [7]), (SPEND_BATCH_MAX, [128]), (SPEND_BATCH_MAX + 1, [128, 1]), (300, [128, 128, 44])],
 )
 async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
     """All who ask in a turn share a call, at most 128 of them, and each is charged once."""
@@ -60,9 +61,9 @@ async def test_many_do_not_wait_for_a_call() -> None:
         counter.hashes.gate.open.clear()
         first = asyncio.create_task(counter.spend(spend_of()))
         await counter.hashes.gate.entered.acquire()
-        later = [asyncio.create_task(counter.spend(spend_of())) for _ in range(AT_ONCE)]
+        later = [asyncio.create_task(counter.spend(spend_of())) for _ in range(SPEND_BATCH_MAX)]
         await counter.hashes.gate.entered.acquire()
-        assert sizes(counter) == [1, AT_ONCE]
+        assert sizes(counter) == [1, SPEND_BATCH_MAX]
         counter.hashes.gate.open.set()
         await asyncio.gather(first, *later)
 
@@ -182,7 +183,7 @@ async def test_windows_come_from_redis_clock() -> None:
 
 async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody whose windows fit at no attempt gets no answer for ever, and has taken nothing."""
-    monkeypatch.setattr(limiter_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(limiter_module, "SPEND_ATTEMPTS_MAX", 1)
     async with open_counter() as counter:
         counter.ready()
         assert await reason(counter.spend(spend_of(now=1_700_000_000))) == "clock"

@@ -10,7 +10,7 @@ from extauthz.core.ports import POSTGRESQL, REDIS, CounterReader, UsageStore
 from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, spans
 from extauthz.core.trace import Trace
 from extauthz.core.usage import Seed
-from extauthz.service.limits.limiter import ATTEMPTS
+from extauthz.service.limits.limiter import SPEND_ATTEMPTS_MAX
 from extauthz.service.store_breaker import StoreBreaker
 from extauthz.service.store_calls import bounded_call
 
@@ -67,7 +67,7 @@ class Peek:
         return self.asked, self.spent
 
     async def _peek(self, asked: Spend) -> tuple[Spend, Spent]:
-        for _ in range(ATTEMPTS):
+        for _ in range(SPEND_ATTEMPTS_MAX):
             result = await self._asked(asked)
             if isinstance(result, StoreUnavailable):
                 raise result
