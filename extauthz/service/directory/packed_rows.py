@@ -1,4 +1,4 @@
-"""Records that were not used lately, as rows of bytes: about 128 of them for a key, where objects take a thousand.
+"""Records that were not used recently, as rows of bytes: about 128 for a key, where objects take a thousand.
 
 A row lies on the shelf that its code points to, and a shelf is a page of memory: its codes, the times at which its rows
 end, its rows. A full shelf gives up the row that ends first. So a look-up searches half a kilobyte, no index is kept,
@@ -30,23 +30,23 @@ class Rows(Protocol[Asked, Record]):
         ...
 
     def name(self, asked: Asked) -> Hashable:
-        """What an asked-for thing is held under."""
+        """Return the name under which a record is held."""
         ...
 
     def code(self, name: Hashable) -> bytes:
-        """Sixteen bytes for a name, spread evenly: no two names have the same."""
+        """Return sixteen bytes for a name, spread evenly; no two names have the same."""
         ...
 
     def pack(self, entry: Entry[Asked, Record]) -> bytes | None:
-        """All of an entry but its `until`, its use and its epoch; None where that cannot be."""
+        """Return the row of an entry, without its `until`, use and epoch; None where it cannot be packed."""
         ...
 
     def unpack(self, asked: Asked, until: float, row: bytes) -> Entry[Asked, Record]:
-        """The entry of a row, of no epoch: every change counts, also those that it has passed before."""
+        """Return the entry of a row, in no epoch: it is checked against all changes again."""
         ...
 
     def release(self, row: bytes) -> None:
-        """The row is gone."""
+        """Release what a removed row shares."""
         ...
 
 
@@ -68,10 +68,10 @@ class Packed(Generic[Asked, Record]):
         return self._count
 
     def put(self, name: Hashable, entry: Entry[Asked, Record]) -> None:
-        """Keeps an entry, in the place of the one that ends first where there is no room. None of that name is here."""
+        """Keep an entry, in place of the one that ends first where its shelf is full. Its name must not be packed."""
         row = self._rows.pack(entry)
         if row is None:
-            self._clear_shelf()  # so that rows which nothing asks for do not keep their parts for ever
+            self._clear_shelf()  # so that rows which are not used do not keep their shared values for ever
             return
         code = self._rows.code(name)
         shelf = self._shelf(code)
@@ -85,15 +85,15 @@ class Packed(Generic[Asked, Record]):
         self._count += 1
 
     def peek(self, name: Hashable, asked: Asked) -> Entry[Asked, Record] | None:
-        """The entry of a name, which stays."""
+        """Return the entry of a name, which stays packed."""
         return self._found(name, asked, stays=True)
 
     def take(self, name: Hashable, asked: Asked) -> Entry[Asked, Record] | None:
-        """The entry of a name, which is here no longer."""
+        """Remove and return the entry of a name."""
         return self._found(name, asked, stays=False)
 
     def drop(self, name: Hashable) -> None:
-        """Removes the entry of a name."""
+        """Remove the entry of a name."""
         if self._count:
             code = self._rows.code(name)
             shelf = self._shelf(code)
@@ -122,7 +122,7 @@ class Packed(Generic[Asked, Record]):
         self._count -= 1
 
     def _clear_shelf(self) -> None:
-        """Removes all rows of one shelf, of another one each time."""
+        """Remove all rows of one shelf, of the next one each time."""
         shelf = self._next_shelf * PAGE
         self._next_shelf = (self._next_shelf + 1) % self._shelves
         for place, until in enumerate(self._ends.unpack_from(self._memory, shelf + self._times_at)):
@@ -133,7 +133,7 @@ class Packed(Generic[Asked, Record]):
         return int.from_bytes(code[-4:], "big") % self._shelves * PAGE
 
     def _place(self, shelf: int, code: bytes) -> int | None:
-        """Where the code stands on its shelf: not across two others, nor in a place that is free."""
+        """Return the place of a code on its shelf; a match across two codes, or in a free place, does not count."""
         end = shelf + self._times_at
         at = self._memory.find(code, shelf, end)
         while at >= 0:

@@ -1,4 +1,4 @@
-"""Keys and organizations as rows of bytes: numbers by `struct`, ids as sixteen bytes, what they share by its number."""
+"""Formats of packed rows: numbers by `struct`, ids as sixteen bytes, shared values by their numbers."""
 
 import hashlib
 from collections.abc import Hashable, Sequence
@@ -27,7 +27,7 @@ class Ids:
         self._long: SharedValues[str] = SharedValues(at_most=at_most)
 
     def pack(self, id_: str) -> tuple[int, bytes] | None:
-        """An id; None where there is no room for a long one."""
+        """Return the length and bytes of an id; None where there is no room for a long one."""
         if len(id_) == _UUID:
             raw = _uuid(id_)
             if raw is not None:
@@ -38,19 +38,19 @@ class Ids:
         return None if number is None else (_LONG, number.to_bytes(CODE, "little"))
 
     def unpack(self, length: int, raw: bytes) -> str:
-        """The id."""
+        """Return the id of a length and bytes."""
         if length == _UUID:
             return _dashed(raw.hex())
         return self._long[int.from_bytes(raw, "little")] if length == _LONG else raw[:length].decode()
 
     def release(self, length: int, raw: bytes) -> None:
-        """The id is referred to no longer."""
+        """Remove a reference to an id."""
         if length == _LONG:
             self._long.count_out(int.from_bytes(raw, "little"))
 
 
 class _Rights(NamedTuple):
-    """What many keys have in common. Of those that are revoked or disabled there are few."""
+    """What many keys have in common; few keys are revoked or disabled."""
 
     permissions: Permissions
     revoked_at: float | None
@@ -58,7 +58,7 @@ class _Rights(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What the organization of a key said; `read` where it was not read with the key: `loaded_at` and `version`."""
+    """The organization of a key; `read` is its `loaded_at` and `version` where it was not read with the key."""
 
     terms: TenantTerms
     read: tuple[float, int] | None
@@ -77,15 +77,15 @@ class KeyRows:
         self._ids = Ids(at_most=parts)
 
     def name(self, asked: Credential) -> Hashable:
-        """The first digest."""
+        """Return the first digest."""
         return asked.digests[0]
 
     def code(self, name: Hashable) -> bytes:
-        """Half of the digest."""
+        """Return half of the digest."""
         return bytes.fromhex(str(name)[-2 * CODE :])
 
     def pack(self, entry: Entry[Credential, ApiKey]) -> bytes | None:
-        """A row, unless there are too many parts of a kind already, or its organization is another one's."""
+        """Return a row; None where there are too many shared values, or the organization is not that of the key."""
         key, tenant = entry.record, entry.record.tenant
         if key.digest not in entry.asked.digests or tenant.id != key.organization_id:
             return None
@@ -116,7 +116,7 @@ class KeyRows:
         )
 
     def unpack(self, asked: Credential, until: float, row: bytes) -> Entry[Credential, ApiKey]:
-        """The entry of a row."""
+        """Return the entry of a row."""
         (*times, loaded_at, version, expires_at, rights, limits, read, digest, length, other_length, id_, other_id) = (
             self._row.unpack(row)
         )
@@ -139,7 +139,7 @@ class KeyRows:
         return _entry(asked, key, until, times)
 
     def release(self, row: bytes) -> None:
-        """Counts the parts of a row out."""
+        """Remove the references of a row."""
         *_, rights, limits, read, _, length, other_length, id_, other_id = self._row.unpack(row)
         self._rights.count_out(rights)
         self._limits.count_out(limits)
@@ -150,7 +150,7 @@ class KeyRows:
     def _undo(
         self, parts: tuple[int | None, int | None, int | None], ids: tuple[tuple[int, bytes] | None, ...]
     ) -> None:
-        """Counts out what was counted in for a row that cannot be."""
+        """Remove the references of a row that could not be packed."""
         rights, limits, tenant = parts
         if rights is not None:
             self._rights.count_out(rights)
@@ -173,15 +173,15 @@ class TenantRows:
         self._terms: SharedValues[TenantTerms] = SharedValues(at_most=parts)
 
     def name(self, asked: str) -> Hashable:
-        """The id itself."""
+        """Return the id itself."""
         return asked
 
     def code(self, name: Hashable) -> bytes:
-        """A digest of the id, which may be of any length."""
+        """Return a digest of the id, which may be of any length."""
         return hashlib.blake2b(str(name).encode("utf-8", "surrogatepass"), digest_size=CODE).digest()
 
     def pack(self, entry: Entry[str, Tenant]) -> bytes | None:
-        """A row, unless there are too many terms already, or it is another organization's."""
+        """Return a row; None where there are too many terms, or the record is not that of the id."""
         tenant = entry.record
         number = self._terms.count_in(tenant.terms, tenant.terms) if tenant.id == entry.asked else None
         if number is None:
@@ -189,12 +189,12 @@ class TenantRows:
         return self._row.pack(*_times(entry), tenant.loaded_at, tenant.version, number)
 
     def unpack(self, asked: str, until: float, row: bytes) -> Entry[str, Tenant]:
-        """The entry of a row."""
+        """Return the entry of a row."""
         *times, loaded_at, version, number = self._row.unpack(row)
         return _entry(asked, Tenant.of(asked, self._terms[number], loaded_at, version), until, times)
 
     def release(self, row: bytes) -> None:
-        """Counts the terms of a row out."""
+        """Remove the reference of a row to its terms."""
         *_, number = self._row.unpack(row)
         self._terms.count_out(number)
 
@@ -220,7 +220,7 @@ def _entry(asked: Asked, record: Record, until: float, times: Sequence[float]) -
 
 
 def _uuid(id_: str) -> bytes | None:
-    """The bytes of a UUID in its usual form; None for any other text."""
+    """Return the bytes of a UUID in its usual form; None for any other text."""
     try:
         raw = bytes.fromhex(id_.replace("-", ""))
     except ValueError:

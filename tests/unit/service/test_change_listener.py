@@ -1,4 +1,4 @@
-"""What becomes of a change that was heard: a fence here at once, in Redis as soon as it is there, nothing lost."""
+"""The change listener: a fence here at once, in Redis as soon as it is up, and no change is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

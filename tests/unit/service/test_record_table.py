@@ -1,4 +1,4 @@
-"""The layer in this process: who stays in use when it is full, who comes due, and that nothing grows."""
+"""The record table: which entries are evicted when it is full, which are due, and that nothing grows."""
 
 from collections.abc import Callable
 from dataclasses import replace
