@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from tests.e2e.client import ask, bearer
 from tests.e2e.nginx_blocks import Running
-from tests.e2e.site import Customer, Site, eventually
+from tests.e2e.site import Customer, Site
 from tests.servers.upstreams import Seen
+from tests.servers.waiting import eventually
 
 LIE = "lie-77f0"
 PATH = "/api/v1/customers/42"

@@ -5,7 +5,6 @@ import json
 import re
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -168,14 +167,6 @@ def issue(env: str = "live") -> str:
     """A key with right check characters that nobody has."""
     stem = f"xa_{env}_" + "".join(secrets.choice(BASE62) for _ in range(SECRET_LENGTH))
     return stem + check_characters(stem)
-
-
-def eventually(happened: Callable[[], bool]) -> None:
-    """Returns as soon as something in another process has happened."""
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def healthy(site: Site) -> bool:

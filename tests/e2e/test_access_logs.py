@@ -10,9 +10,10 @@ from uuid import uuid4
 from extauthz.demo.stack import Proxy
 from tests.e2e.client import Answer, ask, bearer
 from tests.e2e.edges import front
-from tests.e2e.site import Customer, Site, eventually, issue
+from tests.e2e.site import Customer, Site, issue
 from tests.servers.edges import FILES
 from tests.servers.raw_upstream import raw_upstream
+from tests.servers.waiting import eventually
 
 OF_THE_LOG = {"x-extauthz-organization", "x-extauthz-key"}
 

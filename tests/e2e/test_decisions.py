@@ -8,7 +8,8 @@ import pytest
 from extauthz.app import management
 from extauthz.demo.stack import Proxy
 from tests.e2e.client import Answer, Client, ask, bearer
-from tests.e2e.site import Customer, Site, eventually, issue
+from tests.e2e.site import Customer, Site, issue
+from tests.servers.waiting import eventually
 
 UNAUTHORIZED, FORBIDDEN = (401, "Unauthorized"), (403, "Forbidden")
 READ, WRITE = "GET", "POST"

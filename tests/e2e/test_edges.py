@@ -8,10 +8,11 @@ import pytest
 from tests.e2e.checks import check_refused, check_unavailable
 from tests.e2e.client import Answer, Client, ask, bearer, request
 from tests.e2e.edges import Front, seen
-from tests.e2e.site import Customer, Site, eventually, healthy
+from tests.e2e.site import Customer, Site, healthy
 from tests.e2e.test_identity import ANSWERS, LIE, OURS, identity_of
 from tests.e2e.test_paths import PATHS, judged_as
 from tests.e2e.test_requests import chunked
+from tests.servers.waiting import eventually
 
 SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.lower, str.upper, str.swapcase)
 PATH = "/api/v1/customers/42"

@@ -9,11 +9,12 @@ from extauthz.demo.stack import ADMIN
 from tests.e2e.checks import check_unavailable
 from tests.e2e.client import ask, bearer
 from tests.e2e.edges import front, seen
-from tests.e2e.site import Customer, Site, eventually
+from tests.e2e.site import Customer, Site
 from tests.e2e.test_edges import PATH, check_identity
 from tests.e2e.test_identity import LIE
 from tests.servers.edges import FILES
 from tests.servers.raw_upstream import RawUpstream, raw_upstream
+from tests.servers.waiting import eventually
 
 
 @pytest.fixture(scope="module")

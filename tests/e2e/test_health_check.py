@@ -5,8 +5,9 @@ from urllib.request import urlopen
 
 from extauthz.demo.stack import ENVOY_ADMIN
 from tests.e2e.client import ask, bearer
-from tests.e2e.site import PATIENCE, Customer, Site, eventually, healthy
+from tests.e2e.site import PATIENCE, Customer, Site, healthy
 from tests.servers.fixtures import stopped
+from tests.servers.waiting import eventually
 
 CLUSTERS = ("extauthz", "extauthz_usage")
 

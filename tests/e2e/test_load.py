@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 from extauthz.demo.load import kinds
-from tests.e2e.site import Site, eventually
+from tests.e2e.site import Site
 from tests.servers.process import INHERITED
+from tests.servers.waiting import eventually
 
 WANTED = ("allow", "permission_denied", "rate_limited", "daily_quota_exceeded", "no_credentials", "invalid_credentials")
 

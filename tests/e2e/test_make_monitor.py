@@ -13,9 +13,9 @@ import pytest
 from extauthz.demo.folders import ServerFailed, temporary_folder
 from extauthz.demo.monitor import monitor
 from tests.e2e.demo import Demo
-from tests.e2e.site import eventually
 from tests.servers.distribution import distribution_server
 from tests.servers.rules import BLOCK, ROOT
+from tests.servers.waiting import eventually
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "monitoring.md"
 TERMINAL = 80  # columns

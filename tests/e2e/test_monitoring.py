@@ -20,11 +20,11 @@ from extauthz.demo.process import family
 from extauthz.demo.prometheus import NEVER, Prometheus, prometheus_files
 from extauthz.demo.stack import ADMIN, FORWARD_DOOR, Proxy, Stack
 from tests.e2e.client import ask
-from tests.e2e.site import eventually
 from tests.servers.distribution import distribution_server
 from tests.servers.fixtures import paused
 from tests.servers.rules import ALERTS, RULES, expressions, recorded, rules, selectors
 from tests.servers.serving import LEASING
+from tests.servers.waiting import eventually
 
 OF_PROMETHEUS = {"up", "ALERTS"}
 POSTGRES_AWAY = "postgresql is away from extauthz"

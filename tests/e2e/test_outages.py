@@ -11,8 +11,9 @@ from extauthz.demo.process import Process
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import check_unavailable
 from tests.e2e.client import Answer, ask, bearer
-from tests.e2e.site import Customer, Site, eventually, healthy, issue
+from tests.e2e.site import Customer, Site, healthy, issue
 from tests.servers.fixtures import paused, stopped
+from tests.servers.waiting import eventually
 
 Harm = Callable[[Process], AbstractContextManager[None]]
 each_harm = pytest.mark.parametrize("harm", [paused, stopped], ids=["paused", "stopped"])

@@ -11,7 +11,8 @@ from extauthz.core.management import KeyTerms
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import LIMIT_HEADERS, check_refused, get, usage
 from tests.e2e.client import Answer, ask, bearer
-from tests.e2e.site import Customer, Site, eventually
+from tests.e2e.site import Customer, Site
+from tests.servers.waiting import eventually
 
 LOGIN = "/public/login"  # burst 2, 1/h
 BETA = "/api/v1/beta/1"  # in shadow

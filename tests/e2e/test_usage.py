@@ -10,8 +10,9 @@ from extauthz.core.limits import Limits, Rate
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import check_unavailable, left, usage
 from tests.e2e.client import Client, ask, bearer, request
-from tests.e2e.site import Customer, Site, eventually, healthy
+from tests.e2e.site import Customer, Site, healthy
 from tests.servers.fixtures import stopped
+from tests.servers.waiting import eventually
 
 HOUR, DAY = 3600, 86_400
 LIE = "lie-5ce2"

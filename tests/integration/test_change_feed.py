@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from struct import pack, unpack
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from tests.servers.fixtures import stopped
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.reader import FROM_NOW_ON, through
+from tests.servers.waiting import News
 
 T = TypeVar("T")
 
@@ -27,7 +28,8 @@ class Ear:
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.flows: list[bool] = []
-        self._news = asyncio.Event()
+        self._news = News()
+        self.until = self._news.until
 
     def hear(self, change: Change) -> None:
         self.changes.append(change)
@@ -36,12 +38,6 @@ class Ear:
     def flowing(self, flows: bool) -> None:
         self.flows.append(flows)
         self._news.set()
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not holds():
-                self._news.clear()
-                await self._news.wait()
 
     async def heard(self, kind: str, id_: str) -> Change:
         """The newest change of a thing, as soon as there is one."""

@@ -8,7 +8,6 @@ from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from time import sleep
 
 import pytest
 from structlog.testing import capture_logs
@@ -30,6 +29,7 @@ from tests.servers.hook import (
     webhook,
 )
 from tests.servers.management_client import NO_LIMITS, ManagementClient
+from tests.servers.waiting import until
 
 
 @pytest.fixture
@@ -43,11 +43,6 @@ async def event(pool: Pool) -> QuotaEvent:
     """One event that nobody has heard of."""
     await PostgresUsage(pool).announce([EVENT])
     return EVENT
-
-
-def wait_for(port: int) -> None:
-    while not listeners(port):
-        sleep(0.02)
 
 
 async def test_what_is_sent(operator: ManagementClient, pool: Pool, hook: Hook) -> None:
@@ -125,7 +120,7 @@ async def test_the_receiver_of_the_page(operator: ManagementClient, pool: Pool, 
     url = f"http://127.0.0.1:{port}/extauthz"
     try:
         async with asyncio.timeout(20), webhook(pool, url) as others, webhook(pool, url, secret=secret) as ours:
-            await asyncio.to_thread(wait_for, port)
+            await until(lambda: bool(listeners(port)))
             with capture_logs() as logs:
                 assert await others.deliver() == 1
             assert [line["reason"] for line in logs] == ["status 401"]

@@ -29,6 +29,7 @@ from extauthz.service.usage.last_used import LastUsed
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import KEY_FORMAT
 from tests.servers.recording_observer import RecordingObserver
+from tests.servers.waiting import News
 from tests.unit.service.asking import pack_all
 
 FAR = 30.0
@@ -96,13 +97,8 @@ class Heard:
         self.told: list[Change] = []
         self._feed = feed
         self._fences = invalidations
-        self._news = asyncio.Event()
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not holds():
-                self._news.clear()
-                await self._news.wait()
+        self._news = News()
+        self.until = self._news.until
 
     async def follow(self, hear: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
         def heard(change: Change) -> None:

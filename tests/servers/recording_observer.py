@@ -1,13 +1,12 @@
 """An observer that remembers what it was told, and can be waited for."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable
 
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.ports import Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QuotaEvent
+from tests.servers.waiting import News
 
 
 class RecordingObserver:
@@ -25,14 +24,8 @@ class RecordingObserver:
         self.lost = 0
         self.batches: list[int] = []
         self.flows = False
-        self._told = asyncio.Event()
-
-    async def until(self, happened: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Returns when `happened` is true after something was told; TimeoutError after so many seconds."""
-        async with asyncio.timeout(seconds):
-            while not happened():
-                self._told.clear()
-                await self._told.wait()
+        self._told = News()
+        self.until = self._told.until
 
     def forget(self) -> None:
         """Begins anew."""

@@ -1,14 +1,38 @@
-"""Waiting for what tells of itself only when asked, as a server does."""
+"""Waiting: for news, and for what tells of itself only when asked, as a server does."""
 
 import asyncio
+import inspect
+import time
 from collections.abc import Awaitable, Callable
 
-PATIENCE = 10.0  # seconds that a change may take on a busy machine
+PATIENCE = 30.0  # seconds that anything may take on a busy machine
 BETWEEN = 0.01  # seconds
 
 
-async def until(holds: Callable[[], Awaitable[bool]], seconds: float = PATIENCE) -> None:
+class News(asyncio.Event):
+    """An event that is set whenever something has changed."""
+
+    async def until(self, holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+        """Returns as soon as `holds` does after some news; TimeoutError after so many seconds."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                self.clear()
+                await self.wait()
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float = PATIENCE) -> None:
     """Returns as soon as `holds` does; TimeoutError after so many seconds."""
     async with asyncio.timeout(seconds):
-        while not await holds():  # noqa: ASYNC110 - there is no event to await
+        while True:
+            found = holds()
+            if await found if inspect.isawaitable(found) else found:
+                return
             await asyncio.sleep(BETWEEN)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Returns as soon as `holds` does, without an event loop; fails when it takes too long."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(BETWEEN)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,16 +11,10 @@ from extauthz.app.tail_channel import SupervisorEnd, WorkerEnd
 from extauthz.core.tail import TailFilter
 from extauthz.service import tails
 from extauthz.service.tails import Tails
+from tests.servers.waiting import until
 
 WAIT = 10.0  # seconds
 LINE = b"x" * 400 + b"\n"
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Returns once what the loop does next makes it hold."""
-    async with asyncio.timeout(WAIT):
-        while not holds():  # noqa: ASYNC110 - a socket sets no event
-            await asyncio.sleep(0)
 
 
 class Ends:
