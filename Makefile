@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo monitor test test-deep coverage check prose bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures audit dist sbom lock clean help
+.PHONY: demo monitor test test-deep coverage mutation check prose bench bench-compare bench-profile bench-revoke bench-flood bench-refusals bench-decisions bench-queries bench-accuracy bench-round-trips dashboards pictures audit dist sbom lock clean help
 .DEFAULT_GOAL := help
 
 PYTHON = .venv/bin/python
@@ -30,6 +30,9 @@ coverage: .venv/dev ## branches of core/ and service/ that unit and contract tes
 	@$(PYTHON) -m coverage erase
 	@$(PYTHON) -m coverage run -m pytest -q tests/unit tests/contract $(ARGS)
 	@$(PYTHON) -m coverage report
+
+mutation: .venv/dev ## which small changes of core/ no unit test notices: hours (ARGS="extauthz.core.paths*": a part)
+	@.ci/mutation $(ARGS)
 
 check: .venv/dev ## formatting, lint, types, import rules, spelling, words
 	@$(PYTHON) -m ruff format --check .

@@ -1,5 +1,7 @@
 """The format of keys, and what a request's `Authorization` headers are taken for."""
 
+import hashlib
+import hmac
 import re
 from collections.abc import Sequence
 
@@ -143,6 +145,47 @@ def test_digest_is_hmac_sha256() -> None:
     format_ = KeyFormat(prefix="xa", env="live", peppers=[Pepper("rfc", b"Jefe")])
     expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     assert format_.digest("what do ya want for nothing?").digests == (expected,)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 200])
+def test_digest_is_hmac_for_peppers_of_every_length(size: int) -> None:
+    """A pepper longer than a block of SHA-256, 64 bytes, is hashed first (RFC 2104 §2), as in the standard library."""
+    pepper = bytes(range(1, size + 1))
+    format_ = KeyFormat(prefix="xa", env="live", peppers=[Pepper("long", pepper)])
+    assert format_.digest(KEY).digests == (hmac.new(pepper, KEY.encode(), "sha256").hexdigest(),)
+
+
+def test_sha256_is_made_only_where_it_is_asked_for() -> None:
+    """Tables of other applications find keys by their SHA-256; without them there is no unkeyed digest."""
+    both = KeyFormat(prefix="xa", env="live", peppers=[NEW], sha256=True)
+    assert both.digest(KEY).sha256 == hashlib.sha256(KEY.encode()).hexdigest()
+    assert FORMAT.digest(KEY).sha256 == ""
+
+
+def test_secrets_of_the_service_are_reserved() -> None:
+    """A pepper or token must not be imported as a key."""
+    format_ = KeyFormat(prefix="xa", env="live", peppers=[NEW], reserved=[b"secret of the service"])
+    assert format_.is_reserved("secret of the service")
+    assert not format_.is_reserved(KEY)
+    assert not FORMAT.is_reserved("secret of the service")
+
+
+@pytest.mark.parametrize(
+    "encoded", [KEY, KEY.replace("x", "%78"), KEY.replace("_", "%5f"), KEY.replace("a_", "%2561%255F")]
+)
+def test_keys_are_hidden_in_texts(encoded: str) -> None:
+    """Whole, up to the end of the key, in every encoding; the rest of the text stays."""
+    assert FORMAT.hide(f"/a/{encoded}?b=100%") == "/a/xa_…?b=100%"
+
+
+def test_key_in_its_own_secret_is_of_another_form() -> None:
+    """The environment ends at the first underscore after the prefix, so that no longer text passes for a secret."""
+    assert FORMAT.flaw(f"xa_live_live_{KEY.removeprefix('xa_live_')}") == "wrong_form"
+
+
+def test_signing_pepper_is_the_first() -> None:
+    """Its id is stored with each new key."""
+    assert FORMAT.signing_pepper == NEW.id
 
 
 def test_first_pepper_signs_and_all_verify() -> None:
