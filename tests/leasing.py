@@ -261,7 +261,7 @@ class Leasing(RuleBasedStateMachine):
         windows = asked.windows
         assert windows is not None
         names = _counters(day_field(windows, day), month_field(windows, month), asked.key_id)
-        quotas = (*asked.limits.quotas, *asked.key_limits.quotas)
+        quotas = (*asked.limits.quotas[:2], *asked.key_limits.quotas[:2])
         for name, quota in zip(names, quotas, strict=True):
             self.served[name] = self.served.get(name, 0) + asked.cost
             assert quota is None or self.served[name] <= quota, name
@@ -280,7 +280,7 @@ class Leasing(RuleBasedStateMachine):
         ):
             quotas = [
                 (size, (size or 0) - self.served.get(counter, 0), quota.name)
-                for quota, size, counter in zip(QUOTAS, limits.quotas, counters, strict=True)
+                for quota, size, counter in zip(QUOTAS[:2], limits.quotas[:2], counters, strict=True)
             ]
             for size, left, name in ((limits.burst, level / MICRO, "burst"), *quotas):
                 if size is not None and whose + name in spent.refused and not self.stepped_back:

@@ -161,7 +161,7 @@ class Usage(PeriodUsage):
 
     organization_id: str
     day: Date | None = Field(description="The day, where it is one alone.")
-    remaining: Remaining = Field(description="Of today's and this month's quota, whichever day was asked for.")
+    remaining: Remaining = Field(description="Of the quotas of now, whichever day was asked for.")
     complete: bool = Field(description="False while Redis is away: what it counted in the last seconds is missing.")
     by: By
     items: list[KeyUsage] | list[PeriodUsage]

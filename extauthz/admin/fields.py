@@ -131,7 +131,7 @@ RateText = Annotated[
     ),
 ]
 Burst = Annotated[int, _INTEGER, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
-Quota = Annotated[int, _INTEGER, Field(ge=0, le=QUOTA_MAX, description="Tokens a day or a month; 0 allows nothing.")]
+Quota = Annotated[int, _INTEGER, Field(ge=0, le=QUOTA_MAX, description="Tokens in one window; 0 allows nothing.")]
 
 
 def _moment(value: object) -> datetime:

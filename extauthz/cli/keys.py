@@ -97,7 +97,7 @@ def update(
     if not changes:
         raise InvalidInput(
             "nothing to change: give --name, --permission, --expires-in, --expires-at, --metadata, --rate, --burst,"
-            f" {' or '.join(options.QUOTA_OPTIONS)}"
+            f" {options.QUOTA_OPTIONS}"
         )
     settings = read_settings(config)
     (key, told), its = key_texts.manage_key(

@@ -12,7 +12,8 @@ from extauthz.cli import parse
 from extauthz.core.errors import InvalidInput
 from extauthz.core.limit_kinds import QUOTAS, QuotaKind
 
-QUOTA_OPTIONS = tuple(quota.options.partition(" ")[0] for quota in QUOTAS)
+_NAMES = [quota.options.partition(" ")[0] for quota in QUOTAS]
+QUOTA_OPTIONS = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 Command = TypeVar("Command", bound=Callable[..., None])
 
 _ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)

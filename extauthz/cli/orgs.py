@@ -115,8 +115,8 @@ def update(
         changes["anchor"] = parse.anchor(anchor)
     if not changes:
         raise InvalidInput(
-            f"nothing to change: give --name, --plan, --status, --rate, --burst, {', '.join(options.QUOTA_OPTIONS)},"
-            " --until, --timezone, --anchor or --limits"
+            "nothing to change: give --name, --plan, --status, --rate, --burst, --until, --timezone, --anchor,"
+            f" --limits, {options.QUOTA_OPTIONS}"
         )
     settings = read_settings(config)
 

@@ -68,7 +68,7 @@ def update(
     """Change limits of a plan, for every organization that has it."""
     changes = parse.limits({"rate": rate, "burst": burst, **quotas})
     if not changes:
-        raise InvalidInput(f"nothing to change: give --rate, --burst, {' or '.join(options.QUOTA_OPTIONS)}")
+        raise InvalidInput(f"nothing to change: give --rate, --burst, {options.QUOTA_OPTIONS}")
     settings = read_settings(config)
     plan, told = manage(settings, lambda operator: operator.tenants.update_plan(name, changes))
     _print(plan, as_json)

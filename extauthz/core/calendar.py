@@ -1,7 +1,7 @@
-"""Days and months as an organization counts them: by its time zone, and by the day on which its month begins.
+"""Hours, days and months as an organization counts them: by its time zone, and by the day on which its month begins.
 
-A day is a local date; a month is a range of whole days. Both are turned into seconds here, round a moment: Redis knows
-no time zones. A change holds from the next boundary on: docs/explanation/limits.md says it with an example.
+A day is a local date; a month is a range of whole days. All are turned into seconds here, round a moment: Redis has no
+time zones. A change holds from the next boundary on: docs/explanation/limits.md says it with an example.
 """
 
 import re
@@ -16,6 +16,7 @@ _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
 _ZONE_LENGTH_MAX = 64  # twice that of the longest name: whatever the admin API is given is looked up and remembered
 _DAY = timedelta(days=1)
 _YEARS = (1971, 9000)
+_HOUR = 3600
 _SLOT = 900  # seconds: zones differ by quarters of an hour, so that hardly a boundary lies within
 
 
@@ -35,11 +36,15 @@ class Windows(NamedTuple):
         return None
 
 
-class DaysAndMonths(NamedTuple):
-    """The days and the months round a moment."""
+NO_WINDOWS = Windows((date.min,) * 4, (0,) * 4)
+
+
+class CalendarWindows(NamedTuple):
+    """The days, the months and, where they are counted, the hours round a moment."""
 
     days: Windows
     months: Windows
+    hours: Windows = NO_WINDOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,12 @@ class Calendar:
     anchor_before: int | None = None
     next_month: date | None = None
 
-    def round(self, now: float) -> DaysAndMonths:
-        """Yesterday, today and tomorrow at `now` (Unix seconds), and the months round today."""
-        windows = _round(self, int(now // _SLOT) * _SLOT)
-        if windows.days.index_at(int(now)) == 1:
+    def round(self, now: float, *, hours: bool = False) -> CalendarWindows:
+        """Yesterday, today and tomorrow at `now` (Unix seconds), and the months round today; the `hours` round now."""
+        windows = _round(self, int(now // _SLOT) * _SLOT, hours)
+        if windows.days.index_at(int(now)) == 1 and (not hours or windows.hours.index_at(int(now)) == 1):
             return windows
-        return _made(self, int(now))  # a boundary lies between the beginning of the slot and now
+        return _made(self, int(now), hours)  # a boundary lies between the beginning of the slot and now
 
     def starts(self, day: date) -> int:
         """The first second (Unix) of a day."""
@@ -72,6 +77,39 @@ class Calendar:
         # The day under way when the zone was changed ends where both zones are past it, and no day begins before that:
         # zones are up to 26 hours apart.
         return max(_midnight(self.last_day + _DAY, self.timezone_before), _midnight(day, self.timezone))
+
+    def hours_at(self, now: int) -> Windows:
+        """The clock hours round `now` (Unix seconds). Where clocks move by a part of an hour, one is shorter."""
+        start = self._hour_start(now)
+        end = self._hour_end(start)
+        before, after = self._hour_start(start - 1), self._hour_end(end)
+        dates = self.day_at(before), self.day_at(start), self.day_at(end), self.day_at(after)
+        return Windows(dates, (before, start, end, after))
+
+    def _hour_start(self, now: int) -> int:
+        phase = self._phase(now)
+        start = now - (now - phase) % _HOUR
+        return start if self._phase(start) == phase else self._moved(start, now)
+
+    def _hour_end(self, start: int) -> int:
+        phase = self._phase(start)
+        end = start - (start - phase) % _HOUR + _HOUR
+        return end if self._phase(end - 1) == phase else self._moved(start, end - 1)
+
+    def _phase(self, at: int) -> int:
+        """Seconds after a full hour of UTC at which hours begin on the clock that is in force at `at`."""
+        before = self.last_day is not None and at < self.starts(self.last_day + _DAY)
+        zone = self.timezone_before if before and self.timezone_before is not None else self.timezone
+        offset = datetime.fromtimestamp(at, ZoneInfo(zone)).utcoffset() or timedelta()
+        return -int(offset.total_seconds()) % _HOUR
+
+    def _moved(self, low: int, high: int) -> int:
+        """The first second between two at which hours begin with another phase than at `low`."""
+        phase = self._phase(low)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._phase(middle) == phase else (low, middle)
+        return high
 
     def day_at(self, now: float) -> date:
         """The date that is counted at `now` (Unix seconds)."""
@@ -156,18 +194,19 @@ def _shared(calendar: Calendar) -> Calendar:
 
 
 @lru_cache(maxsize=4096)
-def _round(calendar: Calendar, now: int) -> DaysAndMonths:
-    return _made(calendar, now)
+def _round(calendar: Calendar, now: int, hours: bool) -> CalendarWindows:
+    return _made(calendar, now, hours)
 
 
-def _made(calendar: Calendar, now: int) -> DaysAndMonths:
+def _made(calendar: Calendar, now: int, hours: bool) -> CalendarWindows:
     today = calendar.day_at(now)
     this, following = calendar.month_of(today)
     before = calendar.month_of(this - _DAY)[0]
     afterwards = calendar.month_of(following)[1]
-    return DaysAndMonths(
+    return CalendarWindows(
         _windows(calendar, (today - _DAY, today, today + _DAY, today + 2 * _DAY)),
         _windows(calendar, (before, this, following, afterwards)),
+        calendar.hours_at(now) if hours else NO_WINDOWS,
     )
 
 

@@ -66,7 +66,7 @@ class ApiKey(Subject):
             "loaded_at": self.loaded_at,
             "version": self.version,
             "hash": self.digest,
-            "limits": self.limits.to_record(),
+            "limits": self.limits.to_cache(),
             "tenant": self.tenant.to_record(),
         }
 

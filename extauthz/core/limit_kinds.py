@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from extauthz.core.reason import Reason
 
 OWNER, KEY = 0, 1  # places in a pair: of an organization's limit, and of a key's own
-DAYS, MONTHS = 0, 1  # places in core.calendar.DaysAndMonths
+DAYS, MONTHS, HOURS = 0, 1, 2  # places in core.calendar.CalendarWindows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,15 @@ class QuotaKind(LimitKind):
     """A count of tokens that begins again with every window.
 
     `windows` says which of an organization's windows, `window_place` where a Row has the number of the one that holds.
-    `per` and `now` are words for one of them, and for the one under way.
+    `per` and `now` are words for one of them, and for the one under way. `always` counted: also without a quota, and in
+    every Row; others only of what has such a quota, at the end of a longer Row.
     """
 
     windows: int
     window_place: int
     per: str
     now: str
+    always: bool = True
 
     @property
     def column(self) -> str:
@@ -90,13 +92,28 @@ MONTHLY_QUOTA = QuotaKind(
     now="this month",
 )
 
+HOURLY_QUOTA = QuotaKind(
+    name="hourly",
+    columns=("hourly_quota",),
+    options="--hourly-quota N",
+    reason=Reason.HOURLY_QUOTA_EXCEEDED,
+    bits=(6, 7),
+    places=(13, 14),
+    windows=HOURS,
+    window_place=12,
+    per="an hour",
+    now="this hour",
+    always=False,
+)
+
 # The order of everything that lists limits: headers, records, columns, options, what is sent to a store.
-QUOTAS = (DAILY_QUOTA, MONTHLY_QUOTA)
+QUOTAS = (DAILY_QUOTA, MONTHLY_QUOTA, HOURLY_QUOTA)
 KINDS: tuple[LimitKind, ...] = (BUCKET, *QUOTAS)
 
 LIMIT_COLUMNS = tuple(column for kind in KINDS for column in kind.columns)
 QUOTA_COLUMNS = tuple(quota.column for quota in QUOTAS)
 REASONS = tuple(dict.fromkeys(kind.reason for kind in KINDS))
+ALWAYS = tuple(quota.always for quota in QUOTAS)
 QUOTA_REASONS = frozenset(quota.reason for quota in QUOTAS)
 REFUSED_BY = {name: kind.reason for kind in KINDS for name in kind.names}
 BITS = {name: bit for kind in KINDS for name, bit in zip(kind.names, kind.bits, strict=True)}

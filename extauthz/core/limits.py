@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from extauthz.core.limit_kinds import QUOTA_COLUMNS
+from extauthz.core.limit_kinds import ALWAYS, QUOTA_COLUMNS, QUOTAS
 from extauthz.core.masking import shown
 
 BURST_MAX = 1_000_000_000
@@ -16,6 +16,7 @@ RATE_PER_SECOND_MAX = 1_000_000_000
 PERIODS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 # With so many decimals a rate is a whole count in at most 864,000 seconds, which keeps its arithmetic below 2^53.
 DECIMALS = {"s": 3, "min": 2, "h": 2, "d": 1}
+_FURTHER = tuple(quota.column for quota in QUOTAS if not quota.always)
 _RATE = re.compile(r"(\d{1,14})(?:\.(\d{1,9}))?(?:/(s|min|h|d))?", re.ASCII)
 
 
@@ -84,6 +85,17 @@ class Limits:
         sizes = zip(("burst", *QUOTA_COLUMNS), (self.burst, *self.quotas), strict=True)
         return {name: size for name, size in sizes if size is not None and size < cost}
 
+    @property
+    def further(self) -> tuple[int | None, ...]:
+        """Those quotas that are counted only where there is one."""
+        return tuple(size for size, always in zip(self.quotas, ALWAYS, strict=True) if not always)
+
+    def has(self, windows: int) -> bool:
+        """Whether there is a quota of such windows (see core/limit_kinds.py)."""
+        return any(
+            size is not None and quota.windows == windows for quota, size in zip(QUOTAS, self.quotas, strict=True)
+        )
+
     def to_record(self) -> dict[str, object]:
         """The fields of a JSON record."""
         return {
@@ -91,6 +103,10 @@ class Limits:
             "burst": self.burst,
             **dict(zip(QUOTA_COLUMNS, self.quotas, strict=True)),
         }
+
+    def to_cache(self) -> dict[str, object]:
+        """The same as caches keep it: a further quota that does not exist takes no place."""
+        return {name: value for name, value in self.to_record().items() if value is not None or name not in _FURTHER}
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Limits":
@@ -105,7 +121,8 @@ class Limits:
             parsed = None if rate is None else Rate.parse(rate)
         except ValueError:
             raise ValueError("rate is none that can be kept") from None
-        return _shared(cls(parsed, burst, *(_whole(record, column, 0, QUOTA_MAX) for column in QUOTA_COLUMNS)))
+        given = dict.fromkeys(_FURTHER) | dict(record)  # workers of releases without them share caches
+        return _shared(cls(parsed, burst, *(_whole(given, column, 0, QUOTA_MAX) for column in QUOTA_COLUMNS)))
 
 
 UNLIMITED = Limits()

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     DAILY_QUOTA_EXCEEDED = "daily_quota_exceeded"
     MONTHLY_QUOTA_EXCEEDED = "monthly_quota_exceeded"
+    HOURLY_QUOTA_EXCEEDED = "hourly_quota_exceeded"
     AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
     LIMITS_UNAVAILABLE = "limits_unavailable"
 
@@ -56,6 +57,7 @@ OUTCOMES: dict[Reason, Outcome] = {
     Reason.RATE_LIMITED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.DAILY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.MONTHLY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
+    Reason.HOURLY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.AUTHENTICATION_UNAVAILABLE: _outcome(HTTPStatus.SERVICE_UNAVAILABLE),
     Reason.LIMITS_UNAVAILABLE: _outcome(HTTPStatus.SERVICE_UNAVAILABLE),
 }

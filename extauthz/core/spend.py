@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-from extauthz.core.calendar import Calendar, DaysAndMonths
+from extauthz.core.calendar import Calendar, CalendarWindows
 from extauthz.core.hosts import normal_host
-from extauthz.core.limit_kinds import BUCKET, KEY, NAMES, OWNER, QUOTAS
+from extauthz.core.limit_kinds import BUCKET, HOURS, KEY, NAMES, OWNER, QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
@@ -25,9 +25,11 @@ Operation = Literal["spend", "peek", "refund"]
 # The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, then
 # level, carry, count of the day and of the month of the owner, and the same of its key. `refused` has the bits of the
 # limits that refused (core/limit_kinds.py), or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` say
-# which of the three windows holds, from 1.
+# which of the three windows holds, from 1. With an hourly quota, three more: the hour that holds, its count of
+# the owner and of the key.
 Row = tuple[int, ...]
-REPEATED, PROVISIONAL = 1, 2  # flags of a row
+ROW_SIZE = 12  # numbers of a row that has no more
+REPEATED, PROVISIONAL, OTHER_HOUR = 1, 2, 8  # flags of a row; OTHER_HOUR: not the middle one
 FAILED = -3  # the store refused the command: nothing was taken
 NOTHING_HAPPENED: Mapping[int, Literal["window", "unseeded"]] = {-1: "window", -2: "unseeded"}
 _REFUSED = tuple(tuple(name for bit, name in enumerate(NAMES) if bits >> bit & 1) for bits in range(1 << len(NAMES)))
@@ -53,7 +55,7 @@ class Spend:
     cost: int
     limits: Limits
     calendar: Calendar | None = None
-    windows: DaysAndMonths | None = None
+    windows: CalendarWindows | None = None
     key_id: str = ""
     key_limits: Limits = UNLIMITED
     once: str = ""
@@ -65,9 +67,14 @@ class Spend:
     # What this process holds of it ahead, kept here by service/limits/leases.py.
     account: Any = field(default=None, init=False, repr=False, compare=False)
 
+    @property
+    def hourly(self) -> bool:
+        """Whether hours are counted."""
+        return self.limits.has(HOURS) or self.key_limits.has(HOURS)
+
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""
-        return self if self.calendar is None else replace(self, windows=self.calendar.round(now))
+        return self if self.calendar is None else replace(self, windows=self.calendar.round(now, hours=self.hourly))
 
 
 class Spent(NamedTuple):
@@ -109,7 +116,12 @@ class Spent(NamedTuple):
     def used(self) -> dict[str, int]:
         """What is counted by now for each quota of the owner and of the key, by its name."""
         row = self.row
-        return {name: row[place] for quota in QUOTAS for name, place in zip(quota.names, quota.places, strict=True)}
+        return {
+            name: row[place]
+            for quota in QUOTAS
+            if quota.window_place < len(row)
+            for name, place in zip(quota.names, quota.places, strict=True)
+        }
 
 
 class NotApplied(NamedTuple):
@@ -120,6 +132,12 @@ class NotApplied(NamedTuple):
 
     why: Literal["window", "unseeded"]
     now: int
+
+
+def empty_row(asked: Spend, window: int) -> Row:
+    """The row of an owner that has spent nothing, in windows of one number (from 1)."""
+    further = (window, 0, 0) if asked.hourly else ()
+    return 0, 0, window, window, *(0,) * 8, *further
 
 
 def spent_by(now: int, row: Row) -> Spent:
@@ -142,12 +160,14 @@ def build_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> Spen
 
 def unchecked_spend(tenant: Tenant, subject: Subject, cost: int, now: float) -> Spend:
     """What a request of `cost` at `now` (Unix seconds) asks, whether it could ever fit or not."""
+    limits = tenant.limits_at(now)
+    hours = limits.has(HOURS) or subject.limits.has(HOURS)
     return Spend(
         owner=Owner("tenant", tenant.id),
         cost=cost,
-        limits=tenant.limits_at(now),
+        limits=limits,
         calendar=tenant.calendar,
-        windows=tenant.calendar.round(now),
+        windows=tenant.calendar.round(now, hours=hours),
         key_id=subject.id,
         key_limits=subject.limits,
     )
@@ -168,7 +188,7 @@ def once_name(request: CheckRequest, subject: Subject, route: Match) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def spans(windows: DaysAndMonths) -> list[Span]:
+def spans(windows: CalendarWindows) -> list[Span]:
     """The days and months whose counters a spend may touch."""
     return [
         Span(field_of(windows, index), span.dates[index], span.dates[index + 1])
@@ -177,11 +197,16 @@ def spans(windows: DaysAndMonths) -> list[Span]:
     ]
 
 
-def day_field(windows: DaysAndMonths, index: int) -> str:
+def day_field(windows: CalendarWindows, index: int) -> str:
     """The counter of a day: the one that the contract names."""
     return f"d:{windows.days.dates[index]:%Y%m%d}"
 
 
-def month_field(windows: DaysAndMonths, index: int) -> str:
+def hour_field(windows: CalendarWindows, index: int) -> str:
+    """The counter of an hour, by its first second, as backends/redis/layout.py names it."""
+    return f"h:{windows.hours.bounds[index]}"
+
+
+def month_field(windows: CalendarWindows, index: int) -> str:
     """The counter of a month, by its first date."""
     return f"m:{windows.months.dates[index]:%Y%m%d}"

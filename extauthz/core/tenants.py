@@ -115,9 +115,9 @@ class Tenant:
             "plan": self.plan,
             "status": self.status,
             "plan_id": self.plan_id,
-            **self.limits.to_record(),
+            **self.limits.to_cache(),
             "overrides_until": self.overrides_until,
-            "plan_limits": self.plan_limits.to_record(),
+            "plan_limits": self.plan_limits.to_cache(),
             "calendar": self.calendar.to_record(),
             "limits_mode": SHADOW if self.shadow else ENFORCE,
         }

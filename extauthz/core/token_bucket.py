@@ -8,13 +8,27 @@ leaves is carried, so nothing is lost over time.
 from dataclasses import dataclass, field
 
 from extauthz.core.leases import ENDED, LAPSED_MAX, Lease, lapsing
-from extauthz.core.limit_kinds import BUCKET, KEY, OWNER, QUOTAS
+from extauthz.core.limit_kinds import BUCKET, HOURS, KEY, OWNER, QUOTAS
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.spend import MICRO, REPEATED, NotApplied, Row, Spend, Spent, day_field, month_field, spent_by
+from extauthz.core.spend import (
+    MICRO,
+    OTHER_HOUR,
+    REPEATED,
+    NotApplied,
+    Row,
+    Spend,
+    Spent,
+    day_field,
+    month_field,
+    spent_by,
+)
 
 FREE_REPEATS = 2  # of a request that was charged once
 GONE = 0, 0, 0
+Hours = tuple[int, int, int, int]
+NO_HOURS: Hours = (0, 0, 0, 0)
 NOTHING_USED = (0,) * len(QUOTAS), (0,) * len(QUOTAS)
+MIDDLE = 1
 
 
 @dataclass(slots=True)
@@ -22,14 +36,15 @@ class State:
     """An owner's stored state: buckets as (level, carry, at), by key or "" for the owner's own, and counters by field.
 
     A field is a window's name, for a key with its id behind it; what a key was charged on a day is (cost, requests,
-    changes). `once` counts the free repeats of a request. `leases` are those that hold tokens, by id; `lapsed` those
-    whose workers did not close them.
+    changes). `hours` has two hours of the owner and of keys: start, count, start, count. `once` counts the free repeats
+    of a request. `leases` are those that hold tokens, by id; `lapsed` those whose workers did not close them.
     """
 
     seeded: bool = True
     buckets: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     days: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    hours: dict[str, Hours] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
     lapsed: dict[str, Lease] = field(default_factory=dict)
@@ -63,16 +78,17 @@ def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
     Where the clock has stepped back, a refusal sets the time of the buckets to `now`, so that they fill again.
     """
     windows = asked.windows
-    day = month = 0
+    day = month = hour = 0
     if windows is not None:
         at = asked.charged_at if asked.operation == "refund" else now
         days, months = windows.days.index_at(at // MICRO), windows.months.index_at(at // MICRO)
-        if days is None or months is None:
+        hours = windows.hours.index_at(at // MICRO) if asked.hourly else MIDDLE
+        if days is None or months is None or hours is None:
             return NotApplied("window", now)
         if not state.seeded:
             return NotApplied("unseeded", now)
-        day, month = days, months
-    step = Step(state, asked, now, (day, month))
+        day, month, hour = days, months, hours
+    step = Step(state, asked, now, (day, month), hour=hour)
     if asked.operation != "peek":
         step.lapse()
     if asked.operation == "refund":
@@ -93,8 +109,9 @@ def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
 class Step:
     """One check's view of the state: buckets refilled, at most to what leases leave of their capacity."""
 
-    def __init__(self, state: State, asked: Spend, now: int, at: tuple[int, int]) -> None:
-        self.state, self.asked, self.now = state, asked, now
+    def __init__(self, state: State, asked: Spend, now: int, at: tuple[int, int], *, hour: int = MIDDLE) -> None:
+        self.state, self.asked, self.now, self.hour = state, asked, now, hour
+        self.hourly = asked.windows is not None and asked.hourly
         self.day, self.month = day, month = at
         self.buckets = {
             name: refill(state.buckets.get(name), limits.rate, limits.burst or 0, now, held=self.held(name))
@@ -140,8 +157,9 @@ class Step:
         by_day, by_month, key_by_day, key_by_month = self.fields
         counters = self.state.counters
         key_day = self.state.days.get(key_by_day, GONE)[0]
-        owner = counters.get(by_day, 0), counters.get(by_month, 0)
-        return owner, (key_day, counters.get(key_by_month, 0))
+        owner = counters.get(by_day, 0), counters.get(by_month, 0), self._of_hour("", self.asked.limits)
+        key_hour = self._of_hour(self.asked.key_id, self.asked.key_limits)
+        return owner, (key_day, counters.get(key_by_month, 0), key_hour)
 
     def refused(self) -> int:
         """The bits of the limits that have less left than is asked."""
@@ -186,8 +204,27 @@ class Step:
         by_day, by_month, key_by_day, key_by_month = self.fields
         for name in (by_day, by_month, key_by_month):
             self.state.counters[name] = max(self.state.counters.get(name, 0) + cost, 0)
+        for name, limits in (("", self.asked.limits), (self.asked.key_id, self.asked.key_limits)):
+            if limits.has(HOURS):
+                start, count, *other = self._hours(name)
+                self.state.hours[name] = start, max(count + cost, 0), other[0], other[1]
         charged, allowed, changes = self.state.days.get(key_by_day, GONE)
         self.state.days[key_by_day] = max(charged + cost, 0), max(allowed + requests, 0), changes + 1
+
+    def _of_hour(self, name: str, limits: Limits) -> int:
+        return self._hours(name)[1] if limits.has(HOURS) else 0
+
+    def _hours(self, name: str) -> Hours:
+        """The hour that holds, then the other one that is kept: the later one where a third begins."""
+        windows = self.asked.windows
+        assert windows is not None  # noqa: S101 - only then hours are counted
+        start = windows.hours.bounds[self.hour]
+        begun, count, other, before = self.state.hours.get(name, NO_HOURS)
+        if start == begun:
+            return begun, count, other, before
+        if start == other:
+            return other, before, begun, count
+        return (start, 0, begun, count) if begun >= other else (start, 0, other, before)
 
     def outcome(self, refused: int = 0, *, repeated: bool = False) -> Spent:
         """The result, with the state as it is now."""
@@ -195,10 +232,14 @@ class Step:
 
     def row(self, refused: int, flags: int) -> Row:
         """The state as it is now, behind `refused` and `flags`."""
-        owner = self._state_of("", self.asked.limits, self.used()[OWNER])
-        key = self._state_of(self.asked.key_id, self.asked.key_limits, self.used()[KEY])
-        return refused, flags, self.day + 1, self.month + 1, *owner, *key
+        (*used, hour), (*used_by_key, key_hour) = self.used()
+        owner = self._state_of("", self.asked.limits, used)
+        key = self._state_of(self.asked.key_id, self.asked.key_limits, used_by_key)
+        further = (self.hour + 1, hour, key_hour) if self.hourly else ()
+        if self.hourly and self.hour != MIDDLE:
+            flags |= OTHER_HOUR
+        return refused, flags, self.day + 1, self.month + 1, *owner, *key, *further
 
-    def _state_of(self, key_id: str, limits: Limits, used: tuple[int, ...]) -> tuple[int, ...]:
+    def _state_of(self, key_id: str, limits: Limits, used: list[int]) -> tuple[int, ...]:
         bucket = (0, 0) if limits.rate is None else self.buckets[key_id]
         return *bucket, *used

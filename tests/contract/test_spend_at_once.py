@@ -44,6 +44,8 @@ ONE_A_DAY = Rate(1, 86_400)
         (Limits(ONE_A_DAY, 1), UNLIMITED),
         (Limits(daily_quota=1), UNLIMITED),
         (Limits(monthly_quota=1), UNLIMITED),
+        (Limits(hourly_quota=1), UNLIMITED),
+        (UNLIMITED, Limits(hourly_quota=1)),
         (UNLIMITED, Limits(ONE_A_DAY, 1)),
         (UNLIMITED, Limits(None, None, 1, 1)),
     ],

@@ -21,7 +21,7 @@ from extauthz.demo.redis import Redis
 from tests.generated import examples
 from tests.servers.limiting import HASH, SCRIPT, TENANT, as_hash, seed, set_clock, spend_of
 
-DAY = 86_400 * MICRO
+DAY, HOUR = 86_400 * MICRO, 3600 * MICRO
 START = 1_800_000_000 * MICRO
 OWNERS = (TENANT, Owner("tenant", "org-2"), Owner("address", "site 203.0.113.7"))
 KEYS = ("key-1", "key:2 d")
@@ -30,6 +30,7 @@ CALENDARS = (
     Calendar("Europe/Berlin", 31),
     Calendar("America/Havana", 15, "Asia/Kolkata", date(2027, 3, 13), 30, date(2027, 2, 28)),
     Calendar("Pacific/Apia", 30, "Pacific/Pago_Pago", date(2027, 1, 31)),
+    Calendar("Australia/Lord_Howe"),  # its clocks move by half an hour
 )
 
 
@@ -45,24 +46,27 @@ def rates(draw: st.DrawFn) -> Rate:
 
 
 def _ends() -> list[int]:
-    """Ends of days and months: leap day and year's end, days of 23 hours, and one that was skipped."""
+    """Ends of days and months: leap day and year's end, days of 23 hours, a skipped one, an hour of 30 minutes."""
     ends = ["2027-01-16", "2027-02-01", "2028-02-29", "2028-03-01", "2028-01-01"]
-    ends += ["2027-03-14T05:00", "2027-03-28T01:00", "2011-12-30T10:00"]
+    ends += ["2027-03-14T05:00", "2027-03-28T01:00", "2011-12-30T10:00", "2027-04-03T15:00"]
     return [int(datetime.fromisoformat(end).replace(tzinfo=UTC).timestamp()) * MICRO for end in ends]
 
 
 costs = st.integers(1, 5) | st.sampled_from([1000, BURST_MAX])
 bursts = st.integers(1, 20) | st.sampled_from([1000, BURST_MAX])
 quotas = st.none() | st.integers(0, 12) | st.just(QUOTA_MAX)
-limits = st.builds(Limits, rates(), bursts, quotas, quotas) | st.builds(Limits, st.none(), st.none(), quotas, quotas)
+hourly = st.none() | quotas
+limits = st.builds(Limits, rates(), bursts, quotas, quotas, hourly) | st.builds(
+    Limits, st.none(), st.none(), quotas, quotas, hourly
+)
 elapses = st.integers(0, 10 * MICRO) | st.sampled_from(
-    [0, 1, 999_999, MICRO, DAY, 31 * DAY, 400 * DAY, -1, -MICRO, -DAY, -40 * DAY]
+    [0, 1, 999_999, MICRO, DAY, 31 * DAY, 400 * DAY, HOUR // 2, HOUR, -HOUR, -3 * HOUR, -1, -MICRO, -DAY, -40 * DAY]
 )
 moments = st.builds(int.__add__, st.sampled_from(_ends()), st.integers(-2, 2))
-offs = st.sampled_from([0] * 9 + [DAY, -DAY, -2 * DAY, 3 * DAY, -70 * DAY])
+offs = st.sampled_from([0] * 9 + [HOUR, -HOUR, DAY, -DAY, -2 * DAY, 3 * DAY, -70 * DAY])
 # Whose limits they are: an owner's, or those of one of its keys.
 HOLDERS = [(owner, key) for owner in OWNERS for key in ("", *KEYS)]
-tight = Limits(Rate(1, 86_400), 12, 30, 40), Limits(Rate(7, 60), 9, 20, 12)
+tight = Limits(Rate(1, 86_400), 12, 30, 40, 25), Limits(Rate(7, 60), 9, 20, 12, 11)
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,7 @@ class Agreement(RuleBasedStateMachine):
             charged_at=self.now - one.ago if one.operation == "refund" else 0,
         )
         if owner.kind == "address":
-            return asked
+            return replace(asked, limits=Limits(asked.limits.rate, asked.limits.burst))
         own = self.limits[owner, key]
         asked = replace(asked, calendar=self.calendars[owner], key_id=key, key_limits=own, once=one.once)
         return asked.at((self.now + one.skew) / MICRO)

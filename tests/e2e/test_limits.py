@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from extauthz.core.limits import Limits
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import LIMIT_HEADERS, check_refused, get
 from tests.e2e.client import bearer, request
@@ -67,6 +68,20 @@ def test_monthly_quota(site: Site, proxy: Proxy) -> None:
     days = calendar.monthrange(now.year, now.month)[1]
     assert refused["ratelimit-policy"] == f'"monthly";q=1;w={days * DAY}'
     assert (days - now.day) * DAY <= int(refused["x-ratelimit-reset"]) <= (days - now.day + 1) * DAY
+
+
+def test_hourly_quota(site: Site, proxy: Proxy) -> None:
+    """Of an organization or of a key: 429 `hourly_quota_exceeded` until the clock shows a full hour."""
+    for owner, name in (
+        (site.customer(hourly_quota=1), "hourly"),
+        (site.customer(own=Limits(hourly_quota=1)), "key-hourly"),
+    ):
+        allowed, refused = get(proxy, owner), get(proxy, owner)
+        if allowed.status == refused.status == 200:  # a full hour lay between them
+            refused = get(proxy, owner)
+        assert allowed["ratelimit-policy"] == refused["ratelimit-policy"] == f'"{name}";q=1;w=3600'
+        check_refused(refused, "hourly_quota_exceeded", name)
+        assert abs(int(refused["x-ratelimit-reset"]) - (3600 - time.time() % 3600)) <= 2
 
 
 def test_several_refuse_at_once(site: Site, proxy: Proxy) -> None:

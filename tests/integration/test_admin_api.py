@@ -114,7 +114,7 @@ async def test_an_organization_with_a_usable_key_stays(ops: Caller) -> None:
 
 async def test_a_key_is_shown_once(ops: Caller) -> None:
     """The key itself is in the answer that made it and in no other; without permissions it may do everything."""
-    limits = {"rate": "5/s", "burst": 5, "daily_quota": 0, "monthly_quota": 7}
+    limits = {"rate": "5/s", "burst": 5, "daily_quota": 0, "monthly_quota": 7, "hourly_quota": 9}
     terms = {"name": "ci 🦊", "expires_at": SOON, "metadata": {"owner": "ü"}, **limits}
     key = await new_key(ops, **terms)
     secret = key.pop("key")

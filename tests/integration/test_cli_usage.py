@@ -40,10 +40,16 @@ def test_usage(here: Here) -> None:
     used = here.json("usage", "acme")
     sums = {"allowed": 7, "cost": 70, "rate_limited": 0, "over_quota": 2, "complete": True}
     assert {name: used[name] for name in sums} == sums
-    assert used["remaining"] == {"daily": 9930, "monthly": None}
+    assert used["remaining"] == {"daily": 9930, "monthly": None, "hourly": None}
     assert (used["day"], used["next"], len(used["items"])) == (today.isoformat(), None, 2)
     shown = here.run("usage", "acme").stdout
-    for label, text in (("cost", "70"), ("over quota", "2"), ("left today", "9930"), ("left this month", "no quota")):
+    for label, text in (
+        ("cost", "70"),
+        ("over quota", "2"),
+        ("left today", "9930"),
+        ("left this month", "no quota"),
+        ("left this hour", "no quota"),
+    ):
         assert re.search(rf"^{label} +{text}$", shown, re.MULTILINE)
     assert [line.split() for line in shown.splitlines()[-2:]] == [
         ["two", "4", "40", "0", "0"],
@@ -56,6 +62,27 @@ def test_usage(here: Here) -> None:
     assert (nothing.returncode, nothing.stderr) == (0, "No key of it was used on that day.\n")
     assert "has not begun" in here.refused(2, "usage", "acme", "--day", "9999-12-31")
     assert "'nobody'" in here.refused(1, "usage", "nobody")
+
+
+def test_an_hourly_quota(here: Here) -> None:
+    """It is set for plans, organizations and keys, shown, taken back, and what is left of this hour is Redis's."""
+    plan = here.json("plans", "create", "by the hour", "--rate", "10/s", "--burst", "20", "--hourly-quota", "50")
+    assert (plan["hourly_quota"], plan["daily_quota"]) == (50, None)
+    assert "50" in here.run("plans", "list").stdout
+    here.json("orgs", "update", "acme", "--plan", "by the hour")
+    assert re.search(r"^hourly quota +50 \(plan\)$", here.run("orgs", "show", "acme").stdout, re.MULTILINE)
+    acme = here.json("orgs", "update", "acme", "--hourly-quota", "9", "--until", "30d")
+    assert acme["hourly_quota"] == 9
+    hour = int(datetime.now(UTC).timestamp()) // 3600 * 3600
+    with Redis.from_url(here.environ["REDIS_URL"]) as redis:
+        counts = f"{hour} 7 {hour + 3600} 7"
+        redis.hset(keyspace.tenant_limits(acme["id"]), mapping={"seeded": "0123456789ab", "days": "", "hour": counts})
+    assert here.json("usage", "acme")["remaining"]["hourly"] == 2
+    back = here.json("orgs", "update", "acme", "--hourly-quota", "none")
+    assert (back["hourly_quota"], back["until"]) == (None, None)
+    key = here.json("keys", "create", "acme", "--hourly-quota", "1")
+    assert here.json("keys", "update", key["id"], "--hourly-quota", "3")["hourly_quota"] == 3
+    assert "--hourly-quota '-1' is" in here.refused(2, "plans", "update", "by the hour", "--hourly-quota", "-1")
 
 
 def test_usage_without_redis(here: Here) -> None:

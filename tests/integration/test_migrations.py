@@ -107,15 +107,17 @@ OF_0001 = """
     UPDATE plans SET rate = '6/s' WHERE name = 'gold';
 """
 ALL = """SELECT array_agg(row ORDER BY row) FROM (
-    SELECT (to_jsonb(p) - '{row_version,updated_at}'::text[])::text FROM plans p
+    SELECT (to_jsonb(p) - '{row_version,updated_at,hourly_quota}'::text[])::text FROM plans p
     UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at,timezone,anchor,overrides_until,limits}'::text[]
-                      - '{timezone_before,last_day,anchor_before,next_month}'::text[])::text FROM organizations o
+                      - '{timezone_before,last_day,anchor_before,next_month,hourly_quota}'::text[])::text
+              FROM organizations o
     UNION ALL SELECT (to_jsonb(k) - '{row_version,updated_at,metadata,rate,burst}'::text[]
-                      - '{daily_quota,monthly_quota,rotated_to}'::text[])::text FROM api_keys k
+                      - '{daily_quota,monthly_quota,hourly_quota,rotated_to}'::text[])::text FROM api_keys k
 ) AS everything (row)"""
 
 
-OF_KEYS = "SELECT DISTINCT metadata::text, rate, burst, daily_quota, monthly_quota, rotated_to FROM api_keys"
+OF_KEYS = """SELECT DISTINCT metadata::text, rate, burst, daily_quota, monthly_quota, hourly_quota, rotated_to
+    FROM api_keys"""
 OF_ORGANIZATIONS = """SELECT timezone, anchor, overrides_until, limits, timezone_before, last_day, anchor_before,
     next_month FROM organizations"""
 
@@ -141,7 +143,7 @@ async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str)
     assert value(empty_database, ALL) == before
     assert value(empty_database, "SELECT count(*) FROM audit_log") == (0 if version == "0001" else 6)
     with psycopg.connect(empty_database) as connection:
-        assert connection.execute(OF_KEYS.encode()).fetchall() == [("{}", None, None, None, None, None)]
+        assert connection.execute(OF_KEYS.encode()).fetchall() == [("{}", None, None, None, None, None, None)]
         defaults = ("UTC", 1, None, "enforce", None, None, None, None)
         assert connection.execute(OF_ORGANIZATIONS.encode()).fetchall() == [defaults]
         connection.execute("UPDATE api_keys SET name = 'new' WHERE name = 'ci'")

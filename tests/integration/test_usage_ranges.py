@@ -70,7 +70,7 @@ async def test_a_range_by_key(ops: Caller, at_new_year: ManagementClient) -> Non
         "next": None,
     }
     assert figures(usage) == (4321, 43210, 8642, 4321)
-    assert usage["remaining"] == {"daily": 1000, "monthly": 5000}
+    assert usage["remaining"] == {"daily": 1000, "monthly": 5000, "hourly": None}
     assert [(row["api_key_id"], *figures(row)) for row in usage["items"]] == [
         (ONE, 21, 210, 42, 21),
         (TWO, 4300, 43000, 8600, 4300),

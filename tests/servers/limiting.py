@@ -91,6 +91,10 @@ def as_hash(state: State, epoch: str) -> dict[str, str]:
     kept = {"seeded": epoch, "days": " ".join(dates)} if state.seeded else {}
     kept |= {f"bucket:{name}" if name else "bucket": _text(bucket) for name, bucket in state.buckets.items()}
     kept |= {field: str(used) for field, used in state.counters.items() if used or not field.startswith("m:")}
+    for name, hours in state.hours.items():
+        suffix = f":{name}" if name else ""
+        begun, count, other, before = hours
+        kept |= {f"hour{suffix}": _text(hours), f"h:{begun}{suffix}": str(count), f"h:{other}{suffix}": str(before)}
     for field, leases in ("leases", state.leases), ("lapsed", state.lapsed):
         if leases:
             kept[field] = "".join(_lease(*each) for each in leases.items())

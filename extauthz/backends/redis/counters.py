@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 from extauthz.backends.redis import keyspace, layout
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.layout import by_name, one, three
+from extauthz.backends.redis.layout import by_name, four, one, three
 from extauthz.core.spend import Spend, day_field, month_field
 from extauthz.core.token_bucket import State
 from extauthz.core.usage import ORGANIZATION, Seed
@@ -29,7 +29,8 @@ class RedisCounters:
         known = [seed for seed in seeds if seed.key_id != ORGANIZATION]
         owners, own = _fields(asked)
         buckets = {"bucket": "", f"bucket:{asked.key_id}": asked.key_id}
-        names = [*buckets, *owners, *own, *(f"{seed.field}:{seed.key_id}" for seed in known)]
+        hours = {layout.HOUR: "", f"{layout.HOUR}:{asked.key_id}": asked.key_id}
+        names = [*buckets, *hours, *owners, *own, *(f"{seed.field}:{seed.key_id}" for seed in known)]
         states = [layout.STATE, *(layout.state_field(key) for key in (asked.key_id, *(seed.key_id for seed in known)))]
         with translated():
             here = await self._read(keyspace.tenant_limits(asked.owner.id), list(dict.fromkeys([*states, *names])))
@@ -44,6 +45,7 @@ class RedisCounters:
             buckets={key: held for name, key in buckets.items() if (held := three(here.get(name, ""))) is not None},
             counters=counts,
             days={field: (counts[field], 0, 0) for field in own},
+            hours={key: two for name, key in hours.items() if (two := four(here.get(name, ""))) is not None},
         )
 
     async def _read(self, name: str, fields: Sequence[str]) -> Mapping[str, str]:

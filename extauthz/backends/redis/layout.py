@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 _VERSION = 1
 _OWNER, _KEY = struct.Struct("<BdIdIdIdII"), struct.Struct("<BdIdIdddId")
-STATE = "state"
+STATE, HOUR = "state", "hour"
 _OF_KEY = "state:"
-_THREE, _ONE = re.compile(r"([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16})", re.ASCII), re.compile(r"[0-9]{1,16}", re.ASCII)
+_ONE = re.compile(r"[0-9]{1,16}", re.ASCII)
+_THREE, _FOUR = (re.compile(" ".join([r"([0-9]{1,16})"] * count), re.ASCII) for count in (3, 4))
 
 
 class _Packed(NamedTuple):
@@ -28,6 +29,11 @@ def state_field(key_id: str) -> str:
     return _OF_KEY + key_id
 
 
+def hour_owner(name: str) -> str | None:
+    """What stands behind the counter of an hour that a field holds: nothing, or `:<key>`; None for other fields."""
+    return name.removeprefix(HOUR) if name == HOUR or name.startswith(HOUR + ":") else None
+
+
 def is_packed(name: str) -> bool:
     """Whether a field is a packed state."""
     return name == STATE or name.startswith(_OF_KEY)
@@ -36,10 +42,16 @@ def is_packed(name: str) -> bool:
 def by_name(fields: Mapping[str, bytes]) -> dict[str, str]:
     """Every bucket and counter of a hash as text under its own name, wherever it is kept; all else as it is.
 
-    `bucket` and `bucket:<key>` are "level carry at", `d:<date>:<key>` "cost requests changes", other counters a cost.
+    `bucket` and `bucket:<key>` are "level carry at", `d:<date>:<key>` "cost requests changes", other counters a cost:
+    also those of hours, `h:<first second>`.
     Where fields were read at several moments, a counter may be in both places: the later one is told.
     """
     named = {name: value.decode("ascii", "replace") for name, value in fields.items() if not is_packed(name)}
+    for name in list(named):
+        suffix = hour_owner(name)
+        found = None if suffix is None else four(named[name])
+        if found is not None:
+            named |= {f"h:{found[0]}{suffix}": str(found[1]), f"h:{found[2]}{suffix}": str(found[3])}
     for name, value in fields.items():
         state = _unpacked(name, value) if is_packed(name) else None
         if state is None:
@@ -60,6 +72,12 @@ def three(text: str) -> tuple[int, int, int] | None:
     """Three numbers that are kept together; None for what makes no sense, which counts as never written."""
     found = _THREE.fullmatch(text)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+
+
+def four(text: str) -> tuple[int, int, int, int] | None:
+    """Two hours, each a first second and a count; None for anything else, which counts as never written."""
+    found = _FOUR.fullmatch(text)
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3]), int(found[4]))
 
 
 def one(text: str) -> int:

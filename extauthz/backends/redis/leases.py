@@ -8,7 +8,7 @@ from extauthz.backends.redis.spends import calendar_text, limit_numbers
 from extauthz.core.leases import LeaseAsk, Leased
 
 LEASE = scripts.read("layout", "leases", "limits", "lease")
-_ROW = struct.Struct("<q4b8q")  # of each answer, as the script packs it
+_ROW = struct.Struct("<qh3b8q")  # of each answer, as the script packs it
 _OPERATIONS = {"take": 0, "more": 1, "close": 2}
 
 

@@ -52,7 +52,7 @@ class RedisLimits:
                 with translated():
                     if isinstance(answer, Exception):
                         raise answer
-                    now, results = read_answer(*answer)
+                    now, results = read_answer(asked, *answer)
             except StoreUnavailable as error:
                 call.failed(error)
             else:
@@ -70,7 +70,7 @@ class RedisLimits:
         with translated():
             epoch = await self._link.epoch()
             keys, arguments = command(asked, epoch)
-            now, results = read_answer(*await self._script.run_many(self._link, keys, arguments))
+            now, results = read_answer(asked, *await self._script.run_many(self._link, keys, arguments))
             return [each if isinstance(each, StoreUnavailable) else result_of(now, each) for each in results]
 
     async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> list[Leased]:

@@ -6,16 +6,19 @@ from functools import lru_cache
 
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.errors import refusal, unavailable
-from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.calendar import NO_WINDOWS, CalendarWindows
 from extauthz.core.errors import StoreUnavailable
+from extauthz.core.limit_kinds import ALWAYS
 from extauthz.core.limits import Limits
 from extauthz.core.spend import FAILED, Owner, Row, Spend
 
 SPEND = scripts.read("layout", "leases", "limits", "spend")
-ROW = struct.Struct("<4b8q")  # of each result
+ROW = struct.Struct("<h3b8q")  # of each result
+FURTHER_ROW = struct.Struct("<b2q")  # of each result of further quotas
 PLACES = struct.Struct("<5H")  # of each asked
 NUMBERS = struct.Struct("<13d")  # of each kind of limits
 
+_FURTHER = 8  # added to an operation: the numbers of further quotas are behind
 _OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
 
 
@@ -25,7 +28,7 @@ def command(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | s
     kinds: dict[bytes, int] = {}
     ids: dict[str, int] = {}
     calendars: dict[int, int] = {}  # by identity: hashing one costs as much as all the rest
-    windows: list[DaysAndMonths] = []
+    windows: list[CalendarWindows] = []
     places: list[bytes] = []
     for one in asked:
         own, calendar, once = one.windows, 0, 0
@@ -44,12 +47,20 @@ def command(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | s
     return list(names), [*arguments, *ids, *map(calendar_text, windows)]
 
 
-def read_answer(now: int, rows: bytes, *failures: bytes) -> tuple[int, list[Row | StoreUnavailable]]:
+def read_answer(
+    asked: Sequence[Spend], now: int, rows: bytes, *failures: bytes
+) -> tuple[int, list[Row | StoreUnavailable]]:
     """The answer of the script: its time (microseconds), and a row for each asked or why there is none."""
-    results: list[Row | StoreUnavailable] = list(ROW.iter_unpack(rows))
+    basic = ROW.size * len(asked)
+    results: list[Row | StoreUnavailable] = list(ROW.iter_unpack(rows if len(rows) == basic else rows[:basic]))
+    if len(rows) > basic:
+        further = FURTHER_ROW.iter_unpack(rows[basic:])
+        for place, (one, row) in enumerate(zip(asked, ROW.iter_unpack(rows[:basic]), strict=True)):
+            if one.encoded is not None and len(one.encoded[1]) > NUMBERS.size:
+                results[place] = row + next(further)
     if failures:
         words = iter(failures)
-        for place, row in enumerate(ROW.iter_unpack(rows)):
+        for place, row in enumerate(ROW.iter_unpack(rows[:basic])):
             if row[0] == FAILED:
                 results[place] = unavailable(refusal(next(words).decode(errors="replace")))
     return now, results
@@ -65,7 +76,12 @@ def _encode(asked: Spend) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=1024)  # plans are few, and what they have in common is kept once
 def _numbers(work: tuple[int, int, int], limits: Limits, key_limits: Limits) -> bytes:
-    return NUMBERS.pack(*work, *limit_numbers(limits), *limit_numbers(key_limits))
+    operation, cost, charged_at = work
+    further = [-1 if size is None else size for size in (*limits.further, *key_limits.further)]
+    if max(further) < 0:
+        return NUMBERS.pack(*work, *limit_numbers(limits), *limit_numbers(key_limits))
+    basic = NUMBERS.pack(operation + _FURTHER, cost, charged_at, *limit_numbers(limits), *limit_numbers(key_limits))
+    return basic + NUMBERS.pack(*further, *(0,) * (13 - len(further)))
 
 
 def _hash(owner: Owner) -> str:
@@ -73,17 +89,22 @@ def _hash(owner: Owner) -> str:
 
 
 @lru_cache(maxsize=1024)
-def calendar_text(windows: DaysAndMonths) -> str:
-    """Three days and four bounds, three months and four bounds."""
-    return " ".join(
+def calendar_text(windows: CalendarWindows) -> str:
+    """Three days and four bounds, three months and four bounds; four bounds of hours where they are counted."""
+    spans = [
         " ".join([*(f"{day:%Y%m%d}" for day in span.dates[:3]), *map(str, span.bounds)])
         for span in (windows.days, windows.months)
-    )
+    ]
+    hours = [] if windows.hours is NO_WINDOWS else map(str, windows.hours.bounds)
+    return " ".join([*spans, *hours])
 
 
 @lru_cache(maxsize=4096)  # plans are few, checks are many
 def limit_numbers(limits: Limits) -> tuple[int, ...]:
-    """Tokens and seconds of the rate (0 tokens: no bucket), burst, then the quotas (-1: none)."""
+    """Tokens and seconds of the rate (0 tokens: no bucket), burst, quotas that are always counted (-1: none)."""
     rate = limits.rate
     bucket = (0, 1, 0) if rate is None else (rate.tokens, rate.seconds, limits.burst or 0)
-    return (*bucket, *(-1 if quota is None else quota for quota in limits.quotas))
+    return (
+        *bucket,
+        *(-1 if size is None else size for size, always in zip(limits.quotas, ALWAYS, strict=True) if always),
+    )

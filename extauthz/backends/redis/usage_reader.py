@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from extauthz.backends.redis import keyspace
 from extauthz.backends.redis.errors import translated
-from extauthz.backends.redis.layout import STATE, by_name, one, three
+from extauthz.backends.redis.layout import HOUR, STATE, by_name, one, three
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import NOTHING, Charged, Live
 
@@ -46,7 +46,7 @@ class RedisUsageReader:
 
     async def _costs(self, name: str, fields: Sequence[str]) -> tuple[str, Mapping[str, tuple[int, int]]]:
         """What stands before a field that says what it began with, and the costs."""
-        wanted = ["seeded", STATE, *fields, *(_WAS + field for field in fields)]
+        wanted = ["seeded", STATE, HOUR, *fields, *(_WAS + field for field in fields)]
         values = await self._client.hmget(name, wanted)
         held = {field: _bytes(value) for field, value in zip(wanted, values, strict=True) if value is not None}
         found = dict.fromkeys(wanted, "") | by_name(held)

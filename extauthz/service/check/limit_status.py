@@ -80,8 +80,10 @@ def own_limits(asked: Spend, spent: Spent) -> tuple[CallerLimit, ...]:
     Day and month of the organization are counted without a quota, too. Of a bucket, what has not come in again is used.
     """
     own = asked.limits
-    without_quota = {quota.name for quota, size in zip(QUOTAS, own.quotas, strict=True) if size is None}
-    limits, used = Limits(own.rate, own.burst, *(size or 0 for size in own.quotas)), spent.used
+    quotas = list(zip(QUOTAS, own.quotas, strict=True))
+    without_quota = {quota.name for quota, size in quotas if size is None}
+    counted = Limits(own.rate, own.burst, *(0 if size is None and quota.always else size for quota, size in quotas))
+    used = spent.used
     return tuple(
         CallerLimit(
             name=each.name,
@@ -91,5 +93,5 @@ def own_limits(asked: Spend, spent: Spent) -> tuple[CallerLimit, ...]:
             remaining=None if each.name in without_quota else each.remaining,
             reset=each.reset,
         )
-        for each in balance(replace(asked, limits=limits), spent).limit_statuses
+        for each in balance(replace(asked, limits=counted), spent).limit_statuses
     )

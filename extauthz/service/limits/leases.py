@@ -14,7 +14,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.ports import LeaseStore, Mark, Observer
-from extauthz.core.spend import FAILED, Row, Spend
+from extauthz.core.spend import FAILED, ROW_SIZE, Row, Spend
 from extauthz.service.limits.lease_ledger import Ledger, in_process
 from extauthz.service.store_breaker import StoreBreaker
 
@@ -63,6 +63,8 @@ class Leases:
         """Note the store's answer to a spend, `at` its time (microseconds)."""
         refused = row[0]
         if refused < 0 or asked.windows is None or asked.once or asked.operation != "spend" or self._resting:
+            return
+        if len(row) > ROW_SIZE:  # a lease does not count what a longer row has
             return
         now = monotonic()
         if refused:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from extauthz.core.errors import InvalidInput, NotFound, StoreCorrupt, StoreUnavailable
-from extauthz.core.limit_kinds import DAYS, MONTHS, QUOTAS
+from extauthz.core.limit_kinds import DAYS, HOURS, MONTHS, QUOTAS
 from extauthz.core.management import Listing, looks_like_id
 from extauthz.core.management_ports import TenantStore
 from extauthz.core.parsing import parse_day
 from extauthz.core.ports import Source
-from extauthz.core.spend import spans
+from extauthz.core.spend import hour_field, spans
 from extauthz.core.tenants import Tenant
 from extauthz.core.usage_range import TODAY, By, Period, UsageRange
 from extauthz.core.usage_report import (
@@ -57,13 +57,14 @@ class UsageService:
         """
         now = utc_now().timestamp()
         tenant = await self._tenant(ref, now)
-        _, today, _, _, month, _ = spans(tenant.calendar.round(now))
-        now_counted = {DAYS: today, MONTHS: month}
+        windows = tenant.calendar.round(now, hours=True)
+        _, today, _, _, month, _ = spans(windows)
+        counters = {DAYS: today.field, MONTHS: month.field, HOURS: hour_field(windows, 1)}
         period = days.period(tenant.calendar, today.first)
         complete, live = True, NOTHING
         try:
             # Before PostgreSQL: what is saved and dropped here in between is found there.
-            live = await self._live.read(tenant.id, period, (today.field, month.field))
+            live = await self._live.read(tenant.id, period, list(counters.values()))
         except StoreUnavailable:
             complete = False
         rows = await self._rows(tenant, period, by, live=live)
@@ -75,7 +76,7 @@ class UsageService:
             by=by,
             tally=total(row.tally for row in rows),
             remaining={
-                quota.name: left(size, now_counted[quota.windows].field, saved, live)
+                quota.name: left(size, counters[quota.windows], saved, live)
                 for quota, size in zip(QUOTAS, limits.quotas, strict=True)
             },
             rows=await self._named(_page(rows, by, limit=limit, cursor=cursor)),

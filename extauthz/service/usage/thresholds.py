@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
-from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.calendar import CalendarWindows
 from extauthz.core.limit_kinds import OWNER, QUOTAS
 from extauthz.core.spend import Row, Spend
 from extauthz.core.usage import THRESHOLDS, QuotaEvent
@@ -23,7 +23,7 @@ class Thresholds:
         self._highest: dict[tuple[str, str, date], int] = {}
         self._waiting: list[QuotaEvent] = []
 
-    def note(self, asked: Spend, windows: DaysAndMonths, row: Row) -> None:
+    def note(self, asked: Spend, windows: CalendarWindows, row: Row) -> None:
         """Notices every threshold that an organization's counters have passed."""
         for quota, limit in zip(QUOTAS, asked.limits.quotas, strict=True):
             if limit and row[quota.places[OWNER]] * 100 >= limit * THRESHOLDS[0]:

@@ -5,7 +5,7 @@ from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
 from extauthz.core.limit_kinds import NAMES, OWNER, QUOTAS
 from extauthz.core.limit_numbers import LimitNumbers
-from extauthz.core.spend import Row, Spend, spent_by
+from extauthz.core.spend import Row, Spend, empty_row, spent_by
 from extauthz.core.subject import Subject
 from extauthz.core.usage import THRESHOLDS
 from extauthz.service.check.rate_limit import jitter
@@ -17,7 +17,6 @@ from extauthz.transports.http.templates import Template, marked
 
 SHAPES_MAX = 2_048
 NO_LENGTH = b"Content-Length: 0\r\n"
-EMPTY = (0,) * 8  # buckets and counters of a row
 
 AnswerBytes = tuple[bytes, bytes]  # the head up to its date, and the body
 
@@ -45,7 +44,7 @@ class Shape:
         self.window = window = 1 if spend.windows is None else 2
         self._handler = handler
         self._cost = spend.cost
-        self._balance = balance(spend, spent_by(0, (0, 0, window, window, *EMPTY)))
+        self._balance = balance(spend, spent_by(0, empty_row(spend, window)))
         self._numbers = LimitNumbers(spend, window=window)
         self._refusals: dict[tuple[int, str], Refusal] = {}
         allowed = handler.dialect.render(marked(Allow(None, self._balance)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.keyspace import charge_once, tenant_limits
-from extauthz.core.calendar import DaysAndMonths
+from extauthz.core.calendar import CalendarWindows
 from extauthz.core.limits import Limits
 from extauthz.core.spend import NotApplied, Spend, Spent, result_of
 
@@ -54,7 +54,7 @@ class EarlierLimits:
         await self._eval(text("provisional"), 1, tenant_limits(tenant_id), await self._link.epoch(), KEPT, "begin")
 
 
-def _calendar(windows: DaysAndMonths) -> str:
+def _calendar(windows: CalendarWindows) -> str:
     return " ".join(
         " ".join([*(f"{day:%Y%m%d}" for day in span.dates[:3]), *map(str, span.bounds)])
         for span in (windows.days, windows.months)
@@ -63,5 +63,5 @@ def _calendar(windows: DaysAndMonths) -> str:
 
 def _limits(limits: Limits) -> str:
     bucket = (0, 1, 0) if limits.rate is None else (limits.rate.tokens, limits.rate.seconds, limits.burst)
-    quotas = (-1 if quota is None else quota for quota in limits.quotas)
+    quotas = (-1 if quota is None else quota for quota in limits.quotas[:2])
     return " ".join(map(str, (*bucket, *quotas)))

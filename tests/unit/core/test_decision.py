@@ -57,6 +57,7 @@ DENIALS: list[tuple[Deny, int, int, str, str | None, str | None]] = [
     (limited(Reason.RATE_LIMITED), 429, 403, "rate_limited", None, "7"),
     (limited(Reason.DAILY_QUOTA_EXCEEDED), 429, 403, "daily_quota_exceeded", None, "7"),
     (limited(Reason.MONTHLY_QUOTA_EXCEEDED), 429, 403, "monthly_quota_exceeded", None, "7"),
+    (limited(Reason.HOURLY_QUOTA_EXCEEDED), 429, 403, "hourly_quota_exceeded", None, "7"),
     (AUTHENTICATION_UNAVAILABLE, 503, 503, "authentication_unavailable", None, "1"),
     (LIMITS_UNAVAILABLE, 503, 503, "limits_unavailable", None, "1"),
 ]

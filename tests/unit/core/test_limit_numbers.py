@@ -8,7 +8,7 @@ from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.limit_kinds import BITS, BUCKET
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.limits import UNLIMITED, Limits, Rate
-from extauthz.core.spend import MICRO, Owner, Row, Spend, Spent, result_of, spent_by
+from extauthz.core.spend import MICRO, Owner, Row, Spend, Spent, empty_row, result_of, spent_by
 from tests.generated import examples
 
 NOW = 1_800_000_000
@@ -24,7 +24,7 @@ def limits(draw: st.DrawFn) -> Limits:
     """Any limits: some of them, all, or none."""
     rate = draw(st.none() | rates)
     burst = None if rate is None else draw(st.integers(1, 10**9))
-    return Limits(rate, burst, draw(st.none() | few), draw(st.none() | few))
+    return Limits(rate, burst, draw(st.none() | few), draw(st.none() | few), draw(st.none() | few))
 
 
 @st.composite
@@ -41,7 +41,7 @@ def spends(draw: st.DrawFn) -> Spend:
 
 def names_of(asked: Spend) -> list[str]:
     """The limits that a spend has, in the order of their bits."""
-    limit_statuses = balance(asked, spent_by(0, (0, 0, 2, 2, *(0,) * 8))).limit_statuses
+    limit_statuses = balance(asked, spent_by(0, empty_row(asked, 2))).limit_statuses
     return [standing.name for standing in limit_statuses]
 
 
@@ -62,7 +62,8 @@ def outcomes(draw: st.DrawFn, *, refused: bool | None = None) -> tuple[Spend, in
         level = draw(st.integers(0, max(most, 0))) if each.rate is not None else 0
         carry = draw(st.integers(0, each.rate.seconds - 1)) if each.rate is not None else 0
         state += [level, carry, draw(few), draw(few)]
-    return asked, now, (bits, 0, window, window, *state)
+    further = (window, draw(few), draw(few)) if asked.hourly else ()
+    return asked, now, (bits, 0, window, window, *state, *further)
 
 
 def numbers_of(told: Balance) -> list[int]:

@@ -223,6 +223,17 @@ async def test_nothing_is_served_while_redis_is_away(worker: Worker) -> None:
     assert worker.used() == (ASKED, ASKED)
 
 
+@pytest.mark.parametrize("of_key", [False, True], ids=["organization", "key"])
+async def test_hourly_quotas_are_never_leased(worker: Worker, of_key: bool) -> None:
+    """However large they are: a lease does not count hours."""
+    hourly = Limits(PLENTY.rate, PLENTY.burst, hourly_quota=10**9)
+    asked = question(PLENTY, own=hourly) if of_key else question(hourly)
+    for _ in range(20):
+        assert not worker.request(asked)
+    await worker.leases.close()
+    assert (worker.store.state.leases, worker.watch.leases) == ({}, [])
+
+
 @pytest.mark.parametrize(
     "limits",
     [Limits(Rate(10, 1), 199), Limits(daily_quota=199), Limits(monthly_quota=150), Limits(Rate(1000, 1), 1000, 10)],

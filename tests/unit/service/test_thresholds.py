@@ -37,6 +37,19 @@ def passed(thresholds: Thresholds) -> list[tuple[str, int, int]]:
     return [(event.quota, event.threshold, event.used) for event in events]
 
 
+def test_an_hourly_quota_once_a_day() -> None:
+    """However many hours pass a threshold, an event of the day says so; on the next day there is another."""
+    thresholds, asked = Thresholds(), replace(spend(daily=None), limits=Limits(hourly_quota=10))
+    for hours in (0, 1, 2, 24):
+        asked = asked.at(NOW + hours * 3600)
+        note(thresholds, asked, (*spent(hours), 2, 8, 0))
+    events = list(thresholds.next())
+    assert [(event.quota, event.window_start, event.threshold) for event in events] == [
+        ("hourly", TODAY, 80),
+        ("hourly", date(2027, 1, 16), 80),
+    ]
+
+
 @pytest.mark.parametrize(
     ("limit", "noticed"),
     [

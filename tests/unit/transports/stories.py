@@ -58,6 +58,16 @@ def days_off(days: int) -> Prepare:
     return prepare
 
 
+def hours_off(hours: int) -> Prepare:
+    """Redis has another hour than this machine, and hours are limited."""
+
+    async def prepare(fake_service: FakeService) -> None:
+        await limited(Limits(hourly_quota=100))(fake_service)
+        fake_service.limits.now += hours * 3600
+
+    return prepare
+
+
 @dataclass(frozen=True)
 class Story:
     """`expected` are the decisions of so many equal checks, of which the first `slow` cannot take the fast path."""
@@ -96,6 +106,7 @@ def _refused_by(reason: str, limits: Limits, own: Limits | None = None, *, after
 
 ALLOWED = ["allow"] * 10
 FAST, DAY, MONTH = "rate_limited", "daily_quota_exceeded", "monthly_quota_exceeded"
+HOUR = "hourly_quota_exceeded"
 ADDRESS = b"X-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n"
 REPEATED = b"X-Request-ID: 3f0c9e3d\r\n"
 ANYTHING = Limits(Rate(7, 60), 100, 1_000, 20_000)
@@ -137,6 +148,10 @@ STORIES = {
     "burst": _refused_by(FAST, Limits(Rate(1, 7), 2), after=2),
     "day": _refused_by(DAY, Limits(daily_quota=1)),
     "month": _refused_by(MONTH, Limits(Rate(5, 1), 5, 9, 1)),
+    "hour": _refused_by(HOUR, Limits(Rate(5, 1), 5, 9, 9, 2), after=2),
+    "key's hour": _refused_by(HOUR, ANYTHING, Limits(hourly_quota=3), after=3),
+    "an hour behind": Story(ALLOWED, hours_off(-1)),
+    "an hour ahead": Story(ALLOWED, hours_off(1)),
     "key's burst": _refused_by(FAST, ANYTHING, Limits(Rate(1, 864_000), 1)),
     "key's day": _refused_by(DAY, Limits(), Limits(daily_quota=3), after=3),
     "key's month": _refused_by(MONTH, ANYTHING, Limits(Rate(9, 1), 9, 50, 4), after=4),

@@ -40,6 +40,19 @@ async def test_what_a_caller_is_told(usage: Usage) -> None:
     }
 
 
+async def test_an_hour_is_told_where_it_is_limited(usage: Usage) -> None:
+    """Beside day and month, which are counted without a quota, too."""
+    usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=Limits(hourly_quota=5))))
+    await usage.fake_service.ask()
+    assert [
+        (limit["name"], limit["limit"], limit["used"], limit["reset"]) for limit in (await usage.told())["limits"]
+    ] == [
+        ("daily", None, 1, 16 * HOUR),
+        ("monthly", None, 1, 16 * DAY + 16 * HOUR),
+        ("hourly", 5, 1, HOUR),
+    ]
+
+
 async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
     """However often: nothing is taken, counted or decided, and the key has not been used."""
     first = await usage.told()

@@ -22,7 +22,7 @@ local function drop_of_key(kind, date, id, field, value)
   if here ~= value then return 0 end
   redis.call('HDEL', key, field)
   if packed and k.level < 0 and k.day == 0 and k.month == 0 then
-    redis.call('HDEL', key, name)
+    redis.call('HDEL', key, name, 'hour:' .. id)
   elseif packed then
     redis.call('HSET', key, name, packed_key(k))
   end

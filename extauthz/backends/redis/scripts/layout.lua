@@ -8,6 +8,8 @@
 -- state:<key>    KEY: the same of a key
 -- d:<date>:<key> "cost requests changes", m:<date> and m:<date>:<key> cost: what is of another day or month than the
 --                packed state. A counter is in one of the two places; where both have it, they are added.
+-- hour           "start count start count" of two hours, the one charged last and another one, by their first seconds;
+-- hour:<key>     the same of a key. Only of what has an hourly quota; never saved, and never seeded
 -- was:<field>    what a counter began with while nothing was known of it (provisional.lua)
 --
 -- Hashes of releases before this layout have no `state`: all counters are in named fields, and `bucket` and

@@ -12,7 +12,7 @@
 local SHARE, RESERVE, UNITS_MIN, LEASES_MAX = 100, 10, 2, 64
 local TAKE, MORE, CLOSE = 0, 1, 2
 local NO_LEASE, NEAR = -4, 4
-local ROW = '<i8bbbbi8i8i8i8i8i8i8i8'
+local ROW = '<i8i2bbbi8i8i8i8i8i8i8i8'
 local NUMBERS = '^' .. string.rep('(%-?%d+) ', 14) .. '$'
 local NO_BUCKETS = {owner = {tokens = 0}, own = {tokens = 0}}
 

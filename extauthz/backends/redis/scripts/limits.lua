@@ -38,10 +38,11 @@ local function index(bounds, at)
   return nil
 end
 
-local CALENDAR = '^' .. string.rep(string.rep('(%d%d%d%d%d%d%d%d) ', 3) .. string.rep('(%d+) ', 4), 2) .. '$'
+local CALENDAR = '^' .. string.rep(string.rep('(%d%d%d%d%d%d%d%d) ', 3) .. string.rep('(%d+) ', 4), 2) .. '(.*)$'
+local HOURS = '^' .. string.rep('(%d+) ', 4) .. '$'
 local function read_calendar(words)
   local c = {string.match(words .. ' ', CALENDAR)}
-  if #c ~= 14 then error('a calendar is not three days, four bounds, three months, four bounds') end
+  if #c ~= 15 then error('a calendar is not three days, four bounds, three months, four bounds') end
   local read = {days = {}, months = {}, day_bounds = {}, month_bounds = {}}
   for i = 1, 3 do
     read.days[i], read.months[i] = tonumber(c[i]), tonumber(c[7 + i])
@@ -52,7 +53,19 @@ local function read_calendar(words)
   end
   read.day, read.month = index(read.day_bounds, now), index(read.month_bounds, now)
   read.expires = max(read.day_bounds[4], read.month_bounds[4]) * 1000 + GRACE
+  if c[15] ~= '' then
+    local h = {string.match(c[15], HOURS)}
+    if #h ~= 4 then error('hours are not four bounds') end
+    for i = 1, 4 do h[i] = within(h[i], 0, 4e9, 'a bound') end
+    read.hour_bounds, read.hour = h, index(h, now)
+  end
   return read
+end
+
+-- An hourly quota, or nil.
+local function hourly_of(quota)
+  quota = within(quota, -1, 1e12, 'hourly quota')
+  return quota >= 0 and quota or nil
 end
 
 -- Limits of an owner or a key from five numbers.
@@ -242,6 +255,39 @@ local function enter(o, k, day, month)
   enter_key(o, k, day, month)
 end
 
+-- Moves the hours of an owner or a key to the one that begins at `start`. Of the others the latest is kept, so that a
+-- clock which steps back over a full hour finds its count again.
+local function enter_hour(o, holder, field, start)
+  if not holder.hour then
+    local a, b, c, d = string.match(named(o, field) or '', '^(%d+) (%d+) (%d+) (%d+)$')
+    holder.hour, holder.by_hour = stored(a, 4e9) or 0, stored(b, MOST) or 0
+    holder.other_hour, holder.by_other_hour = stored(c, 4e9) or 0, stored(d, MOST) or 0
+  end
+  if holder.hour == start then return end
+  if holder.other_hour == start then
+    holder.hour, holder.by_hour, holder.other_hour, holder.by_other_hour =
+      holder.other_hour, holder.by_other_hour, holder.hour, holder.by_hour
+    return
+  end
+  if holder.hour >= holder.other_hour then
+    holder.other_hour, holder.by_other_hour = holder.hour, holder.by_hour
+  end
+  holder.hour, holder.by_hour = start, 0
+end
+
+-- The same of what has an hourly quota.
+local function enter_hours(o, k, asked, start)
+  if asked.owner.hourly then enter_hour(o, o, 'hour', start) end
+  if asked.own.hourly then enter_hour(o, k, 'hour:' .. k.id, start) end
+end
+
+local function take_of_hour(o, holder, field, cost)
+  holder.by_hour = max(holder.by_hour + cost, 0)
+  o.writes[field] = string.format(
+    '%.0f %.0f %.0f %.0f', holder.hour, holder.by_hour, holder.other_hour, holder.by_other_hour
+  )
+end
+
 -- What is in the buckets now, in `left` and `part`; `ahead`: the time of a bucket is yet to come.
 local function stand(o, k, asked)
   if asked.owner.tokens > 0 then
@@ -266,6 +312,8 @@ local function bits(o, k, asked, calendar, cost)
     if owner.monthly >= 0 and o.by_month + cost > owner.monthly then refused = refused + 4 end
     if own.daily >= 0 and k.cost + cost > own.daily then refused = refused + 16 end
     if own.monthly >= 0 and k.by_month + cost > own.monthly then refused = refused + 32 end
+    if owner.hourly and o.by_hour + cost > owner.hourly then refused = refused + 64 end
+    if own.hourly and k.by_hour + cost > own.hourly then refused = refused + 128 end
   end
   return refused
 end
@@ -308,6 +356,8 @@ local function take(o, k, asked, calendar, cost, requests)
   o.by_day, o.by_month = max(o.by_day + cost, 0), max(o.by_month + cost, 0)
   k.cost, k.by_month = max(k.cost + cost, 0), max(k.by_month + cost, 0)
   k.requests, k.changes = max(k.requests + requests, 0), k.changes + 1
+  if asked.owner.hourly then take_of_hour(o, o, 'hour', cost) end
+  if asked.own.hourly then take_of_hour(o, k, 'hour:' .. k.id, cost) end
   if not o.known then
     o.writes.days = with_day(o, o.day)
     o.known = true

@@ -9,39 +9,55 @@
 --          charge_once in KEYS (0: none)
 --          3 one string: for each kind of limits 13 numbers (doubles, little endian): operation (0 spend, 1 peek, 2
 --          refund), cost, microsecond of the charge (refund); then of the owner and of the key: tokens and seconds of the
---          rate (0 tokens: no bucket), burst, daily and monthly quota (-1: none)
+--          rate (0 tokens: no bucket), burst, daily and monthly quota (-1: none). Where there are hourly quotas, 8 is
+--          added to the operation, and 13 more follow: hourly quota of the owner and of the key (-1: none), the rest 0
 --          4 number of ids; then ids of keys; then calendars: three days and four bounds, three months and four bounds
---          (dates YYYYMMDD, bounds in Unix seconds), blanks between
+--          (dates YYYYMMDD, bounds in Unix seconds), blanks between; four bounds of hours behind, where there are hourly
+--          quotas
 -- returns  {now (microseconds), one string, then words of failures}. The string holds 12 numbers for each asked, little
---          endian: refused, flags, day, month (one signed byte each), level, carry, by day, by month, and the last four
---          of the key (eight bytes each)
---          refused: bits 0 to 5 bucket, day, month, and the key's; 0: allowed; -1 no window fits Redis's clock, -2 the
---          counters are not of this epoch: nothing happened then; -3 Redis refused, nothing was taken
---          flags: 1 charged before, 2 provisional; day, month: which of the three (1 without a calendar)
+--          endian: refused (two bytes), flags, day, month (one byte each, all signed), level, carry, by day, by month, and
+--          the last four of the key (eight bytes each); behind all of them, for each asked with hourly quotas, the hour
+--          (one byte), and its count of the owner and of the key (eight bytes each)
+--          refused: bits 0 to 5 bucket, day, month, and the key's, 6 and 7 hour, and the key's; 0: allowed; -1 no window
+--          fits Redis's clock, -2 the counters are not of this epoch: nothing happened then; -3 Redis refused, nothing
+--          was taken
+--          flags: 1 charged before, 2 provisional, 8 the hour is not the second one; day, month, hour: which of the three
+--          (1 without a calendar)
 --
 -- Every argument is looked at before the first write.
-local PLACES, NUMBERS, ROW = '<I2I2I2I2I2', '<' .. string.rep('d', 13), '<bbbbi8i8i8i8i8i8i8i8'
+local PLACES, NUMBERS, ROW = '<I2I2I2I2I2', '<' .. string.rep('d', 13), '<i2bbbi8i8i8i8i8i8i8i8'
+local FURTHER = '<bi8i8'
 local PLACES_SIZE, NUMBERS_SIZE = 10, 104
 local ONCE, REPEATS = 10000, 2 -- milliseconds in which a request may be repeated, and how often
 
 local epoch, places, kinds = ARGV[1], ARGV[2], ARGV[3]
 local provisional = epoch .. '?'
-local failures = {}
+local failures, further = {}, {}
 
 local function failed(i, words)
   failures[i] = words
   return -3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 end
 
+-- One kind of limits, and where the next one is.
 local function read_asked(position)
   local operation, cost, at, a, b, c, d, e, f, g, h, i, j = unpacked(NUMBERS, kinds, position)
-  return {
-    operation = within(operation, 0, 2, 'operation'),
+  local hourly = operation >= 8
+  local asked = {
+    operation = within(hourly and operation - 8 or operation, 0, 2, 'operation'),
     cost = within(cost, 1, 1e9, 'cost'),
     at = within(at, 0, LATEST, 'the time of the charge'),
     owner = limits_of(a, b, c, d, e),
     own = limits_of(f, g, h, i, j),
+    hourly = hourly,
   }
+  position = position + NUMBERS_SIZE
+  if hourly then
+    local of_owner, of_key = unpacked(NUMBERS, kinds, position)
+    asked.owner.hourly, asked.own.hourly = hourly_of(of_owner), hourly_of(of_key)
+    position = position + NUMBERS_SIZE
+  end
+  return asked, position
 end
 
 -- A request that may have been charged before, by the name of its charge_once.
@@ -58,11 +74,15 @@ end
 
 local function run(i, o, id, asked, calendar, once_name)
   local operation, cost = asked.operation, asked.cost
-  local day, month = 1, 1
+  local day, month, hour = 1, 1, 1
+  if asked.hourly then further[i] = pack(FURTHER, 0, 0, 0) end
   if calendar then
-    day, month = calendar.day, calendar.month
-    if operation == 2 then day, month = index(calendar.day_bounds, asked.at), index(calendar.month_bounds, asked.at) end
-    if not (day and month) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
+    day, month, hour = calendar.day, calendar.month, calendar.hour
+    if operation == 2 then
+      day, month = index(calendar.day_bounds, asked.at), index(calendar.month_bounds, asked.at)
+      hour = calendar.hour_bounds and index(calendar.hour_bounds, asked.at)
+    end
+    if not (day and month and (hour or not asked.hourly)) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
   end
   local k = key_of(o, id, calendar and calendar.days[day])
   if not k then return failed(i, o.words) end
@@ -75,6 +95,10 @@ local function run(i, o, id, asked, calendar, once_name)
       return -2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     end
     enter(o, k, calendar.days[day], calendar.months[month])
+    if asked.hourly then
+      enter_hours(o, k, asked, calendar.hour_bounds[hour])
+      if hour ~= 2 then flags = flags + 8 end
+    end
   end
   stand(o, k, asked)
   if operation ~= 1 then lapse(o, k, asked) end
@@ -96,22 +120,27 @@ local function run(i, o, id, asked, calendar, once_name)
       set_back(o, k)
     end
   end
+  if asked.hourly then
+    further[i] = pack(FURTHER, hour, asked.owner.hourly and o.by_hour or 0, asked.own.hourly and k.by_hour or 0)
+  end
   if not calendar then return refused, flags, day, month, o.left, o.part, 0, 0, k.left, k.part, 0, 0 end
   return refused, flags, day, month, o.left, o.part, o.by_day, o.by_month, k.left, k.part, k.cost, k.by_month
 end
 
-local count, kind_count = #places / PLACES_SIZE, #kinds / NUMBERS_SIZE
+local count = #places / PLACES_SIZE
 local id_count = within(ARGV[4], 0, #ARGV - 4, 'the number of ids')
-if count ~= floor(count) or kind_count ~= floor(kind_count) then error('wrong number of bytes') end
+if count ~= floor(count) or #kinds % NUMBERS_SIZE ~= 0 then error('wrong number of bytes') end
 local calendars, all_asked = {}, {}
 for i = 5 + id_count, #ARGV do calendars[i - 4 - id_count] = read_calendar(ARGV[i]) end
-for i = 1, kind_count do all_asked[i] = read_asked(NUMBERS_SIZE * (i - 1) + 1) end
+local position = 1
+while position <= #kinds do all_asked[#all_asked + 1], position = read_asked(position) end
 
 -- What is asked at a place: what `run` takes, but for its first argument.
 local function asked_at(i)
   local kind, hash, id, calendar, once = unpacked(PLACES, places, PLACES_SIZE * (i - 1) + 1)
   local asked, name, key_id = all_asked[kind], KEYS[hash], id <= id_count and ARGV[4 + id]
   if not (asked and name and key_id) or calendar > #calendars or once > #KEYS then error('a place of nothing') end
+  if asked.hourly and not (calendar > 0 and calendars[calendar].hour_bounds) then error('a calendar has no hours') end
   return owner_of(name), key_id, asked, calendars[calendar], KEYS[once]
 end
 
@@ -151,5 +180,8 @@ for _, o in ipairs(order) do
 end
 
 local said = {}
-for i = 1, count do said[#said + 1] = failures[i] end
+for i = 1, count do
+  rows[#rows + 1] = further[i]
+  said[#said + 1] = failures[i]
+end
 return {now, table.concat(rows), unpack(said)}
