@@ -187,7 +187,7 @@ async def test_mistakes_are_named(shell: Shell, key: tuple[KeyDetails, str]) -> 
         (2, "--at", ("GET", "/x", "--at", "yesterday")),
         (2, "dialect must be one of envoy, nginx, forward", ("GET", "/x", "--dialect", "apache")),
         (2, "a key must not be an argument", ("GET", "/x", secret)),
-        (2, "no id of a key", ("GET", "/x", "--key-id", secret)),
+        (2, "must be a UUID", ("GET", "/x", "--key-id", secret)),
         (1, f"no key with the id {nobody}", ("GET", "/x", "--key-id", nobody)),
     ):
         done = await asyncio.to_thread(run, shell, *arguments)
