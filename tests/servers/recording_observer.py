@@ -10,17 +10,17 @@ from tests.servers.waiting import News
 
 
 class RecordingObserver:
-    """`failures` and `changes` in the order in which they were told; `reads` counted by cache and layer."""
+    """`changes` in the order in which they were told; `failures` and `reads` are counted."""
 
     def __init__(self) -> None:
-        self.failures: list[tuple[Store, str]] = []
+        self.failures: Counter[tuple[Store, str]] = Counter()
         self.changes: list[tuple[Store, bool, str]] = []
         self.unfit: list[str] = []
         self.kept: list[str] = []
         self.corrupt: list[StoreCorrupt] = []
         self.reads: Counter[tuple[Cache, Layer | None]] = Counter()
         self.thresholds: list[QuotaEvent] = []
-        self.saved: list[float] = []
+        self.saves: list[bool] = []  # whether each was complete
         self.lost = 0
         self.batches: list[int] = []
         self.flows = False
@@ -42,7 +42,7 @@ class RecordingObserver:
         self._told.set()
 
     def store_failed(self, store: Store, reason: str) -> None:
-        self.failures.append((store, reason))
+        self.failures[store, reason] += 1
         self._told.set()
 
     def record_corrupt(self, error: StoreCorrupt) -> None:
@@ -68,8 +68,9 @@ class RecordingObserver:
     def leased(self, operation: str, units: int) -> None:
         """Units were taken ahead, or given back."""
 
-    def usage_saved(self, seconds: float, *, complete: bool) -> None:  # noqa: ARG002 - only told
-        self.saved.append(seconds)
+    def usage_saved(self, seconds: float, *, complete: bool) -> None:
+        assert seconds >= 0
+        self.saves.append(complete)
         self._told.set()
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:

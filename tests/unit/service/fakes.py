@@ -1,7 +1,6 @@
 """Hand-made stores for tests of the core and the service: they keep what they are given, and fail when told to."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -35,7 +34,7 @@ from extauthz.core.spend import (
 )
 from extauthz.core.tenants import Tenant
 from extauthz.core.token_bucket import State, spend
-from extauthz.core.usage import QuotaEvent, Seed
+from extauthz.core.usage import Seed
 from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
@@ -53,6 +52,7 @@ from extauthz.service.limits.restore import CounterRestorer
 from extauthz.service.store_breaker import StoreBreaker, store_breaker
 from extauthz.service.usage.last_used import LastUsed
 from extauthz.service.usage.rejections import Rejections
+from tests.servers.recording_observer import RecordingObserver
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=[Pepper("new", b"n" * 32), Pepper("old", b"o" * 32)])
@@ -247,28 +247,18 @@ class LimitsInMemory(Failing):
         """They are always there."""
 
 
-class Watch:
-    """An Observer that remembers. `back` is set from the moment a store is said to be up."""
+class Watch(RecordingObserver):
+    """A RecordingObserver of a whole service. `back` is set from the moment a store is said to be up."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.decisions: list[tuple[str, Decision]] = []
         self.reasons: list[tuple[str, Reason]] = []  # of all checks, also of those that were only tallied
         self.limited = 0  # checks whose limits were asked, as far as stages are measured
-        self.reads: Counter[tuple[Kind, Layer | None]] = Counter()
-        self.failures: Counter[tuple[Store, str]] = Counter()
-        self.corrupt: list[StoreCorrupt] = []
         self.in_shadow: list[Reason] = []
-        self.thresholds: list[QuotaEvent] = []
-        self.flows = False
         self.back = asyncio.Event()
-        self.changes: list[tuple[Store, bool, str]] = []
-        self.unfit: list[str] = []
-        self.kept: list[str] = []
         self.ages: dict[Kind, list[float | None]] = {"api_key": [], "tenant_quota": []}
-        self.lost = 0
-        self.batches: list[int] = []
         self.leases: list[tuple[str, int]] = []
-        self.saves: list[bool] = []
 
     def decided(self, result: CheckResult) -> None:
         assert result.seconds >= 0
@@ -281,49 +271,18 @@ class Watch:
         return Tallied(self, dialect)
 
     def cache_read(self, cache: Kind, layer: Layer | None, age: float | None, times: int = 1) -> None:
-        self.reads[cache, layer] += times
+        super().cache_read(cache, layer, age, times)
         self.ages[cache] += times * [age]
-
-    def messages_flow(self, flows: bool) -> None:
-        self.flows = flows
-
-    def store_failed(self, store: Store, reason: str) -> None:
-        self.failures[store, reason] += 1
-
-    def record_corrupt(self, error: StoreCorrupt) -> None:
-        self.corrupt.append(error)
 
     def shadowed(self, reason: Reason) -> None:
         self.in_shadow.append(reason)
 
-    def quota_threshold(self, event: QuotaEvent) -> None:
-        self.thresholds.append(event)
-
-    def rejections_written(self, rows: int) -> None:
-        """Rows were written."""
-
-    def rejections_lost(self, refusals: int) -> None:
-        self.lost += refusals
-
-    def limit_batch(self, checks: int) -> None:
-        self.batches.append(checks)
-
     def leased(self, operation: str, units: int) -> None:
         self.leases.append((operation, units))
 
-    def usage_saved(self, seconds: float, *, complete: bool) -> None:
-        assert seconds >= 0
-        self.saves.append(complete)
-
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
-        self.changes.append((store, up, reason))
+        super().store_changed(store, up=up, reason=reason)
         (self.back.set if up else self.back.clear)()
-
-    def usage_kept(self, error: StoreUnavailable | None) -> None:
-        self.kept.append("" if error is None else error.reason)
-
-    def store_unfit(self, error: StoreUnavailable) -> None:
-        self.unfit.append(error.detail)
 
 
 class Tallied:
