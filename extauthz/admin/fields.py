@@ -182,7 +182,7 @@ def _grace(value: object) -> timedelta:
     elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= GRACE_MAX.total_seconds():
         length = timedelta(seconds=value)
     if length is None or length > GRACE_MAX:
-        raise ValueError("is no whole number of seconds or duration like 90s, 15m, 1h, 30d, up to 365 days")
+        raise ValueError("must be a whole number of seconds or a duration like 90s, 15m, 1h, 30d, up to 365 days")
     return length
 
 

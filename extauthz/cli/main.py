@@ -95,7 +95,7 @@ def _run(arguments: list[str]) -> int:
     try:
         for number, argument in enumerate(arguments, 1):
             if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
-                raise InvalidInput(f"argument {number} is not UTF-8")
+                raise InvalidInput(f"argument {number} must be UTF-8")
         if not output.on_terminal():
             app.rich_markup_mode = None  # help without boxes, and in half the time
         # Not `app(...)`: it would print panels for mistakes and install its own tracebacks.

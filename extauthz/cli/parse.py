@@ -85,7 +85,7 @@ def since(text: str | None, now: datetime, *, option: str = "--since") -> dateti
     try:
         return None if text is None else parse_since(text, now)
     except ValueError as error:
-        raise InvalidInput(f"{option} {shown(text or '')!r} {error}") from None
+        raise InvalidInput(f"{option} {error} (got {shown(text or '')!r})") from None
 
 
 def anchor(text: str) -> int:
@@ -100,7 +100,7 @@ def day(text: str | None, *, option: str = "--day") -> date | None:
     try:
         return None if text is None else parse_day(text)
     except ValueError as error:
-        raise InvalidInput(f"{option} {shown(text or '')!r} {error}") from None
+        raise InvalidInput(f"{option} {error} (got {shown(text or '')!r})") from None
 
 
 def month(text: str | None) -> date | None:
@@ -115,14 +115,14 @@ def grace(text: str) -> timedelta:
     """How long the old key of a rotation still works; `0s` is not at all."""
     length = _duration("--grace", text)
     if length > GRACE_MAX:
-        raise InvalidInput(f"--grace {text} is too long; at most {GRACE_MAX.days}d")
+        raise InvalidInput(f"--grace must be at most {GRACE_MAX.days}d (got {text})")
     return length
 
 
 def _after(option: str, text: str, now: datetime) -> datetime:
     length = _duration(option, text)
     if not length:
-        raise InvalidInput(f"{option} {text} is over at once; a duration is above 0")
+        raise InvalidInput(f"{option} must be above 0 (got {text})")
     try:
         end = now + length
     except OverflowError:
@@ -142,14 +142,14 @@ def _moment(option: str, text: str) -> datetime:
         moment = parse_moment(text)
     except ValueError as error:
         if _LOCAL.fullmatch(text):
-            raise InvalidInput(f"{option} {text} has no time zone; in UTC: {text}Z") from None
-        raise InvalidInput(f"{option} {shown(text)!r} {error}") from None
+            raise InvalidInput(f"{option} must have a time zone (got {text}); in UTC: {text}Z") from None
+        raise InvalidInput(f"{option} {error} (got {shown(text)!r})") from None
     return _within_reach(moment, option, text)
 
 
 def _within_reach(moment: datetime, option: str, text: str) -> datetime:
     if moment >= _TOO_FAR:
-        raise InvalidInput(f"{option} {text} is too far away; the last year is {LAST_YEAR}")
+        raise InvalidInput(f"{option} must be at most in the year {LAST_YEAR} (got {text})")
     return moment
 
 
@@ -167,11 +167,11 @@ def permissions(texts: Sequence[str]) -> Permissions:
         resource, _, mode = text.rpartition(":")
         if resource != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(resource):
             raise InvalidInput(
-                f"--permission {shown(text)!r} is not RESOURCE:MODE, as customer:read; a resource is 1 to 64 of"
-                f" A-Z a-z 0-9 _ -, or {ANY_RESOURCE} for all"
+                f"--permission must be RESOURCE:MODE, such as customer:read (got {shown(text)!r}); a resource is 1 to 64"
+                f" of A-Z a-z 0-9 _ -, or {ANY_RESOURCE} for all"
             )
         if mode not in MODES:
-            raise InvalidInput(f"--permission {shown(text)!r}: the mode is {' or '.join(MODES)}")
+            raise InvalidInput(f"the mode of --permission must be {' or '.join(MODES)} (got {shown(text)!r})")
         granted.setdefault(resource, set()).add(mode)
     return {resource: frozenset(modes) for resource, modes in granted.items()} or FULL_ACCESS
 
@@ -184,8 +184,10 @@ def metadata(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise InvalidInput(f"--metadata {shown(text)!r} is not NAME=VALUE, as team=billing; or {NONE} alone")
+            raise InvalidInput(
+                f"--metadata must be NAME=VALUE, such as team=billing, or {NONE} alone (got {shown(text)!r})"
+            )
         if name in pairs:
-            raise InvalidInput(f"--metadata {shown(name)!r} is given twice")
+            raise InvalidInput(f"--metadata must name each entry once (got {shown(name)!r} twice)")
         pairs[name] = value
     return pairs

@@ -259,14 +259,14 @@ def _is_there(name: str) -> bool:
 def _zone(record: Mapping[str, object], name: str) -> str | None:
     value = record.get(name)
     if value is not None and not (isinstance(value, str) and is_timezone(value)):
-        raise ValueError(f"{name} is no time zone")
+        raise ValueError(f"{name} must be a time zone")
     return value
 
 
 def _anchor(record: Mapping[str, object], name: str) -> int | None:
     value = record.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 31):
-        raise ValueError(f"{name} is no day from 1 to 31")
+        raise ValueError(f"{name} must be a day from 1 to 31")
     return value
 
 
@@ -275,11 +275,11 @@ def _date(record: Mapping[str, object], name: str) -> date | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{name} is no date")
+        raise ValueError(f"{name} must be a date")
     try:
         day = date.fromisoformat(value)
     except ValueError:
-        raise ValueError(f"{name} is no date") from None
+        raise ValueError(f"{name} must be a date") from None
     if not _YEARS[0] <= day.year <= _YEARS[1]:
-        raise ValueError(f"{name} is no date that could be counted")
+        raise ValueError(f"{name} must be a date that can be counted")
     return day

@@ -68,6 +68,6 @@ class StoreCorrupt(ExtauthzError):
     """A record makes no sense. `what` says which part, never the value itself."""
 
     def __init__(self, store: str, what: str) -> None:
-        super().__init__(f"{store} holds a record that makes no sense: {what}")
+        super().__init__(f"{store} holds a corrupt record: {what}")
         self.store = store
         self.what = what

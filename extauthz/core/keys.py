@@ -75,10 +75,10 @@ class ApiKey(Subject):
         """The key of a record from a store; ValueError says what makes no sense in it, never the value."""
         tenant_record = record.get("tenant")
         if not isinstance(tenant_record, dict):
-            raise ValueError("tenant is not an object")
+            raise ValueError("tenant must be an object")
         limits = record.get("limits")
         if not isinstance(limits, dict):
-            raise ValueError("limits is not an object")
+            raise ValueError("limits must be an object")
         return cls.of(
             record,
             permissions=parse_permissions(record.get("permissions")),
@@ -91,10 +91,10 @@ class ApiKey(Subject):
         """The key of a record whose parts were read before; ValueError says what makes no sense in the rest."""
         organization_id = header_safe(record, "organization_id")
         if organization_id != tenant.id:
-            raise ValueError("tenant is not the key's organization")
+            raise ValueError("tenant must be the key's organization")
         digest = record.get("hash")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise ValueError("hash is not 64 hex digits")
+            raise ValueError("hash must be 64 hex digits")
         return cls(
             id=header_safe(record, "id"),
             organization_id=tenant.id,  # the same text, kept once

@@ -45,10 +45,12 @@ class Rate:
 def _parse_rate(text: str) -> Rate:
     match = _RATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"rate {shown(text)!r} is no number with an optional /s, /min, /h or /d, as 0.5 or 100/min")
+        raise ValueError(
+            f"rate must be a number with an optional /s, /min, /h or /d, as 0.5 or 100/min (got {shown(text)!r})"
+        )
     whole, decimals, period = match[1], (match[2] or "").rstrip("0"), match[3] or "s"
     if len(decimals) > DECIMALS[period]:
-        raise ValueError(f"rate {text!r} cannot be kept exactly: at most {DECIMALS[period]} decimals per {period}")
+        raise ValueError(f"rate must have at most {DECIMALS[period]} decimals per {period} (got {text!r})")
     exact = Fraction(int(whole + decimals), 10 ** len(decimals)) / PERIODS[period]
     if exact == 0:
         raise ValueError("rate is 0: a rate is above 0")
@@ -113,14 +115,14 @@ class Limits:
         """The limits of a record from a store; ValueError says what is wrong in it, never the value."""
         rate = record.get("rate", False)
         if rate is not None and not isinstance(rate, str):
-            raise ValueError("rate is missing or no text")
+            raise ValueError("rate must be a text")
         burst = _whole(record, "burst", 1, BURST_MAX)
         if (rate is None) != (burst is None):
             raise ValueError("rate and burst go together: both or none")
         try:
             parsed = None if rate is None else Rate.parse(rate)
         except ValueError:
-            raise ValueError("rate is none that can be kept") from None
+            raise ValueError("rate must be one that can be stored") from None
         given = dict.fromkeys(_FURTHER) | dict(record)  # workers of releases without them share caches
         return _shared(cls(parsed, burst, *(_whole(given, column, 0, QUOTA_MAX) for column in QUOTA_COLUMNS)))
 
@@ -139,5 +141,5 @@ def _whole(record: Mapping[str, object], name: str, low: int, high: int) -> int 
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is no whole number from {low} to {high}")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}")
     return value

@@ -260,14 +260,14 @@ def looks_like_id(text: str) -> bool:
 def parse_metadata(value: object) -> Mapping[str, str]:
     """Metadata as a value; ValueError says what cannot be kept, never the value."""
     if not isinstance(value, Mapping):
-        raise ValueError("metadata is not an object")
+        raise ValueError("metadata must be an object")
     if len(value) > METADATA_MAX:
         raise ValueError(f"metadata has more than {METADATA_MAX} entries")
     for name, text in value.items():
         if not isinstance(name, str) or not 1 <= len(name) <= METADATA_NAME_MAX:
-            raise ValueError(f"metadata has a name that is not 1 to {METADATA_NAME_MAX} characters")
+            raise ValueError(f"a name in metadata must have 1 to {METADATA_NAME_MAX} characters")
         if not isinstance(text, str) or len(text) > METADATA_VALUE_MAX:
-            raise ValueError(f"metadata has a value that is no text of at most {METADATA_VALUE_MAX} characters")
+            raise ValueError(f"a value in metadata must be a text of at most {METADATA_VALUE_MAX} characters")
         if "\0" in name + text or any("\ud800" <= character <= "\udfff" for character in name + text):
             raise ValueError("metadata holds NUL or half a character")
     return dict(value)

@@ -30,11 +30,11 @@ _BLANK = re.compile(f"[{BLANKS}]")
 def parse_moment(text: str) -> datetime:
     """A full date and time of ISO 8601 with its zone, and nothing shorter. ValueError says what is right."""
     if not _MOMENT.fullmatch(text):
-        raise ValueError("is no time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z")
+        raise ValueError("must be a time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z")
     try:
         return datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError("is a time that no calendar or clock has") from None
+        raise ValueError("must be a valid date and time") from None
 
 
 def parse_duration(text: str) -> timedelta | None:
@@ -65,11 +65,11 @@ def parse_since(text: str, now: datetime) -> datetime:
 def parse_day(text: str) -> date:
     """A date of ISO 8601, and nothing shorter. ValueError says what is right."""
     if not _DAY.fullmatch(text):
-        raise ValueError("is no date like 2030-01-31")
+        raise ValueError("must be a date like 2030-01-31")
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ValueError("is a date that no calendar has") from None
+        raise ValueError("must be a valid date") from None
 
 
 def parse_month(text: str) -> date:

@@ -32,11 +32,11 @@ def refusal_code(resource: str, mode: str) -> str:
 def parse_permissions(value: object) -> Permissions:
     """A stored map `{"customer": ["read", "write"]}` as a value; ValueError says what makes no sense in it."""
     if not isinstance(value, dict):
-        raise ValueError("permissions are not an object")
+        raise ValueError("permissions must be an object")
     parsed: dict[str, frozenset[str]] = {}
     for resource, modes in value.items():
         if resource != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(resource):
-            raise ValueError("permissions name a resource that cannot be")
+            raise ValueError("permissions must not name a malformed resource")
         if not isinstance(modes, list) or any(mode not in MODES for mode in modes):
             raise ValueError("permissions hold modes other than read and write")
         parsed[resource] = frozenset(modes)

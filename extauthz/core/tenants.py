@@ -127,13 +127,13 @@ class Tenant:
         """The tenant of a record from a store; ValueError says what makes no sense in it."""
         status = record.get("status")
         if status not in STATUSES:
-            raise ValueError("status is neither active nor suspended")
+            raise ValueError("status must be active or suspended")
         mode = record.get("limits_mode")
         if mode not in LIMITS_MODES:
-            raise ValueError("limits_mode is neither enforce nor shadow")
+            raise ValueError("limits_mode must be enforce or shadow")
         plan_limits, calendar = record.get("plan_limits"), record.get("calendar")
         if not isinstance(plan_limits, dict) or not isinstance(calendar, dict):
-            raise ValueError("plan_limits or calendar is not an object")
+            raise ValueError("plan_limits and calendar must be objects")
         if "overrides_until" not in record:
             raise ValueError("overrides_until is missing")
         until = record["overrides_until"]
@@ -156,7 +156,7 @@ def header_safe(record: Mapping[str, object], name: str) -> str:
     """The text `name` of a record, fit for a header: printable ASCII, 1 to 255 characters, no space at its ends."""
     value = record.get(name)
     if not isinstance(value, str) or not _HEADER_SAFE.fullmatch(value):
-        raise ValueError(f"{name} is not printable ASCII of 1 to 255 characters")
+        raise ValueError(f"{name} must be printable ASCII of 1 to 255 characters")
     return value
 
 
@@ -164,7 +164,7 @@ def seconds(record: Mapping[str, object], name: str) -> float:
     """The Unix seconds `name` of a record: a finite number that is not negative."""
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-        raise ValueError(f"{name} is not a time")
+        raise ValueError(f"{name} must be a time")
     return float(value)
 
 
@@ -172,7 +172,7 @@ def read_version(record: Mapping[str, object]) -> int:
     """The number of the read that a record came from."""
     value = record.get("version")
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise ValueError("version is not the number of a read")
+        raise ValueError("version must be the number of a read")
     return value
 
 

@@ -44,19 +44,19 @@ async def test_a_change_that_cannot_be_changes_nothing(operator: ManagementClien
     routed = operator.key_service(resources=frozenset({"customer"}))
     changes: tuple[tuple[dict[str, object], str], ...] = (
         ({"hash": "00"}, "hash cannot be changed; what can: name, permissions"),
-        ({"name": None}, "name is no text"),
-        ({"permissions": ["read"]}, "permissions are not an object of lists"),
-        ({"permissions": {"customer": "read"}}, "permissions are not an object of lists"),
-        ({"permissions": {"customer": [None]}}, "permissions are not an object of lists"),
+        ({"name": None}, "name must be a text"),
+        ({"permissions": ["read"]}, "permissions must be an object of lists"),
+        ({"permissions": {"customer": "read"}}, "permissions must be an object of lists"),
+        ({"permissions": {"customer": [None]}}, "permissions must be an object of lists"),
         ({"permissions": {"customer": ["all"]}}, "'all' is no mode"),
-        ({"permissions": {"invoice": []}}, "no route knows the resource invoice"),
-        ({"expires_at": "2100-01-01"}, "expires_at is no time"),
+        ({"permissions": {"invoice": []}}, "no route has the resource invoice"),
+        ({"expires_at": "2100-01-01"}, "expires_at must be a time"),
         ({"expires_at": datetime(2000, 1, 1, tzinfo=UTC)}, "is in the past"),
-        ({"metadata": ["a"]}, "metadata is not an object"),
-        ({"metadata": {"a": 1}}, "metadata has a value that is no text"),
+        ({"metadata": ["a"]}, "metadata must be an object"),
+        ({"metadata": {"a": 1}}, "a value in metadata must be a text"),
         ({"rate": "1/s"}, "rate and burst go together"),
-        ({"rate": "banana", "burst": 1}, "rate 'banana' is no number"),
-        ({"daily_quota": True}, "daily_quota is no whole number"),
+        ({"rate": "banana", "burst": 1}, "rate must be a number"),
+        ({"daily_quota": True}, "daily_quota must be a whole number"),
     )
     for change, words in changes:
         with pytest.raises(InvalidInput) as refused:
@@ -134,7 +134,7 @@ async def test_a_cursor_that_is_none_is_refused(operator: ManagementClient, curs
         operator.tenants.page_of_organizations(cursor=cursor),
         operator.audit.page(cursor=cursor),
     ):
-        with pytest.raises(InvalidInput, match="cursor is none that a list has given out"):
+        with pytest.raises(InvalidInput, match="cursor must be one that a list has returned"):
             await attempt
     for limit in (0, -1, 201):
         with pytest.raises(InvalidInput, match="limit is a whole number from 1 to 200"):

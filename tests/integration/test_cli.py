@@ -110,7 +110,7 @@ def test_life_of_a_key(here: Here) -> None:
 
 
 def test_refused_keys(here: Here) -> None:
-    """Times in the past, resources that no route knows and organizations that are not there make no key."""
+    """Times in the past, resources that no route has and organizations that are not there make no key."""
     here.json("orgs", "create", "acme")
     assert "in the past" in here.refused(2, "keys", "create", "acme", "--expires-at", "0001-01-01T00:00:00+14:00")
     assert "customer" in here.refused(2, "keys", "create", "acme", "--permission", "customer:read")

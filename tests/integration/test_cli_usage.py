@@ -177,7 +177,7 @@ def test_what_is_left_belongs_to_today(here: Here) -> None:
     [
         (("--day", "2026-01-01", "--month", "2026-01"), "month must not be given together with day"),
         (("--from", "2026-01-02", "--to", "2026-01-01"), "from must not be after to (got 2026-01-02 and 2026-01-01)"),
-        (("--from", "2026-02-30"), "--from '2026-02-30' is a date that no calendar has"),
+        (("--from", "2026-02-30"), "--from must be a valid date (got '2026-02-30')"),
         (("--to", "2026-01-01"), "to must be given together with from alone"),
         (("--month", "2026-13"), "--month must be a year from 0001 and a month from 01 to 12 (got '2026-13')"),
         (("--month", "January"), "--month must be a month like 2030-01 (got 'January')"),

@@ -62,17 +62,17 @@ async def test_the_life_of_a_key(operator: ManagementClient) -> None:
 
 
 async def test_what_cannot_be_a_key_is_refused(operator: ManagementClient) -> None:
-    """An unknown organization, a resource that no route knows, an expiry or a name that cannot be: no key."""
+    """An unknown organization, a resource that no route has, an expiry or a name that cannot be: no key."""
     await operator.tenants.create_organization("acme")
     routed = operator.key_service(resources=frozenset({"customer"}))
     now = datetime.now(UTC)
     for terms, words in (
         (KeyTerms(expires_at=now - timedelta(seconds=1)), "is in the past"),
-        (KeyTerms(expires_at=datetime(9999, 1, 1, tzinfo=UTC)), "too far away; the last year is 9998"),
+        (KeyTerms(expires_at=datetime(9999, 1, 1, tzinfo=UTC)), "must be at most in the year 9998"),
         (KeyTerms(expires_at=datetime(9998, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1)))), "is 9998, in UTC"),
         (KeyTerms(expires_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))), "the last year is 9998"),
-        (KeyTerms(expires_at=datetime(2100, 1, 1)), "has no time zone"),  # noqa: DTZ001 - that is the mistake
-        (KeyTerms(permissions={"invoice": frozenset()}), "no route knows the resource invoice"),
+        (KeyTerms(expires_at=datetime(2100, 1, 1)), "must have a time zone"),  # noqa: DTZ001 - that is the mistake
+        (KeyTerms(permissions={"invoice": frozenset()}), "no route has the resource invoice"),
         (KeyTerms(permissions={"a b": frozenset()}), "'a b' is no resource, which is 1 to 64 of"),
         (KeyTerms(permissions={"customer": frozenset({"admin"})}), "'admin' is no mode, which is read or write"),
         (KeyTerms(name="a\x1b[2J"), "name must hold no control and no invisible character"),

@@ -253,5 +253,5 @@ def _seconds(name: str, value: object) -> float | None:
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise ValueError(f"{name} is not a time")
+        raise ValueError(f"{name} must be a time")
     return value.timestamp()

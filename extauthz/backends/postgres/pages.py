@@ -64,4 +64,4 @@ def _decoded(cursor: str, parts: int) -> list[str]:
 
 
 def _no_cursor() -> InvalidInput:
-    return InvalidInput("cursor is none that a list has given out as the place of its next page")
+    return InvalidInput("cursor must be one that a list has returned as `next`")

@@ -149,7 +149,7 @@ def _by_name(limits: Iterable[object]) -> dict[str, object]:
 
 def _permissions(text: object) -> Permissions:
     if not isinstance(text, str):
-        raise ValueError("permissions are not an object")
+        raise ValueError("permissions must be an object")
     return _short_permissions(text) if len(text) <= SHORT else _read_permissions(text)
 
 

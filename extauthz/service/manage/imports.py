@@ -11,7 +11,7 @@ _TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)  # RFC 9110 §11.4: wh
 def check_foreign(key: str, key_format: KeyFormat) -> None:
     """Raises InvalidInput that says why `key` could never be presented, or be told from other credentials."""
     if any(character.isspace() for character in key):
-        raise InvalidInput("an imported key has no blank and no line break")
+        raise InvalidInput("an imported key must hold no blank and no line break")
     if not _TOKEN68.fullmatch(key):
         raise InvalidInput("an imported key is made of A-Z a-z 0-9 - . _ ~ + / with = only at its end")
     if len(key) < FOREIGN_LENGTH_MIN:

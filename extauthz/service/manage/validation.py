@@ -41,8 +41,8 @@ def check_permissions(permissions: Permissions, resources: Collection[str] | Non
     if resources is not None and (unknown := unknown_resources(permissions, resources)):
         known = ", ".join(sorted(resources)) or "none"
         raise InvalidInput(
-            f"permissions: no route knows the resource {', '.join(map(shown, unknown))}; those of the configuration"
-            f" (without a file: api) know: {known}{_meant(unknown, resources)}"
+            f"permissions: no route has the resource {', '.join(map(shown, unknown))}; those of the configuration"
+            f" (without a file: api) have: {known}{_meant(unknown, resources)}"
         )
 
 
@@ -55,20 +55,20 @@ def _meant(unknown: Sequence[str], resources: Collection[str]) -> str:
 
 
 def check_expiry(expires_at: datetime | None, now: datetime) -> None:
-    """Raises InvalidInput for an expiry that is over, beyond the years that clients read, or without a time zone."""
+    """Raises InvalidInput for an expiry that is over, beyond LAST_YEAR, or without a time zone."""
     end("expires_at", expires_at, now)
 
 
 def end(field: str, value: object, now: datetime) -> datetime | None:
-    """A time after `now`, within the years that clients can read, with its zone; None is never. Raises InvalidInput."""
+    """A time after `now`, at most in LAST_YEAR, with its zone; None is never. Raises InvalidInput."""
     if value is None:
         return None
     if not isinstance(value, datetime):
-        raise InvalidInput(f"{field} is no time")
+        raise InvalidInput(f"{field} must be a time")
     if value.tzinfo is None:
-        raise InvalidInput(f"{field} {value.isoformat()} has no time zone")
+        raise InvalidInput(f"{field} must have a time zone (got {value.isoformat()})")
     if value >= _TOO_LATE:
-        raise InvalidInput(f"{field} {value.isoformat()} is too far away; the last year is {LAST_YEAR}, in UTC")
+        raise InvalidInput(f"{field} must be at most in the year {LAST_YEAR}, in UTC (got {value.isoformat()})")
     if value <= now:
         raise InvalidInput(f"{field} {value.isoformat()} is in the past")
     return value
@@ -115,7 +115,7 @@ def known_fields(changes: Mapping[str, object], fields: Collection[str]) -> None
 def text(field: str, value: object) -> str:
     """A text. Raises InvalidInput."""
     if not isinstance(value, str):
-        raise InvalidInput(f"{field} is no text")
+        raise InvalidInput(f"{field} must be a text")
     return value
 
 
@@ -143,13 +143,13 @@ def timezone(value: object) -> str:
     near = {known.lower(): known for known in available_timezones() - {_NO_PLACE}}
     similar = get_close_matches(name.lower().replace(" ", "_"), near, n=1)
     advice = f"did you mean {near[similar[0]]}?" if similar else "one is Europe/Berlin"
-    raise InvalidInput(f"timezone {shown(name)!r} is none of the time zone database; {advice}")
+    raise InvalidInput(f"timezone must be a name of the time zone database (got {shown(name)!r}); {advice}")
 
 
 def anchor(value: object) -> int:
     """The day on which months begin. Raises InvalidInput."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= ANCHOR_MAX:
-        raise InvalidInput(f"anchor is no whole number from 1 to {ANCHOR_MAX}")
+        raise InvalidInput(f"anchor must be a whole number from 1 to {ANCHOR_MAX}")
     return value
 
 
@@ -166,7 +166,7 @@ def _permissions(value: object) -> Permissions:
         and all(isinstance(mode, str) for mode in modes)
         for name, modes in value.items()
     ):
-        raise InvalidInput("permissions are not an object of lists of modes")
+        raise InvalidInput("permissions must be an object of lists of modes")
     return {name: frozenset(modes) for name, modes in value.items()}
 
 

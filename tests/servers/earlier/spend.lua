@@ -35,7 +35,7 @@ local now = tonumber(time[1]) * MICRO + tonumber(time[2])
 local function within(number, low, high, what)
   number = tonumber(number)
   if not number or number < low or number > high or number ~= math.floor(number) then
-    error(what .. ' is no whole number from ' .. low .. ' to ' .. high)
+    error(what .. ' must be a whole number from ' .. low .. ' to ' .. high)
   end
   return number
 end

@@ -36,7 +36,7 @@ def test_zero_duration(text: str) -> None:
 @pytest.mark.parametrize("text", ["3000000d", "99999999999d", "999999999999999999s", "999999999999999999d"])
 def test_endless_duration(text: str) -> None:
     """A duration beyond every calendar is a mistake, not an overflow."""
-    with pytest.raises(InvalidInput, match="too far away; the last year is 9998"):
+    with pytest.raises(InvalidInput, match="must be at most in the year 9998"):
         parse.expiry(text, None, NOW)
 
 
@@ -50,14 +50,14 @@ def test_moment() -> None:
 
 def test_moment_without_zone() -> None:
     """A time without a zone is refused with the same time as it would be in UTC."""
-    with pytest.raises(InvalidInput, match="has no time zone; in UTC: 2030-01-31T00:00:00Z"):
+    with pytest.raises(InvalidInput, match=r"must have a time zone .*; in UTC: 2030-01-31T00:00:00Z"):
         parse.expiry(None, "2030-01-31T00:00:00", NOW)
 
 
 @pytest.mark.parametrize("text", ["2030-02-30T00:00:00Z", "2030-01-31T25:00:00Z", "2030-06-30T23:59:60Z"])
 def test_no_moment_of_any_calendar(text: str) -> None:
     """What has the form of a time, and is none, is refused."""
-    with pytest.raises(InvalidInput, match=f"--expires-at '{text}' is a time that no calendar or clock has"):
+    with pytest.raises(InvalidInput, match="--expires-at must be a valid date and time"):
         parse.expiry(None, text, NOW)
 
 
@@ -85,7 +85,7 @@ def test_no_name(name: str) -> None:
 )
 def test_no_moment(text: str) -> None:
     """What is no time is refused with an example of one."""
-    with pytest.raises(InvalidInput, match="is no time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z"):
+    with pytest.raises(InvalidInput, match="must be a time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z"):
         parse.expiry(None, text, NOW)
 
 
@@ -93,7 +93,7 @@ def test_last_moment() -> None:
     """Times end with the year 9998 in UTC, so that no time zone can push one over the edge of what Python knows."""
     assert parse.expiry(None, "9998-12-31T11:59:59-12:00", NOW) == datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
     for text in ("9998-12-31T12:00:00-12:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59+12:00"):
-        with pytest.raises(InvalidInput, match="too far away"):
+        with pytest.raises(InvalidInput, match="must be at most in the year"):
             parse.expiry(None, text, NOW)
 
 
@@ -118,7 +118,7 @@ def test_grace() -> None:
     assert parse.grace("0s") == timedelta()
     assert parse.grace("365d") == timedelta(days=365)
     for text in ("366d", "999999999999999999d"):
-        with pytest.raises(InvalidInput, match=f"--grace {text} is too long; at most 365d"):
+        with pytest.raises(InvalidInput, match="--grace must be at most 365d"):
             parse.grace(text)
     with pytest.raises(InvalidInput, match=r"--grace must be a duration such as 90s, 15m, 1h or 30d \(got '1 h'\)"):
         parse.grace("1 h")
@@ -131,10 +131,10 @@ def test_until() -> None:
     assert parse.until("2030-01-31T12:00:00Z", now) == datetime(2030, 1, 31, 12, tzinfo=UTC)
     assert parse.until("30d", now) == datetime(2029, 3, 2, tzinfo=UTC)
     for text, said in (
-        ("soon", "is no time in ISO 8601"),
-        ("2030-01-31T12:00:00", "has no time zone; in UTC:"),
-        ("0d", "is over at once"),
-        ("9999999d", "is too far away"),
+        ("soon", "must be a time in ISO 8601"),
+        ("2030-01-31T12:00:00", "must have a time zone"),
+        ("0d", "must be above 0"),
+        ("9999999d", "must be at most in the year"),
     ):
         with pytest.raises(InvalidInput, match=f"^--until .*{said}"):
             parse.until(text, now)
@@ -162,10 +162,10 @@ def test_day() -> None:
         "2026-01-01\n",
         "२०२६-०१-०१",
     ):
-        with pytest.raises(InvalidInput, match=r"is no date like 2030-01-31$"):
+        with pytest.raises(InvalidInput, match="must be a date like 2030-01-31 "):
             parse.day(text)
     for text in ("2026-02-29", "2026-13-01", "0000-01-01"):
-        with pytest.raises(InvalidInput, match=f"^--day '{text}' is a date that no calendar has$"):
+        with pytest.raises(InvalidInput, match=r"^--day must be a valid date"):
             parse.day(text)
 
 
@@ -195,10 +195,10 @@ def test_metadata() -> None:
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (["team"], "--metadata 'team' is not NAME=VALUE, as team=billing; or none alone"),
-        (["=billing"], "--metadata '=billing' is not NAME=VALUE"),
-        (["none", "a=b"], "--metadata 'none' is not NAME=VALUE"),
-        (["a=b", "a=c"], "--metadata 'a' is given twice"),
+        (["team"], "--metadata must be NAME=VALUE, such as team=billing, or none alone"),
+        (["=billing"], "--metadata must be NAME=VALUE"),
+        (["none", "a=b"], "--metadata must be NAME=VALUE"),
+        (["a=b", "a=c"], "--metadata must name each entry once"),
     ],
 )
 def test_no_metadata(texts: list[str], said: str) -> None:
@@ -222,14 +222,14 @@ def test_permissions_merge() -> None:
 )
 def test_no_resource(text: str) -> None:
     """A permission without a resource that can be is refused, shortened, with an example."""
-    with pytest.raises(InvalidInput, match=r"--permission .{0,60} is not RESOURCE:MODE, as customer:read"):
+    with pytest.raises(InvalidInput, match=r"--permission must be RESOURCE:MODE, such as customer:read .{0,70}"):
         parse.permissions(["api:read", text])
 
 
 @pytest.mark.parametrize("text", ["customer:", "customer:delete", "customer:READ", "customer:read,write"])
 def test_no_mode(text: str) -> None:
     """A permission with another mode is refused and named."""
-    with pytest.raises(InvalidInput, match=f"--permission '{text}': the mode is read or write"):
+    with pytest.raises(InvalidInput, match="the mode of --permission must be read or write"):
         parse.permissions([text])
 
 
@@ -259,9 +259,9 @@ def test_own_limits() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("rate", "5/week", "--rate '5/week' is no number"),
+        ("rate", "5/week", "--rate must be a number"),
         ("rate", "0", "--rate is 0: a rate is above 0"),
-        ("rate", "-1", "--rate '-1' is no number"),
+        ("rate", "-1", "--rate must be a number"),
         ("burst", "0", "--burst must be a whole number from 1 to 1000000000, or none (got '0')"),
         ("burst", "1e3", "--burst must be a whole number"),
         ("daily_quota", "-1", "--daily-quota must be a whole number from 0 to 1000000000000, or none (got '-1')"),

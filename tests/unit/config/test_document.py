@@ -124,7 +124,7 @@ def test_mistakes_in_the_file(toml: Path, text: str, line: str) -> None:
     ],
 )
 def test_numbers_that_no_bucket_can_count(toml: Path, key: str, number: str, reason: str) -> None:
-    """A cost or a burst that is no whole number from 1 to 10⁹ stops the start, with the reason."""
+    """A cost or a burst that must be a whole number from 1 to 10⁹ stops the start, with the reason."""
     others = {"cost": "resource = 'a'", "burst": "public = true\nrate = '1'"}
     toml.write_text(f"[[routes]]\npath = '/a'\n{others[key]}\n{key} = {number}\n")
     assert mistakes(GIVEN, toml) == (f"{toml} [[routes]] 1 {key}: must be a whole number{reason}",)

@@ -117,7 +117,7 @@ async def test_one_answer_for_every_invalid_key() -> None:
         for changes in ({"expires_at": NOW}, {"revoked_at": NOW + 60}, {"disabled_at": 0.0}):
             fake_service.store(replace(KEY, **changes))  # type: ignore[arg-type] # only times are changed
             found.append(await fake_service.ask())
-        fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
+        fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions must be an object")
         found.append(await fake_service.ask())
         assert reasons(*found) == [Reason.INVALID_CREDENTIALS] * 7
         for dialect in (Envoy(Wording()), Nginx(Wording()), Forward(Wording())):

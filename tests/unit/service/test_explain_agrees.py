@@ -143,7 +143,7 @@ async def test_it_says_what_a_check_decides(case: Mapping[str, Any]) -> None:
         for _ in range(case["asked_before"]):
             await fake_service.ask(request["path"], header, **without_path(request), now=fake_service.now)
         if case["corrupt"]:
-            fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions are not an object")
+            fake_service.keys.error = StoreCorrupt(POSTGRESQL, "permissions must be an object")
         for store in case["lost"]:
             await fake_service.lose(getattr(fake_service, store))
         before = traces(fake_service)

@@ -25,7 +25,7 @@ local milliseconds = floor(now / 1000)
 local function within(number, low, high, what)
   number = tonumber(number)
   if not number or number < low or number > high or number ~= floor(number) then
-    error(what .. ' is no whole number from ' .. low .. ' to ' .. high)
+    error(what .. ' must be a whole number from ' .. low .. ' to ' .. high)
   end
   return number
 end
