@@ -167,8 +167,8 @@ def permissions(texts: Sequence[str]) -> Permissions:
         resource, _, mode = text.rpartition(":")
         if resource != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(resource):
             raise InvalidInput(
-                f"--permission must be RESOURCE:MODE, such as customer:read (got {shown(text)!r}); a resource is 1 to 64"
-                f" of A-Z a-z 0-9 _ -, or {ANY_RESOURCE} for all"
+                f"--permission must be RESOURCE:MODE, such as customer:read (got {shown(text)!r}); a resource is 1 to"
+                f" 64 of A-Z a-z 0-9 _ -, or {ANY_RESOURCE} for all"
             )
         if mode not in MODES:
             raise InvalidInput(f"the mode of --permission must be {' or '.join(MODES)} (got {shown(text)!r})")
