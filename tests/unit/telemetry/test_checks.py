@@ -42,7 +42,7 @@ class Library:
         )
         self.stages = Histogram(
             "extauthz_stage_duration_seconds",
-            "Parts of a check that came to its limits: until it is known who asks and may, and the limits.",
+            "Parts of a check that came to its limits: identity and permission, and the limits.",
             ["stage"],
             buckets=DURATION_BUCKETS,
             registry=registry,
