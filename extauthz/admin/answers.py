@@ -150,7 +150,7 @@ class KeyUsage(PeriodUsage):
 
 @with_fields({quota.name: int | None for quota in QUOTAS})
 class Remaining(_Answer):
-    """What the quotas leave now; null is no such quota."""
+    """What the quotas leave now; null: without such a quota."""
 
 
 class Usage(PeriodUsage):
@@ -174,7 +174,7 @@ class AuditEntry(_Answer):
     id: int
     at: Time
     actor: str = Field(description="`token:` and a token's name, `cli:` and a user's, or `sql:` and a database role.")
-    role: str = Field(description="Who was logged in to PostgreSQL.")
+    role: str = Field(description="The role that was logged in to PostgreSQL.")
     action: str
     kind: str
     subject_id: str
@@ -269,7 +269,7 @@ class Mistake(_Answer):
 
 
 class Problem(_Answer):
-    """A refusal (RFC 9457). `code` is for programs, `detail` for people."""
+    """A refusal (RFC 9457). `code` is for programs, `detail` a sentence."""
 
     type: Literal["about:blank"]
     title: str

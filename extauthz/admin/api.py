@@ -69,7 +69,7 @@ class _Elsewhere:
     places = 1
     highest_cost = 0
 
-    def as_actor(self, actor: str) -> Rooms:  # noqa: ARG002 - nobody has rooms here
+    def as_actor(self, actor: str) -> Rooms:  # noqa: ARG002 - no actor has services here
         raise Problem(409, "keys_kept_elsewhere", "keys come from [keys] lookup_sql; manage them where they are kept")
 
 
@@ -93,7 +93,7 @@ class AdminApi:
         explain: Explains | None = None,
         tails: Tails | None = None,
     ) -> None:
-        """`services` None: keys are kept elsewhere and are none of ours to manage.
+        """`services` None: keys are in external tables, and are not managed here.
 
         `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
         to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
@@ -139,7 +139,7 @@ class AdminApi:
         except Crowded:
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response()  # which nobody gets
+            return web.Response()  # the client has left
         except Exception as error:  # noqa: BLE001 - told whole to the log, and to the client that it was not its fault
             structlog.get_logger().error("unhandled_exception", exc_info=error)
             return _refusal(Problem(500, "internal_error", "this is a mistake of extauthz; its log says more"))
@@ -148,7 +148,7 @@ class AdminApi:
         found = self._find(request.rel_url.raw_path)
         method = "GET" if request.method == "HEAD" else request.method
         if found is None:
-            raise Problem(404, "not_found", "nothing of this API is called so")
+            raise Problem(404, "not_found", "no such endpoint")
         if method not in found.methods:
             detail = f"this takes {found.allow}"
             raise Problem(405, "method_not_allowed", detail, headers={hdrs.ALLOW: found.allow})

@@ -7,7 +7,7 @@ from extauthz.core.management import AuditEntry
 
 
 async def list_audit_log(call: Call[Nothing, AuditQuery]) -> Answer:
-    """Who changed what, newest first, of everything or of what the filters say."""
+    """Changes with their actors, newest first, of everything or of what the filters say."""
     query = call.query
     listing = await call.services.audit.page(
         query.organization_id, query.only(), limit=query.limit, cursor=query.cursor

@@ -1,4 +1,4 @@
-"""Who may come in: bearers of a token. Wrong ones wait for their answer, right ones never wait for wrong ones."""
+"""Bearer authentication of the API. Refusals are slowed down, and a right token never waits for them."""
 
 import asyncio
 import hashlib
@@ -28,7 +28,7 @@ async def one_second() -> None:
 
 
 class BearerAuth:
-    """Knows the digests of tokens by their owners' names; the tokens themselves are not kept."""
+    """Checks tokens by their digests, kept by the owners' names; the tokens themselves are not kept."""
 
     def __init__(self, tokens: Mapping[str, bytes], *, pause: Callable[[], Awaitable[None]] = one_second) -> None:
         """`pause` is what the answer to a wrong token waits for."""
@@ -52,7 +52,7 @@ class BearerAuth:
         name = self._owner(given)
         if name is None:
             await self._hold_back()
-            detail = f"the credential is no token of {SETTING}"
+            detail = f"the credential must be a token of {SETTING}"
             raise _unauthorized("invalid_credentials", detail, f'{_CHALLENGE}, error="invalid_token"')
         return name
 

@@ -97,8 +97,8 @@ class _Answer(BaseModel):
 
 class _Step(_Answer):
     outcome: Literal["ok", "refused", "skipped"]
-    why: str = Field(description="What decided, for people; may be empty.")
-    next: str = Field(description="What changes that, for people; may be empty.")
+    why: str = Field(description="What decided, in a sentence; may be empty.")
+    next: str = Field(description="What changes that, in a sentence; may be empty.")
 
 
 class PathStep(_Step):

@@ -71,7 +71,7 @@ class Shape:
 
 
 def _integer(value: object) -> object:
-    """5.0 is 5, as JSON Schema has it; 5.5 and true are no integers."""
+    """5.0 is 5, as JSON Schema has it; 5.5 and true are not integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -110,7 +110,7 @@ KeyName = Annotated[
 ]
 Reference = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,255}}", "is an id or a name: 1 to 255 characters")]
 RoutePattern = Annotated[str, Shape(rf"[^{UNPRINTABLE}]{{1,1024}}", "is the path of a route: 1 to 1,024 characters")]
-KeyId = Annotated[str, Shape(_UUID, "is no id of a key")]
+KeyId = Annotated[str, Shape(_UUID, "must be the id of a key")]
 Cursor = Annotated[str, Shape(r"[A-Za-z0-9_=-]{1,512}", "is none that this API has given out as `next`")]
 
 
@@ -225,7 +225,7 @@ Metadata = Annotated[
         ],
     ],
     Field(max_length=METADATA_MAX),
-    Closed({"description": "Texts of yours, by names of yours; nobody but you reads them."}),
+    Closed({"description": "Your own texts by your own names; extauthz does not use them."}),
 ]
 
 

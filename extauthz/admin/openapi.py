@@ -28,7 +28,7 @@ _REFUSALS: Mapping[int, str] = {
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field cannot be taken; `errors` names it",
-    500: "A record that makes no sense, or a mistake of ours",
+    500: "A corrupt record, or a bug of extauthz",
     503: "A store is away or slow, or too many calls wait for it",
 }
 _WARNING: Json = {

@@ -112,7 +112,7 @@ class Paths:
         by_path: dict[str, dict[str, Operation]] = {}
         for operation in operations:
             by_path.setdefault(operation.path, {})[operation.method] = operation
-        # Literal paths come before those with a name in them: `import` is no key.
+        # Literal paths come before those with a name in them: `import` does not name a key.
         self._paths = sorted(
             ((path.split("/"), by_path[path]) for path in by_path), key=lambda entry: "{" in str(entry[0])
         )

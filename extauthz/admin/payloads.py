@@ -127,7 +127,7 @@ class NewOrganization(Strict):
 class OrganizationChanges(_Changes, _Limits):
     """What to change. Limits are the organization's own in place of its plan's; null is the plan's again.
 
-    From `until` on the plan's count; null is no such end.
+    From `until` on the plan's count; null: without an end.
     """
 
     model_config = ConfigDict(json_schema_extra=_something)

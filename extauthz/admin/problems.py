@@ -33,7 +33,7 @@ class Mistake:
 
 
 class Problem(Exception):
-    """An answer that is no success. Its texts repeat no value of a secret field."""
+    """An answer that reports a failure. Its texts repeat no value of a secret field."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ _ANSWERS: tuple[tuple[type[ExtauthzError], int, str], ...] = (
 
 
 def from_error(error: ExtauthzError, fields: Collection[str] = ()) -> Problem | None:
-    """The answer to an error that a person can mend, None where it is a bug of ours that it came here.
+    """The answer to an error that a client can mend, None where the error is a bug of extauthz.
 
     `fields` are the names that stood in the body. The first of them that the error's text names is the mistake.
     """

@@ -37,7 +37,7 @@ async def read_body(request: web.Request) -> bytes:
             if len(body) > BODY_MAX:
                 raise _too_large()
     except (web.RequestPayloadError, OSError):
-        raise Problem(400, "malformed_body", "the body breaks off, or its chunks make no sense", closes=True) from None
+        raise Problem(400, "malformed_body", "the body breaks off, or its chunks are malformed", closes=True) from None
     if body and not _is_json(request):
         raise Problem(415, "unsupported_media_type", f"the body must be {_JSON}, in UTF-8 and not encoded further")
     return bytes(body)
@@ -57,7 +57,7 @@ def _is_json(request: web.Request) -> bool:
 
 
 def parse_body(body: bytes, model: type[Model], *, optional: bool) -> Model:
-    """A body as the model says. Raises Problem: 400 where it is no JSON object, 422 where the model refuses it."""
+    """A body as the model says. Raises Problem: 400 where it is not a JSON object, 422 where the model refuses it."""
     value = {} if optional and not body else _json(body)
     if not isinstance(value, dict):
         raise _malformed("the body is not a JSON object")
@@ -69,7 +69,7 @@ def _json(body: bytes) -> object:
         return json.loads(body.decode(), object_pairs_hook=_once_each, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise _malformed(f"the body is no JSON: {error.msg} at {where}" if body else "the body is missing") from None
+        raise _malformed(f"the body must be JSON: {error.msg} at {where}" if body else "the body is missing") from None
     except UnicodeDecodeError:
         raise _malformed("the body is not in UTF-8") from None
     except RecursionError:
@@ -88,7 +88,7 @@ def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _no_number(name: str) -> object:
-    raise _malformed(f"the body holds {name}, which is no JSON")
+    raise _malformed(f"the body must be JSON without {name}")
 
 
 def _malformed(detail: str) -> Problem:
@@ -152,12 +152,12 @@ def _tags(name: str, value: str) -> list[tuple[int, bool]] | None:
     if not _ETAGS.fullmatch(value):
         raise invalid(name, 'must be ETags, as "3" or "3", "4", or *', status=400, code="invalid_header")
     found = [(match[2], match[1] is not None) for match in _ETAG.finditer(value)]
-    # An ETag is compared as it is written: "03" is none of ours.
+    # An ETag is compared as it is written: "03" matches nothing.
     return [(int(tag) if _VERSION.fullmatch(tag) else NO_VERSION, weak) for tag, weak in found]
 
 
 def refuse_idempotency_key(request: web.Request) -> None:
-    """Raises Problem 400 where a caller believes that a call may be sent twice and is done once."""
+    """Raises Problem 400 for an idempotency key: calls are not made idempotent by it."""
     if _IDEMPOTENCY_KEY in request.headers:
         message = "is not taken: see with GET whether a call was done before it is sent again"
         raise invalid(_IDEMPOTENCY_KEY, message, status=400, code="unsupported_header")

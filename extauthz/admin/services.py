@@ -1,4 +1,4 @@
-"""What the API stands on: the services of management, told who asks."""
+"""What the API stands on: the services of management, for the actor of each request."""
 
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class Rooms(Protocol):
 
     @property
     def audit(self) -> AuditService:
-        """Who changed what."""
+        """The audit log."""
         ...
 
     @property

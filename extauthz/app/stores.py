@@ -103,8 +103,8 @@ async def open_stores(
 ) -> OpenStores:
     """Both stores, until the stack is left. They may come later: their guards look out for them.
 
-    `redis_says` is told whether Redis says whose memory it is, and its maxmemory-policy where that may drop keys of
-    ours, else an empty text.
+    `redis_says` is told whether Redis says whose memory it is, and its maxmemory-policy where that may drop our
+    keys, else an empty text.
     """
     timeout = settings.database_timeout_ms / 1000
     dsn = settings.database_url.get_secret_value()

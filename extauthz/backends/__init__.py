@@ -1,1 +1,1 @@
-"""Where things are kept. Each backend fits `core.ports` and knows neither the others nor who calls."""
+"""Where things are kept. Each backend fits `core.ports` and imports neither the others nor its callers."""

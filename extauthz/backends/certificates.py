@@ -45,7 +45,7 @@ async def _certificate(host: str, port: int, *, postgresql: bool) -> bytes:
 
 
 def not_after(certificate: bytes) -> float:
-    """The end of a certificate's validity (DER), in Unix seconds. ValueError where it is no certificate."""
+    """The end of a certificate's validity (DER), in Unix seconds. ValueError where it is not a certificate."""
     (_, whole), *_ = _elements(certificate)
     (_, to_be_signed), *_ = _elements(whole)
     fields = [element for element in _elements(to_be_signed) if element[0] != _VERSION]

@@ -1,4 +1,4 @@
-"""The HTTP server that webhooks are sent to. It is somebody else's, so nothing that it says is believed or repeated."""
+"""The HTTP server that webhooks are sent to. It is not trusted: nothing that it answers is used or repeated."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
-UNKNOWN = "-"  # all who come without an address share one bucket
+UNKNOWN = "-"  # all clients without an address share one bucket
 TEXT_MAX = 80  # characters: an IPv6 address in brackets, with a zone and a port
 _NETWORK = 64  # bits: what one subscriber of IPv6 has is at least a network of this size (RFC 6177)
 
@@ -21,7 +21,7 @@ def address_group(address: str) -> str:
 
 @lru_cache(maxsize=4096)  # of at most 80 characters each, and only what is an address: the text is a client's
 def _group(text: str) -> str:
-    """Raises ValueError where it is no address."""
+    """Raises ValueError where it is not an address."""
     host, colon, port = text.rpartition(":")
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -168,7 +168,7 @@ class Calendar:
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Calendar":
-        """The calendar of a record from a store; ValueError says what makes no sense in it, never the value."""
+        """The calendar of a record from a store; ValueError says what is wrong in it, never the value."""
         timezone, anchor = _zone(record, "timezone"), _anchor(record, "anchor")
         if timezone is None or anchor is None:
             raise ValueError("timezone or anchor is missing")

@@ -1,10 +1,10 @@
-"""What changed in PostgreSQL, and from which read on a record knows of it.
+"""What changed in PostgreSQL, and from which read on a record includes it.
 
 A version here is the number of a read: the lowest transaction that was not over when PostgreSQL took the read's
 snapshot (`pg_snapshot_xmin`). A change made by transaction X is in every read whose version is above X, so a fence of
-X + 1 keeps out all records that cannot know of the change, whoever made it and in whatever order they arrive. A read
-that began while an older transaction was open has a low version: it may be kept out although it knows, never let in
-although it does not.
+X + 1 keeps out all records that may lack the change, from every reader and in whatever order they arrive. A read
+that began while an older transaction was open has a low version: it may be kept out although it has the change, but
+never let in without it.
 """
 
 import re

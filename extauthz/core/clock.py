@@ -2,9 +2,9 @@
 
 
 def certain_skew(asked_at: float, theirs: float, answered_at: float) -> float:
-    """Seconds by which a clock is certainly ahead of ours, negative where behind; 0 where it may be right.
+    """Seconds by which a clock is certainly ahead of this machine's, negative where behind; 0 where it may be right.
 
-    It said `theirs` at some moment between `asked_at` and `answered_at` of ours, all in Unix seconds: a slow network,
+    It said `theirs` between `asked_at` and `answered_at` of this machine, all in Unix seconds: a slow network,
     or a loop that is late, only makes that less certain.
     """
     if theirs > answered_at:

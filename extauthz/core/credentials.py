@@ -28,7 +28,7 @@ _JWT = re.compile(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", re.ASCII)
 class Credential:
     """A presented key, as nothing but its digests: 64 lower-case hex digits for each pepper, the signing one first.
 
-    `sha256` is the hex SHA-256 of the key, empty where nobody asks for it.
+    `sha256` is the hex SHA-256 of the key, empty where keys are not looked up by it.
     """
 
     digests: tuple[str, ...]

@@ -34,7 +34,7 @@ class VersionMismatch(Conflict):
 
 
 class LastUsableKey(Conflict):
-    """A key is the last usable one of its organization, and nobody said that it shall end all the same."""
+    """A key is the last usable one of its organization, and its end was not confirmed."""
 
     def __init__(self) -> None:
         super().__init__("this is the organization's last usable key")
@@ -65,7 +65,7 @@ class StoreUnavailable(ExtauthzError):
 
 
 class StoreCorrupt(ExtauthzError):
-    """A record makes no sense. `what` says which part, never the value itself."""
+    """A record is corrupt. `what` says which part, never the value itself."""
 
     def __init__(self, store: str, what: str) -> None:
         super().__init__(f"{store} holds a corrupt record: {what}")

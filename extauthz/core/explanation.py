@@ -31,7 +31,7 @@ class Question:
 
 
 class NamedKey(NamedTuple):
-    """A key as people call it: `digest` is what it is stored under, `pepper_id` the pepper that made that.
+    """A key with its name: `digest` is what it is stored under, `pepper_id` the pepper that made that.
 
     `organization` is the name of its organization.
     """
@@ -45,7 +45,7 @@ class NamedKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. `facts` are its inputs, the same names whatever the outcome; `why` and `next` are for people.
+    """One step. `facts` are its inputs, the same names whatever the outcome; `why` and `next` are sentences.
 
     `why` says what decided it, `next` what changes that; both may be empty.
     """

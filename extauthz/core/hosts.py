@@ -40,7 +40,7 @@ def configured_host(text: str) -> str | None:
 
 
 def _canonical_v6(text: str) -> str | None:
-    """RFC 5952; None where it is no address, has a zone, or is an IPv4 address in another form."""
+    """RFC 5952; None where it is not an address, has a zone, or is an IPv4 address in another form."""
     try:
         address = IPv6Address(text)
     except AddressValueError:

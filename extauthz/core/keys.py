@@ -37,7 +37,7 @@ class ApiKey(Subject):
     def made_of(self) -> tuple[EntityRef, ...]:
         """What must not have changed since this was read.
 
-        Our organizations, which have a plan of ours, have records of their own; another database's come with the key.
+        A managed organization, which has a plan, has a record of its own; an external one comes with the key.
         """
         if self.tenant.plan_id:
             return (EntityRef("api_key", self.id),)
@@ -72,7 +72,7 @@ class ApiKey(Subject):
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "ApiKey":
-        """The key of a record from a store; ValueError says what makes no sense in it, never the value."""
+        """The key of a record from a store; ValueError says what is wrong in it, never the value."""
         tenant_record = record.get("tenant")
         if not isinstance(tenant_record, dict):
             raise ValueError("tenant must be an object")
@@ -88,7 +88,7 @@ class ApiKey(Subject):
 
     @classmethod
     def of(cls, record: Mapping[str, object], *, permissions: Permissions, limits: Limits, tenant: Tenant) -> "ApiKey":
-        """The key of a record whose parts were read before; ValueError says what makes no sense in the rest."""
+        """The key of a record whose parts were read before; ValueError says what is wrong in the rest."""
         organization_id = header_safe(record, "organization_id")
         if organization_id != tenant.id:
             raise ValueError("tenant must be the key's organization")
@@ -118,7 +118,7 @@ def ended_by(key: ApiKey) -> str:
 
 
 def _time_or_never(record: Mapping[str, object], name: str) -> float | None:
-    """A time that may be null, but not missing: a record that forgot `revoked_at` must not pass for a key in force."""
+    """A time that may be null, but not missing: a record without `revoked_at` must not pass for a key in force."""
     if name not in record:
         raise ValueError(f"{name} is missing")
     return None if record[name] is None else seconds(record, name)

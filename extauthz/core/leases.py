@@ -73,7 +73,7 @@ def lapsing(lease: Lease, now: int) -> Lease:
     """The lease as a store keeps it once it has seen it at `now`.
 
     A lease ends after it was late twice: one step of the store's clock makes it late, and in the HOLD that follows its
-    worker stops to serve by its own clock. After a step back its time is counted anew.
+    worker stops to serve by its own clock. After a step back its time is counted from then.
     """
     if lease.stage == ENDED:
         return lease

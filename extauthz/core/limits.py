@@ -62,7 +62,7 @@ def _parse_rate(text: str) -> Rate:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Limits:
-    """What an organization may spend. None is no such limit, a quota of 0 allows nothing. Rate and burst are a pair.
+    """What an organization may spend. None: without that limit; a quota of 0 allows nothing. Rate and burst are a pair.
 
     `quotas` has one for each of limit_kinds.QUOTAS.
     """
@@ -74,7 +74,7 @@ class Limits:
     def __init__(
         self, rate: Rate | None = None, burst: int | None = None, *quotas: int | None, **by_column: int | None
     ) -> None:
-        """`quotas` in their order, or by their columns; what is not given is no limit."""
+        """`quotas` in their order, or by their columns; what is not given is unlimited."""
         given = dict(zip(QUOTA_COLUMNS, quotas)) | by_column  # noqa: B905 - the last ones may be left out
         if len(quotas) > len(QUOTA_COLUMNS) or not given.keys() <= set(QUOTA_COLUMNS):
             raise TypeError(f"quotas must be of {', '.join(QUOTA_COLUMNS)} (got {', '.join(given)})")

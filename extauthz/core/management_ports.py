@@ -153,7 +153,7 @@ class TenantStore(ChangeLog, Protocol):
 
 
 class AuditStore(Protocol):
-    """Who changed what."""
+    """The audit log: changes with their actors."""
 
     async def page(
         self, organization_id: str | None, only: AuditFilter, *, limit: int, cursor: str | None
@@ -180,12 +180,12 @@ class RejectionLogStore(Protocol):
 
 
 class QuotaEvents(Protocol):
-    """Quota events that somebody is to be told of. Each is delivered at least once, or given up."""
+    """Events of quotas that are to be delivered: each at least once, or given up."""
 
     async def claim(self, at_most: int, lease_seconds: float) -> list[ClaimedEvent]:
-        """Undelivered events that are due, oldest first, for whoever asks alone.
+        """Undelivered events that are due, oldest first, for this caller alone.
 
-        Who says nothing of one within `lease_seconds` has lost it: it is due again.
+        One that is not settled within `lease_seconds` is due again.
         """
         ...
 

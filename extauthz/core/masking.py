@@ -1,4 +1,4 @@
-"""How a message repeats what somebody typed: it may be a key in the wrong place, and of a key nothing more is shown."""
+"""How a message repeats what was typed: it may be a key in the wrong place, of which nothing more is shown."""
 
 import re
 
@@ -9,7 +9,7 @@ _RUN = re.compile(r"[A-Za-z0-9\-._~+/]{16,}", re.ASCII)  # what a key is made of
 
 
 def shown(text: str) -> str:
-    """What somebody typed, `masked` and at most 64 characters of it."""
+    """What was typed, `masked`, at most 64 characters of it."""
     return masked(text)[:SHOWN_MAX]
 
 

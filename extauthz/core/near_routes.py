@@ -1,4 +1,4 @@
-"""Which routes a request nearly matched, and what was different: for people, in time by the number of routes."""
+"""Which routes a request nearly matched, and what was different: for explanations, in time by the number of routes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher

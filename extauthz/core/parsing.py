@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029"  # break a line, or steer a terminal
 INVISIBLE = (
     # The code points that Unicode says to ignore where they cannot be shown (zero width, direction, fillers, variants),
-    # the blank of Braille, those for private use, and those that are no characters: two of them look the same.
+    # the blank of Braille, those for private use, and noncharacters: two of them look the same.
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     r"\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ue000-\uf8ff"
     # as themselves: a pattern of JSON Schema has no escape for them

@@ -37,7 +37,7 @@ def why_ambiguous(raw_path: str) -> str:
         return "the path does not begin with a slash"
     found = _AMBIGUOUS.search(path)
     if found is None:
-        return "the path has encoded bytes that are no UTF-8, or a control character"
+        return "the path has encoded bytes that are not UTF-8, or a control character"
     if found[0] == "/":
         segment = path[found.end() :].partition("/")[0]
         return (

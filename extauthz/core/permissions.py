@@ -30,7 +30,7 @@ def refusal_code(resource: str, mode: str) -> str:
 
 
 def parse_permissions(value: object) -> Permissions:
-    """A stored map `{"customer": ["read", "write"]}` as a value; ValueError says what makes no sense in it."""
+    """A stored map `{"customer": ["read", "write"]}` as a value; ValueError says what is wrong in it."""
     if not isinstance(value, dict):
         raise ValueError("permissions must be an object")
     parsed: dict[str, frozenset[str]] = {}
@@ -44,17 +44,17 @@ def parse_permissions(value: object) -> Permissions:
 
 
 def mistakes(permissions: Permissions) -> list[str]:
-    """The names in a map that can be no resource, and the modes that are none: in words for who wrote them."""
+    """What is wrong with the resources and modes of a map, one sentence for each."""
     names = [repr(shown(name)) for name in permissions if name != ANY_RESOURCE and not RESOURCE_NAME.fullmatch(name)]
     modes = {repr(shown(mode)) for granted in permissions.values() for mode in granted if mode not in MODES}
     return [
-        *(f"{name} is no resource, which is 1 to 64 of A-Z a-z 0-9 _ -, or * for all" for name in names),
-        *(f"{mode} is no mode, which is {' or '.join(MODES)}" for mode in sorted(modes)),
+        *(f"a resource must be 1 to 64 of A-Z a-z 0-9 _ -, or * for all (got {name})" for name in names),
+        *(f"a mode must be {' or '.join(MODES)} (got {mode})" for mode in sorted(modes)),
     ]
 
 
 def unknown_resources(permissions: Permissions, known: Collection[str] | None) -> list[str]:
-    """The resources of a map that no route knows; `known` None means that a route takes any name from the path."""
+    """The resources of a map that no route has; `known` None means that a route takes any name from the path."""
     if known is None:
         return []
     return sorted(name for name in permissions if name != ANY_RESOURCE and name not in known)

@@ -39,7 +39,7 @@ class Source(Protocol[Asked_contra, Record_co]):
         ...
 
     async def find(self, asked: Sequence[Asked_contra], now: float) -> "Sequence[Record_co | StoreCorrupt | None]":
-        """One answer for each of `asked`, all of one read: the record, what makes no sense in it, or None.
+        """One answer for each of `asked`, all of one read: the record, what is wrong with it, or None.
 
         `now` (Unix seconds, before the read) becomes the `loaded_at` of the records.
         """
@@ -55,7 +55,7 @@ class SharedCache(Protocol[Asked_contra, Record]):
     async def find(
         self, asked: Sequence[Asked_contra], now: float, *, ended: bool = False
     ) -> "Sequence[Record | StoreCorrupt | None]":
-        """One answer for each of `asked`: the cached record, what makes no sense in it, or None.
+        """One answer for each of `asked`: the cached record, what is wrong with it, or None.
 
         A record that is too old at `now` is none, and (unless `ended`) so is one that has ended by then: a revoked key
         must not be refused sooner than an unknown one.
@@ -76,7 +76,7 @@ class SharedInvalidations(Protocol):
 
 
 class ChangeFeed(Protocol):
-    """Where PostgreSQL tells what changed, whoever changed it."""
+    """Where PostgreSQL announces changes, of every writer."""
 
     async def follow(self, apply: Callable[[Change], None], flowing: Callable[[bool], None]) -> None:
         """Call `apply` for each change, until cancelled, and `flowing` when messages begin or cease to arrive.
@@ -92,7 +92,7 @@ class UseLog(Protocol):
     async def used(self, times: Mapping[str, float]) -> Collection[str]:
         """Notes the last use (Unix seconds) of each key, by id; an older one changes nothing.
 
-        Returns the keys that somebody else is changing at this moment: they have to be noted again.
+        Returns the keys that another transaction is changing at this moment: they have to be noted again.
         """
         ...
 
@@ -140,7 +140,7 @@ class LimitStore(Protocol):
         ...
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        """Raises a tenant's counters to what is known of them. None: nobody can say, they begin with what is there."""
+        """Raises a tenant's counters to their seeds. None: PostgreSQL is away, and they begin with what is there."""
         ...
 
 
@@ -183,7 +183,7 @@ class UsageSource(Protocol):
         ...
 
     async def acknowledge(self, batch: UsageBatch) -> int:
-        """Removes marks of a saved batch that were not set anew, and its old counters.
+        """Removes marks of a saved batch that were not set again, and its old counters.
 
         Returns the position that the next batch begins at.
         """
@@ -212,7 +212,7 @@ class UsageStore(Protocol):
         ...
 
     async def announce(self, events: Sequence[QuotaEvent]) -> Sequence[QuotaEvent]:
-        """Writes down what nobody has announced yet, and returns it."""
+        """Records the events that were not announced yet, and returns them."""
         ...
 
 
@@ -224,7 +224,7 @@ class RejectionStore(Protocol):
         ...
 
     async def forget(self, days: int) -> bool:
-        """Forgets some of what is older than so many days; whether there may be more of it."""
+        """Deletes some of what is older than so many days; whether there may be more of it."""
         ...
 
 

@@ -99,7 +99,7 @@ def _in_demand(route: Route) -> Iterator[str]:
     if route.resource is not None and not is_resource_name(route.resource):
         yield f"resource: must be 1 to 64 of A-Z a-z 0-9 _ -, not {route.resource!a}"
     if route.public and (from_path or (route.resource, route.mode, route.cost, route.cache) != (None, None, 1, True)):
-        yield "public: goes without resource, mode, cost and cache, since nobody is identified and nothing is charged"
+        yield "public: goes without resource, mode, cost and cache, as no caller is identified and nothing is charged"
     elif route.resource is not None and from_path:
         yield "resource: is in the path already, as {resource}"
     elif not route.public and route.resource is None and not from_path:

@@ -124,7 +124,7 @@ class Tenant:
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Tenant":
-        """The tenant of a record from a store; ValueError says what makes no sense in it."""
+        """The tenant of a record from a store; ValueError says what is wrong in it."""
         status = record.get("status")
         if status not in STATUSES:
             raise ValueError("status must be active or suspended")

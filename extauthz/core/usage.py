@@ -21,7 +21,7 @@ class Counted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Refusals of a key on a day that nobody has written down yet."""
+    """Refusals of a key on a day that are not written down yet."""
 
     tenant_id: str
     key_id: str
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """What PostgreSQL knows of a span. `key_id` is ORGANIZATION for the sum of all keys."""
+    """What PostgreSQL has of a span. `key_id` is ORGANIZATION for the sum of all keys."""
 
     field: str
     key_id: str

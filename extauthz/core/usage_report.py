@@ -1,4 +1,4 @@
-"""What an organization used, as people ask for it: what PostgreSQL has saved, and what Redis has counted since."""
+"""Usage of an organization, as reports show it: what PostgreSQL has saved, and what Redis has counted since."""
 
 from bisect import bisect
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

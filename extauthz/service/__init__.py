@@ -1,1 +1,1 @@
-"""The route: awaits ports, asks the core, knows no technology."""
+"""The route: awaits ports, asks the core, imports no technology."""

@@ -9,7 +9,7 @@ AGAIN_AFTER = 1.0  # seconds
 
 
 async def forever(work: Callable[[], Awaitable[None]]) -> None:
-    """Does work that never ends by itself. A bug in it is logged, and it begins anew."""
+    """Does work that never ends by itself. A bug in it is logged, and it is started again."""
     while True:
         try:
             await work()

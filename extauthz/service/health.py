@@ -28,7 +28,7 @@ class Readiness:
 class Health:
     """Ready once PostgreSQL's schema and Redis were seen; a later loss is named but keeps traffic, because identity is
     cached and limits degrade. Where limits must not degrade, a loss of Redis ends it. `redis_evicting` is Redis's
-    maxmemory-policy where that drops keys of ours, which is named; `usage_trouble` is why usage cannot be written down.
+    maxmemory-policy where that drops our keys, which is named; `usage_trouble` is why usage cannot be written down.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Health:
             await asyncio.sleep(LOOK_EVERY)
 
     def readiness(self) -> Readiness:
-        """The state now; asks nobody."""
+        """The state now; asks no store."""
         ready = all(guard.seen for guard in self._guards) and not self.draining
         if self._needs_redis and self._redis.trouble:
             ready = False

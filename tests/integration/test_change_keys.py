@@ -48,7 +48,7 @@ async def test_a_change_that_cannot_be_changes_nothing(operator: ManagementClien
         ({"permissions": ["read"]}, "permissions must be an object of lists"),
         ({"permissions": {"customer": "read"}}, "permissions must be an object of lists"),
         ({"permissions": {"customer": [None]}}, "permissions must be an object of lists"),
-        ({"permissions": {"customer": ["all"]}}, "'all' is no mode"),
+        ({"permissions": {"customer": ["all"]}}, "a mode must be read or write (got 'all')"),
         ({"permissions": {"invoice": []}}, "no route has the resource invoice"),
         ({"expires_at": "2100-01-01"}, "expires_at must be a time"),
         ({"expires_at": datetime(2000, 1, 1, tzinfo=UTC)}, "is in the past"),

@@ -54,7 +54,7 @@ async def test_two_upgrades_at_once_come_one_after_the_other(empty_database: str
     [
         (None, "the database has no extauthz schema; run: extauthz migrate"),
         ("0000", f"the schema is at version 0000, this extauthz needs {schema.KNOWN}; run: extauthz migrate"),
-        ("9999", f"the schema is at version 9999, newer than the {schema.KNOWN} this extauthz knows; upgrade extauthz"),
+        ("9999", f"the schema is at version 9999, newer than the {schema.KNOWN} of this extauthz; upgrade extauthz"),
     ],
 )
 async def test_another_version_is_refused_with_what_mends_it(

@@ -25,7 +25,7 @@ SECRET = "a-word-that-nobody-may-read-anywhere"
     ("found", "line"),
     [
         (None, "the database has no extauthz schema; run: extauthz migrate"),
-        ("9999", f"the schema is at version 9999, newer than the {KNOWN} this extauthz knows; upgrade extauthz"),
+        ("9999", f"the schema is at version 9999, newer than the {KNOWN} of this extauthz; upgrade extauthz"),
     ],
 )
 async def test_an_unknown_schema_is_refused(empty_database: str, redis_url: str, found: str | None, line: str) -> None:

@@ -29,7 +29,7 @@ class Silent(psycopg.OperationalError):
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
-    # The guard admits no more calls than the pool has connections, so a wait in vain is a wait for the server.
+    # The circuit breaker admits no more calls than there are connections, so a wait in vain is one for the server.
     (NoConnection, "connection"),
     (pg.ConnectionTimeout, "timeout"),
     (Silent, "timeout"),
@@ -104,7 +104,7 @@ _RULES = {
     "plans_rate_and_burst_go_together": "rate and burst go together: give both",
     "api_keys_rate_and_burst_go_together": "rate and burst go together: give both",
     "organizations_rate_and_burst_go_together": "rate and burst go together, its own or its plan's: both or none",
-    "organizations_timezone_valid": "PostgreSQL knows no time zone of that name; one is Europe/Berlin",
+    "organizations_timezone_valid": "timezone must be one that PostgreSQL has; one is Europe/Berlin",
     "organizations_overrides_until_valid": "until is a time from 1970 to 9998, in UTC",
     "plans_bucket_is_overridden": "organizations override half of this plan's bucket; clear that first",
     "organizations_until_ends_own_limits": "until is the end of an organization's own limits, and it has none",

@@ -1,11 +1,11 @@
-"""Events of quotas in PostgreSQL, as they are handed to whoever delivers them."""
+"""Events of quotas in PostgreSQL, as they are claimed and delivered."""
 
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import execute
 from extauthz.backends.postgres.statements import as_id
 from extauthz.core.management_ports import ClaimedEvent
 
-LATEST_DAYS = 3  # what nobody tried is no news then: a webhook that is configured one day is not told of months before
+LATEST_DAYS = 3  # older events that were never tried are dropped: a new webhook does not get those of months before
 
 
 class PostgresQuotaEvents:
@@ -15,9 +15,9 @@ class PostgresQuotaEvents:
         self._pool = pool
 
     async def claim(self, at_most: int, lease_seconds: float) -> list[ClaimedEvent]:
-        """Undelivered events that are due, oldest first, for whoever asks alone.
+        """Undelivered events that are due, oldest first, for this caller alone.
 
-        Who says nothing of one within `lease_seconds` has lost it: it is due again.
+        One that is not settled within `lease_seconds` is due again.
         """
         arguments = {"at_most": at_most, "seconds": lease_seconds, "days": LATEST_DAYS}
         return [ClaimedEvent(**row) for row in await execute(self._pool, "claim_events", arguments)]

@@ -1,7 +1,7 @@
-"""Keys in tables of somebody else, found by a statement of theirs: `[keys] lookup_sql`.
+"""Keys in tables of another application, found by its own statement: `[keys] lookup_sql`.
 
 In: `%(sha256)s`, the hex SHA-256 of a key, never the key. Out: at most one row, with the columns below. The statement
-runs as a subquery, so that it can only read; docs/howto/bring-your-own-tables.md tells people the rules.
+runs as a subquery, so that it can only read; docs/howto/bring-your-own-tables.md has the rules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _JSON_TYPES = {types[name].oid for name in ("json", "jsonb")}
 _TIME_TYPES = {types[name].oid for name in ("timestamptz", "timestamp", "text")}
 
 # A row, not the statement, is at fault, so that only its key is denied: a value that cannot be converted, several
-# rows where a subquery of theirs may have one, a function of theirs that refuses.
+# rows where its subquery may have one, a function in it that refuses.
 _OF_A_ROW = (psycopg.DataError, pg.CardinalityViolation, pg.RaiseException)
 # Classes of SQLSTATE in which PostgreSQL speaks of the statement itself. Its words in any other may repeat a value.
 _OF_THE_STATEMENT = ("0A", "3F", "42")
@@ -130,7 +130,7 @@ async def check(pool: Pool, sql: str) -> None:
 async def probe(pool: Pool, sql: str) -> None:
     """Raises StoreUnavailable while PostgreSQL is away, or the statement does not run or has lost a column it needs.
 
-    Columns too many are no outage: a table may grow under a statement that says `*`.
+    Further columns are ignored: a table may grow under a statement that says `*`.
     """
     try:
         names = {name for name, _ in await _columns(pool, sql)}
@@ -202,7 +202,7 @@ def _name(row: Mapping[str, object]) -> str:
 
 
 def _record(row: Mapping[str, Any], digest: str, now: float) -> dict[str, object]:
-    """The record of a row; ValueError says what makes no sense in it, never the value."""
+    """The record of a row; ValueError says what is wrong in it, never the value."""
     ids = {name: _id(row, name) for name in ("id", "organization_id")}
     if "expires_at" not in row:
         raise ValueError("expires_at is missing")

@@ -35,7 +35,7 @@ _REVIVED_BY = {"disabled": "enable", "expired": "update"}
 
 
 class PostgresKeys:
-    """The table `api_keys`. `actor` is who changes it, as the audit log shall say."""
+    """The table `api_keys`. `actor` is the author of changes in the audit log."""
 
     def __init__(self, pool: Pool, *, actor: str) -> None:
         self._pool = pool
@@ -152,7 +152,7 @@ async def _create(change: Change, new: NewKey) -> KeyDetails:
 
 
 def _refuse_known(new: NewKey, known: Mapping[str, Mapping[str, object]]) -> None:
-    """Raises Conflict where the key is or was somebody's, under whichever pepper.
+    """Raises Conflict where the key is or was in use, under any pepper.
 
     AlreadyImported: it is there as the import would have it, or is refused earlier than that.
     """

@@ -1,5 +1,5 @@
 -- What a check asks. Each answer carries `version`, the number of the read it came from (see core/changes.py).
--- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
+-- Ids go in as uuid, so that indexes serve them; a text that is not an id goes in as null, and finds nothing.
 -- Braces stand for a list with each column of limits in place of *.
 
 -- name: schema_version
@@ -57,7 +57,7 @@ JOIN plans p ON p.id = o.plan_id
 WHERE o.id = ANY (%(ids)s);
 
 -- name: keys_used
--- in: ids (uuid[]), times (float8[], Unix seconds); out: the keys that somebody else holds at this moment. They are not
+-- in: ids (uuid[]), times (float8[], Unix seconds); out: the keys that another transaction holds at this moment. They are not
 -- waited for: an operator's open transaction must not look like a database that hangs.
 WITH used AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(times)s::float8[]) AS u (id, at)
@@ -70,7 +70,7 @@ WITH used AS (
 SELECT k.id::text AS id FROM api_keys k JOIN used u ON u.id = k.id WHERE k.id NOT IN (SELECT id FROM free);
 
 -- name: be_patient
--- in: milliseconds for each statement of this transaction, which nobody waits for
+-- in: milliseconds for each statement of this transaction, which no check waits for
 SELECT set_config('statement_timeout', %(milliseconds)s::text, true);
 
 -- name: changed_lately

@@ -77,7 +77,7 @@ def script(found: str | None) -> str:
 
 
 async def upgrade(dsn: str) -> SchemaStatus:
-    """Brings the schema to the version that this code knows, in one transaction, one upgrade at a time.
+    """Brings the schema to the version that this code needs, in one transaction, one upgrade at a time.
 
     Raises StoreUnavailable, SchemaUnknown for a schema that is newer, TablesInUse, and MigrationFailed.
     """

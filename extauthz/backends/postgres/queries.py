@@ -17,7 +17,7 @@ T = TypeVar("T")
 async def fetch(pool: Pool, statement: str, arguments: Mapping[str, object] | None = None) -> list[DictRow]:
     """The rows of a named statement that changes nothing. Raises StoreUnavailable.
 
-    It is asked once more where the connection turns out to be dead: that costs a new connection and is no outage.
+    It is asked once more where the connection turns out to be dead: that costs a new connection, and is not an outage.
     """
     with translated():
         return await again_if_dead(partial(_rows, pool, statement, arguments))

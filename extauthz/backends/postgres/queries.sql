@@ -1,9 +1,9 @@
 -- Every statement that management runs. A name, what goes in as %(name)s, what comes out. Braces stand for a list with
 -- each column of limits in place of *.
--- Ids go in as uuid, so that indexes serve them; a text that is no id goes in as null, and finds nothing.
+-- Ids go in as uuid, so that indexes serve them; a text that is not an id goes in as null, and finds nothing.
 
 -- name: act
--- in: actor, action (empty: what the change itself says). For the transaction under way: who changes, and what it means.
+-- in: actor, action (empty: what the change itself says). For the transaction under way: the author of changes, and what they mean.
 SELECT set_config('extauthz.actor', %(actor)s, true), set_config('extauthz.action', %(action)s, true);
 
 -- name: horizon
@@ -73,8 +73,8 @@ WHERE id = %(id)s
 FOR UPDATE;
 
 -- name: lock_organization_of_key
--- in: id; out: organization_id. Changes that look at all keys of an organization come one after the other, and nobody
--- who has locked a key waits for its organization.
+-- in: id; out: organization_id. Changes that look at all keys of an organization come one after the other, and no
+-- transaction that has locked a key waits for its organization.
 SELECT o.id::text AS organization_id
 FROM organizations o JOIN api_keys k ON k.organization_id = o.id
 WHERE k.id = %(id)s
@@ -165,7 +165,7 @@ ORDER BY lower(name) = lower(%(normal)s) DESC, name
 LIMIT 50;
 
 -- name: hold_plan
--- in: id (or null), ref; out: the plan as show_plan finds it, which nobody changes meanwhile
+-- in: id (or null), ref; out: the plan as show_plan finds it, locked against changes
 SELECT id::text, name, {*}, created_at, updated_at, row_version
 FROM plans WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
 ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1
@@ -237,8 +237,8 @@ ORDER BY lower(name) = lower(%(normal)s) DESC, name
 LIMIT 50;
 
 -- name: lock_organization
--- in: id (or null), ref (a name, where it is none); out: the id of the organization, which nobody else changes meanwhile,
--- nor adds a key to it. Without its plan: a row that had to be waited for is not joined anew.
+-- in: id (or null), ref (a name, where id is null); out: the id of the organization, locked: no other transaction changes it
+-- nor adds a key to it. Without its plan: a row that had to be waited for is not joined again.
 SELECT id::text FROM organizations
 WHERE id = %(id)s OR name IN (%(ref)s, %(normal)s)
 ORDER BY id = %(id)s DESC, name = %(ref)s DESC LIMIT 1

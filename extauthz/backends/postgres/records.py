@@ -69,7 +69,7 @@ class PostgresKeyNames:
         self._pool = pool
 
     async def find(self, key_id: str) -> NamedKey | None:
-        """The key with that id, as people call it. Raises StoreUnavailable."""
+        """The key with that id, with its name. Raises StoreUnavailable."""
         rows = await fetch(self._pool, "name_key", {"id": as_id(key_id)})
         return NamedKey(**rows[0]) if rows else None
 

@@ -1,4 +1,4 @@
-"""Refusals in PostgreSQL: written in batches by every process, read by whoever asks why."""
+"""Refusals in PostgreSQL: written in batches by every process, read by commands and the admin API."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _PLAIN = "".join(map(chr, range(0x20, 0x7F)))
 class PostgresRejections:
     """The table `rejections`. Every method raises StoreUnavailable.
 
-    A row whose organization or key has an id that is none of ours is left out.
+    A row whose organization or key has an id of another form is left out.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -61,7 +61,7 @@ class PostgresRejections:
                     await connection.execute(STATEMENTS["add_rejections"].encode(), arguments)
 
     async def forget(self, days: int) -> bool:
-        """Forgets some of what is older than so many days; whether there may be more of it."""
+        """Deletes some of what is older than so many days; whether there may be more of it."""
         (gone,) = await execute(self._pool, "forget_rejections", {"days": days, "at_most": FORGOTTEN_AT_ONCE})
         return bool(gone["count"] >= FORGOTTEN_AT_ONCE)
 
@@ -91,7 +91,7 @@ def _id(group: Group) -> UUID:
 
 
 def _stored(sample: Sample) -> dict[str, str]:
-    """As JSON; bytes that are no plain ASCII are percent-encoded, since a text of PostgreSQL takes not all of them."""
+    """As JSON; bytes beyond plain ASCII are percent-encoded, since a text of PostgreSQL takes not all of them."""
     return {
         "at": datetime.fromtimestamp(sample.at, UTC).isoformat(timespec="milliseconds"),
         "method": _plain(sample.method),

@@ -19,7 +19,7 @@ SET count = r.count + excluded.count,
     );
 
 -- name: forget_rejections
--- in: days, at_most; forgets what is older, but what somebody else forgets at this moment; out: how many rows
+-- in: days, at_most; deletes what is older, without rows that another transaction deletes at this moment; out: how many rows
 WITH gone AS (
     DELETE FROM rejections WHERE id IN (
         SELECT id FROM rejections WHERE since < now() - make_interval(days => %(days)s)

@@ -1,4 +1,4 @@
-"""The version of the schema: which one this code knows, and which one a database has."""
+"""The version of the schema: which one this code needs, and which one a database has."""
 
 from dataclasses import dataclass
 from time import time
@@ -16,7 +16,7 @@ _ANSWER = 5.0  # seconds for each of our own statements
 
 
 class SchemaUnknown(ExtauthzError):
-    """The database has another version of the schema than this code knows."""
+    """The database has another version of the schema than this code needs."""
 
     def __init__(self, found: str | None) -> None:
         if found is None:
@@ -24,7 +24,7 @@ class SchemaUnknown(ExtauthzError):
         elif found < KNOWN:
             text = f"the schema is at version {found}, this extauthz needs {KNOWN}; run: extauthz migrate"
         else:
-            text = f"the schema is at version {found}, newer than the {KNOWN} this extauthz knows; upgrade extauthz"
+            text = f"the schema is at version {found}, newer than the {KNOWN} of this extauthz; upgrade extauthz"
         super().__init__(text)
         self.found = found
 
@@ -43,7 +43,7 @@ class SchemaStatus:
 
 
 async def check(pool: Pool) -> None:
-    """Returns when the schema is the one this code knows. Raises SchemaUnknown, StoreUnavailable."""
+    """Returns where the schema is the one this code needs. Raises SchemaUnknown, StoreUnavailable."""
     found = await _found(pool)
     if found != KNOWN:
         raise SchemaUnknown(found)

@@ -28,7 +28,7 @@ _STORED = ("name", "status", "until", "limits_mode", "timezone", "anchor")
 
 
 class PostgresTenants:
-    """The tables `organizations` and `plans`. `actor` is who changes them, as the audit log shall say."""
+    """The tables `organizations` and `plans`. `actor` is the author of changes in the audit log."""
 
     def __init__(self, pool: Pool, *, actor: str) -> None:
         self._pool = pool

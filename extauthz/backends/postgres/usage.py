@@ -1,4 +1,4 @@
-"""Usage in PostgreSQL, where it is kept for bills: written by one worker at a time, read where counters begin anew."""
+"""Usage in PostgreSQL, kept for bills: written by one worker at a time, read where counters are restored."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ RowT = TypeVar("RowT", Counted, Refused)
 class PostgresUsage:
     """The tables `usage_daily`, `usage_batches` and `quota_events`. Every method raises StoreUnavailable.
 
-    A row whose organization or key has an id that is none of ours is left out.
+    A row whose organization or key has an id of another form is left out.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -82,7 +82,7 @@ class PostgresUsage:
     async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
         """Adds refusals; a batch that was added already changes nothing, for a day at least."""
         async with self._patient() as connection:
-            await self._forget(connection)
+            await self._drop_batches(connection)
             cursor = await connection.execute(STATEMENTS["new_batch"].encode(), {"id": batch_id})
             if not await cursor.fetchall():
                 return
@@ -97,7 +97,7 @@ class PostgresUsage:
                 await connection.execute(STATEMENTS["add_refusals"].encode(), arguments)
 
     async def announce(self, events: Sequence[QuotaEvent]) -> Sequence[QuotaEvent]:
-        """Writes down what nobody has announced yet, and returns it."""
+        """Records the events that were not announced yet, and returns them."""
         known = [(id_, event) for event in events if (id_ := as_id(event.tenant_id)) is not None]
         arguments = {
             "tenants": [id_ for id_, _ in known],
@@ -148,8 +148,8 @@ class PostgresUsage:
                 await connection.be_patient(PATIENCE_MS)
                 yield connection
 
-    async def _forget(self, connection: PooledConnection) -> None:
-        """Now and then forgets batches that nobody sends again."""
+    async def _drop_batches(self, connection: PooledConnection) -> None:
+        """Deletes batches that are too old to come again, every FORGET_EVERY seconds."""
         now = monotonic()
         if self._forgot_at is None or now - self._forgot_at >= FORGET_EVERY:
             self._forgot_at = now

@@ -1,8 +1,8 @@
--- What was counted, and who is told of it. Ids that are no uuid never come here.
+-- What was counted, and its events. Ids of another form than uuid never come here.
 -- Rows are written in the order of the primary key, so that two writers wait for each other and never in a circle.
 
 -- name: one_saver
--- out: mine. Where it is true nobody else saves until the end of the transaction.
+-- out: mine. Where it is true no other worker saves until the end of the transaction.
 SELECT pg_try_advisory_xact_lock(hashtextextended('extauthz usage', 0)) AS mine;
 
 -- name: save_counted
@@ -32,7 +32,7 @@ ON CONFLICT (organization_id, day, api_key_id) DO UPDATE
 SET rate_limited = u.rate_limited + excluded.rate_limited, over_quota = u.over_quota + excluded.over_quota;
 
 -- name: forget_batches
--- in: hours, at_most; forgets batches that are older, but those that somebody else forgets at this moment
+-- in: hours, at_most; deletes batches that are older, without those that another transaction deletes at this moment
 DELETE FROM usage_batches WHERE id IN (
     SELECT id FROM usage_batches WHERE at < now() - make_interval(hours => %(hours)s)
     LIMIT %(at_most)s FOR UPDATE SKIP LOCKED
@@ -72,7 +72,7 @@ GROUP BY s.field;
 
 -- name: announce
 -- in: tenants (uuid[]), quotas (text[]), windows (date[]), thresholds (smallint[]), used, limits (bigint[]); out: those
--- of which nobody knew
+-- that are new
 INSERT INTO quota_events (organization_id, quota, window_start, threshold, used, "limit")
 SELECT tenant, quota, first, threshold, used, most
 FROM unnest(%(tenants)s::uuid[], %(quotas)s::text[], %(windows)s::date[], %(thresholds)s::smallint[],
@@ -82,8 +82,8 @@ ON CONFLICT DO NOTHING
 RETURNING organization_id::text AS tenant_id, quota, window_start, threshold, used, "limit";
 
 -- name: claim_events
--- in: days, at_most, seconds; out: events that nobody else has at this moment, oldest first, of those that were never
--- tried only what is not older than so many days. They are ours for so many seconds, then whoever asks gets them again.
+-- in: days, at_most, seconds; out: events that no other worker has at this moment, oldest first, of those that were never
+-- tried only what is not older than so many days. They are the caller's for so many seconds, then due again.
 WITH due AS (
     SELECT id FROM quota_events
     WHERE delivered_at IS NULL AND failed_at IS NULL
@@ -107,7 +107,7 @@ ORDER BY c.at, c.threshold, c.id;
 UPDATE quota_events SET delivered_at = coalesce(delivered_at, now()), next_attempt_at = NULL WHERE id = %(id)s;
 
 -- name: event_postponed
--- in: id, seconds. What somebody else has delivered meanwhile stays delivered.
+-- in: id, seconds. What another worker has delivered meanwhile stays delivered.
 UPDATE quota_events SET next_attempt_at = now() + make_interval(secs => %(seconds)s)
 WHERE id = %(id)s AND delivered_at IS NULL AND failed_at IS NULL;
 

@@ -1,4 +1,4 @@
-"""One change of a person: one transaction that says who makes it, so that triggers can write it down."""
+"""One change by management: a transaction that names its actor, so that triggers can record it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

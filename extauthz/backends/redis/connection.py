@@ -46,7 +46,7 @@ class RedisConnection:
         self._retired: list[Wire] = []  # that end a little later
 
     async def execute_command(self, *args: Any) -> Any:
-        """The answer of one command, as Redis sent it. Never sent twice; a caller who leaves harms no other."""
+        """The answer of one command, as Redis sent it. Never sent twice; a caller that leaves harms no other."""
         self.operations += 1
         return await (await self._connected()).execute_command(*args)
 
@@ -108,7 +108,7 @@ class RedisConnection:
         return True
 
     def _leave(self) -> None:
-        """The next command opens another connection, and looks its address up anew."""
+        """The next command opens another connection, and resolves its address again."""
         if self._wire is not None:
             self._wire.retire()
             self._retired = [wire for wire in (*self._retired, self._wire) if wire.open]

@@ -24,7 +24,7 @@ class RedisCounters:
     async def beginning(self, asked: Spend, seeds: Sequence[Seed]) -> State:
         """The state that a check would find once the counters are raised to `seeds`. Raises StoreUnavailable.
 
-        What makes no sense in Redis counts as never written.
+        What is malformed in Redis counts as never written.
         """
         known = [seed for seed in seeds if seed.key_id != ORGANIZATION]
         owners, own = _fields(asked)

@@ -93,7 +93,7 @@ def unavailable(error: Exception) -> StoreUnavailable:
 def translated() -> Iterator[None]:
     """Turns every failure of the client library into StoreUnavailable, with its cause kept.
 
-    The library leaks errors that are not its own (AttributeError, TypeError from a torn reply), hence the broad catch.
+    The library leaks errors that are not its own (AttributeError, TypeError from a torn reply), so the catch is broad.
     """
     try:
         yield

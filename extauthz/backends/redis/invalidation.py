@@ -1,4 +1,4 @@
-"""The fences that all processes respect, also those that hear of no change themselves."""
+"""Fences in Redis, which keep outdated records from all processes, also from those without messages."""
 
 import asyncio
 from collections.abc import Sequence

@@ -37,5 +37,5 @@ def usage_due() -> str:
 
 
 def cache_fence(thing: EntityRef) -> str:
-    """The lowest version of a record of `thing` that is believed."""
+    """The lowest version of a record of `thing` that is accepted."""
     return f"cache_fence:{thing.kind}:{key_part(thing.id)}"

@@ -69,7 +69,7 @@ def by_name(fields: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def three(text: str) -> tuple[int, int, int] | None:
-    """Three numbers that are kept together; None for what makes no sense, which counts as never written."""
+    """Three numbers that are kept together; None for malformed text, which counts as never written."""
     found = _THREE.fullmatch(text)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
 
@@ -81,7 +81,7 @@ def four(text: str) -> tuple[int, int, int, int] | None:
 
 
 def one(text: str) -> int:
-    """A counter; what makes no sense counts as never written."""
+    """A counter; malformed text counts as never written."""
     return int(text) if _ONE.fullmatch(text) else 0
 
 

@@ -20,7 +20,7 @@ from extauthz.core.usage import ORGANIZATION, Seed
 class RedisLimits:
     """`tenant_limits:{<tenant>}` and `address_limits:{…}`, by the clock of Redis.
 
-    `log` is told whose counters begin anew, before they do; None: nobody saves them.
+    `log` is told whose counters are restored, before they are; None: they are not saved.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class RedisLimits:
             return leases.read_answer(*answer)
 
     async def seed(self, tenant_id: str, seeds: Sequence[Seed] | None) -> None:
-        """Raises a tenant's counters to what is known of its keys; None: nobody can say, they begin with what is there.
+        """Raises a tenant's counters to the seeds of its keys; None: PostgreSQL is away, they begin with what is there.
 
         Raises StoreUnavailable.
         """
@@ -98,5 +98,5 @@ class RedisLimits:
             )
             if self._log is None:
                 await work
-            else:  # the mark leaves first: a memory that was lost had marks in it which others believe to be there
+            else:  # the mark leaves first: a memory that was lost had marks in it, which other workers count on
                 await asyncio.gather(self._log.mark([(tenant_id, ORGANIZATION)]), work)

@@ -55,7 +55,7 @@ def tenant_text(tenant: Tenant) -> str:
 def read_key(text: bytes, digest: str) -> ApiKey:
     """The key of a text that says itself whose it is: a stray answer must not pass for another key's.
 
-    ValueError says what makes no sense in it, never the value.
+    ValueError says what is wrong in it, never the value.
     """
     key = _known(_KEY_TEXT, text, _key_of)
     if key is None:

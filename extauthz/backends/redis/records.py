@@ -1,6 +1,6 @@
 """The shared cache of keys and of tenants: JSON with an expiry that is counted from the read of PostgreSQL.
 
-What is returned knows of every change whose fence was raised: see `core.changes`.
+What is returned includes every change whose fence was raised: see `core.changes`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -160,7 +160,7 @@ async def _fences(client: Commands, records: Collection[ApiKey | Tenant]) -> Map
 
 
 def _includes_all(invalidations: Mapping[str, bytes | None], record: ApiKey | Tenant) -> bool:
-    """Whether a record was read late enough for every fence. A fence that makes no sense keeps everything out."""
+    """Whether a record was read late enough for every fence. A malformed fence keeps everything out."""
     try:
         values = [invalidations[keyspace.cache_fence(thing)] for thing in (EVERYTHING, *record.made_of)]
         return all(fence is None or record.version >= int(fence) for fence in values)

@@ -33,7 +33,7 @@ class Script:
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def send(self, client: Commands, key: str, *arguments: int | str) -> Any:
-        """What the script returns for one key; it is sent whole, and Redis knows it from then on."""
+        """What the script returns for one key; it is sent whole, and Redis keeps it from then on."""
         return await client.execute_command("EVAL", self._text, 1, key, *arguments)
 
     async def run(self, client: Commands, key: str, *arguments: int | str) -> Any:

@@ -21,7 +21,7 @@ _EVICTS_NOTHING, _CLOCK = "noeviction", re.compile(r"server_time_usec:([0-9]{1,1
 class ServerInfo(NamedTuple):
     """`epoch` is of the server and of the history of its data: the same server is another once it has followed another.
 
-    `evicting` is its maxmemory-policy where that drops keys of ours when memory is short. NO_EPOCH, False, an empty
+    `evicting` is its maxmemory-policy where that drops our keys when memory is short. NO_EPOCH, False, an empty
     text and None where the server does not say.
     """
 

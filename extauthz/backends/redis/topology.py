@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from redis.maint_notifications import MaintNotificationsConfig
 
-CONNECTION_SECONDS = 1.0  # after which the address of Redis is looked up anew: it may lead to another server by now
+CONNECTION_SECONDS = 1.0  # after which the address of Redis is resolved again: it may lead to another server by now
 
 
 class _Pool(ConnectionPool):

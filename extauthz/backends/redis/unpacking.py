@@ -1,4 +1,4 @@
-"""Counters in the layout of the release before packed states, for those who go back to it."""
+"""Counters in the layout of the release before packed states, for the way back to it."""
 
 from redis.asyncio import Redis
 

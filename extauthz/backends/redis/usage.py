@@ -1,4 +1,4 @@
-"""What was charged, from Redis to whoever writes it down: marks say whom to look at, the tenants' hashes how much.
+"""What was charged, as it is read to be saved: marks name the keys, the tenants' hashes have the counts.
 
 `scripts/layout.lua` says what a hash holds. Nothing here holds Redis for long: a tenant's keys are read some at a time.
 """
@@ -21,7 +21,7 @@ from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import Mark
 from extauthz.core.usage import ORGANIZATION, Counted, OldCounters, UsageBatch
 
-MARGIN = 10.0  # seconds that a mark is kept: whoever has set it may charge once more without another
+MARGIN = 10.0  # seconds that a mark is kept: its worker may charge once more without another
 CALLS_AT_ONCE = 50  # under way in one moment
 FIELDS_AT_ONCE = 400  # that one call reads or drops
 KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnight may belong to either
@@ -85,7 +85,7 @@ class RedisUsage:
         )
 
     async def acknowledge(self, batch: UsageBatch) -> int:
-        """Removes marks of a saved batch that were not set anew, and its old counters; see UsageSource."""
+        """Removes marks of a saved batch that were not set again, and its old counters; see UsageSource."""
         over = [
             (tenant_id + _BETWEEN + key_id, repr(score))
             for tenant_id, key_id, score in batch.marks
@@ -202,7 +202,7 @@ class _Reading:
                 rows.append(_row(tenant_id, key_id, begin, value))
         for begin in [begin for begin in sorted(months)[:-KEPT] if begin < self._month_over]:
             old.months.update(months[begin])
-        await self._read(tenant_id, ())  # what was begun anew in between may not be saved, and says so here
+        await self._read(tenant_id, ())  # counters that were restored in between may not be saved, and say so here
         if tenant_id in self.incomplete:
             del self.old[tenant_id]
             return []
@@ -225,7 +225,7 @@ class _Reading:
 
 
 def _row(tenant_id: str, key_id: str, day: str, value: str) -> Counted | None:
-    """A row of usage; None for what makes no sense, which counts as never written."""
+    """A row of usage; None for malformed text, which counts as never written."""
     charged = three(value)
     if charged is None:
         return None

@@ -1,4 +1,4 @@
-"""The counters of one organization in Redis, for people who ask: `scripts/layout.lua` says what its hash holds."""
+"""The counters of one organization in Redis, for reports: `scripts/layout.lua` says what its hash holds."""
 
 import asyncio
 import re
@@ -31,7 +31,7 @@ class RedisUsageReader:
     async def read(self, tenant_id: str, period: Period, fields: Sequence[str]) -> Live:
         """Each key on the days of a period, and the organization's cost by `fields`. Raises StoreUnavailable.
 
-        What makes no sense there counts as never written, as it does for checks.
+        What is malformed there counts as never written, as it does for checks.
         """
         name = keyspace.tenant_limits(tenant_id)
         with translated():
@@ -50,7 +50,7 @@ class RedisUsageReader:
         values = await self._client.hmget(name, wanted)
         held = {field: _bytes(value) for field, value in zip(wanted, values, strict=True) if value is not None}
         found = dict.fromkeys(wanted, "") | by_name(held)
-        # Nobody can say what fields were but where counting goes on without PostgreSQL: else they are what they were.
+        # `was:` fields count only where counting goes on without PostgreSQL: else fields are what they were.
         began_with = _WAS if found["seeded"].endswith("?") else ""
         return began_with, {field: (one(found[field]), one(found[began_with + field])) for field in fields}
 

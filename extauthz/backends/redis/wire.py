@@ -19,7 +19,7 @@ _LOST = "the connection to Redis was lost"
 
 
 class Wire(asyncio.Protocol):
-    """One connection. It ends at the first byte that nobody has asked for."""
+    """One connection. It ends at the first byte that was not asked for."""
 
     def __init__(self) -> None:
         self._parser = hiredis.Reader(replyError=refusal, notEnoughData=_INCOMPLETE)
@@ -27,7 +27,7 @@ class Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        # Somebody has left without an answer, and no byte has come since: the other side may be gone.
+        # A caller has left without an answer, and no byte has come since: the other side may be gone.
         self.doubtful = False
         self.info = ServerInfo()
 
@@ -82,7 +82,7 @@ class Wire(asyncio.Protocol):
         return waiter
 
     async def execute_command(self, *args: Any) -> Any:
-        """The answer of one command; a caller who leaves harms no other."""
+        """The answer of one command; a caller that leaves harms no other."""
         try:
             return await self.ask(args)
         except asyncio.CancelledError:
@@ -100,13 +100,13 @@ class Wire(asyncio.Protocol):
         self.doubtful = True
 
     def close(self) -> None:
-        """Ends the connection; whoever still waits on it is told so."""
+        """Ends the connection; callers that still wait on it are told so."""
         if self._transport is not None:
             self._transport.abort()
             self.connection_lost(None)
 
     def retire(self) -> None:
-        """Ends the connection, now if nobody waits, else a little later."""
+        """Ends the connection, now if no caller waits, else a little later."""
         if self._waiting:
             self._loop.call_later(RETIREMENT, self.close)
         else:

@@ -1,4 +1,4 @@
--- Marks whom to look at when usage is saved.
+-- Marks keys whose usage is to be saved.
 -- KEYS[1]  usage_due, a sorted set: "<tenant>", line feed, "<key id>", by the second (Unix) of the last mark
 -- ARGV     the members to mark
 -- returns  how many were marked

@@ -1,6 +1,6 @@
--- Raises a fence: records of a thing that were read with a lower version are not believed any more.
+-- Raises a fence: records of a thing that were read with a lower version are not accepted any more.
 -- KEYS[1]  the fence's name
--- ARGV[1]  the lowest version to be believed, above 0
+-- ARGV[1]  the lowest version to be accepted, above 0
 -- ARGV[2]  milliseconds for which older records can be anywhere, above 0
 -- returns  the fence as it stands
 local fence, milliseconds = tonumber(ARGV[1]), tonumber(ARGV[2])

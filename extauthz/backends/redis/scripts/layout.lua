@@ -22,7 +22,7 @@ local VERSION, OWNER_SIZE, KEY_SIZE = 1, 53, 61 -- below 64 bytes, beyond which 
 local MOST, LATEST = 9e15, 4e15 -- of any counter; of a time in microseconds
 local pack, unpacked = struct.pack, struct.unpack
 
--- What is stored and makes no sense counts as never written.
+-- What is stored and malformed counts as never written.
 local function stored(value, high)
   local number = value and string.match(value, '^%d+$') and tonumber(value)
   if number and number <= high then return number end

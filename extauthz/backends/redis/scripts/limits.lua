@@ -143,7 +143,7 @@ local function read_first(o, field, date)
       o.words = found.err
       return nil
     end
-    o.wrong, found = true, {} -- thrown away by the first who charges, and seeded again
+    o.wrong, found = true, {} -- dropped by the first charge, and seeded again
   end
   o.seeded = found[3]
   if found[5] then o.leases = read_leases(found[5]) end

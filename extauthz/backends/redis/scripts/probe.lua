@@ -1,6 +1,6 @@
 -- Does to one name what the other scripts, and whatever saves usage, do to names of its kind. The first refusal is the
 -- answer; nothing is left behind.
--- KEYS[1]  a name that no tenant and no key of theirs has (`usage_due` alone is the real one, and stays as it is)
+-- KEYS[1]  a name that no tenant and no key has (`usage_due` alone is the real one, and stays as it is)
 -- ARGV[1]  `hash`, `string` or `set`
 -- returns  1
 local key, kind = KEYS[1], ARGV[1]

@@ -1,4 +1,4 @@
--- Begins a tenant's counters while nobody can say what was before: they begin with what is here, which is remembered as
+-- Begins a tenant's counters while PostgreSQL is away: they begin with what is here, which is remembered as
 -- was:<field>, so that seed.lua can complete them. Many fields are remembered in several calls; nothing is charged
 -- before the last one.
 --
@@ -56,7 +56,7 @@ if action == 'begin' then
   if redis.call('PTTL', key) < tonumber(ARGV[2]) then redis.call('PEXPIRE', key, ARGV[2]) end
   return many and 1 or 0
 end
-if mark ~= beginning then return 0 end -- somebody else was faster, or all is lost once more
+if mark ~= beginning then return 0 end -- another call was faster, or all is lost once more
 if action == 'remember' then
   local fields = {}
   for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end

@@ -1,4 +1,4 @@
--- Takes marks away whose counters are saved, unless somebody has marked anew.
+-- Removes marks whose counters are saved, unless they were set again.
 -- KEYS[1]  usage_due, the sorted set of due.lua
 -- ARGV     member and score of each mark, as they were read
 -- returns  how many are gone

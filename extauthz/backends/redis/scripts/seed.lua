@@ -1,12 +1,12 @@
--- Gives a tenant's counters back what Redis has forgotten, some fields a call. A call that comes twice changes nothing.
+-- Restores a tenant's counters that Redis has lost, some fields a call. A call that comes twice changes nothing.
 --
 -- Behind layout.lua and named.lua.
 -- KEYS[1]  tenant_limits:{<tenant>}
 -- ARGV     1 epoch, 2 milliseconds that the hash is kept at least, 3 `last` where nothing more is to come, else `more`;
---          then field and value of counters of keys, as PostgreSQL knows them; a few hundred at most
--- returns  0 somebody else was faster; 1 done; 2 done, and fields was:<field> are left (provisional.lua drops them)
+--          then field and value of counters of keys, as PostgreSQL has them; a few hundred at most
+-- returns  0 another call was faster; 1 done; 2 done, and fields was:<field> are left (provisional.lua drops them)
 --
--- A counter that is here is raised to what PostgreSQL knows. One that was counted on since nobody could say gets what it
+-- A counter that is here is raised to what PostgreSQL has. One that was counted on while PostgreSQL was away gets what it
 -- would have begun with: was:<field> is what it did begin with. The organization is raised by what its keys are raised by.
 local FEW = 800 -- fields that one call may look at without holding Redis
 local key, epoch, last = KEYS[1], ARGV[1], ARGV[3] == 'last'

@@ -147,7 +147,7 @@ end
 local rows = {}
 for i = 1, count do rows[i] = pack(ROW, run(i, asked_at(i))) end
 
--- Asks once more on behalf of an owner whose charges Redis refuses: who peeks or is refused is answered all the same.
+-- Asks once more on behalf of an owner whose charges Redis refuses: peeks and refusals are answered all the same.
 local function run_again(o, words)
   local again = new_owner(o.name)
   again.refused, owners[o.name] = words, again
