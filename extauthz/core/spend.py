@@ -21,7 +21,7 @@ from extauthz.core.usage import Span
 
 MICRO = 1_000_000
 
-Operation = Literal["spend", "peek", "refund"]
+Operation = Literal["spend", "peek"]
 # The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, then
 # level, carry, count of the day and of the month of the owner, and the same of its key. `refused` has the bits of the
 # limits that refused (core/limit_kinds.py), or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` say
@@ -48,7 +48,7 @@ class Spend:
 
     `calendar` None: nothing is counted by day and month; else `windows` are its own round now. `key_limits` are those
     of the key `key_id`, inside its owner's. `once` names a request that is charged once; empty: it is charged each
-    time. A `peek` takes nothing; a `refund` gives back what was taken at `charged_at` (microseconds).
+    time. A `peek` takes nothing.
     """
 
     owner: Owner
@@ -60,7 +60,6 @@ class Spend:
     key_limits: Limits = UNLIMITED
     once: str = ""
     operation: Operation = "spend"
-    charged_at: int = 0
     # As a store sends it, kept here by the store: the same spend is asked again and again.
     encoded: tuple[str, bytes] | None = field(default=None, init=False, repr=False, compare=False)
     marked: int = field(default=0, init=False, repr=False, compare=False)  # kept here by the limiter

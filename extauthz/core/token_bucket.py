@@ -73,16 +73,16 @@ def refill(stored: tuple[int, int, int] | None, rate: Rate, burst: int, now: int
 
 
 def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
-    """One step at `now` (microseconds); `state` changes only when something was taken or given back.
+    """One step at `now` (microseconds); `state` changes only when something was taken.
 
     Where the clock has stepped back, a refusal sets the time of the buckets to `now`, so that they fill again.
     """
     windows = asked.windows
     day = month = hour = 0
     if windows is not None:
-        at = asked.charged_at if asked.operation == "refund" else now
-        days, months = windows.days.index_at(at // MICRO), windows.months.index_at(at // MICRO)
-        hours = windows.hours.index_at(at // MICRO) if asked.hourly else MIDDLE
+        at = now // MICRO
+        days, months = windows.days.index_at(at), windows.months.index_at(at)
+        hours = windows.hours.index_at(at) if asked.hourly else MIDDLE
         if days is None or months is None or hours is None:
             return NotApplied("window", now)
         if not state.seeded:
@@ -91,9 +91,6 @@ def spend(state: State, asked: Spend, now: int) -> Spent | NotApplied:
     step = Step(state, asked, now, (day, month), hour=hour)
     if asked.operation != "peek":
         step.lapse()
-    if asked.operation == "refund":
-        step.give_back(asked.cost, 1)
-        return step.outcome()
     if asked.operation == "spend" and asked.once and state.once.get(asked.once, FREE_REPEATS) < FREE_REPEATS:
         state.once[asked.once] += 1
         return step.outcome(repeated=True)

@@ -10,12 +10,12 @@ from redis.exceptions import ResponseError
 from extauthz.backends.redis.spends import SPEND
 from tests.servers.limiting import HASH, KEY, hash_of
 
-ROW, PLACES, NUMBERS_OF = struct.Struct("<bbbbqqqqqqqq"), struct.Struct("<HHHHH"), struct.Struct("<ddddddddddddd")
+ROW, PLACES, NUMBERS_OF = struct.Struct("<hbbbqqqqqqqq"), struct.Struct("<HHHHH"), struct.Struct("<dddddddddddd")
 CALENDAR = "20270114 20270115 20270116 0 1 4000000000 4000000000 20261201 20270101 20270201 0 1 4000000000 4000000000"
-NUMBERS = (0, 1, 0, 10, 1, 20, -1, 5, 0, 1, 0, -1, -1)
+NUMBERS = (0, 1, 10, 1, 20, -1, 5, 0, 1, 0, -1, -1)
 BAD = [-2.0, 1.5, math.nan, math.inf, -math.inf, 2.0**53 + 2, 1e300]
-OUT_OF_RANGE: list[tuple[int, float]] = [(1, 0), (1, -1), (1, 10**9 + 1), (0, 3), (0, -1), (2, -1), (2, 5 * 10**15)]
-OUT_OF_RANGE += [(3, -1), (3, 10**15 + 1), (4, 0), (4, 864_001), (5, -1), (5, 10**9 + 1), (6, 10**12 + 1), (9, 0)]
+OUT_OF_RANGE: list[tuple[int, float]] = [(1, 0), (1, -1), (1, 10**9 + 1), (0, 2), (0, -1), (2, -1), (2, 10**15 + 1)]
+OUT_OF_RANGE += [(3, 0), (3, 864_001), (4, -1), (4, 10**9 + 1), (5, 10**12 + 1), (8, 0)]
 GOOD = PLACES.pack(1, 1, 1, 1, 0) + PLACES.pack(1, 2, 1, 1, 0)
 
 
@@ -43,7 +43,7 @@ async def harmless(redis: RedisClient, *arguments: bytes | str | int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("position", "value"), [(position, value) for position in range(13) for value in BAD] + OUT_OF_RANGE
+    ("position", "value"), [(position, value) for position in range(12) for value in BAD] + OUT_OF_RANGE
 )
 async def test_a_bad_number(redis: RedisClient, position: int, value: float) -> None:
     """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds: nobody is charged."""

@@ -71,7 +71,7 @@ tight = Limits(Rate(1, 86_400), 12, 30, 40, 25), Limits(Rate(7, 60), 9, 20, 12, 
 
 @dataclass(frozen=True)
 class Ask:
-    """One of those asked in a call; `skew` is how far off our clock is, `ago` when it was that a refund gives back."""
+    """One of those asked in a call; `skew` is how far off our clock is."""
 
     owner: Owner
     key: str
@@ -79,10 +79,9 @@ class Ask:
     cost: int
     once: str
     skew: int
-    ago: int
 
 
-operations = st.sampled_from(("spend", "spend", "spend", "spend", "peek", "refund"))
+operations = st.sampled_from(("spend", "spend", "spend", "spend", "peek"))
 asks = st.builds(
     Ask,
     st.sampled_from(OWNERS),
@@ -90,7 +89,6 @@ asks = st.builds(
     operations,
     costs,
     st.sampled_from(("", "", "a", "b")),
-    offs,
     offs,
 )
 
@@ -173,7 +171,6 @@ class Agreement(RuleBasedStateMachine):
             one.cost,
             self.limits[owner, ""],
             operation=one.operation,
-            charged_at=self.now - one.ago if one.operation == "refund" else 0,
         )
         if owner.kind == "address":
             return replace(asked, limits=Limits(asked.limits.rate, asked.limits.burst))

@@ -16,10 +16,10 @@ SPEND = scripts.read("layout", "leases", "limits", "spend")
 ROW = struct.Struct("<h3b8q")  # of each result
 FURTHER_ROW = struct.Struct("<b2q")  # of each result of further quotas
 PLACES = struct.Struct("<5H")  # of each asked
-NUMBERS = struct.Struct("<13d")  # of each kind of limits
+NUMBERS = struct.Struct("<12d")  # of each kind of limits
 
 _FURTHER = 8  # added to an operation: the numbers of further quotas are behind
-_OPERATIONS = {"spend": 0, "peek": 1, "refund": 2}
+_OPERATIONS = {"spend": 0, "peek": 1}
 
 
 def command(asked: Sequence[Spend], epoch: str) -> tuple[list[str], list[int | str | bytes]]:
@@ -68,20 +68,18 @@ def read_answer(
 
 def _encode(asked: Spend) -> tuple[str, bytes]:
     """The hash of a spend and its numbers, which are the same in every call."""
-    work = _OPERATIONS[asked.operation], asked.cost, asked.charged_at
-    numbers = _numbers(work, asked.limits, asked.key_limits)
+    numbers = _numbers(_OPERATIONS[asked.operation], asked.cost, asked.limits, asked.key_limits)
     asked.encoded = _hash(asked.owner), numbers
     return asked.encoded
 
 
 @lru_cache(maxsize=1024)  # plans are few, and what they have in common is kept once
-def _numbers(work: tuple[int, int, int], limits: Limits, key_limits: Limits) -> bytes:
-    operation, cost, charged_at = work
+def _numbers(operation: int, cost: int, limits: Limits, key_limits: Limits) -> bytes:
     further = [-1 if size is None else size for size in (*limits.further, *key_limits.further)]
     if max(further) < 0:
-        return NUMBERS.pack(*work, *limit_numbers(limits), *limit_numbers(key_limits))
-    basic = NUMBERS.pack(operation + _FURTHER, cost, charged_at, *limit_numbers(limits), *limit_numbers(key_limits))
-    return basic + NUMBERS.pack(*further, *(0,) * (13 - len(further)))
+        return NUMBERS.pack(operation, cost, *limit_numbers(limits), *limit_numbers(key_limits))
+    basic = NUMBERS.pack(operation + _FURTHER, cost, *limit_numbers(limits), *limit_numbers(key_limits))
+    return basic + NUMBERS.pack(*further, *(0,) * (12 - len(further)))
 
 
 def _hash(owner: Owner) -> str:

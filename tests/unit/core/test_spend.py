@@ -180,8 +180,8 @@ def test_an_address_has_a_bucket_and_no_counters() -> None:
     assert state == State(seeded=False, buckets={"": (0, 0, NOW * MICRO)})
 
 
-def operate(state: State, operation: Operation, *, cost: int = 1, at: int = NOW, charged_at: int = NOW) -> Spent:
-    """A peek, or a refund of what was charged at `charged_at` (Unix seconds)."""
+def operate(state: State, operation: Operation, *, cost: int = 1, at: int = NOW) -> Spent:
+    """A spend or a peek of one key at `at` (Unix seconds)."""
     asked = Spend(
         Owner("tenant", "org-1"),
         cost,
@@ -190,7 +190,6 @@ def operate(state: State, operation: Operation, *, cost: int = 1, at: int = NOW,
         key_id="key-1",
         key_limits=limits("1/d", 3, 9, 9),
         operation=operation,
-        charged_at=charged_at * MICRO,
     )
     return step(state, asked.at(at), at * MICRO)
 
@@ -204,36 +203,6 @@ def test_a_peek_takes_nothing() -> None:
     before, peeked = deepcopy(state), operate(state, "peek")
     assert (peeked.refused, peeked.level, peeked.key_level, peeked.used["daily"]) == ((KEY_BURST,), 2 * MICRO, 0, 3)
     assert state == before
-
-
-def test_a_refund_gives_back_what_was_taken() -> None:
-    """Buckets and counters are as before, of the day on which it was charged; only the number of changes goes on."""
-    state = State()
-    operate(state, "spend", cost=2)
-    operate(state, "spend")
-    spent = operate(state, "refund", cost=2, at=NOW + DAY)
-    assert used_of(spent) == (
-        1,
-        1,
-        1,
-        1,
-    )
-    assert state.counters == {"d:20270115": 1, "m:20270101": 1, "m:20270101:key-1": 1}
-    assert state.days == {"d:20270115:key-1": (1, 1, 3)}
-    assert (spent.level, spent.key_level) == (5 * MICRO, 3 * MICRO)
-
-
-def test_a_refund_never_gives_more_than_there_was() -> None:
-    """A bucket is at most full, a counter at least 0."""
-    state = State()
-    spent = operate(state, "refund", cost=7)
-    assert (spent.level, spent.key_level, spent.used["daily"], spent.used["key-monthly"]) == (
-        5 * MICRO,
-        3 * MICRO,
-        0,
-        0,
-    )
-    assert state.days == {"d:20270115:key-1": (0, 0, 1)}
 
 
 def test_a_request_that_is_charged_once() -> None:

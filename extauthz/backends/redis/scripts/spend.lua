@@ -7,10 +7,10 @@
 --          2 one string: for each asked five numbers (two bytes each, little endian), places of its limits in 3, of its
 --          hash in KEYS, of its key's id and of its calendar behind 4 (0: none, nothing is counted), and of its
 --          charge_once in KEYS (0: none)
---          3 one string: for each kind of limits 13 numbers (doubles, little endian): operation (0 spend, 1 peek, 2
---          refund), cost, microsecond of the charge (refund); then of the owner and of the key: tokens and seconds of the
---          rate (0 tokens: no bucket), burst, daily and monthly quota (-1: none). Where there are hourly quotas, 8 is
---          added to the operation, and 13 more follow: hourly quota of the owner and of the key (-1: none), the rest 0
+--          3 one string: for each kind of limits 12 numbers (doubles, little endian): operation (0 spend, 1 peek), cost;
+--          then of the owner and of the key: tokens and seconds of the rate (0 tokens: no bucket), burst, daily and
+--          monthly quota (-1: none). Where there are hourly quotas, 8 is added to the operation, and 12 more follow:
+--          hourly quota of the owner and of the key (-1: none), the rest 0
 --          4 number of ids; then ids of keys; then calendars: three days and four bounds, three months and four bounds
 --          (dates YYYYMMDD, bounds in Unix seconds), blanks between; four bounds of hours behind, where there are hourly
 --          quotas
@@ -25,9 +25,9 @@
 --          (1 without a calendar)
 --
 -- Every argument is looked at before the first write.
-local PLACES, NUMBERS, ROW = '<I2I2I2I2I2', '<' .. string.rep('d', 13), '<i2bbbi8i8i8i8i8i8i8i8'
+local PLACES, NUMBERS, ROW = '<I2I2I2I2I2', '<' .. string.rep('d', 12), '<i2bbbi8i8i8i8i8i8i8i8'
 local FURTHER = '<bi8i8'
-local PLACES_SIZE, NUMBERS_SIZE = 10, 104
+local PLACES_SIZE, NUMBERS_SIZE = 10, 96
 local ONCE, REPEATS = 10000, 2 -- milliseconds in which a request may be repeated, and how often
 
 local epoch, places, kinds = ARGV[1], ARGV[2], ARGV[3]
@@ -41,12 +41,11 @@ end
 
 -- One kind of limits, and where the next one is.
 local function read_asked(position)
-  local operation, cost, at, a, b, c, d, e, f, g, h, i, j = unpacked(NUMBERS, kinds, position)
+  local operation, cost, a, b, c, d, e, f, g, h, i, j = unpacked(NUMBERS, kinds, position)
   local hourly = operation >= 8
   local asked = {
-    operation = within(hourly and operation - 8 or operation, 0, 2, 'operation'),
+    operation = within(hourly and operation - 8 or operation, 0, 1, 'operation'),
     cost = within(cost, 1, 1e9, 'cost'),
-    at = within(at, 0, LATEST, 'the time of the charge'),
     owner = limits_of(a, b, c, d, e),
     own = limits_of(f, g, h, i, j),
     hourly = hourly,
@@ -78,10 +77,6 @@ local function run(i, o, id, asked, calendar, once_name)
   if asked.hourly then further[i] = pack(FURTHER, 0, 0, 0) end
   if calendar then
     day, month, hour = calendar.day, calendar.month, calendar.hour
-    if operation == 2 then
-      day, month = index(calendar.day_bounds, asked.at), index(calendar.month_bounds, asked.at)
-      hour = calendar.hour_bounds and index(calendar.hour_bounds, asked.at)
-    end
     if not (day and month and (hour or not asked.hourly)) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
   end
   local k = key_of(o, id, calendar and calendar.days[day])
@@ -107,9 +102,6 @@ local function run(i, o, id, asked, calendar, once_name)
   if once and once.seen and once.seen < REPEATS then
     once.seen, flags = once.seen + 1, flags + 1
     once.repeats[#once.repeats + 1] = i
-  elseif operation == 2 then
-    if o.refused then return failed(i, o.refused) end
-    take(o, k, asked, calendar, -cost, -1)
   else
     refused = bits(o, k, asked, calendar, cost)
     if refused == 0 and operation == 0 then
