@@ -13,7 +13,7 @@ LIMIT_HEADERS = ["ratelimit-policy", "ratelimit", "x-ratelimit-limit", "x-rateli
 
 
 def get(proxy: Proxy, owner: Customer, path: str = "/api/v1/customers/42") -> Answer:
-    """A request of theirs."""
+    """A request with the key of that customer."""
     return ask(proxy, path, bearer(owner.key))
 
 
@@ -35,7 +35,7 @@ def check_refused(answer: Answer, decision: str, *violated: str) -> None:
 
 
 def check_unavailable(answer: Answer, decision: str = "authentication_unavailable") -> None:
-    """Everything about a 503 of ours."""
+    """Checks all parts of a 503 that extauthz answered."""
     assert (answer.status, answer.decision, answer["x-extauthz-code"]) == (503, decision, decision)
     assert answer.json == {"type": "about:blank", "title": "Service Unavailable", "status": 503, "code": decision}
     assert (answer["content-type"], answer["cache-control"]) == ("application/problem+json", "no-store")

@@ -38,13 +38,13 @@ def proxy(site: Site, request: pytest.FixtureRequest) -> Proxy:
 
 @pytest.fixture(scope="session")
 def customer(site: Site) -> Customer:
-    """Somebody who may do everything, without any limit."""
+    """A customer with every permission and without limits."""
     return site.customer()
 
 
 @pytest.fixture(scope="session")
 def reader(site: Site) -> Customer:
-    """Somebody who may read customers and nothing else."""
+    """A customer that may read customers and nothing else."""
     return site.customer(permissions={"customer": frozenset({"read"})}, rate="100/s", burst=100)
 
 

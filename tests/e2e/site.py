@@ -143,7 +143,7 @@ class Site:
 
     @contextmanager
     def without_upstream(self) -> Iterator[socket.socket]:
-        """A socket that listens in the place of the upstream, to see whether anybody comes."""
+        """A socket that listens in place of the upstream, to show whether a proxy connects to it."""
         port = self.stack.ports[UPSTREAM]
         self.stack.upstream.stop()
         try:
@@ -164,7 +164,7 @@ class Site:
 
 
 def issue(env: str = "live") -> str:
-    """A key with right check characters that nobody has."""
+    """A key with correct check characters that was never issued."""
     stem = f"xa_{env}_" + "".join(secrets.choice(BASE62) for _ in range(SECRET_LENGTH))
     return stem + check_characters(stem)
 

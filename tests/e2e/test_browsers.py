@@ -44,8 +44,8 @@ def test_a_strangers_preflight(proxy: Proxy, origin: str) -> None:
     assert not [name for name in answer.names if name.startswith("access-control")]
 
 
-def test_options_that_are_no_preflight(site: Site, proxy: Proxy, customer: Customer, reader: Customer) -> None:
-    """Any other OPTIONS is checked, asks for `read`, and reaches the upstream."""
+def test_options_without_preflight_headers(site: Site, proxy: Proxy, customer: Customer, reader: Customer) -> None:
+    """Any OPTIONS request other than a preflight is checked, needs `read`, and reaches the upstream."""
     for headers in ({}, {"Origin": ORIGIN}, ASKS):
         assert ask(proxy, headers=headers, method="OPTIONS").decision == "no_credentials"
     answer = ask(proxy, headers={"Origin": ORIGIN} | bearer(reader.key), method="OPTIONS")

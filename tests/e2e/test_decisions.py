@@ -115,7 +115,7 @@ def test_a_refusal_word_for_word(proxy: Proxy, keys: dict[str, str], refusal: Re
 
 
 def test_every_bad_key_gets_the_same_bytes(proxy: Proxy, bad_keys: dict[str, str]) -> None:
-    """Nobody learns from an answer why a key does not pass, nor whether it ever existed."""
+    """An answer does not reveal why a key was refused, nor whether it ever existed."""
 
     def visible(key: str) -> tuple[object, ...]:
         answer = ask(proxy, headers=bearer(key))
@@ -136,7 +136,7 @@ def test_a_refusal_never_reaches_the_upstream(site: Site, keys: dict[str, str]) 
 
 
 def test_refusals_are_free(site: Site, proxy: Proxy) -> None:
-    """Who is refused with 401 or 403 is not charged."""
+    """A request that is refused with 401 or 403 is not charged."""
     owner = site.customer(permissions={"customer": frozenset({"read"})}, rate="1/h", burst=5, daily_quota=5)
     for path in ("/api/v1/invoices", "/elsewhere", "/api/v1/customers;", "/api/v1/reports/1"):
         assert ask(proxy, path, bearer(owner.key)).status == 403
@@ -155,7 +155,7 @@ def test_two_credentials_are_none(proxy: Proxy, customer: Customer) -> None:
             assert answer.decision in {"malformed_credentials", "no_credentials"}
 
 
-def test_bytes_that_are_no_http(site: Site, proxy: Proxy) -> None:
+def test_bytes_that_are_not_http(site: Site, proxy: Proxy) -> None:
     """A control character in a credential ends at Envoy with 400, behind nginx with `bad_proxy_request`; no 5xx."""
     for authorization in ("Bearer a\x01b", "Bearer \x7f", "\x02"):
         answer = ask(proxy, headers={"Authorization": authorization})
@@ -167,7 +167,7 @@ def test_bytes_that_are_no_http(site: Site, proxy: Proxy) -> None:
 
 
 def test_allowed(proxy: Proxy, customer: Customer) -> None:
-    """The upstream gets the request as it was sent, who sent it, and no credential; the client its answer."""
+    """The upstream gets the request as sent, its identity and no credential; the client gets the upstream's answer."""
     answer = ask(proxy, "/api/v1/invoices/7?page=2&q=a%2Fb", bearer(customer.key) | {"X-Other": "kept"}, method="PUT")
     assert (answer.status, answer.decision, answer["content-type"]) == (200, "allow", "application/json; charset=utf-8")
     assert (answer.json["method"], answer.json["path"]) == ("PUT", "/api/v1/invoices/7?page=2&q=a%2Fb")

@@ -103,7 +103,7 @@ def upgraded(edge: Front, headers: dict[str, str], path: str = PATH) -> tuple[An
 
 @pytest.mark.parametrize("name", NAMES)
 def test_websockets(site: Site, upstream: RawUpstream, customer: Customer, name: str) -> None:
-    """With a key a WebSocket passes, with who it is; without one it is 401. Envoy needs the line of its page."""
+    """With a key a WebSocket passes, with its identity; without one it is 401. Envoy needs the line of its page."""
 
     def change(text: str) -> str:
         if name != "envoy":
@@ -164,7 +164,7 @@ def test_lists_of_hosts(site: Site, upstream: RawUpstream, name: str, host: str)
 
 @pytest.mark.parametrize("target", [PATH, "api.example.com:80", "api.example.com"])
 def test_connect(edge: Front, customer: Customer, target: str) -> None:
-    """A request for a tunnel does not reach the upstream: its target is no path, and Caddy would judge `/` instead."""
+    """A CONNECT request does not reach the upstream: its target is not a path, and Caddy would check `/` instead."""
     before = edge.upstream.requests
     answer = ask(edge.proxy, target, bearer(customer.key), method="CONNECT")
     assert answer.status in {400, 403, 404, 405, 501}

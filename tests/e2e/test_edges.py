@@ -55,7 +55,7 @@ def test_forged_identity(edge: Front, customer: Customer, path: str) -> None:
 
 
 def test_twins(edge: Front, customer: Customer) -> None:
-    """A name that CGI and WSGI read as one of ours is refused by Envoy and dropped by the others."""
+    """A header name that CGI and WSGI read as an identity header is refused by Envoy and dropped by the others."""
     for name, path in product(TWINS, (PATH, PUBLIC)):
         answer = ask(edge.proxy, path, [(name, LIE), *bearer(customer.key).items()])
         if edge.name == "envoy":

@@ -1,4 +1,4 @@
-"""Only extauthz says who the caller is: whatever a client sends of it never reaches the upstream, nor extauthz."""
+"""Identity headers come from extauthz alone: those of a client reach neither the upstream nor extauthz."""
 
 import pytest
 

@@ -105,7 +105,7 @@ def test_a_dear_route(site: Site, proxy: Proxy) -> None:
 
 
 def test_no_limits_no_headers(proxy: Proxy, customer: Customer) -> None:
-    """Who has no limits is told of none."""
+    """An organization without limits gets no limit headers."""
     assert not get(proxy, customer).names & {*LIMIT_HEADERS, "retry-after"}
 
 
@@ -123,7 +123,7 @@ def test_one_bucket_behind_both_proxies(site: Site) -> None:
     assert [get(proxy, owner).status for proxy in (envoy, nginx, envoy, nginx)] == [200, 200, 429, 429]
 
 
-def test_who_waits_as_told_passes(site: Site, proxy: Proxy) -> None:
+def test_retry_after_is_long_enough(site: Site, proxy: Proxy) -> None:
     """After `Retry-After` seconds one request passes, and the next one waits again."""
     owner = site.customer(rate="1/s", burst=1)
     assert get(proxy, owner).status == 200

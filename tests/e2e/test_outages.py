@@ -128,7 +128,7 @@ def test_extauthz_away(site: Site, reader: Customer, harm: str) -> None:
 
 
 def test_a_quiet_restart(site: Site, reader: Customer) -> None:
-    """extauthz that is asked to end answers whoever comes while it drains, and has its proxies close their side."""
+    """After SIGTERM extauthz answers requests while it drains, and makes its proxies close their connections."""
     extauthz = site.stack.extauthz
     site.check_secrets()
     statuses = []

@@ -135,7 +135,7 @@ def test_two_framings_are_none(proxy: Proxy, customer: Customer) -> None:
 
 
 def test_long_headers(proxy: Proxy, customer: Customer) -> None:
-    """50 KiB of header reach the upstream; a credential of that length is one that nobody has."""
+    """A header of 50 KiB reaches the upstream; a credential of that length is an unknown key."""
     long = "h" * 50 * 1024
     assert ask(proxy, PATH, bearer(customer.key) | {"X-Long": long}).seen["x-long"] == long
     assert ask(proxy, PATH, bearer(long)).decision == "invalid_credentials"

@@ -24,7 +24,7 @@ _addresses = (f"127.9.{number // 250}.{number % 250 + 1}" for number in count())
 
 @pytest.fixture
 def address() -> str:
-    """An address of this machine that nobody has asked from."""
+    """A loopback address that no request has come from yet."""
     return next(_addresses)
 
 
@@ -134,13 +134,13 @@ def test_an_address_is_the_same_behind_both_proxies(site: Site, address: str) ->
     "name", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "X-Envoy-External-Address"]
 )
 def test_no_client_chooses_its_address(proxy: Proxy, address: str, name: str, customer: Customer) -> None:
-    """Whatever it says of where it comes from, and whatever credential it shows, it stays who it is."""
+    """The address of a client stays the same, whatever its headers say of it and whatever credential it shows."""
     said = [{name: f"192.0.2.{number}"} | bearer(customer.key) for number in range(4)]
     assert [ask(proxy, LOGIN, headers, source=address).status for headers in said] == [200, 200, 429, 429]
 
 
-def test_who_waits_as_told_passes(site: Site, proxy: Proxy) -> None:
-    """`Retry-After` of a dear request is the wait for all of its tokens in the key's bucket: then one passes."""
+def test_retry_after_is_long_enough(site: Site, proxy: Proxy) -> None:
+    """`Retry-After` of a costly request is the wait for all of its tokens in the key's bucket: then one passes."""
     owner = site.customer(rate="1/h", burst=30, own=Limits(Rate(5, 1), 10))
     assert get(proxy, owner, REPORT).status == 200
     refused = get(proxy, owner, REPORT)

@@ -40,7 +40,7 @@ def usual_ports_taken() -> Iterator[None]:
     """Each demo must find ports of its own, so that several can start at once."""
     with ExitStack() as stack:
         for port in (ENVOY, ENVOY_ADMIN, NGINX, UPSTREAM, ADMIN, ENVOY_DOOR, NGINX_DOOR, FORWARD_DOOR, USAGE):
-            with suppress(OSError):  # somebody else has it
+            with suppress(OSError):  # another process has it
                 stack.enter_context(closing(socket.create_server((LOOPBACK, port))))
         yield
 

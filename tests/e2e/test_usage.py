@@ -49,7 +49,7 @@ def test_it_costs_nothing(site: Site, proxy: Proxy) -> None:
 
 
 def test_it_works_when_everything_is_used_up(site: Site, proxy: Proxy) -> None:
-    """Who gets nothing but 429 sees why, and until when."""
+    """An organization whose requests are all refused with 429 sees the limit and when it resets."""
     owner = site.customer(rate="1/h", burst=1, daily_quota=1, monthly_quota=1)
     assert [ask(proxy, headers=bearer(owner.key)).status for _ in range(2)] == [200, 429]
     told = usage(proxy, owner)

@@ -1,4 +1,4 @@
-"""The admin API on real PostgreSQL and Redis: plans, organizations, keys, and who changed them."""
+"""The admin API on real PostgreSQL and Redis: plans, organizations, keys, and the actors that changed them."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ SOON = (datetime.now(UTC) + timedelta(days=30)).isoformat()
 
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
-    """Who bears the token `ops`."""
+    """A client with the token `ops`."""
     async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
@@ -63,7 +63,7 @@ async def test_the_life_of_an_organization(ops: Caller) -> None:
 
 
 async def test_calendar_and_end_of_own_limits(ops: Caller) -> None:
-    """Calendar, mode and end of own limits are changed; null is no end; what cannot be is named by its field."""
+    """Calendar, mode and end of overrides are changed; null removes the end; an invalid value is named by its field."""
     organization = await made(await ops("POST", "/v1/organizations", {"name": "acme"}))
     ours = {"until": None, "limits_mode": "enforce", "timezone": "UTC", "anchor": 1}
     assert {name: organization[name] for name in ours} == ours
@@ -144,8 +144,8 @@ async def test_a_key_is_changed(ops: Caller) -> None:
     assert (far.status, fields(far)) == (422, ["expires_at"])
 
 
-async def test_disable_enable_and_revoke_can_be_said_twice(ops: Caller) -> None:
-    """Saying it again changes nothing and is no mistake; a revoked key is never enabled again."""
+async def test_disable_enable_and_revoke_are_idempotent(ops: Caller) -> None:
+    """A repeated call changes nothing and succeeds; a revoked key is never enabled again."""
     key = await new_key(ops)
     path = f"/v1/api-keys/{key['id']}"
     for verb, status in (("disable", "disabled"), ("enable", "active")):
@@ -197,7 +197,7 @@ async def test_a_key_is_imported(ops: Caller) -> None:
         assert bad not in refused.body.decode()
 
 
-async def test_the_log_says_who(ops: Caller) -> None:
+async def test_the_audit_log_names_the_actor(ops: Caller) -> None:
     """Every change is in the audit log under the name of the token that made it, newest first, and in pages."""
     key = await new_key(ops, name="one")
     ci = Caller(ops.port, TOKENS["ci"])
@@ -242,8 +242,8 @@ async def test_peppers_are_reported(ops: Caller) -> None:
     assert items[1] == {"id": "p2", "configured": True, "signs": False, "keys": 0, "usable": 0}
 
 
-async def test_resources_that_no_route_knows_are_named(ops: Caller) -> None:
-    """Where the routes know their resources, others are refused by name when a map is written."""
+async def test_resources_without_a_route_are_refused(ops: Caller) -> None:
+    """Where routes name their resources, a permission for any other is refused by name when it is written."""
     key = await new_key(ops, permissions={"api": ["read"], "*": ["write"]})
     for answer in (
         await ops("POST", "/v1/api-keys", {"organization_id": "acme", "permissions": {"name": ["read"]}, "name": "x"}),
@@ -309,8 +309,8 @@ async def test_without_postgresql_it_says_so(database: str, postgres_server: Pos
         assert (await ops("GET", "/v1/plans")).status == 200
 
 
-async def test_a_row_of_nonsense_is_named(ops: Caller, operator: ManagementClient) -> None:
-    """A row that somebody edited into nonsense is told by its id, without its values."""
+async def test_a_corrupt_row_is_named(ops: Caller, operator: ManagementClient) -> None:
+    """A row that was edited into a corrupt one is reported by its id, without its values."""
     await new_key(ops)
     await operator.drop_checks()
     await operator.sql("""UPDATE api_keys SET permissions = '["sesame"]'""")

@@ -1,4 +1,4 @@
-"""Who comes in: bearers of a token, at once; everybody else is told so, slowly, and web pages get nothing."""
+"""Authentication of the admin API: a token at once, anything else with a delayed 401, and web pages nothing."""
 
 import asyncio
 import logging
@@ -126,8 +126,8 @@ async def test_no_more_wrong_tokens_are_held_than_can_be(
     assert caplog.text == ""
 
 
-async def test_hundreds_of_wrong_tokens_at_once_keep_nobody_out(door: Door) -> None:
-    """Hundreds of connections that come at the same moment are all taken in, and answered; so is a right token."""
+async def test_hundreds_of_wrong_tokens_do_not_keep_out_a_right_one(door: Door) -> None:
+    """Hundreds of connections that come at the same moment are all accepted and answered; so is a right token."""
     async with AsyncExitStack() as stack:
         wires = await asyncio.gather(*(stack.enter_async_context(wire(door.port)) for _ in range(HELD)))
         for connection in wires:
@@ -160,8 +160,8 @@ async def test_a_page_of_another_site_gets_nothing(door: Door, method: str, line
 
 
 @pytest.mark.parametrize("site", ["none", "same-origin"])
-async def test_a_typed_address_is_no_other_site(door: Door, site: str) -> None:
-    """What a browser sends for an address that a person typed does not keep a token out."""
+async def test_a_typed_address_is_not_another_site(door: Door, site: str) -> None:
+    """The headers of a browser for an address that a user typed do not keep a token out."""
     assert (await ask(door.port, get(bearer() + f"Sec-Fetch-Site: {site}\r\n".encode()))).status == 200
 
 
@@ -207,7 +207,7 @@ async def test_the_rest_of_the_listener_asks_for_no_token(door: Door) -> None:
 async def test_no_token_is_ever_repeated(
     door: Door, data: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is wrong with a request, its token is in no answer and no log, and it is no mistake of ours."""
+    """Whatever is wrong with a request, its token is in no answer and no log, and the fault is never internal."""
     caplog.set_level(logging.DEBUG)
     door.release.set()
     answer = await ask(door.port, data)
@@ -218,7 +218,7 @@ async def test_no_token_is_ever_repeated(
 
 
 class Broken:
-    """Rooms with a mistake of ours in them."""
+    """Services that raise an unexpected error."""
 
     places = 1
     highest_cost = 0
@@ -227,8 +227,8 @@ class Broken:
         raise RuntimeError(f"what only the log should say of {actor}")
 
 
-async def test_a_mistake_of_ours_is_for_the_log() -> None:
-    """500 without details for the client, and the whole of it in the log, without the token."""
+async def test_an_unexpected_error_is_logged() -> None:
+    """The client gets a 500 without details, and the log the whole error, without the token."""
     with capture_logs() as logs:
         async with serving(AdminApi(Broken(), TOKENS)) as port:
             answer = await Caller(port)("GET", "/v1/plans")

@@ -28,10 +28,13 @@ async def test_all_of_many_get_their_turn(database: str, redis: RedisClient) -> 
             assert {answer.status for answer in await asyncio.gather(*calls)} == {201}
 
 
-async def test_a_server_that_hangs_keeps_no_caller(pool: Pool, redis: RedisClient, postgres_server: Postgres) -> None:
-    """Who was begun hears that the outcome is not known, who was not that nothing was changed; then all is well again.
+async def test_a_server_that_hangs_does_not_hold_callers(
+    pool: Pool, redis: RedisClient, postgres_server: Postgres
+) -> None:
+    """A call that had begun is answered that its outcome is unknown, any other that nothing was changed.
 
-    The one change that was begun is made or not, once; and what waited in vain for its turn is never made.
+    The one change that had begun is made or not, once; a call that waited in vain for its turn is never made, and
+    calls succeed again afterwards.
     """
     api = AdminApi(
         services(pool, redis), TOKENS, turns=ConcurrencyLimit(PLACES, slot_timeout=0.2, operation_timeout=0.5)
@@ -64,10 +67,10 @@ async def _answered(ops: Caller) -> Answer:
     return answer
 
 
-async def test_a_server_that_hangs_keeps_nobody_from_leaving(
+async def test_a_server_that_hangs_does_not_hold_up_a_stop(
     database: str, redis: RedisClient, postgres_server: Postgres
 ) -> None:
-    """A service with operations that were left alone stops in time all the same."""
+    """A service with abandoned operations still stops in time."""
     async with asyncio.timeout(8), open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         with paused(postgres_server):
             async with serving(

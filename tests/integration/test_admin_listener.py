@@ -31,8 +31,8 @@ def get(more: bytes) -> bytes:
         (get(b"something unheard of: x\r\n"), 400),
     ],
 )
-async def test_what_the_library_answers_is_ours_too(port: int, data: bytes, status: int) -> None:
-    """Whatever is refused before anybody of us is asked: our headers, no word of the library's, nothing repeated."""
+async def test_answers_of_the_library_have_our_headers(port: int, data: bytes, status: int) -> None:
+    """A request that the library refuses gets the headers of extauthz, no text of the library, and no echo."""
     answer = await ask(port, data)
     assert answer.status == status
     assert (answer["server"], answer["cache-control"], answer["x-content-type-options"]) == (
@@ -44,8 +44,8 @@ async def test_what_the_library_answers_is_ours_too(port: int, data: bytes, stat
     assert answer["allow"] == ("GET,HEAD" if status == 405 else "")
 
 
-async def test_a_trailer_is_no_header_of_the_next_request(port: int) -> None:
-    """A chunked request is the last of its connection: its trailers give nothing to what comes behind it."""
+async def test_a_trailer_is_not_a_header_of_the_next_request(port: int) -> None:
+    """A chunked request is the last of its connection: its trailers do not reach the request behind it."""
     chunked = b"POST /v1/plans HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + bearer() + b"\r\n"
     behind = b"GET /v1/openapi.json HTTP/1.1\r\nHost: here\r\n\r\n"
     async with wire(port) as connection:

@@ -29,7 +29,7 @@ from tests.servers.raw_http import ask, wire
 
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
-    """Who bears the token `ops`."""
+    """A client with the token `ops`."""
     async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
@@ -156,7 +156,7 @@ async def test_what_a_caller_has_already(ops: Caller) -> None:
     ],
 )
 async def test_a_precondition_that_cannot_be_read_is_refused(ops: Caller, line: bytes) -> None:
-    """What is no list of ETags is 400, and at once."""
+    """A precondition that is not a list of ETags is 400, and at once."""
     answer = await ops("PATCH", "/v1/plans/default", {"burst": 20}, more=line + b"\r\n")
     assert (answer.status, code(answer)) == (400, "invalid_header")
     assert fields(answer) == [line.partition(b":")[0].decode()]
@@ -265,7 +265,7 @@ async def test_bodies_that_are_none(ops: Caller) -> None:
 
 
 async def test_a_body_that_breaks_off(ops: Caller) -> None:
-    """Half a body changes nothing, and chunks that make no sense are the client's mistake."""
+    """Half a body changes nothing, and malformed chunks are the client's mistake."""
     head = b"POST /v1/plans HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n" + bearer()
     answer = await ask(ops.port, head + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n{}")
     assert answer.status == 400

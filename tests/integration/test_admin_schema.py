@@ -139,8 +139,8 @@ def successes() -> Iterator[list[int]]:
 
 @anything.parametrize()  # type: ignore[untyped-decorator]
 @few
-def test_what_anybody_may_send(case: schemathesis.Case[Any], address: str) -> None:
-    """Whatever is sent, rightly or wrongly: a declared status, in the declared form, and never a mistake of ours."""
+def test_any_request_gets_a_declared_answer(case: schemathesis.Case[Any], address: str) -> None:
+    """Any request, valid or not, gets a declared status in the declared form, and never an internal error."""
     case.call_and_validate(base_url=address, headers=BEARER)
 
 

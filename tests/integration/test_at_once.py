@@ -1,4 +1,4 @@
-"""Changes that meet: none is lost, none is made by half, and who is refused is told that nothing was changed."""
+"""Concurrent changes: none is lost, none is made by half, and a refused caller is told that nothing was changed."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -55,7 +55,7 @@ async def test_an_import_waits_for_another(operator: ManagementClient) -> None:
 
 
 async def test_keys_are_imported_in_the_order_of_their_digests(operator: ManagementClient) -> None:
-    """So nobody waits in a circle, whatever the order of a file; answers come in the order of the file."""
+    """Rows are locked in one order, so that imports do not deadlock; answers come in the order of the file."""
     await operator.tenants.create_organization("acme")
     items = [(f"{FOREIGN}{number}", KeyTerms(str(number))) for number in range(20)]
     outcomes = await operator.keys.import_many("acme", items)
@@ -67,8 +67,8 @@ async def test_keys_are_imported_in_the_order_of_their_digests(operator: Managem
     assert [row["name"] for row in stored] == [terms.name for _, terms in by_digest]
 
 
-async def test_a_deadlock_is_no_outage(operator: ManagementClient, database: str) -> None:
-    """Who is chosen to give way is told that nothing was changed, and that trying again helps."""
+async def test_a_deadlock_is_a_conflict(operator: ManagementClient, database: str) -> None:
+    """The transaction that a deadlock ends is reported as a conflict: nothing was changed, and a retry helps."""
     acme = await operator.tenants.create_organization("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("SET deadlock_timeout = '1min'")  # the other one finds it

@@ -1,4 +1,4 @@
-"""Who changed what: written by the database itself, and told to who listens, whoever makes the change."""
+"""The audit log: triggers write each change and its actor, and notify listeners, for every writer."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ Heard = Callable[[], Awaitable[list[str]]]
 
 @pytest.fixture
 async def heard(database: str) -> AsyncIterator[Heard]:
-    """Ends a connection's listening with a message of its own; what was heard before that."""
+    """Ends a connection's listening with a message of its own; returns the payloads received before that."""
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute("LISTEN extauthz")
 
@@ -36,7 +36,7 @@ async def heard(database: str) -> AsyncIterator[Heard]:
 
 
 async def test_every_change_leaves_a_row(operator: ManagementClient) -> None:
-    """Who, what, when and a diff without digests; newest first."""
+    """An entry has actor, action, time and a diff without digests; newest first."""
     await operator.tenants.create_plan("gold", NO_LIMITS | {"daily_quota": 5})
     await operator.tenants.update_plan("gold", {"daily_quota": None})
     acme = await operator.tenants.create_organization("acme", "gold")
@@ -135,7 +135,7 @@ async def test_filters_of_the_log(operator: ManagementClient) -> None:
 
 
 async def test_a_refused_change_leaves_no_row(operator: ManagementClient, heard: Heard) -> None:
-    """The row is of the same transaction as the change: none of them without the other, and nobody is told."""
+    """The entry is of the same transaction as the change: neither exists without the other, and no message is sent."""
     details, _ = await operator.new_key("acme")
     before, _ = await operator.audit.page(), await heard()
     for refused in (
@@ -178,8 +178,8 @@ async def test_a_change_by_hand_works_like_the_api(operator: ManagementClient, h
     assert shown.updated_at > key.updated_at
 
 
-async def test_a_use_of_a_key_is_no_change(operator: ManagementClient, heard: Heard) -> None:
-    """Neither written down nor told nor numbered; nor is an update that leaves all as it was."""
+async def test_a_use_of_a_key_is_not_a_change(operator: ManagementClient, heard: Heard) -> None:
+    """A use is neither logged nor notified nor numbered; nor is an update that leaves all values as they were."""
     key, _ = await operator.new_key("acme")
     entries = await operator.audit.page()
     await heard()
@@ -212,8 +212,8 @@ async def test_an_actor_and_a_meaning_are_for_one_transaction(operator: Manageme
     ]
 
 
-async def test_who_may_only_change_keys_is_written_down_too(operator: ManagementClient) -> None:
-    """A role that cannot write the log cannot avoid it either, and a log of its own does not take its place."""
+async def test_a_role_that_may_only_change_keys_is_logged(operator: ManagementClient) -> None:
+    """A role that cannot write the audit log cannot avoid it, and a temporary table does not take its place."""
     key, _ = await operator.new_key("acme")
     await operator.sql("CREATE ROLE clerk")
     try:
@@ -234,8 +234,8 @@ async def test_who_may_only_change_keys_is_written_down_too(operator: Management
     assert len(await operator.rows("SELECT FROM retired_hashes")) == 1
 
 
-async def test_whoever_is_logged_in_is_written_down(operator: ManagementClient, database: str) -> None:
-    """An actor is what a session says of itself; the role it logged in with is beside it, and cannot be said."""
+async def test_the_role_of_a_session_is_logged(operator: ManagementClient, database: str) -> None:
+    """A session chooses its actor; the role it logged in with is logged beside it, and cannot be chosen."""
     await operator.new_key("acme")
     await operator.sql("CREATE ROLE clerk LOGIN")
     try:
@@ -251,8 +251,8 @@ async def test_whoever_is_logged_in_is_written_down(operator: ManagementClient, 
 
 
 @pytest.mark.parametrize("diff", ['{"sesame": 1}', '{"name": ["sesame"]}', '{"name": ["sesame", 1, 2]}', '["sesame"]'])
-async def test_an_entry_that_makes_no_sense(operator: ManagementClient, diff: str) -> None:
-    """One that somebody wrote by hand is named, and its value is not repeated."""
+async def test_a_corrupt_entry(operator: ManagementClient, diff: str) -> None:
+    """An entry that was written by hand is named, and its value is not repeated."""
     insert = "INSERT INTO audit_log (actor, action, kind, subject_id, diff) VALUES ('', '', '', '', %s)"
     if diff.startswith("["):
         with pytest.raises(psycopg.errors.CheckViolation, match="audit_log_diff_valid"):

@@ -249,8 +249,8 @@ def test_no_change_touches_what_is_under_way(
         assert calendar.month_of(today) == before.month_of(today)
 
 
-def test_nobody_chooses_what_is_remembered(clocked: Clocked) -> None:
-    """Neither with a new row nor in one that is there; such an UPDATE is no change."""
+def test_columns_of_the_trigger_cannot_be_written(clocked: Clocked) -> None:
+    """An INSERT or UPDATE of the columns that the trigger keeps is ignored, and does not count as a change."""
     clocked.connection.execute("DELETE FROM organizations")
     clocked.connection.execute(
         "INSERT INTO organizations (name, plan_id, timezone_before, last_day, anchor_before, next_month)"

@@ -66,7 +66,7 @@ def certificate(*times: bytes, version: bool = True) -> bytes:
 
 
 async def test_of_redis_and_of_postgresql() -> None:
-    """Redis speaks TLS at once, PostgreSQL after it was asked to. Who made the certificate does not matter."""
+    """Redis speaks TLS at once, PostgreSQL after a request for it. The issuer of the certificate does not matter."""
     async with listening(_silent, context()) as port:
         assert await certificate_end("127.0.0.1", port) == END
     async with listening(_as_postgresql) as port:
@@ -119,8 +119,8 @@ def test_both_forms_of_a_time(times: tuple[bytes, bytes], end: datetime) -> None
         certificate(der(0x17, b"200101000000Z"), der(0x17, b"\xff\xfe")),
     ],
 )
-def test_what_is_no_certificate(nonsense: bytes) -> None:
-    """It is refused as such, whatever it is."""
+def test_bytes_that_are_not_a_certificate(nonsense: bytes) -> None:
+    """Other bytes are refused with a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - of the parser or of the time
         not_after(nonsense)
 

@@ -1,4 +1,4 @@
-"""The messages of our triggers, over real connections: heard, found again after a loss, and nothing else believed."""
+"""The messages of the triggers, over real connections: received, found again after a loss, and nothing else trusted."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ class Ear:
         self._news.set()
 
     async def heard(self, kind: str, id_: str) -> Change:
-        """The newest change of a thing, as soon as there is one."""
+        """The newest change of an entity, as soon as there is one."""
 
         def found() -> list[Change]:
             return [change for change in self.changes if change.thing == (kind, id_)]
@@ -68,7 +68,7 @@ async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ea
 
 
 async def test_every_change_is_told(operator: ManagementClient, database: str) -> None:
-    """Whoever makes it and however: one message each, above the transaction that made it, nothing for a use."""
+    """One message for each change of any writer, above the transaction that made it, and none for a use."""
     gold = await operator.tenants.create_plan("gold", NO_LIMITS)
     acme = await operator.tenants.create_organization("acme", "gold")
     key, _ = await operator.new_key("acme")
@@ -109,7 +109,7 @@ async def test_it_is_measured_how_long_a_change_took(operator: ManagementClient,
 
 
 async def test_junk_on_the_channel_is_nothing(operator: ManagementClient, database: str) -> None:
-    """Anybody may speak on it; the feed goes on."""
+    """The feed skips malformed messages of other senders and goes on."""
     key, _ = await operator.new_key("acme")
     async with listening(database, lately=FROM_NOW_ON) as ear:
         for junk in ("", "junk", f"api_key {key.id}", f"user {key.id} 7", "api_key x\ny 7", "é" * 3000):
@@ -132,10 +132,10 @@ async def test_a_connection_that_was_killed_is_opened_again(operator: Management
 
 
 @pytest.mark.parametrize("statement", ["UPDATE api_keys SET disabled_at = now()", "DELETE FROM api_keys"])
-async def test_what_changed_while_nobody_listened_is_heard(
+async def test_changes_during_a_lost_connection_are_found(
     operator: ManagementClient, database: str, postgres_server: Postgres, statement: str
 ) -> None:
-    """After a loss, before messages are said to flow again: all that was told meanwhile, deletions as well."""
+    """After a loss, the missed changes come before messages are said to flow again, deletions as well."""
     key, _ = await operator.new_key("acme")
     await operator.sql("UPDATE audit_log SET at = at - interval '1 hour'")  # it was made long ago
     async with (
@@ -157,7 +157,7 @@ async def test_what_changed_while_nobody_listened_is_heard(
 async def test_a_change_that_was_told_is_not_told_again(
     operator: ManagementClient, database: str, postgres_server: Postgres
 ) -> None:
-    """After a loss nothing is heard but what was missed, one by one, also where the same thing had changed before."""
+    """After a loss only missed changes come, one by one, also where the same entity had changed before."""
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
@@ -202,18 +202,18 @@ async def test_a_change_that_is_committed_later_has_the_number_of_its_beginning(
         assert ear.changes[0].fence < told.fence
 
 
-async def test_a_number_that_nobody_has_had_yet(operator: ManagementClient, database: str) -> None:
-    """Whatever stands in the audit log, no fence is raised so high that records of later reads are kept out."""
+async def test_a_transaction_number_of_the_future(operator: ManagementClient, database: str) -> None:
+    """Whatever stands in the audit log, no fence is raised so high that it keeps out records of later reads."""
     key, _ = await operator.new_key("acme")
     await operator.sql("UPDATE audit_log SET xact = '18446744073709551615'")
     async with listening(database) as ear:
         assert (await ear.heard("api_key", key.id)).fence <= await number(operator) + 1
 
 
-async def test_too_much_that_changed_is_everything(
+async def test_too_many_changes_invalidate_everything(
     operator: ManagementClient, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the changes of lately are too many to be told apart, no record from before is believed."""
+    """Where recent changes are too many to be told apart, every record from before is invalidated."""
     monkeypatch.setattr(module, "RECENT_CHANGES_MAX", 5)
     for _ in range(6):
         await operator.new_key("acme")
@@ -223,7 +223,7 @@ async def test_too_much_that_changed_is_everything(
 
 @pytest.mark.parametrize("count", [module.RECENT_CHANGES_MAX - 500, module.RECENT_CHANGES_MAX])
 async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, database: str, count: int) -> None:
-    """Thousands of changes are heard one by one, deletions as well; beyond that, as one of everything."""
+    """Thousands of changes come one by one, deletions as well; beyond that, as one change of everything."""
     (last,) = await operator.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
     await operator.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
     await operator.sql("DELETE FROM plans WHERE name ~ '^(p[0-9]+|last)$'")
@@ -255,7 +255,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_connection_that_carries_nothing_any_more_is_noticed(
     operator: ManagementClient, database: str, postgres_server: Postgres
 ) -> None:
-    """No byte comes and no end either: messages are said not to flow, until they do; what was missed is heard."""
+    """Neither bytes nor an end come: messages are said not to flow, until they do; missed changes are found."""
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
@@ -271,7 +271,7 @@ async def test_a_connection_that_carries_nothing_any_more_is_noticed(
         await ear.until(lambda: ear.flows[-1])
 
 
-async def test_silence_is_no_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_not_a_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing changes for long, the connection that listens stays."""
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.01)
     asked = asyncio.Semaphore(0)
@@ -346,8 +346,8 @@ class Pooler(HurtingProxy):
                 client.write(pack("!cI", kind, length) + body)
 
 
-async def test_a_pooler_is_told_of_and_not_believed(database: str, postgres_server: Postgres) -> None:
-    """Where LISTEN would be dropped without a word, messages are never said to flow, and the setting is named."""
+async def test_a_pooler_that_drops_listen_is_reported(database: str, postgres_server: Postgres) -> None:
+    """Where a pooler silently drops LISTEN, messages are never said to flow, and the setting is named."""
     warned = asyncio.Event()
 
     class Told(logging.Handler):
@@ -372,8 +372,8 @@ async def test_a_pooler_is_told_of_and_not_believed(database: str, postgres_serv
     assert ear.changes == []
 
 
-async def test_tables_that_write_nothing_down(database: str) -> None:
-    """Where nobody can say what changed while nobody listened, it may have been anything: all must be read anew."""
+async def test_tables_without_a_log(database: str) -> None:
+    """Without a log of what changed before the connection, everything may have changed: all records are read again."""
     async with listening(database, lately=None) as ear:
         await ear.until(lambda: bool(ear.changes))
         assert [change.thing for change in ear.changes] == [EVERYTHING]

@@ -37,8 +37,8 @@ async def test_what_is_said_of_a_key_can_be_changed(operator: ManagementClient) 
     assert (same.row_version, same.updated_at) == (key.row_version, key.updated_at)
 
 
-async def test_a_change_that_cannot_be_changes_nothing(operator: ManagementClient) -> None:
-    """What makes no sense, what was meant for another version, and what is said of a revoked key."""
+async def test_an_invalid_change_changes_nothing(operator: ManagementClient) -> None:
+    """Refused are invalid values, another version, and any change of a revoked key."""
     details, _ = await operator.new_key("acme")
     other, _ = await operator.new_key("acme")
     routed = operator.key_service(resources=frozenset({"customer"}))

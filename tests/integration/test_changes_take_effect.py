@@ -1,4 +1,4 @@
-"""Whatever is typed into psql holds for the next requests of every service, however it hears of it."""
+"""A change made in psql holds for the next requests of every service, with or without notifications."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -119,7 +119,7 @@ async def test_expiry_is_to_the_second(service: Serving, operator: ManagementCli
 async def test_two_services(
     service: Serving, database: str, redis_url: str, operator: ManagementClient, key: str
 ) -> None:
-    """Both hear; what one has read from PostgreSQL the other takes from Redis."""
+    """Both services receive the change; a record that one has read from PostgreSQL the other takes from Redis."""
     await held(service, key)
     async with serving(database, redis_url, **PATIENT) as other:
         await listens(other)
@@ -133,7 +133,7 @@ async def test_two_services(
 
 
 @pytest.mark.parametrize(("statement", "decision"), [CHANGES[0], CHANGES[3], CHANGES[5], CHANGES[7]])
-async def test_a_service_that_hears_nothing(
+async def test_a_service_without_notifications(
     service: Serving,
     database: str,
     redis_url: str,
@@ -143,7 +143,7 @@ async def test_a_service_that_hears_nothing(
     statement: str,
     decision: str,
 ) -> None:
-    """It confirms what it holds every few seconds, and the fence of who heard keeps Redis from confirming the past."""
+    """It confirms held records every few seconds, and the fence of another service keeps old ones in Redis from use."""
     monkeypatch.setattr(invalidation, "UNCONFIRMED_SECONDS", 0.3)
     async with serving(database, redis_url, **DEAF) as deaf:
         await held(deaf, key)
@@ -156,7 +156,7 @@ async def test_a_service_that_hears_nothing(
 async def test_without_cache(
     database: str, redis_url: str, operator: ManagementClient, key: str, tmp_path: Path
 ) -> None:
-    """Turned off, for all or for a route, the very next request knows, whoever hears what."""
+    """With the cache off, for all or for a route, the change holds for the very next request."""
     routes = tmp_path / "routes.toml"
     routes.write_text(
         '[[routes]]\npath = "/vault"\nresource = "x"\ncache = false\n\n[[routes]]\npath = "/x"\nresource = "x"\n'
@@ -195,10 +195,10 @@ async def test_without_redis_messages_are_enough(
     await until(fenced)
 
 
-async def test_without_postgresql_a_known_key_goes_on_for_a_while(
+async def test_without_postgresql_a_cached_key_is_served_for_a_while(
     database: str, redis_url: str, key: str, postgres_server: Postgres
 ) -> None:
-    """For API_KEY_STALE_IF_ERROR seconds after its time, then nobody can say; PostgreSQL back, all is as before."""
+    """A key is served API_KEY_STALE_IF_ERROR seconds past its time, then it is unavailable until PostgreSQL is back."""
     seconds = {"API_KEY_CACHE_TTL": "1", "TENANT_QUOTA_CACHE_TTL": "1", "API_KEY_STALE_IF_ERROR": "1"}
     async with serving(database, redis_url, **PATIENT | seconds) as service:
         await held(service, key)
@@ -211,7 +211,7 @@ async def test_without_postgresql_a_known_key_goes_on_for_a_while(
 async def test_what_was_read_after_a_change_outlives_two_outages(
     operator: ManagementClient, database: str, redis_url: str, key: str, postgres_server: Postgres, writing: bool
 ) -> None:
-    """A connection is lost and back before anybody asks, then PostgreSQL hangs: what is known to be current is served,
+    """A connection is lost and back before the next request, then PostgreSQL hangs: a current record is served,
     also where it was read while an older transaction was open.
     """
     async with (

@@ -125,7 +125,7 @@ def test_refused_keys(here: Here) -> None:
 
 
 async def test_shared_cache_is_told(shell: Shell, redis: Redis) -> None:
-    """Redis hears of a change at once; where it is away, a warning says when the change takes effect."""
+    """Redis is told of a change at once; where it is away, a warning says when the change takes effect."""
     acme = shell.json("orgs", "create", "acme")
     created = shell.json("keys", "create", "acme")
     invalidations = [
@@ -201,7 +201,7 @@ def test_interrupted_migration(folder: Path, empty_database: str) -> None:
 
 
 def test_closed_pipe(shell: Shell) -> None:
-    """A reader that has seen enough, as `head` does, is no reason for a word."""
+    """A reader that closes the pipe early, as `head` does, causes no message."""
     with shell.start("check-config") as command:
         assert command.stdout is not None
         assert command.stderr is not None

@@ -123,7 +123,7 @@ def on_terminal(
             command.stdin.write(stdin or b"")
             command.stdin.close()
         seen = b""
-        with suppress(OSError):  # EIO: nobody has the terminal open any more
+        with suppress(OSError):  # EIO: the terminal is closed at its other end
             while more := os.read(ours, 65_536):
                 seen += more
                 if typed and b"Key: " in seen:
@@ -183,7 +183,7 @@ def test_rows_of_another_command(shell: Shell) -> None:
     assert (done.stdout, done.stderr) == ("imported: 1, already there: 0, failed: 0\n", "")
 
 
-def test_secrets_of_the_service_are_no_keys(shell: Shell) -> None:
+def test_secrets_of_the_service_are_not_imported(shell: Shell) -> None:
     """The admin token, a pepper or a password that is imported by mistake would travel in every request."""
     token, pepper = "ops-token-of-the-tests-77c0f1a92b4e", "pepper-of-the-tests-0f9c81d57ab2e64"
     shell = Shell(
@@ -199,8 +199,8 @@ def test_secrets_of_the_service_are_no_keys(shell: Shell) -> None:
     assert stored(shell) == []
 
 
-def test_key_of_somebody_else(shell: Shell) -> None:
-    """A key that another organization has is no row that is there already: it is refused, and stays theirs."""
+def test_key_of_another_organization(shell: Shell) -> None:
+    """A key of another organization does not count as already there: it is refused, and stays with its organization."""
     assert fed(shell, f"key\n{FOREIGN}\n", "other", "--csv", "-").returncode == 0
     report = json.loads(fed(shell, f"key\n{FOREIGN}\n", "acme", "--csv", "-", "--json").stdout)
     assert (report["imported"], report["already_there"]) == (0, 0)
@@ -231,7 +231,7 @@ def test_many_batches(shell: Shell) -> None:
 
 
 def test_refused_files(shell: Shell) -> None:
-    """A file that is not there, without a header, with unknown columns, or for nobody: nothing is changed."""
+    """A file that is missing, has no header or unknown columns, or an unknown organization: nothing is changed."""
     missing = shell.refused(2, "keys", "import", "acme", "--csv", "nowhere.csv")
     assert missing == "--csv nowhere.csv: cannot be read: No such file or directory"
     said = shell.refused(2, "keys", "import", "acme", "--csv", ".")
@@ -247,7 +247,7 @@ def test_refused_files(shell: Shell) -> None:
     assert stored(shell) == []
 
 
-def test_what_is_no_plain_file(shell: Shell) -> None:
+def test_a_file_that_is_not_plain_or_not_private(shell: Shell) -> None:
     """A pipe that nothing may ever be written to, and a file that others could add keys to, are refused at once."""
     os.mkfifo(shell.folder / "pipe")
     said = shell.refused(2, "keys", "import", "acme", "--csv", "pipe")
@@ -259,7 +259,7 @@ def test_what_is_no_plain_file(shell: Shell) -> None:
 
 
 def test_progress(shell: Shell) -> None:
-    """A person sees how far a file is, by its bytes, or how many lines a pipe has brought; in a pipe nobody looks."""
+    """A terminal shows how far a file is, by its bytes, or how many lines a pipe has brought; a pipe shows nothing."""
     content = "key\n" + "".join(f"{FOREIGN}{number:04}\n" for number in range(600)) + "short\n"
     (shell.folder / "keys.csv").write_text(content)
     status, printed, seen = on_terminal(shell, ["acme", "--csv", "keys.csv"])

@@ -33,8 +33,8 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def test_new_key_for_people(here: Here) -> None:
-    """Without `--json` the key stands alone on its line, with a word that this is the only time."""
+def test_new_key_as_text(here: Here) -> None:
+    """Without `--json` the key stands alone on its line, with the note that it will not be shown again."""
     done = here.run("keys", "create", "acme")
     assert re.search(r"^key +xa_live_[0-9A-Za-z]{33}$", done.stdout, re.MULTILINE)
     assert "permissions   *:read *:write\n" in done.stdout
@@ -139,7 +139,7 @@ def test_repepper(here: Here) -> None:
 
 
 def test_a_key_is_shown_with_the_name_of_its_organization(here: Here) -> None:
-    """What prints a key or usage for people has the name of the organization beside its id; JSON has the id."""
+    """The text of a key or of usage has the name of the organization beside its id; JSON has the id."""
     made = here.json("keys", "create", "acme")
     here.json("keys", "create", "acme")
     line = re.compile(rf"^organization +acme \({made['organization_id']}\)$", re.MULTILINE)
@@ -155,7 +155,7 @@ def test_a_key_is_shown_with_the_name_of_its_organization(here: Here) -> None:
 
 
 def test_audit(here: Here) -> None:
-    """Every change is there with who made it, newest first, of all organizations or of one, and no digest."""
+    """Every change is listed with its actor, newest first, of all organizations or of one, and no digest."""
     here.json("orgs", "create", "other")
     made = here.json("keys", "create", "acme", "--name", "ci")
     here.json("keys", "update", made["id"], "--name", "deploy")
@@ -214,7 +214,7 @@ def test_organization_gets_another_name(here: Here) -> None:
     ],
 )
 def test_keys_that_are_kept_elsewhere(here: Here, command: tuple[str, ...]) -> None:
-    """Where keys come from tables of somebody else, every command about them says so and does nothing."""
+    """Where keys come from tables of another application, every command about them says so and does nothing."""
     sql = "SELECT * FROM theirs WHERE sha256 = %(sha256)s"
     (here.folder / "theirs.toml").write_text(f'[keys]\nlookup_sql = "{sql}"\n')
     said = here.refused(1, *command, "--config", "theirs.toml")

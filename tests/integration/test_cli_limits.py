@@ -137,7 +137,7 @@ def test_refused_calendars(here: Here) -> None:
 
 
 def test_a_burst_that_no_request_fits(here: Here) -> None:
-    """Who sets a burst below what a route costs is warned beside the answer; a route in shadow refuses nothing."""
+    """A burst below the cost of a route is answered with a warning; a route in shadow mode refuses nothing."""
     (here.folder / "extauthz.toml").write_text(ROUTES)
     here.environ["EXTAUTHZ_CONFIG"] = "extauthz.toml"
     key_id = here.json("keys", "create", "acme")["id"]
@@ -167,7 +167,7 @@ def test_a_burst_that_no_request_fits(here: Here) -> None:
 
 
 def test_a_quota_that_no_request_fits(here: Here) -> None:
-    """Who sets a quota of a day or month below what a route costs, or 0, is warned in the same way, for each limit."""
+    """A quota of a day or month below the cost of a route, or 0, is answered with the same warning, for each limit."""
     (here.folder / "extauthz.toml").write_text(ROUTES)
     here.environ["EXTAUTHZ_CONFIG"] = "extauthz.toml"
     key_id = here.json("keys", "create", "acme")["id"]

@@ -24,7 +24,7 @@ def here(tmp_path: Path, database: str, redis_url: str) -> Here:
 
 
 def test_usage(here: Here) -> None:
-    """What was used today or on another day, for programs and for people; the keys that used most come first."""
+    """Usage of today or of another day, as JSON and as text; the keys with the most usage come first."""
     today = datetime.now(UTC).date()
     one, two = (here.json("keys", "create", "acme", "--name", name) for name in ("one", "two"))
     with psycopg.connect(here.environ["DATABASE_URL"], autocommit=True) as connection:
@@ -96,7 +96,7 @@ def test_usage_without_redis(here: Here) -> None:
 
 
 def test_usage_of_a_range(here: Here) -> None:
-    """Days, months or keys of a range, with the sums over them; people see no line above 80 columns."""
+    """Days, months or keys of a range, with the sums over them; lines of text have at most 80 columns."""
     ids = [here.json("keys", "create", "acme", "--name", name)["id"] for name in ("reports", "ci", "ci")]
     organization = here.json("orgs", "show", "acme")["id"]
     gone = "11110000-0000-4000-8000-000000000000"
@@ -160,7 +160,7 @@ def test_usage_of_a_range(here: Here) -> None:
 
 
 def test_what_is_left_belongs_to_today(here: Here) -> None:
-    """People see it where today is among the days."""
+    """The text shows it where today is among the days."""
     today = datetime.now(UTC).date()
     yesterday = str(today - timedelta(days=1))
     for options, said in (

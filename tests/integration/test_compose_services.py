@@ -1,4 +1,4 @@
-"""The services of `compose/`, run here with their own commands and files: who may do what, and do the proxies start."""
+"""The services of `compose/`, run with their own commands and files: their rights, and the start of the proxies."""
 
 import asyncio
 import re
@@ -72,7 +72,7 @@ def database(secrets: Path) -> Iterator[str]:
 
 
 def test_extauthz_owns_its_database_and_nothing_else(database: str) -> None:
-    """It is no superuser, and its schema is up to date: `migrate` needed no more."""
+    """Its role is not a superuser, and its schema is up to date: `migrate` needed no more rights."""
     with psycopg.connect(database.format("extauthz")) as ours:
         row = ours.execute("SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user")
         assert row.fetchone() == (False, False, False)

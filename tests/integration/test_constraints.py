@@ -1,4 +1,4 @@
-"""What the tables refuse, whoever writes: each line of the tables below is one mistake of a person or a program."""
+"""What the tables refuse, for every writer: each line of the tables below is one mistake of a user or a program."""
 
 import json
 from collections.abc import Iterator
@@ -150,7 +150,7 @@ REFUSED: list[tuple[str, str, object, str]] = [
     ("api_keys", "rate", None, "api_keys_rate_and_burst_go_together"),
     ("api_keys", "burst", None, "api_keys_rate_and_burst_go_together"),
 ]
-WITH: dict[str, dict[str, object]] = {"overrides_until": {"daily_quota": 7}}  # what a column makes no sense without
+WITH: dict[str, dict[str, object]] = {"overrides_until": {"daily_quota": 7}}  # the columns that another one needs
 NEEDED = [
     *(("api_keys", column) for column in (*KEY, "name", "created_at", "metadata")),
     *(("organizations", column) for column in (*ORGANIZATION, "status", "created_at", "timezone", "anchor", "limits")),
@@ -210,7 +210,7 @@ def insert(connection: psycopg.Connection, table: str, row: dict[str, object]) -
 def test_the_database_refuses_what_must_never_be(
     tables: psycopg.Connection, table: str, column: str, bad: object, constraint: str
 ) -> None:
-    """Whoever writes, a value that makes no sense is refused by a constraint that names it."""
+    """An invalid value of any writer is refused by a constraint that names it."""
     with pytest.raises(psycopg.IntegrityError) as refused:
         insert(tables, table, ROWS[table] | {column: bad})
     assert refused.value.diag.constraint_name == constraint
@@ -253,7 +253,7 @@ CREATE_KEY = """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, 
     ],
 )
 def test_a_revoked_key_stays_revoked(tables: psycopg.Connection, change: str) -> None:
-    """Nobody takes a revocation back, nor gives the revoked row another key."""
+    """A revocation cannot be taken back, and the revoked row cannot get another key."""
     with tables.transaction(force_rollback=True):
         tables.execute(CREATE_KEY, [KEY["organization_id"], KEY["hash"]])
         tables.execute("UPDATE api_keys SET revoked_at = now()")
@@ -291,7 +291,7 @@ def test_the_hash_of_a_revoked_key_never_comes_back(tables: psycopg.Connection) 
 
 
 def test_a_hash_does_not_come_back_while_its_row_goes(tables: psycopg.Connection, dsn: str) -> None:
-    """Who inserts while the deletion is under way waits for it, and is refused then."""
+    """An INSERT during the deletion waits for it, and is refused then."""
     tables.execute(CREATE_KEY, [KEY["organization_id"], KEY["hash"]])
     tables.execute("UPDATE api_keys SET revoked_at = now()")
     with psycopg.connect(dsn) as deleting, ThreadPoolExecutor(1) as pool:
@@ -306,7 +306,7 @@ def test_a_hash_does_not_come_back_while_its_row_goes(tables: psycopg.Connection
     tables.execute("DELETE FROM retired_hashes")
 
 
-def test_nobody_chooses_a_number_or_a_date(tables: psycopg.Connection) -> None:
+def test_version_and_date_of_a_row_cannot_be_written(tables: psycopg.Connection) -> None:
     """What an INSERT or UPDATE says of row_version and updated_at is ignored."""
     with tables.transaction(force_rollback=True):
         tables.execute("INSERT INTO plans (name, row_version, updated_at) VALUES ('gold', 7, '2000-01-01')")

@@ -18,7 +18,7 @@ PATIENT = {"EXTAUTHZ_DEADLINE_MS": "3000", "EXTAUTHZ_DATABASE_TIMEOUT_MS": "1000
 async def test_a_dead_connection_costs_a_reconnect(
     postgres_server: Postgres, database: str, redis_url: str, operator: ManagementClient
 ) -> None:
-    """Every connection is ended, at rest and in use: keys that nobody has asked for yet are found all the same."""
+    """Every connection is ended, idle and in use: keys that were not looked up before are still found."""
     await operator.tenants.create_plan("free", NO_LIMITS)
     await operator.tenants.create_organization("acme", "free")
     keys = [(await operator.new_key("acme"))[1] for _ in range(ROUNDS * CROWD)]

@@ -1,4 +1,4 @@
-"""The decision log of a service as people run it: to standard output, a file that is rotated, and a collector."""
+"""The decision log of a service as operators run it: to standard output, a file that is rotated, and a collector."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ async def test_a_full_disk(database: str, redis_url: str, key: str) -> None:
 
 
 async def test_a_blocked_pipe(database: str, redis_url: str, key: str) -> None:
-    """Whoever does not read our standard output holds up no check, and the end for a second at most."""
+    """A reader that does not read standard output holds up no check, and the end for a second at most."""
     environ = settings(database, redis_url, EXTAUTHZ_DECISION_LOG="all") | PATIENT
     async with listening(environ, stdout=PIPE, bufsize=0) as service:
         transport = service.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]  # no other way

@@ -61,7 +61,7 @@ def test_a_wrong_password(doctor: Doctor) -> None:
 
 
 def test_a_role_that_lacks_rights(doctor: Doctor, unchanged: str) -> None:
-    """What it lacks is named, and how it gets it; a role that owns everything lacks nothing, and is no superuser."""
+    """Missing rights are named with the remedy; a role that has all rights lacks nothing without being a superuser."""
     read = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}"
     with a_role(unchanged, read) as dsn:
         failed = doctor.failed(DATABASE_URL=dsn)
@@ -141,7 +141,7 @@ async def test_keys_that_end_and_keys_without_a_pepper(
 
 
 def test_own_tables(doctor: Doctor, doctor_shell: Here, empty_database: str) -> None:
-    """The statement is tried; there is no schema of ours to look at."""
+    """The statement is tried; the database has no schema of extauthz to check."""
     file = doctor_shell.folder / "own.toml"
     right = "SELECT id, organization_id, permissions, expires_at FROM keys WHERE digest = %(sha256)s"
     with psycopg.connect(empty_database, autocommit=True) as owner:

@@ -1,4 +1,4 @@
-"""The quiet end: whoever keeps sending requests loses none of them."""
+"""The drain: a client that keeps sending requests loses none of them."""
 
 import asyncio
 import os
@@ -82,7 +82,7 @@ async def test_no_request_is_lost(database: str, redis_url: str, number: signal.
 
 
 async def test_a_second_signal_is_quick(database: str, redis_url: str) -> None:
-    """Who asks twice does not wait for the drain, with any number of workers; the end is as orderly."""
+    """A second signal ends the drain at once, with any number of workers; the end is as orderly."""
     patient = settings(database, redis_url, EXTAUTHZ_DRAIN_SECONDS="60")
     async with listening(patient, "--workers", "2") as service:
         await service.until(lambda report: report["status"] == "ready")

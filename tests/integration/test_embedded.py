@@ -55,9 +55,9 @@ def left(members: list[int]) -> list[int]:
 
 
 async def test_what_it_keeps(folder: Path) -> None:
-    """Commands work in another shell; nobody else can read what is kept; keys outlive a stop and a hard kill.
+    """Commands work in another shell; other users cannot read its files; keys outlive a stop and a hard kill.
 
-    Meanwhile a second one on the same folder ends with 1 and one line, and the first does not notice.
+    Meanwhile a second one on the same folder ends with 1 and one line, and the first is not affected.
     """
     async with listening({}, "--embedded", folder, stdout=asyncio.subprocess.PIPE) as service:
         assert service.process.stdout is not None
@@ -90,7 +90,7 @@ async def test_what_it_keeps(folder: Path) -> None:
 
 
 async def test_a_server_that_ends_by_itself_ends_the_service(folder: Path) -> None:
-    """Whoever runs the service starts it again, and then the shell's settings still hold: the ports are kept."""
+    """A restart of the service after that keeps its ports, so that the shell's settings still hold."""
     async with started(FREE_PORTS, "--embedded", folder) as service:
         await service.logged("listening")
         await ready(service)
@@ -106,7 +106,7 @@ async def test_a_server_that_ends_by_itself_ends_the_service(folder: Path) -> No
 
 @pytest.fixture
 def bare(folder: Path) -> dict[str, str]:
-    """An environment for Python with all packages of ours but the servers of the extra."""
+    """An environment for Python with all installed packages but the servers of the extra."""
     packages = folder.parent / "packages"
     packages.mkdir()
     for entry in Path(sysconfig.get_path("purelib")).iterdir():
@@ -145,12 +145,12 @@ def ordinary_user() -> tuple[str, ...]:
     if not am_root():
         pytest.skip("no need: an ordinary user has seen it above")
     if subprocess.run([*become, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a user namespace")
+        pytest.skip("this machine does not allow user namespaces")
     return become
 
 
 async def test_as_an_ordinary_user(folder: Path, ordinary_user: tuple[str, ...]) -> None:
-    """It needs no rights: PostgreSQL runs as whoever started it, and no file belongs to anybody else."""
+    """It needs no rights: PostgreSQL runs as the user that started it, and every file belongs to that user."""
     async with listening({}, "--embedded", folder, argv=(*ordinary_user, *EXTAUTHZ)) as service:
         await ready(service)
         assert {file.stat().st_uid for file in files(folder)} == {os.getuid()}

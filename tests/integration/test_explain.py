@@ -69,7 +69,7 @@ def shell(tmp_path: Path, database: str, redis_url: str, settings: dict[str, str
 
 @pytest_asyncio.fixture
 async def key(operator: ManagementClient) -> tuple[KeyDetails, str]:
-    """A key of Initech that may read customers, as people write it: customers."""
+    """A key of Initech that may read customers, in the plural that operators write: customers."""
     await operator.tenants.create_plan("small", {"rate": "1/h", "burst": 2, "daily_quota": 10, "monthly_quota": None})
     await operator.tenants.create_organization("initech", "small")
     return await operator.new_key("initech", name="billing job", permissions={"customers": frozenset({"read"})})
@@ -85,7 +85,7 @@ def run(shell: Shell, *arguments: str, key: str = "") -> subprocess.CompletedPro
 
 
 async def explained(shell: Shell, *arguments: str, key: str = "") -> Any:
-    """What the command says as JSON, and nothing else; the key is no part of it."""
+    """What the command says as JSON, and nothing else; the key is not part of it."""
     done = await asyncio.to_thread(run, shell, *arguments, "--json", key=key)
     assert (done.returncode, done.stderr) == (0, "")
     assert not key or key not in done.stdout

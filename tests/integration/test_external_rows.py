@@ -70,8 +70,8 @@ async def loose(pool: Pool) -> Pool:
         ("key_daily_quota", -1, "key k: daily_quota must be a whole number"),
     ],
 )
-async def test_a_row_that_makes_no_sense(loose: Pool, column: str, value: object, what: str) -> None:
-    """Such a row denies its key alone, by name, without repeating what stands there."""
+async def test_a_corrupt_row(loose: Pool, column: str, value: object, what: str) -> None:
+    """A corrupt row denies its key alone, by name, without repeating its values."""
     await external_tables.check(loose, LOOSE)
     await sql(loose, f"UPDATE loose SET {column} = %s WHERE digest = %s", value, SHA256)
     bad, good = await find(loose, LOOSE, VALUE, "the-other-key-there")
@@ -93,7 +93,7 @@ async def test_a_row_that_makes_no_sense(loose: Pool, column: str, value: object
     ],
 )
 async def test_a_row_that_cannot_be_read(loose: Pool, column: str, expression: str) -> None:
-    """What fails for one row, in PostgreSQL or here, denies that key alone and is no outage."""
+    """An error of one row, in PostgreSQL or in Python, denies that key alone and does not count as an outage."""
     await run(
         loose,
         """CREATE FUNCTION refuse(text) RETURNS text LANGUAGE plpgsql AS

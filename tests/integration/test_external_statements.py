@@ -115,7 +115,7 @@ async def reasons(pool: Pool, statement: str) -> tuple[str, str]:
 
 
 async def test_a_table_that_changes_while_we_run(tables: Pool) -> None:
-    """A column more is no outage, although it stops the next start; a table that is gone is one until it is back."""
+    """A new column causes no outage, although it stops the next start; a missing table does until it is back."""
     await run(tables, "ALTER TABLE api_keys ADD COLUMN colour text")
     everything = "SELECT * FROM api_keys WHERE digest = %(sha256)s"
     await external_tables.probe(tables, everything)

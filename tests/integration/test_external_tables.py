@@ -1,4 +1,4 @@
-"""Keys in tables of somebody else on real PostgreSQL, set up with what docs/howto/bring-your-own-tables.md gives."""
+"""Keys in tables of another application on real PostgreSQL, set up as docs/howto/bring-your-own-tables.md says."""
 
 import asyncio
 import re
@@ -128,7 +128,7 @@ async def test_a_role_without_the_keys(lago: Pool, empty_database: str) -> None:
 
 
 async def told(pool: Pool, dsn: str, *statements: str) -> list[str]:
-    """What a listener hears of statements, each a transaction of its own."""
+    """The payloads that a listener receives of statements, each a transaction of its own."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as listener:
         await listener.execute(f"LISTEN {CHANNEL}".encode())
         await run(pool, *statements, f"NOTIFY {CHANNEL}, 'end'")

@@ -77,7 +77,7 @@ async def test_rows_of_the_audit_log(operator: ManagementClient, figures: Postgr
 
 
 async def test_names_of_organizations(operator: ManagementClient, figures: PostgresFigures) -> None:
-    """Of those that are asked for; what is no id of ours has none."""
+    """Names of the organizations that are asked for; an id that is unknown or malformed has none."""
     odd = await operator.tenants.create_organization('"odd" \\ ü')
     plain = await operator.tenants.create_organization("plain")
     await operator.tenants.create_organization("another")

@@ -52,7 +52,7 @@ def process_one() -> tuple[str, ...]:
     """What makes a command the first process of a namespace of its own."""
     become = ("unshare", "--pid", "--fork", "--kill-child")
     if not am_root() or subprocess.run([*become, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine lets nobody make a process namespace")
+        pytest.skip("this machine does not allow process namespaces")
     return become
 
 

@@ -64,8 +64,8 @@ async def test_connections_are_cut_and_refused(server: Redis) -> None:
         writer.close()
 
 
-async def test_a_server_that_refuses_is_no_answer(server: Redis) -> None:
-    """Where nobody listens behind the proxy the client's connection ends at once."""
+async def test_a_server_that_refuses_ends_the_connection(server: Redis) -> None:
+    """Where no server listens behind the proxy the client's connection ends at once."""
     async with HurtingProxy("127.0.0.1", 1) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         with suppress(ConnectionResetError):

@@ -46,8 +46,8 @@ async def test_an_imported_key_is_a_key(operator: ManagementClient) -> None:
         ('0123456789"abcdef{}', "is made of A-Z a-z 0-9"),
     ],
 )
-async def test_what_can_be_no_key_is_refused(operator: ManagementClient, key: str, words: str) -> None:
-    """In words that say why, and that repeat no part of it."""
+async def test_text_that_cannot_be_a_key_is_refused(operator: ManagementClient, key: str, words: str) -> None:
+    """The error says why, and repeats no part of the text."""
     await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput) as refused:
         await operator.keys.import_key("acme", key, KeyTerms())
@@ -56,8 +56,8 @@ async def test_what_can_be_no_key_is_refused(operator: ManagementClient, key: st
     assert await operator.keys.list_of("acme") == []
 
 
-async def test_a_key_that_is_known_is_not_imported(operator: ManagementClient) -> None:
-    """The refusal says where it is: there already, of somebody else, revoked, or revoked and gone."""
+async def test_a_key_that_exists_is_not_imported(operator: ManagementClient) -> None:
+    """The error says where the key is: already there, in another organization, revoked, or revoked and deleted."""
     for name in ("acme", "umbrella"):
         await operator.tenants.create_organization(name)
     details = await operator.keys.import_key("acme", FOREIGN, KeyTerms())
@@ -143,8 +143,8 @@ async def test_many_keys_are_imported_at_once(operator: ManagementClient) -> Non
     assert rows[0]["keys"] == 500
 
 
-async def test_who_hangs_on_which_pepper(operator: ManagementClient) -> None:
-    """Peppers in the order of the settings; one that no setting has any more is told too."""
+async def test_keys_of_each_pepper(operator: ManagementClient) -> None:
+    """Peppers in the order of the settings; one that the settings lack is listed too."""
     await operator.tenants.create_organization("acme")
     await operator.key_service(PEPPERS[1:]).create("acme", KeyTerms())
     revoked, _ = await operator.new_key("acme")

@@ -1,4 +1,4 @@
-"""When a key was used last: written by nobody's request, in batches, told to nobody, lost by no orderly stop."""
+"""The time of a key's last use: written apart from requests, in batches, without a notification, kept by a stop."""
 
 import asyncio
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ AT = 1_800_000_000.0
 
 
 async def used(operator: ManagementClient, key_id: str) -> float | None:
-    """Unix seconds of the last use that PostgreSQL knows of."""
+    """Unix seconds of the last use in PostgreSQL."""
     at: datetime | None = (await operator.keys.show(key_id)).last_used_at
     return None if at is None else at.timestamp()
 
 
 async def test_the_newest_use_stays(operator: ManagementClient) -> None:
-    """Two processes may write in any order; what is no key, or no id, is nobody's trouble."""
+    """Two processes may write in any order; an unknown key or a malformed id causes no error."""
     log = PostgresUseLog(operator.pool)
     one, other = [(await operator.new_key("acme"))[0].id for _ in range(2)]
     assert not await log.used({one: AT, other: AT + 1, "00000000-0000-0000-0000-000000000000": AT, "no id": AT})
@@ -39,8 +39,8 @@ async def test_the_newest_use_stays(operator: ManagementClient) -> None:
     assert not await log.used({})
 
 
-async def test_a_row_that_somebody_holds_is_noted_the_next_time(operator: ManagementClient) -> None:
-    """An operator's open transaction holds up nobody: its keys are said to be busy, the others are written."""
+async def test_a_locked_row_is_written_the_next_time(operator: ManagementClient) -> None:
+    """An operator's open transaction does not block: its keys are reported as busy, the others are written."""
     log = PostgresUseLog(operator.pool)
     held, free = [(await operator.new_key("acme"))[0].id for _ in range(2)]
     async with operator.pool.connection() as connection, connection.transaction():
@@ -51,8 +51,8 @@ async def test_a_row_that_somebody_holds_is_noted_the_next_time(operator: Manage
     assert await used(operator, held) == AT
 
 
-async def test_a_use_is_no_change(operator: ManagementClient, database: str) -> None:
-    """It is told to nobody, written down nowhere, and leaves the row's version: nothing is read anew for it."""
+async def test_a_use_is_not_a_change(operator: ManagementClient, database: str) -> None:
+    """A use is neither notified nor logged, and keeps the row's version: no record is read again for it."""
     details, _ = await operator.new_key("acme")
     flows, heard = asyncio.Event(), asyncio.Event()
     changes: list[Change] = []
@@ -78,7 +78,7 @@ async def test_a_use_is_no_change(operator: ManagementClient, database: str) -> 
 
 
 async def test_a_row_that_is_refused_does_not_hold_up_the_others(operator: ManagementClient) -> None:
-    """A constraint, or a trigger, of somebody's own that will not have one key changed: the others are noted."""
+    """A constraint or a trigger of the operator refuses the change of one key: the others are written."""
     ids = [(await operator.new_key("acme"))[0].id for _ in range(4)]
     last_used = LastUsed(PostgresUseLog(operator.pool))
     await operator.sql("UPDATE api_keys SET name = 'bad' WHERE id::text = %s", ids[2])
@@ -98,7 +98,7 @@ async def test_a_row_that_is_refused_does_not_hold_up_the_others(operator: Manag
 
 
 async def test_rows_that_are_held_for_a_moment_at_the_end(operator: ManagementClient) -> None:
-    """Somebody's transaction that is over half a second later costs no time of use."""
+    """A transaction that ends half a second later costs no time of use."""
     details, _ = await operator.new_key("acme")
     last_used = LastUsed(PostgresUseLog(operator.pool))
     last_used.note(details.id, AT)
@@ -147,7 +147,7 @@ async def test_a_postgresql_that_hangs_at_the_end_is_waited_for_once(
 
 
 @pytest.mark.parametrize("harm", ["no permission", "locked"])
-async def test_a_use_that_cannot_be_noted_is_no_outage(
+async def test_a_use_that_cannot_be_written_is_not_an_outage(
     operator: ManagementClient,
     database: str,
     redis_url: str,
@@ -155,7 +155,7 @@ async def test_a_use_that_cannot_be_noted_is_no_outage(
     capfd: pytest.CaptureFixture[str],
     harm: str,
 ) -> None:
-    """A role that may only read, or a table that somebody locks: keys are looked up as ever, nothing is called away."""
+    """A role that may only read, or a locked table: keys are looked up as before, and no store counts as away."""
     monkeypatch.setattr(module, "WRITE_INTERVAL_SECONDS", 0.05)
     monkeypatch.setattr(module, "LAST_WRITE_SECONDS", 0.0)
     attempts = asyncio.Semaphore(0)
@@ -191,7 +191,7 @@ async def test_a_use_that_cannot_be_noted_is_no_outage(
 
 
 async def test_an_orderly_stop_loses_nothing(operator: ManagementClient, database: str, redis_url: str) -> None:
-    """Keys that were let in have the time of their use when the service has stopped, and nobody else has."""
+    """Keys that were admitted have the time of their use when the service has stopped, and other keys have none."""
     admitted, key = await operator.new_key("acme")
     revoked, of_revoked = await operator.new_key("acme")
     expired, of_expired = await operator.new_key("acme")

@@ -135,8 +135,8 @@ def shown(terminal: int) -> list[str]:
 
 
 @pytest.mark.parametrize("wanted", ["console", pytest.param("json", marks=pytest.mark.deep)])
-async def test_on_a_terminal_it_is_for_people(database: str, redis_url: str, wanted: str) -> None:
-    """The supervisor and its workers write lines for eyes where a terminal shows them, unless JSON is asked for."""
+async def test_on_a_terminal_the_log_is_text(database: str, redis_url: str, wanted: str) -> None:
+    """The supervisor and its workers write text lines to a terminal, unless JSON is asked for."""
     ours, theirs = os.openpty()
     environ = settings(database, redis_url) | ({"EXTAUTHZ_LOG_FORMAT": "json"} if wanted == "json" else {})
     async with unread(environ, "--workers", "2", stderr=theirs) as service:

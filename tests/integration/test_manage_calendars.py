@@ -14,7 +14,7 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 async def test_calendar_and_mode_of_an_organization(operator: ManagementClient) -> None:
-    """A time zone, the day on which months begin, whether limits are enforced; a new one has what nobody notices."""
+    """A time zone, the day on which months begin, the limits mode; a new organization has the defaults."""
     acme = await operator.tenants.create_organization("acme")
     assert (acme.timezone, acme.anchor, acme.limits_mode, acme.until) == ("UTC", 1, "enforce", None)
     changes: dict[str, Any] = {"timezone": "America/Argentina/Buenos_Aires", "anchor": 31, "limits_mode": "shadow"}
@@ -66,8 +66,8 @@ async def test_what_an_organization_cannot_have(
     assert await operator.tenants.show_organization("acme") == acme
 
 
-async def test_a_zone_that_only_python_knows(operator: ManagementClient) -> None:
-    """PostgreSQL has the last word, in words."""
+async def test_a_zone_that_only_python_has(operator: ManagementClient) -> None:
+    """PostgreSQL refuses it, and the error says so."""
     acme = await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput, match="timezone must be one that PostgreSQL has"):
         await operator.tenant_store.update_organization(
@@ -96,7 +96,7 @@ async def test_overrides_with_an_end(operator: ManagementClient) -> None:
 
 @pytest.mark.parametrize("until", [None, FAR])
 async def test_overrides_that_are_over_do_not_come_back(operator: ManagementClient, until: datetime | None) -> None:
-    """Who is given limits of its own anew has those alone, without the old end, unless the change names another."""
+    """New overrides of an organization do not get the end of the old ones, unless the change names another."""
     await operator.tenants.create_organization("acme")
     await operator.tenants.update_organization("acme", {"daily_quota": 7, "burst": 3, "until": FAR})
     await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
@@ -125,8 +125,8 @@ async def test_overrides_that_are_over_are_in_nobodys_way(
     assert (changed.until, changed.plan) == (None, changes.get("plan", "default"))
 
 
-async def test_a_zone_that_a_trigger_of_somebody_else_cannot_use(operator: ManagementClient) -> None:
-    """What PostgreSQL says of a value that it cannot take is said to who gave it."""
+async def test_a_zone_that_a_trigger_of_the_operator_cannot_use(operator: ManagementClient) -> None:
+    """The caller gets what PostgreSQL says of a value that it refuses."""
     await operator.tenants.create_organization("acme")
     await operator.sql(
         "CREATE FUNCTION local() RETURNS trigger LANGUAGE plpgsql AS"

@@ -123,12 +123,12 @@ async def test_the_last_usable_key_stays_unless_it_is_meant(operator: Management
     assert revoked.revoked_at is not None
     with pytest.raises(Conflict, match=r"still has usable keys \(3\)"):  # they are admitted, if only for a while
         await operator.tenants.delete_organization("acme")
-    # A key that could not be used anyway is no last usable key.
+    # A key that is not usable does not count as the last usable one.
     for key in await operator.keys.list_of("acme"):
         await operator.keys.revoke(key.id, last=False)
 
 
-async def test_two_who_revoke_the_last_two_keys_do_not_both_succeed(operator: ManagementClient) -> None:
+async def test_two_revocations_of_the_last_two_keys_do_not_both_succeed(operator: ManagementClient) -> None:
     """However close together, one of two revocations of an organization's last two keys is refused."""
     for number in range(5):
         organization = f"acme {number}"
@@ -165,7 +165,7 @@ async def locks_waited_for(connection: psycopg.AsyncConnection[dict[str, object]
 
 
 async def test_a_revocation_raises_a_fence(operator: ManagementClient, redis_server: Server) -> None:
-    """The shared cache believes no record that was read before; where it cannot be told, the caller is."""
+    """The shared cache refuses every record that was read before; where it is away, the caller is told."""
     for reachable in (True, False):
         details, key = await operator.new_key("acme")
         credential = KEY_FORMAT.digest(key)
@@ -206,7 +206,7 @@ async def test_a_key_is_nowhere_stored(operator: ManagementClient) -> None:
 
 
 async def database_dump(operator: ManagementClient) -> str:
-    """Every row of every table of ours, as text."""
+    """Every row of every table of extauthz, as text."""
     async with operator.pool.connection() as connection:
         tables = await connection.execute("SELECT relid::regclass::text AS name FROM pg_stat_user_tables")
         names = [row["name"] for row in await tables.fetchall()]

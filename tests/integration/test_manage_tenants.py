@@ -21,7 +21,7 @@ def content(thing: Plan | Organization) -> dict[str, object]:
 
 
 async def test_the_life_of_a_plan(operator: ManagementClient) -> None:
-    """A plan is made, listed by name, changed one limit at a time, and removed when nobody has it."""
+    """A plan is made, listed by name, changed one limit at a time, and removed when no organization has it."""
     gold = await operator.tenants.create_plan("gold", LIMITS)
     assert {key: value for key, value in gold.to_json().items() if key in LIMITS} == LIMITS
     assert [plan.name for plan in await operator.tenants.list_plans()] == ["default", "gold"]
@@ -42,8 +42,8 @@ async def test_the_life_of_a_plan(operator: ManagementClient) -> None:
         await operator.tenants.show_plan("gold")
 
 
-async def test_what_cannot_be_a_plan_is_refused(operator: ManagementClient) -> None:
-    """A taken name, limits that make no sense, a plan that is not there: told in words, and nothing changes."""
+async def test_an_invalid_plan_is_refused(operator: ManagementClient) -> None:
+    """A taken name, invalid limits, or an unknown plan: the error says so, and nothing changes."""
     before = await operator.tenants.list_plans()
     for attempt, error, words in (
         (operator.tenants.create_plan("default", LIMITS), Conflict, "of that name is there already"),
@@ -222,7 +222,7 @@ async def test_an_id_is_meant_before_a_name(operator: ManagementClient) -> None:
 
 @pytest.mark.parametrize("form", ["hex", "urn:uuid:{id}", "{{{id}}}", "{id} ", "{id}\n"])
 async def test_an_id_has_one_form(operator: ManagementClient, form: str) -> None:
-    """What Python would read as an id and nobody has written as one is a name, which nobody else's id hides."""
+    """An id in another form that Python accepts is a name: it does not stand for the organization of that id."""
     acme = await operator.tenants.create_organization("acme")
     text = acme.id.replace("-", "") if form == "hex" else form.format(id=acme.id)
     with pytest.raises(NotFound):

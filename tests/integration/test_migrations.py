@@ -1,4 +1,4 @@
-"""The schema: how a database comes to it, and who may come too early or too late."""
+"""The schema: how a database gets it, and a service that starts too early or too late."""
 
 import asyncio
 
@@ -86,7 +86,7 @@ async def test_a_newer_schema_is_left_alone(database: str) -> None:
 
 
 async def test_the_known_schema_is_taken(database: str) -> None:
-    """The version that this code knows is the newest migration, and a database that has it passes."""
+    """The version of this release is the newest migration, and a database that has it passes."""
     assert migrate.migrations()[-1].version == schema.KNOWN
     async with open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         await schema.check(pool)
@@ -166,8 +166,8 @@ async def test_an_upgrade_ends_ends_of_nothing(empty_database: str) -> None:
     assert found == [("with", False), ("without", True)]
 
 
-async def test_an_upgrade_numbers_what_was_written_down(empty_database: str) -> None:
-    """Changes of before get a number that keeps out who does not know of them, and nobody who reads afterwards."""
+async def test_an_upgrade_numbers_the_audit_log(empty_database: str) -> None:
+    """Entries from before get a number that keeps out reads without the change, and no read afterwards."""
     old_version(empty_database, "0002")
     with psycopg.connect(empty_database) as connection:
         connection.execute(OF_0001.encode())
@@ -195,7 +195,7 @@ async def test_yesterdays_release_writes_todays_schema(database: str) -> None:
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:
-    """Where something is in the way, all that the migration had done until then is undone, and it can be tried anew."""
+    """Where an object is in the way, all that the migration did is undone, and it can be tried again."""
     with psycopg.connect(empty_database) as connection:
         connection.execute("CREATE TABLE api_keys (mine text)")
     with pytest.raises(migrate.MigrationFailed, match='changed nothing: relation "api_keys" already exists'):
@@ -207,7 +207,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str)
 
 
 async def test_a_migration_does_not_wait_while_others_wait_behind_it(empty_database: str) -> None:
-    """Where somebody reads our tables in an open transaction it gives up soon, and says what to do; nothing changed."""
+    """Where an open transaction reads the tables it gives up soon, and says what to do; nothing is changed."""
     old_version(empty_database, "0002")
     async with await psycopg.AsyncConnection.connect(empty_database) as reader:
         await reader.execute("SELECT count(*) FROM organizations")
@@ -218,8 +218,8 @@ async def test_a_migration_does_not_wait_while_others_wait_behind_it(empty_datab
     assert (await migrate.upgrade(empty_database)).current
 
 
-async def test_a_database_that_cannot_be_reached_is_no_schema(postgres_server: Postgres, database: str) -> None:
-    """Without a server, `migrate` and `serve` speak of the server, not of the schema."""
+async def test_a_database_that_cannot_be_reached(postgres_server: Postgres, database: str) -> None:
+    """Without a server, the errors of `migrate` and `serve` are about the server, not the schema."""
     with stopped(postgres_server):
         for attempt in (schema.status(database), migrate.upgrade(database)):
             with pytest.raises(StoreUnavailable) as away:

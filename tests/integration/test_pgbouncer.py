@@ -75,10 +75,10 @@ async def pooled(narrow: PgBouncer, database: str) -> AsyncIterator[Pool]:
         yield pool
 
 
-async def test_nothing_of_ours_stays_in_a_session(
+async def test_settings_do_not_stay_in_a_session(
     narrow: PgBouncer, database: str, operator: ManagementClient, pooled: Pool
 ) -> None:
-    """Limits and formats are ours while a statement runs, also one that fails; another client's session has none."""
+    """Timeouts and formats are set while a statement runs, also one that fails; another client's session has none."""
     name = database.rpartition("/")[2].replace("%20", " ")
     await operator.sql(f"""ALTER DATABASE "{name}" SET timezone = 'Asia/Kolkata'""")
     await operator.sql(f"""ALTER DATABASE "{name}" SET datestyle = 'German'""")
@@ -111,7 +111,7 @@ async def test_a_hanging_statement_ends(database: str, operator: ManagementClien
     assert await PostgresKeySource(pooled).find([Credential(("ab" * 32,))], 0.0) == [None]
 
 
-async def test_connections_that_ended_are_made_anew(narrow: PgBouncer, postgres_server: Postgres, pooled: Pool) -> None:
+async def test_connections_that_ended_are_replaced(narrow: PgBouncer, postgres_server: Postgres, pooled: Pool) -> None:
     """A restart of the pooler, and of each connection behind it, costs new connections and no query."""
     for harm in (narrow.stop, None):
         await asyncio.gather(*(fetch(pooled, "schema_version") for _ in range(8)))

@@ -24,7 +24,7 @@ from tests.servers.management_client import ACTOR, KEY_FORMAT, PEPPERS, Manageme
 
 NOW = 1_800_000_000.0
 UNKNOWN = Credential(("00" * 32,))
-WORD = "sesame"  # stands in every value that makes no sense, and must stand in no error
+WORD = "sesame"  # part of every corrupt value, and must not be in an error
 
 NONSENSE: list[tuple[str, str, object]] = [
     ("api_keys", "permissions", Jsonb([WORD])),
@@ -118,7 +118,7 @@ async def test_a_keys_own_limits_come_with_it(operator: ManagementClient) -> Non
 
 
 async def test_an_unknown_key_is_nothing(operator: ManagementClient) -> None:
-    """A digest that no row has finds nothing, and is no error."""
+    """A digest without a row finds nothing, without an error."""
     assert await find(operator, ("00" * 32, "ff" * 32)) is None
 
 
@@ -196,8 +196,8 @@ async def test_a_time_is_shown_as_it_was_given(operator: ManagementClient, datab
     assert (shown.expires_at, shown.to_json(at)["expires_at"]) == (at, "2100-01-02T03:04:05.678901+00:00")
 
 
-async def test_a_row_that_makes_no_sense_harms_no_other(operator: ManagementClient, subtests: pytest.Subtests) -> None:
-    """Such a row is corrupt by name, its value is not repeated, and keys of other organizations are as they were."""
+async def test_a_corrupt_row_does_not_affect_others(operator: ManagementClient, subtests: pytest.Subtests) -> None:
+    """A corrupt row is named, its value is not repeated, and keys of other organizations are as they were."""
     _, others = await digests_of(operator, "umbrella")
     await operator.drop_checks()
     for number, (table, column, value) in enumerate(NONSENSE):
@@ -216,7 +216,7 @@ async def test_a_row_that_makes_no_sense_harms_no_other(operator: ManagementClie
 
 
 async def reason_of(dsn: str) -> str:
-    """Why the store is away, for a caller who is patient enough."""
+    """Why the store is away, for a caller with a long deadline."""
     async with open_pool(dsn, size=1, wait=0.5, statement_timeout=0.2) as pool:
         with pytest.raises(StoreUnavailable) as away:
             await PostgresKeySource(pool).find([UNKNOWN], NOW)
@@ -235,7 +235,7 @@ async def test_a_schema_that_is_not_ours_is_named(database: str, operator: Manag
     assert await reason_of(database) == "schema"
 
 
-async def test_a_server_that_lets_nobody_in_is_away(postgres_server: Postgres, database: str) -> None:
+async def test_a_server_that_refuses_connections_is_away(postgres_server: Postgres, database: str) -> None:
     """A role that does not exist, a database that is gone and a server that is stopped: each by its reason."""
     assert await reason_of(database.replace("extauthz@", "nobody@")) == "authentication"
     assert await reason_of(database + "%20gone") == "connection"
@@ -250,7 +250,7 @@ async def test_a_locked_table_is_a_timeout(database: str, operator: ManagementCl
         assert await reason_of(database) == "timeout"
 
 
-async def test_too_many_who_wait_are_turned_away(pool: Pool) -> None:
+async def test_too_many_waiting_callers_are_refused(pool: Pool) -> None:
     """Once enough callers wait for a connection, further ones are refused at once: busy."""
     async with AsyncExitStack() as held:
         for _ in range(pool.max_size):

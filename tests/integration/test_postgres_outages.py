@@ -51,7 +51,7 @@ class GuardedPostgres:
         return away.value.reason, time.monotonic() - begun
 
     async def back(self) -> None:
-        """Waits until the guard knows that the store is back, and uses every place of it."""
+        """Waits until the circuit breaker is closed again, and uses each of its connections."""
         await self.recorder.until(lambda: self.guard.up)
         for _ in range(3):
             await self.find()
@@ -80,10 +80,10 @@ async def test_a_postgresql_that_hangs_is_waited_for_once(guarded: GuardedPostgr
     assert [(store, up) for store, up, _ in guarded.recorder.changes] == [(POSTGRESQL, False), (POSTGRESQL, True)]
 
 
-async def test_more_callers_than_places_wait_no_longer_than_their_deadline(
+async def test_callers_above_max_concurrency_wait_no_longer_than_their_deadline(
     guarded: GuardedPostgres, postgres_server: Postgres
 ) -> None:
-    """While PostgreSQL hangs with every place taken, who waits for a place leaves by the deadline of its request."""
+    """While PostgreSQL hangs and every slot is taken, a waiting call ends by the deadline of its request."""
     with paused(postgres_server):
         begun = time.monotonic()
         calls = [
@@ -135,7 +135,7 @@ async def test_our_own_lateness_is_not_postgresql_s(guarded: GuardedPostgres, st
     assert not recorder.changes
 
 
-async def test_a_newer_schema_is_no_outage(guarded: GuardedPostgres, pool: Pool) -> None:
+async def test_a_newer_schema_is_not_an_outage(guarded: GuardedPostgres, pool: Pool) -> None:
     """A release goes on, and comes back after an outage, on the schema of the next one."""
     async with pool.connection() as connection:
         await connection.execute("UPDATE alembic_version SET version_num = '9999'")

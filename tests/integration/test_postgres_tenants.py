@@ -87,7 +87,7 @@ async def test_an_unknown_organization_is_nothing(operator: ManagementClient) ->
 
 @pytest.mark.parametrize("reference", ["nul\x00", "lone \udcff surrogate"])
 async def test_what_postgresql_cannot_hold_is_not_found(operator: ManagementClient, reference: str) -> None:
-    """Text that no column can hold is a mistake of the person who gave it, not an outage."""
+    """Text that no column can hold is a mistake of the caller, not an outage."""
     await operator.tenants.create_organization("acme")
     for attempt in (
         operator.tenants.show_organization(reference),
@@ -126,8 +126,8 @@ NONSENSE: list[tuple[str, str, object]] = [
 ]
 
 
-async def test_a_row_that_makes_no_sense_harms_no_other(operator: ManagementClient, subtests: pytest.Subtests) -> None:
-    """Such an organization is corrupt by name, its value is not repeated, and the others are as they were."""
+async def test_a_corrupt_row_does_not_affect_others(operator: ManagementClient, subtests: pytest.Subtests) -> None:
+    """A corrupt organization is named, its value is not repeated, and the others are as they were."""
     umbrella = await operator.tenants.create_organization("umbrella")
     await operator.drop_checks()
     for number, (table, column, value) in enumerate(NONSENSE):

@@ -1,4 +1,4 @@
-"""Our triggers run as the owner of the tables; nobody becomes the owner by them."""
+"""The triggers run as the owner of the tables; no role gets the owner's rights through them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ FUNCTIONS = (
 
 @contextmanager
 def role(database: str, *grants: str) -> Iterator[psycopg.Connection]:
-    """A connection of somebody who may do what `grants` say, and nothing else."""
+    """A connection of a role with the rights of `grants`, and no others."""
     name = f"role of {database.rpartition('/')[2]}"
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
@@ -30,8 +30,8 @@ def role(database: str, *grants: str) -> Iterator[psycopg.Connection]:
             owner.execute(SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(Identifier(name)))
 
 
-def test_nobody_borrows_our_triggers(database: str) -> None:
-    """Who may log in cannot put a function that runs as the owner on a table of their own."""
+def test_triggers_cannot_be_put_on_other_tables(database: str) -> None:
+    """A role that may log in cannot put a function that runs as the owner on a table of its own."""
     with role(database) as stranger:
         functions = [row[0] for row in stranger.execute(FUNCTIONS)]
         assert functions
@@ -41,8 +41,8 @@ def test_nobody_borrows_our_triggers(database: str) -> None:
                 stranger.execute(f"CREATE TRIGGER t AFTER INSERT ON bait FOR EACH ROW EXECUTE FUNCTION {function}")
 
 
-async def test_who_may_only_update_is_written_down(database: str, operator: ManagementClient) -> None:
-    """Another application needs no right but that to update keys: the change is told and in the audit log."""
+async def test_a_role_that_may_only_update_is_logged(database: str, operator: ManagementClient) -> None:
+    """Another application needs only the right to update keys: the change is notified and in the audit log."""
     details, _ = await operator.new_key("acme")
     with role(database, "GRANT SELECT, UPDATE ON api_keys") as application:
         application.execute("UPDATE api_keys SET revoked_at = now() WHERE id::text = %s", (details.id,))

@@ -41,7 +41,7 @@ async def ids(events: QuotaEvents, at_most: int = 100) -> list[str]:
 
 
 async def test_an_event_is_announced_once(usage: PostgresUsage, acme: str) -> None:
-    """Once for a window and a threshold, whoever finds it and with whatever figure; the finder is told what is new."""
+    """Once for a window and a threshold, for any worker and figure; the worker gets the events that are new."""
     first = [passed(acme), passed(acme, 90)]
     assert sorted(await usage.announce(first)) == sorted(first)
     again = [passed(acme)._replace(used=85), passed(acme, 90), passed(acme, 100), passed(acme, quota="monthly")]
@@ -97,7 +97,7 @@ async def test_the_oldest_comes_first(usage: PostgresUsage, events: QuotaEvents,
 
 
 async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
-    """After its time somebody else tries, and knows that it is the second attempt."""
+    """After the lease another worker tries, and counts the second attempt."""
     await usage.announce([passed(acme)])
     (first,) = await events.claim(1, 0)
     (second,) = await events.claim(1, LEASE)
@@ -125,10 +125,10 @@ async def test_what_becomes_of_an_event(
         assert [tuple(row.values()) for row in await operator.rows(query, event_id)] == [state]
 
 
-async def test_what_is_old_is_no_news(
+async def test_old_events_are_not_sent(
     usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str
 ) -> None:
-    """Who configures a webhook one day is not told of the months before."""
+    """A new webhook does not get the events of the months before."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
     await operator.sql(
         "UPDATE quota_events SET at = now() - make_interval(days => %s) WHERE threshold = 80", LATEST_DAYS

@@ -41,8 +41,8 @@ async def test_it_logs_in(locked: Server) -> None:
             assert b" db=3 " in await redis_connection.execute_command("CLIENT", "INFO")
 
 
-async def test_who_may_not_enter_is_told_so(locked: Server) -> None:
-    """A wrong password, and none, is named as what it is; the password stands in no words of it."""
+async def test_a_refused_password(locked: Server) -> None:
+    """A wrong password, and none, has its own reason; the password is in no error."""
     for url in (f"redis://:sesame@127.0.0.1:{locked.port}/0", f"redis://127.0.0.1:{locked.port}/0"):
         async with open_connection(url) as redis_connection:
             assert await reason_of(redis_connection) == "authentication"
@@ -58,7 +58,7 @@ async def test_a_password_that_was_not_asked_for_is_named_so(redis_server: Serve
 
 
 async def test_each_gets_its_own_answer(redis_url: str) -> None:
-    """A thousand commands of one turn go out together; answers and refusals come to those who asked."""
+    """A thousand commands of one turn go out together; each caller gets its own answer or error."""
     async with open_connection(redis_url) as redis_connection:
         asked = [
             redis_connection.execute_command("ECHO", number)
@@ -84,7 +84,7 @@ async def test_a_long_answer_comes_whole(redis_url: str) -> None:
 
 
 async def test_first_callers_share_one_connection_and_its_failure(redis_server: Server, redis_url: str) -> None:
-    """Whoever asks while the connection opens waits for the same one; when it cannot be had, all are told."""
+    """Callers wait for the same connection while it opens; where it cannot be had, all of them fail."""
     async with open_connection(redis_url) as redis_connection:
         redis_server.stop()
         try:
@@ -101,13 +101,13 @@ async def test_a_server_that_restarts_is_found_again(redis_server: Server, redis
     """The next command after a restart opens a new connection."""
     async with open_connection(redis_url) as redis_connection:
         await redis_connection.probe()
-        await asyncio.to_thread(redis_server.stop)  # our loop goes on, and hears of the end
+        await asyncio.to_thread(redis_server.stop)  # the loop goes on, and sees the connection end
         await asyncio.to_thread(redis_server.start)
         await redis_connection.probe()
 
 
 async def test_over_tls(redis_server: Server) -> None:
-    """`rediss://` checks the server's certificate, and talks only to one that it knows."""
+    """`rediss://` checks the server's certificate, and talks only to one that it trusts."""
     async with tls_before(redis_server.port) as port:
         async with open_connection(f"rediss://localhost:{port}/0?ssl_ca_certs={TLS / 'cert.pem'}") as redis_connection:
             await redis_connection.probe()

@@ -1,4 +1,4 @@
-"""Redis that is gone, silent, full or closed to us: one word each, and nothing that anybody could misuse."""
+"""Redis that is gone, silent, full or closed to extauthz: one reason each, and no secret in it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,7 +51,7 @@ async def with_password(redis: Redis) -> AsyncIterator[None]:
 
 
 async def test_a_server_that_is_gone_or_hangs_is_away(redis_server: Server, redis_url: str) -> None:
-    """Stopped, hanging, and nobody at that address: one word each, also on connections that were open."""
+    """Stopped, hanging, or no server at that address: one reason each, also on connections that were open."""
     async with connect(redis_url, patience=0.05) as client:
         await client.ping()
         with paused(redis_server):

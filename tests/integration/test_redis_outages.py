@@ -76,7 +76,7 @@ class GuardedRedis:
         return sum(int(value) for name, value in fields.items() if re.fullmatch("d:[0-9]+", text(name)))
 
     async def back(self) -> None:
-        """Waits until the guard knows that the store is back."""
+        """Waits until the circuit breaker is closed again."""
         await self.recorder.until(lambda: self.guard.up)
 
 
@@ -113,7 +113,7 @@ async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> N
 
 
 async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: GuardedRedis) -> None:
-    """A script whose answer is late has run: it is not sent a second time, and its answer is nobody else's."""
+    """A script whose answer is late has run: it is not sent a second time, and no other call gets its answer."""
     await asyncio.gather(*(guarded.spend() for _ in range(10)))
     guarded.proxy.delay = 3 * TIMEOUT
     reasons = {reason for reason, _ in await asyncio.gather(*(guarded.refused() for _ in range(10)))}
@@ -149,8 +149,8 @@ async def test_a_connection_cut_in_the_middle_charges_once(guarded: GuardedRedis
     assert (await guarded.spend()).used["daily"] == 3
 
 
-async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedis) -> None:
-    """A connection that ended while nobody used it is replaced; if that is seen too late, at most one is charged."""
+async def test_an_idle_connection_that_was_cut_is_replaced(guarded: GuardedRedis) -> None:
+    """A connection that ended while idle is replaced; if that is seen too late, at most one call is charged."""
     for _ in range(5):
         before = await guarded.charged()
         guarded.proxy.cut()
@@ -163,7 +163,7 @@ async def test_an_idle_connection_that_was_cut_harms_nobody(guarded: GuardedRedi
 
 
 async def test_a_redis_that_refuses_is_away_at_once(guarded: GuardedRedis) -> None:
-    """Where nobody listens nobody waits, and when somebody listens again it is noticed."""
+    """Where no server listens no call waits, and a server that listens again is noticed."""
     await guarded.proxy.refuse()
     reason, seconds = await guarded.refused()
     assert reason == "connection"
@@ -204,12 +204,12 @@ async def test_stray_bytes_are_never_an_answer(guarded: GuardedRedis, stray: byt
         assert (await guarded.spend()).used["daily"] == charged + number
 
 
-async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
+async def test_a_stray_record_admits_no_request(guarded: GuardedRedis) -> None:
     """A forged record of another key on an idle connection is not taken for the record that was asked for."""
     key = ApiKey("k1", "acme", {"*": frozenset({"read"})}, None, None, None, TENANT.loaded_at, 7, TENANT, "00" * 32)
     record = json.dumps(key.to_record()).encode()
     guarded.proxy.inject(b"$%d\r\n%s\r\n" % (len(record), record))
-    await guarded.charged()  # the stray is there before anybody asks
+    await guarded.charged()  # the stray record is there before the next call
     for _ in range(3):
         try:
             call = partial(cached, guarded.keys, ASKED, TENANT.loaded_at)
@@ -220,8 +220,8 @@ async def test_a_stray_record_admits_nobody(guarded: GuardedRedis) -> None:
             assert found is None
 
 
-async def test_an_answer_to_somebody_who_left_is_nobody_elses(guarded: GuardedRedis) -> None:
-    """Callers that are cancelled in the middle, however often, leave no answer behind for others."""
+async def test_an_answer_to_a_cancelled_call_reaches_no_other(guarded: GuardedRedis) -> None:
+    """Calls that are cancelled in the middle, however often, leave no answer behind for others."""
     for _ in range(10):
         calls = [asyncio.create_task(guarded.spend()) for _ in range(5)]
         await asyncio.sleep(0)

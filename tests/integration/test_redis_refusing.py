@@ -234,8 +234,10 @@ async def test_a_policy_that_evicts_is_named(database: str, server: Server, admi
         await admin.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_who_may_not_ask_for_the_policy_is_not_warned(database: str, server: Server, admin: RedisClient) -> None:
-    """Without the permission for INFO nothing is said of eviction, and Redis is up."""
+async def test_no_warning_without_the_right_to_read_the_policy(
+    database: str, server: Server, admin: RedisClient
+) -> None:
+    """Without the permission for INFO no warning of eviction is logged, and Redis is up."""
     await admin.config_set("maxmemory-policy", "allkeys-lru")
     await run(admin, f"ACL SETUSER {USER} -info")
     try:

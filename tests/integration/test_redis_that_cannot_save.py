@@ -18,7 +18,7 @@ __all__ = ["key"]
 
 
 class Slow(Redis):
-    """Takes a hundredth of a second to read each key when it starts, and answers now and then meanwhile."""
+    """Takes a hundredth of a second to read each key when it starts, and answers after each kilobyte meanwhile."""
 
     def prepare(self) -> None:
         super().prepare()

@@ -43,8 +43,8 @@ async def test_a_batch_counts_once(store: PostgresRejections) -> None:
     assert row.samples[0]["path"] == "/api/%FF29"
 
 
-async def test_what_is_old_is_forgotten(store: PostgresRejections, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What began before so many days is gone, part by part, the rest stays."""
+async def test_old_rejections_are_deleted(store: PostgresRejections, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rejections older than so many days are deleted, batch by batch; the rest stays."""
     monkeypatch.setattr(postgres_rejections, "FORGOTTEN_AT_ONCE", 2)
     now = datetime.now(UTC)
     for days in (1, 40, 41, 42):

@@ -114,10 +114,10 @@ async def test_what_is_decided_is_counted(
     assert not [name for name, count in samples.items() if name.startswith("extauthz_store_errors_total") and count]
 
 
-async def test_a_senseless_record_is_counted_and_replaced(
+async def test_a_corrupt_record_is_counted_and_replaced(
     database: str, redis_url: str, operator: ManagementClient, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A cache entry that makes no sense is a miss: PostgreSQL is read, the entry overwritten, the harm counted."""
+    """A corrupt cache entry is a miss: PostgreSQL is read, the entry overwritten, the corruption counted."""
     details, key = await operator.new_key("acme")
     async with serving(database, redis_url, **PATIENT) as service:
         assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
@@ -128,7 +128,7 @@ async def test_a_senseless_record_is_counted_and_replaced(
         await operator.redis.set(tenant, corrupt)
         async with serving(database, redis_url, **PATIENT) as service:  # another process, which has to ask Redis
             async with asyncio.timeout(10):
-                while service.value("extauthz_change_feed_down"):  # noqa: ASYNC110 - a gauge tells nobody
+                while service.value("extauthz_change_feed_down"):  # noqa: ASYNC110 - a gauge has no event to wait for
                     await asyncio.sleep(0.01)
             assert (await ask(service.ports["envoy"], question("envoy", key=key))).decision == "allow"
             samples = await scraped(service)
@@ -137,8 +137,8 @@ async def test_a_senseless_record_is_counted_and_replaced(
     assert "sesame" not in "".join(capfd.readouterr())
 
 
-async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: str, operator: ManagementClient) -> None:
-    """A row of PostgreSQL that makes no sense is that key's affair: the others pass, nothing is away."""
+async def test_a_corrupt_row_refuses_its_key_alone(database: str, redis_url: str, operator: ManagementClient) -> None:
+    """A corrupt row of PostgreSQL refuses its key alone: the others pass, and no store counts as away."""
     details, key = await operator.new_key("acme")
     _, other = await operator.new_key("umbrella")
     await operator.drop_checks()
@@ -158,7 +158,7 @@ async def test_a_senseless_row_refuses_its_key_alone(database: str, redis_url: s
 
 
 async def test_the_process_lives_whatever_its_stores_do() -> None:
-    """`/livez` answers without any store: an outage elsewhere restarts nobody; `/readyz` says what is missing."""
+    """`/livez` answers without any store, so that an outage causes no restart; `/readyz` says what is missing."""
     async with serving("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1/0") as service:
         assert (await get(service, "/livez")).status == 200
         status, stores = await readiness(service)
@@ -206,7 +206,7 @@ async def until_readyz(service: Serving, status: int, **stores: str) -> None:
     await until(says)
 
 
-async def test_the_private_listener_is_no_check_listener(database: str, redis_url: str) -> None:
+async def test_the_private_listener_does_not_check(database: str, redis_url: str) -> None:
     """Unknown paths and methods of the private listener are errors there, never decisions."""
     async with serving(database, redis_url) as service:
         assert (await get(service, "/")).status == 404

@@ -122,7 +122,7 @@ async def test_of_two_rotations_at_once_one_wins(operator: ManagementClient, dat
 
 
 async def test_a_rotation_and_a_revocation_at_once(operator: ManagementClient) -> None:
-    """Whoever comes first: a revoked key has no younger successor, and nobody waits for the other forever."""
+    """In either order a revoked key gets no younger successor, and neither call waits forever."""
     for number in range(10):
         old, _ = await operator.new_key(f"acme {number}")
         outcomes = await asyncio.gather(

@@ -56,7 +56,7 @@ async def test_mistakes_are_named_one_by_one() -> None:
 
 
 async def test_an_address_that_is_taken(database: str, redis_url: str) -> None:
-    """Where somebody listens already, the start ends with 1 and one line with the address."""
+    """Where another process listens, the start ends with 1 and one line with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         at = f"127.0.0.1:{taken.getsockname()[1]}"
         async with started(settings(database, redis_url, EXTAUTHZ_ENVOY_LISTEN=at)) as service:
@@ -84,13 +84,13 @@ async def test_two_that_begin_at_the_same_moment(database: str, redis_url: str, 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64, "two..dots", "192.0.2.1"])
 def test_a_host_that_is_not_ours(host: str) -> None:
-    """A name that nobody has, or that cannot be one, and another machine's address are named with what is wrong."""
+    """An unknown or invalid host name, and another machine's address, are named with what is wrong."""
     with pytest.raises(AddressTaken, match=rf"^cannot listen on {host}:9001: [^\n]{{8,}}$"):
         bind(host, 9001, None)
 
 
 def test_a_socket_of_a_file_system(tmp_path: Path) -> None:
-    """One that answers, and a path that is too long, are refused; one that nobody listens on is replaced."""
+    """A socket in use and a path that is too long are refused; a socket without a listener is replaced."""
     path = tmp_path / "socket"
     with bind("", 0, str(path)), pytest.raises(AddressTaken, match="socket: Address already in use"):
         bind("", 0, str(path))
@@ -154,7 +154,7 @@ async def test_stores_may_come_later(
 async def test_stores_may_go_away(
     database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
-    """A later loss is named, seen also while nobody asks, and told once; without Redis `closed` is not ready."""
+    """A later loss is named, also without requests, and logged once; without Redis `closed` is not ready."""
     _, key = await operator.new_key("acme")
     environs = [settings(database, redis_url, RATE_LIMIT_ON_REDIS_DOWN=policy) for policy in ("open", "closed")]
     async with listening(environs[0]) as tolerant, listening(environs[1]) as strict:
@@ -182,10 +182,10 @@ async def test_stores_may_go_away(
             assert (await service.metrics())["redis_down_events_total"] == away.count("redis")
 
 
-async def test_a_log_that_nobody_reads(
+async def test_a_log_without_a_reader(
     database: str, redis_url: str, operator: ManagementClient, redis_server: Redis
 ) -> None:
-    """Where the reader of the log is gone, the service goes on, also when there would be something to say."""
+    """Where the reader of the log is gone, the service goes on, also when there are events to log."""
     _, key = await operator.new_key("acme")
     async with listening(settings(database, redis_url)) as service:
         await service.until(lambda report: report["status"] == "ready")

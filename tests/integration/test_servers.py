@@ -86,7 +86,7 @@ def await_end(pid: int) -> None:
 
 
 def is_gone(pid: int) -> bool:
-    """No such process, or one that only waits to be reaped by whoever inherited it."""
+    """No such process, or one that only waits to be reaped by its new parent."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -120,8 +120,8 @@ def test_postgres_keeps_its_data_whether_stopped_or_killed(folder: Path, monkeyp
     }
 
 
-def test_a_stale_note_of_a_server_is_no_hindrance(postgres: Postgres, folder: Path) -> None:
-    """After a hard kill PostgreSQL starts again even when a stranger has got the number that it noted."""
+def test_a_stale_pid_file_does_not_prevent_a_start(postgres: Postgres, folder: Path) -> None:
+    """After a hard kill PostgreSQL starts again even when another process has got the pid that it noted."""
     calls = count(postgres)
     note = postgres.folder / "data" / "postmaster.pid"
     postgres.kill()
@@ -191,8 +191,8 @@ def test_a_paused_server_hangs_and_goes_on(postgres: Postgres, folder: Path) -> 
         valkey.pause()  # and a paused one can be stopped
 
 
-def test_servers_end_with_the_one_who_started_them(folder: Path) -> None:
-    """When we are killed hard our servers end by themselves, and the same folders can be used again at once."""
+def test_servers_end_with_the_process_that_started_them(folder: Path) -> None:
+    """After a hard kill of their parent servers end by themselves, and the same folders can be used again at once."""
     argv: list[str | Path] = [sys.executable, "-c", STARTS_AND_WAITS, folder / "pg", folder / "redis"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
         assert starter.stdout is not None

@@ -41,7 +41,7 @@ async def test_signals_that_ask_for_nothing_kill_nothing(database: str, redis_ur
 
 
 async def test_a_terminal_that_is_closed_ends_its_service(database: str, redis_url: str) -> None:
-    """A service that somebody started on a terminal does not outlive it, though SIGHUP alone does nothing."""
+    """A service that was started on a terminal does not outlive it, though SIGHUP alone does nothing."""
     ours, theirs = os.openpty()
     argv = (sys.executable, "-c", ON_TERMINAL, *EXTAUTHZ)
     environ = FREE_PORTS | settings(database, redis_url)

@@ -1,4 +1,4 @@
-"""`extauthz tail` beside a service as people run both: what is decided is on the terminal at once."""
+"""`extauthz tail` beside a service as operators run both: each decision is on the terminal at once."""
 
 import asyncio
 import json
@@ -136,8 +136,8 @@ async def test_only_what_is_asked_for(
         assert denied["decision"] == "no_credentials"
 
 
-async def test_what_people_see(environ: dict[str, str], key: tuple[KeyDetails, str]) -> None:
-    """One line each: time, decision and why, the organization's name, how long it took, what was asked."""
+async def test_lines_of_text(environ: dict[str, str], key: tuple[KeyDetails, str]) -> None:
+    """One line each: time, decision and reason, the organization's name, how long it took, method and path."""
     async with listening(environ) as service, tailing(service) as tail:
         await service.check(key[1], "/api/customers/7?secret=1")
         time, decision, organization, took, method, path = (await tail.line()).split()

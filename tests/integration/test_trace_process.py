@@ -1,4 +1,4 @@
-"""Tracing of a process as people run it: what it imports, and receivers that are away, hang or refuse."""
+"""Tracing of a process as operators run it: what it imports, and receivers that are away, hang or refuse."""
 
 import json
 import re

@@ -104,7 +104,7 @@ def test_the_file_of_a_successor_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("MODE", "660x"), ("MODE", "1777"), ("MODE", "8"), ("GROUP", "a b")])
 async def test_wrong_settings_are_named(name: str, value: str) -> None:
-    """A mode that is none, a group that can be no name: one line, exit status 2."""
+    """An invalid mode, and a group that cannot be a name: one line, exit status 2."""
     environ = settings("postgresql://127.0.0.1/x", "redis://127.0.0.1") | {f"EXTAUTHZ_SOCKET_{name}": value}
     async with started(environ) as service:
         assert await service.ended() == 2

@@ -1,4 +1,4 @@
-"""Charges reach PostgreSQL exactly once, whoever dies, and whichever store forgets or goes away in between."""
+"""Charges reach PostgreSQL exactly once, whichever worker ends, and whichever store loses data or goes away."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -120,7 +120,7 @@ async def test_death_between_the_commit_and_the_marks(
 
 
 async def test_an_older_read_that_is_written_later(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
-    """Who slept between the read and the commit takes nothing back."""
+    """A worker that paused between the read and the commit takes nothing back."""
     await worker.spender.charge(ONE)
     old = (await worker.spender.log.read(100)).counted
     await worker.spender.charge(ONE)
@@ -212,7 +212,7 @@ async def test_postgresql_is_away_when_redis_loses_its_memory(
     assert await saved(operator) == today(one=(6, 7))
 
 
-async def test_who_never_comes_back_is_completed(
+async def test_charges_of_a_worker_that_ended_are_completed(
     operator: ManagementClient, workers: list[Worker], redis: RedisClient, pool: Pool
 ) -> None:
     """Another worker, which has served none of it, completes and saves what was charged without PostgreSQL for days."""
@@ -237,7 +237,7 @@ async def test_who_never_comes_back_is_completed(
 
 @asynccontextmanager
 async def completing(worker: Worker, pool: Pool) -> AsyncIterator[UsageFlush]:
-    """A worker's metering with all that completes: it was started at noon of TODAY."""
+    """The usage flush of a worker with reconciliation: it was started at noon of TODAY."""
     stores: tuple[Store, Store] = (REDIS, POSTGRESQL)
     redis, postgresql = (
         store_breaker(

@@ -89,8 +89,8 @@ async def test_counters_that_began_without_postgresql(ops: Caller, acme: Managem
     assert usage["remaining"] == {"daily": 1000 - 80 - 15, "monthly": 5000 - 80 - 15, "hourly": None}
 
 
-async def test_redis_has_forgotten(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """Without the organization's hash, or with something else in its place, what is saved is all there is."""
+async def test_redis_has_lost_its_counters(ops: Caller, acme: ManagementClient, today: Day) -> None:
+    """Without the organization's hash, or with another type in its place, the report has what is saved."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     await save(acme, ONE, today.before(), allowed=1, cost=2000, revision=1)
     before = await used(ops)
@@ -146,7 +146,7 @@ async def test_days_and_months_are_its_own(ops: Caller, acme: ManagementClient, 
 
 
 async def test_no_quota_and_too_small_a_one(ops: Caller, acme: ManagementClient) -> None:
-    """Null is no quota; of a quota that is lower than what was used, nothing is left."""
+    """Null means that no quota is set; of a quota that is lower than what was used, nothing is left."""
     await save(acme, ONE, cost=70, revision=1)
     for quota, left in ((None, None), (69, 0), (0, 0), (71, 1)):
         await acme.tenants.update_plan("gold", {"daily_quota": quota})

@@ -1,4 +1,4 @@
-"""Usage in real PostgreSQL: saved once however often it is sent, never back, and read where counters begin anew."""
+"""Usage in PostgreSQL: saved once however often it is sent, never back, and read where counters start again."""
 
 import asyncio
 from datetime import date, timedelta
@@ -108,7 +108,7 @@ async def test_refusals_are_added_once_for_a_batch(usage: PostgresUsage) -> None
 
 
 async def test_many_writers_in_any_order(usage: PostgresUsage, database: str) -> None:
-    """They touch the same rows in every order and none is refused: nobody waits for another in a circle."""
+    """They touch the same rows in every order and none is refused: rows are locked in one order."""
     keys = [str(UUID(int=number)) for number in range(1, 301)]
     async with open_pool(database, size=6, wait=10, statement_timeout=10) as pool:
         others = [PostgresUsage(pool) for _ in range(5)]
@@ -123,8 +123,8 @@ async def test_many_writers_in_any_order(usage: PostgresUsage, database: str) ->
     assert {key_id: found[key_id] for key_id in keys} == dict.fromkeys(keys, (Tally(1, 1, 10, 10), 1))
 
 
-async def test_old_batches_are_forgotten(usage: PostgresUsage, pool: Pool) -> None:
-    """Those of the last day are known, so that what comes late is not added twice."""
+async def test_old_batches_are_deleted(usage: PostgresUsage, pool: Pool) -> None:
+    """Batches of the last day are kept, so that a late repetition is not added twice."""
     old, young = uuid4(), uuid4()
     async with pool.connection() as connection:
         statement = "INSERT INTO usage_batches VALUES (%s, now() - make_interval(hours => %s))"
@@ -201,7 +201,7 @@ async def test_sums_of_a_period(usage: PostgresUsage) -> None:
 
 
 async def test_names_of_keys(usage: PostgresUsage, operator: ManagementClient) -> None:
-    """Of those that are there; ids that are none of ours harm nothing."""
+    """Names of the keys that exist; unknown and malformed ids have no effect."""
     key, _ = await operator.new_key("acme", name="ci")
     assert await usage.key_names([key.id, ONE, "no id"]) == {key.id: "ci"}
 
@@ -215,8 +215,8 @@ async def test_totals_of_spans(usage: PostgresUsage) -> None:
     assert await of_day(usage, "no id") == {}
 
 
-async def test_what_has_no_id_of_ours_is_left_out(usage: PostgresUsage) -> None:
-    """It harms no other row."""
+async def test_rows_with_malformed_ids_are_left_out(usage: PostgresUsage) -> None:
+    """Such a row affects no other."""
     strange = [Counted("acme", ONE, DAY, 1, 1, 1), Counted(ACME, "key", DAY, 1, 1, 1), Counted(ACME, ONE, DAY, 1, 1, 1)]
     assert await save(usage, *strange)
     await usage.add_refusals(uuid4(), [Refused(ACME, "", DAY, 1, 1), Refused(ACME, ONE, DAY, 1, 1)])
@@ -233,7 +233,7 @@ async def test_usage_outlives_keys_and_organizations(usage: PostgresUsage, pool:
 
 
 async def test_more_time_than_a_check_has(database: str, pool: Pool) -> None:
-    """A large organization takes longer to add up or write down than a look-up may, and is no outage."""
+    """A large organization takes longer to add up or write than a look-up may, without an outage."""
     async with open_pool(database, size=1, wait=5, statement_timeout=0.05) as hasty, pool.connection() as connection:
         usage = PostgresUsage(hasty)
         for call in (

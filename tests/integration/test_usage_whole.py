@@ -1,4 +1,4 @@
-"""From a check to the bill and back: what the service writes down, and what Redis gets back that has forgotten."""
+"""From a check to saved usage and back: what the service saves, and what an emptied Redis gets back."""
 
 from pathlib import Path
 
@@ -51,10 +51,10 @@ async def test_what_is_charged_is_on_the_bill(
     assert [(row["allowed"], row["cost"]) for row in rows] == [(5, 5), (4, 22)]
 
 
-async def test_redis_that_has_forgotten_begins_with_the_bill(
+async def test_an_emptied_redis_starts_with_saved_usage(
     database: str, redis_url: str, operator: ManagementClient
 ) -> None:
-    """After a FLUSHALL the day goes on where PostgreSQL knows it to be, for the organization and for its keys."""
+    """After a FLUSHALL the day goes on from the usage in PostgreSQL, for the organization and for its keys."""
     one, two = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, one, 6) == ["allow"] * 6
@@ -67,13 +67,13 @@ async def test_redis_that_has_forgotten_begins_with_the_bill(
 async def test_without_postgresql_days_begin_at_zero_and_are_completed(
     database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres
 ) -> None:
-    """Redis has forgotten and PostgreSQL is away: requests pass, and count on what was there once it is back."""
+    """Redis is empty and PostgreSQL away: requests pass, and are added to saved usage once it is back."""
     one, _ = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:
         assert await decisions(service, one, 6) == ["allow"] * 6
     patient = PATIENT | {"EXTAUTHZ_DATABASE_TIMEOUT_MS": "500"}  # less than a reading may take
     async with serving(database, redis_url, **patient) as service:
-        while service.value("extauthz_change_feed_down"):  # what was changed lately is read anew then
+        while service.value("extauthz_change_feed_down"):  # recent changes are read again then
             await ask(service.ports["admin"], READYZ)
         assert await decisions(service, one, 1) == ["allow"]
         await operator.redis.flushall()
@@ -89,9 +89,11 @@ async def test_without_postgresql_days_begin_at_zero_and_are_completed(
     assert used["allowed"] == used["cost"] == 6 + 2 + found.count("allow")
 
 
-async def test_a_slow_sum_is_no_outage(database: str, redis_url: str, operator: ManagementClient, pool: Pool) -> None:
-    """Redis has forgotten and PostgreSQL takes long to say what was: requests pass and stay on the bill, identity is
-    served as ever, and neither store is taken for away.
+async def test_a_slow_sum_is_not_an_outage(
+    database: str, redis_url: str, operator: ManagementClient, pool: Pool
+) -> None:
+    """Redis is empty and PostgreSQL takes long to add up usage: requests pass and are saved, identity is served as
+    before, and neither store counts as away.
     """
     one, two = await two_keys(operator, daily_quota=10)
     async with serving(database, redis_url, **PATIENT) as service:

@@ -40,7 +40,7 @@ async def hook() -> AsyncIterator[Hook]:
 
 @pytest.fixture
 async def event(pool: Pool) -> QuotaEvent:
-    """One event that nobody has heard of."""
+    """One event that was not delivered yet."""
     await PostgresUsage(pool).announce([EVENT])
     return EVENT
 
@@ -106,8 +106,8 @@ async def test_many_workers(operator: ManagementClient, pool: Pool, hook: Hook) 
     assert sorted(hook.ids()) == sorted(ids)
 
 
-async def test_the_receiver_of_the_page(operator: ManagementClient, pool: Pool, tmp_path: Path) -> None:
-    """The few lines that people copy take what we send, once however often it comes, and nothing of anybody else."""
+async def test_the_documented_receiver(operator: ManagementClient, pool: Pool, tmp_path: Path) -> None:
+    """The receiver that the page shows accepts an event, once however often it comes, and nothing of other senders."""
     await operator.tenants.create_plan("gold", NO_LIMITS)
     organization = await operator.tenants.create_organization("Initech", "gold")
     await PostgresUsage(pool).announce([EVENT._replace(tenant_id=organization.id)])
@@ -134,10 +134,10 @@ async def test_the_receiver_of_the_page(operator: ManagementClient, pool: Pool, 
     assert said == b"Initech: 80 % of the daily quota\n"
 
 
-async def test_again_and_again(
+async def test_announced_events_are_delivered(
     operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has to ask: what is announced is delivered."""
+    """An event that is announced is delivered without a further call."""
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     async with webhook(pool, hook.url) as hooks, asyncio.timeout(10):
         working = asyncio.create_task(hooks.keep_delivering())

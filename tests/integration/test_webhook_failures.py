@@ -52,7 +52,7 @@ async def hook() -> AsyncIterator[Hook]:
 
 @pytest.fixture
 async def event(pool: Pool) -> QuotaEvent:
-    """One event that nobody has heard of."""
+    """One event that was not delivered yet."""
     await PostgresUsage(pool).announce([EVENT])
     return EVENT
 
@@ -61,7 +61,7 @@ async def event(pool: Pool) -> QuotaEvent:
 async def test_a_receiver_that_does_not_take_it(
     operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent, answer: Answer, reason: str
 ) -> None:
-    """It is said once, without any secret, nobody follows it elsewhere, and some seconds later it is tried again."""
+    """A failed delivery is logged once, without secrets; redirects are not followed, a retry comes seconds later."""
     hook.answer = answer
     async with webhook(pool, hook.url, timeout=0.3 if answer is hang else 5) as hooks:
         with capture_logs() as logs:
@@ -82,14 +82,14 @@ async def test_a_receiver_that_does_not_take_it(
 
 
 async def test_an_answer_without_end(operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent) -> None:
-    """What an answer holds is nobody's business: its status is enough."""
+    """The body of an answer is not read: its status is enough."""
     hook.answer = never_end
     async with webhook(pool, hook.url) as hooks, asyncio.timeout(4):
         assert await hooks.deliver() == 1
     assert (await state(operator))[0]
 
 
-async def test_nobody_listens(pool: Pool, event: QuotaEvent) -> None:
+async def test_a_refused_connection(pool: Pool, event: QuotaEvent) -> None:
     """A refused connection is a failure as any other."""
     async with webhook(pool, f"http://127.0.0.1:{free_port()}/hooks") as hooks:
         with capture_logs() as logs:
@@ -98,8 +98,8 @@ async def test_nobody_listens(pool: Pool, event: QuotaEvent) -> None:
     assert_silent(logs)
 
 
-async def test_a_certificate_that_nobody_knows(pool: Pool, event: QuotaEvent) -> None:
-    """Who cannot prove to be the receiver is told nothing."""
+async def test_an_untrusted_certificate(pool: Pool, event: QuotaEvent) -> None:
+    """A receiver without a trusted certificate gets nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
     async with (
@@ -114,8 +114,8 @@ async def test_a_certificate_that_nobody_knows(pool: Pool, event: QuotaEvent) ->
 @pytest.mark.parametrize(
     "said", [b"", b"HTTP/1.1 2OO OK\r\n\r\n", b"\x00" * 100, b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 10**5]
 )
-async def test_what_is_no_http(pool: Pool, event: QuotaEvent, said: bytes) -> None:
-    """Nonsense is a failure, and no more."""
+async def test_an_answer_that_is_not_http(pool: Pool, event: QuotaEvent, said: bytes) -> None:
+    """An answer that is not HTTP is a failure as any other."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -202,7 +202,7 @@ async def test_a_worker_that_dies_while_it_delivers(
 
 
 async def test_postgresql_is_away(database: str, hook: Hook, event: QuotaEvent, postgres_server: Postgres) -> None:
-    """Nobody can say what is due; it is counted as a failure, and the work goes on afterwards."""
+    """Without PostgreSQL nothing is due; it counts as a failure, and deliveries go on afterwards."""
     watch = Watch()
     async with (
         open_pool(database, size=1, wait=1, statement_timeout=5) as pool,

@@ -1,4 +1,4 @@
-"""A rate has a burst, whoever gives either: an organization's own and its plan's together are a bucket or none."""
+"""A rate always has a burst: overrides of an organization and its plan together give a whole bucket or none."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -146,7 +146,7 @@ async def test_an_organization_with_half_a_bucket_can_be_suspended(
 
 @pytest.mark.parametrize("table", ["plans", "organizations", "api_keys", "plans, organizations, api_keys"])
 async def test_no_table_is_truncated(operator: ManagementClient, table: str) -> None:
-    """What caches and the log would not hear of is refused, in words that say what to do instead."""
+    """A TRUNCATE, which would reach neither caches nor the audit log, is refused with the command to use instead."""
     key, _ = await operator.new_key("acme")
     with pytest.raises(psycopg.errors.RestrictViolation, match="cannot be truncated: nobody would be told") as refused:
         await operator.sql(f"TRUNCATE {table} CASCADE")

@@ -170,7 +170,7 @@ async def test_a_proxy_that_does_not_say_what_is_asked_is_refused(service: Servi
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_two_credentials_are_one_too_many(service: Serving, listener: str, key: str) -> None:
-    """Which of two `Authorization` headers would count is nobody's guess, whatever they say."""
+    """A request with two `Authorization` headers is refused, whatever they say."""
     for second in (key, "sesame", ""):
         more = b"authorization: Bearer " + second.encode() + b"\r\n"
         answer = await ask(service.ports[listener], question(listener, key=key, more=more))
@@ -179,8 +179,8 @@ async def test_two_credentials_are_one_too_many(service: Serving, listener: str,
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_half_a_question_holds_up_nobody(service: Serving, listener: str, key: str) -> None:
-    """Who stops in the middle of a header waits alone; others are answered, and when it leaves nothing is decided."""
+async def test_half_a_question_holds_up_no_other(service: Serving, listener: str, key: str) -> None:
+    """A client that stops in the middle of a header waits alone; others are answered, and its end decides nothing."""
     whole = question(listener, key=key)
     async with wire(service.ports[listener]) as half, wire(service.ports[listener]) as other:
         for cut in (1, len(whole) // 2, len(whole) - 1):

@@ -45,7 +45,7 @@ BAD_HTTP = [
 
 @pytest.mark.parametrize("bad", BAD_HTTP)
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_bytes_that_are_no_http_are_refused_without_an_echo(
+async def test_bytes_that_are_not_http_are_refused_without_an_echo(
     service: Serving, listener: str, bad: bytes, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such bytes get the refusal of the contract, empty, and the end of the connection; none of them is repeated."""
@@ -92,7 +92,7 @@ async def test_a_path_of_any_bytes_gets_a_decision(service: Serving, listener: s
 @given(method=TOKEN)
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_any_method_gets_a_decision(service: Serving, listener: str, key: str, method: str) -> None:
-    """A method that nobody knows writes; one that is none is no question."""
+    """A method that is unknown counts as a write; a malformed one is a bad request."""
     async with wire(service.ports[listener]) as connection:
         connection.send(question(listener, key=key, method=method))
         answer = await connection.answer(to_head=listener == "envoy" and method == "HEAD")
@@ -126,7 +126,7 @@ async def test_noise_gets_a_decision_or_nothing(service: Serving, listener: str,
 async def test_a_damaged_question_is_never_a_5xx(
     service: Serving, listener: str, key: str, cuts: list[int], flips: list[tuple[int, int]]
 ) -> None:
-    """A right question with some bytes changed, in pieces of any size: a decision, an end, never an error of ours."""
+    """A valid request with some bytes changed, in pieces of any size: a decision or an end, never an internal error."""
     data = bytearray(question(listener, "/a/b?c=d", key=key, method="POST"))
     for place, byte in flips:
         data[place % len(data)] = byte
@@ -157,8 +157,8 @@ except TypeError as error:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-async def test_a_bug_of_ours_tells_no_credential(form: str, key: str) -> None:
-    """The trace of a bug says where it happened, and shows no variable: a credential may be one."""
+async def test_a_traceback_shows_no_credential(form: str, key: str) -> None:
+    """The traceback of a bug says where it happened, and shows no variable: a credential may be one."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", BUG, form), stdin=PIPE, stdout=PIPE, stderr=PIPE, env={"COLUMNS": "1000"}
     )

@@ -64,7 +64,7 @@ def call(method: str, path: str, body: bytes | None = None, *, more: bytes = b""
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls the API of a port with a token."""
+    """A client that calls the API of a port with a token."""
 
     port: int
     token: bytes = TOKENS["ops"]

@@ -31,14 +31,17 @@ ONE, TWO, THREE = id_of(1), id_of(2), id_of(3)
 
 
 class NothingKnown:
-    """PostgreSQL that is there and knows of no usage."""
+    """PostgreSQL that is there and has no usage."""
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
         return dict.fromkeys(wanted, ())
 
 
 class ChargingClient:
-    """`charge` marks and spends at noon of a day. `usage` is asked for seeds; None: it is away, so nobody can say."""
+    """Marks and spends at noon of a day with `charge`.
+
+    `usage` is asked for seeds; None stands for PostgreSQL that is away.
+    """
 
     def __init__(self, redis_connection: RedisConnection, usage: UsageStore | None = None) -> None:
         self.redis_connection = redis_connection
@@ -83,7 +86,7 @@ class ChargingClient:
             await self.redis_connection.execute_command("ZINCRBY", keyspace.usage_due(), -seconds, member)
 
     async def marks(self) -> set[tuple[str, ...]]:
-        """Whoever is marked."""
+        """The spans that are marked as due."""
         found = await self.redis_connection.execute_command("ZRANGE", keyspace.usage_due(), 0, -1)
         return {tuple(member.decode().split("\n")) for member in found}
 

@@ -1,4 +1,4 @@
-"""Tables that are not ours, and keys of theirs."""
+"""Tables of another application, and the keys in them."""
 
 from hashlib import sha256
 

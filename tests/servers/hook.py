@@ -1,4 +1,4 @@
-"""Somebody's HTTP server that webhooks are sent to, and fast paths to deliver to it."""
+"""A receiver of webhooks over HTTP, and shortcuts that deliver to it."""
 
 import asyncio
 import base64
@@ -64,7 +64,7 @@ async def never_end(request: web.Request) -> web.StreamResponse:
 
 
 class Hook:
-    """Somebody's server. It remembers what came, and answers as a test says."""
+    """A receiver that records its requests, and answers as a test tells it."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -6,8 +6,8 @@ async with HurtingProxy("127.0.0.1", 6379) as proxy:
     await proxy.swallowed.wait()     # ... and has done it
     proxy.cut()                      # every open connection is reset
     proxy.reject = True              # new connections are reset as soon as they are there
-    await proxy.refuse()             # nobody listens any more
-    await proxy.accept()             # somebody listens again, on the same port
+    await proxy.refuse()             # the port is closed
+    await proxy.accept()             # the same port is open again
     proxy.lead_to("127.0.0.1", 6380) # new connections lead to another server, open ones stay where they are
     proxy.inject(b"+stray\\r\\n")      # bytes that no server sent
 """

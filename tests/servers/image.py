@@ -117,7 +117,7 @@ class Image:
                     shutil.copy2(ROOT / file, to)
 
     def _lend_python(self) -> None:
-        """Lets everybody in the image reach this machine's Python, under the name that base images have."""
+        """Lets every user in the image reach this machine's Python, under the name that base images have."""
         ways = [str(folder) for folder in (_PYTHON, *_PYTHON.parents)]
         lend = f"chmod o+x {' '.join(ways)}; [ -e {_PYTHON}/python ] || ln -s python3 {_PYTHON}/python"
         subprocess.run(self.argv(["/bin/sh", "-c", lend], built=False), check=True)

@@ -72,7 +72,7 @@ async def set_clock(redis_connection: RedisConnection, now: int) -> None:
 
 
 async def seed(redis_connection: RedisConnection, *tenants: str) -> RedisLimits:
-    """Limits of organizations (TENANT where none is named) of which nobody has counted anything yet."""
+    """Limits of organizations (TENANT where none is named) that have no counts yet."""
     limits = RedisLimits(redis_connection)
     for tenant_id in tenants or (TENANT.id,):
         await limits.seed(tenant_id, ())
@@ -114,7 +114,7 @@ def _text(numbers: tuple[int, ...]) -> str:
 async def limiter_on(
     redis_url: str, *, script: str = SPEND, usage: UsageStore | None = None, watch: Watch | None = None
 ) -> AsyncIterator[Limiter]:
-    """A limiter as each process has one, with a connection of its own. Nobody keeps usage unless `usage` does."""
+    """A limiter as each process has one, with a connection of its own. Usage is kept only where `usage` is given."""
     watch = watch or Watch()
     async with open_connection(redis_url) as redis_connection:
         limits = RedisLimits(redis_connection, script=script)

@@ -86,7 +86,7 @@ async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: 
             database.replace(f":{at.port}/", f":{to_postgres.port}/"),
             f"rediss://localhost:{to_redis.port}/0?ssl_ca_certs={quote(str(TLS / 'cert.pem'))}",
             EXTAUTHZ_TENANT_METRICS="5",
-            EXTAUTHZ_DEADLINE_MS="1000",  # so that a busy machine is no outage
+            EXTAUTHZ_DEADLINE_MS="1000",  # so that a busy machine does not cause an outage
             EXTAUTHZ_REDIS_TIMEOUT_MS="300",
             EXTAUTHZ_DATABASE_TIMEOUT_MS="300",
             # Nothing listens there, so that events wait and spans are dropped.
@@ -138,7 +138,7 @@ async def _customers(operator: ManagementClient) -> Mapping[str, str]:
 
 
 async def _traffic(ports: Mapping[str, int], keys: Mapping[str, str]) -> None:
-    """Asks as proxies do, of each kind in turn, on connections that are opened anew where they break."""
+    """Asks as proxies do, of each kind in turn, on connections that are opened again where they break."""
     asked = [question(listener, "/customers/1", key=keys[name]) for listener in LISTENERS for name in keys]
     asked += [
         question("envoy", "/invoices/1", key=keys["reads"], method="POST"),

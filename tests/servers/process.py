@@ -1,4 +1,4 @@
-"""`extauthz serve` as people run it: a process of its own, its log, its listeners, its end.
+"""`extauthz serve` as operators run it: a process of its own, its log, its listeners, its end.
 
 async with listening(environ, "--workers", "2") as service:
     assert (await service.check(key)).status == 200

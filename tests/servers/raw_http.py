@@ -44,7 +44,7 @@ class Wire:
         self._writer.write_eof()
 
     async def answer(self, *, to_head: bool = False) -> Answer:
-        """The next answer. Fails where it is no HTTP, has no exact length, or does not come in time."""
+        """The next answer. Fails where it is not HTTP, has no exact length, or does not come in time."""
         async with asyncio.timeout(PATIENCE):
             head = await self._reader.readuntil(b"\r\n\r\n")
             line, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")

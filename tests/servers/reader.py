@@ -1,4 +1,4 @@
-"""One process that reads keys, on real stores: its calls can be stopped midway, and what it heard can be awaited."""
+"""One process that reads keys, on real stores: its calls can be stopped midway, and its changes can be awaited."""
 
 import asyncio
 import re
@@ -148,7 +148,7 @@ class Reader:
                 pack_all(records.local)
 
     async def heard(self, *, told: bool = True) -> None:
-        """Returns when a change was heard, and (`told`) Redis has its fence."""
+        """Returns when a change was received, and (`told`) Redis has its fence."""
         await self.changes.until(lambda: bool(self.changes.told if told else self.changes.heard))
 
 
@@ -156,7 +156,7 @@ class Reader:
 async def reader(
     dsn: str, redis_url: str, *, deaf: bool = False, packs: bool = False, in_use: int = IN_USE_MAX
 ) -> AsyncIterator[Reader]:
-    """A process that has just started, and hears of changes unless it is `deaf`."""
+    """A process that has just started, and receives changes unless it is `deaf`."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             open_pool(dsn, size=MAX_CONCURRENT_LOOKUPS + 1, wait=5, statement_timeout=5)
@@ -195,7 +195,7 @@ async def reader(
         )
         lookup = Lookup(stores, context, last_used=LastUsed(None), caches=caches)
         stack.push_async_callback(lookup.close)
-        # Whatever was changed before it began is nobody's business here.
+        # Changes from before its start do not matter to these tests.
         heard = Heard(PostgresFeed(dsn, lately=FROM_NOW_ON), RedisInvalidations(redis_connection, seconds=TTL))
         changes = ChangeListener(
             heard, invalidations=invalidations, freshness=freshness, shared=heard, redis=redis, observer=recorder

@@ -28,7 +28,7 @@ class RecordingObserver:
         self.until = self._told.until
 
     def forget(self) -> None:
-        """Begins anew."""
+        """Starts again without records."""
         self.failures.clear()
         self.changes.clear()
         self.corrupt.clear()

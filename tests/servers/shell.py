@@ -18,7 +18,7 @@ EXTAUTHZ = (sys.executable, "-m", "extauthz")
 
 
 def _heed_interrupts() -> None:
-    """A shell that starts us in the background has us ignore Ctrl-C, and who we start would inherit that."""
+    """Restores Ctrl-C: a shell that starts a job in the background has it ignored, and child processes inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -74,7 +74,7 @@ class Shell:
         with subprocess.Popen([*EXTAUTHZ, *arguments], env=environ, cwd=self.folder, stdout=theirs) as command:
             os.close(theirs)
             shown = b""
-            with suppress(OSError):  # EIO: nobody has the terminal open any more
+            with suppress(OSError):  # EIO: the terminal is closed at its other end
                 while more := os.read(ours, 65_536):
                     shown += more
             os.close(ours)

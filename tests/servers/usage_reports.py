@@ -49,7 +49,7 @@ def today() -> Day:
 
 @pytest.fixture
 async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
-    """Who bears the token `ops`."""
+    """A client with the token `ops`."""
     async with serving(AdminApi(services(pool, redis), TOKENS)) as port:
         yield Caller(port)
 
