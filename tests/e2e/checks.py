@@ -1,4 +1,4 @@
-"""What several tests ask, and everything about the answers that they must get but its numbers."""
+"""Requests that several tests send, and checks of all parts of their answers but the numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def get(proxy: Proxy, owner: Customer, path: str = "/api/v1/customers/42") -> An
 
 
 def check_refused(answer: Answer, decision: str, *violated: str) -> None:
-    """Everything about a 429 but its numbers."""
+    """Checks all parts of a 429 but its numbers."""
     assert (answer.status, answer.decision, answer["x-extauthz-code"]) == (429, decision, decision)
     assert answer.json == {
         "type": QUOTA_EXCEEDED,
@@ -44,7 +44,7 @@ def check_unavailable(answer: Answer, decision: str = "authentication_unavailabl
 
 
 def usage(proxy: Proxy, owner: Customer) -> Any:
-    """What they are told of their limits, by name."""
+    """The answer of `/usage`: limits by name."""
     answer = ask(proxy, "/usage", bearer(owner.key))
     assert (answer.status, answer["content-type"], answer["cache-control"]) == (200, "application/json", "no-store")
     told = answer.json
@@ -53,5 +53,5 @@ def usage(proxy: Proxy, owner: Customer) -> Any:
 
 
 def left(told: Mapping[str, Any]) -> dict[str, int]:
-    """What is left of each limit; not days and months without a quota."""
+    """The balance of each limit; not of days and months without a quota."""
     return {name: limit["remaining"] for name, limit in told["limits"].items() if limit["limit"] is not None}

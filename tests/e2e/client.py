@@ -15,7 +15,7 @@ Pairs = Iterable[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client got: headers in lower case, in order, as often as they came."""
+    """An answer: headers in lower case, in order, as often as they came."""
 
     status: int
     headers: tuple[tuple[str, str], ...]

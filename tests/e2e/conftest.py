@@ -17,7 +17,7 @@ from tests.servers.serving import LEASING
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[Site]:
-    """Ends with a look for keys in everything that was written."""
+    """A stack; at its end all files that were written are searched for keys."""
     # `E2E_FAST_PATH=false make test ARGS=tests/e2e`: the same through aiohttp's own request path.
     way = {"EXTAUTHZ_FAST_PATH": os.environ.get("E2E_FAST_PATH", "true")}
     environ = {"EXTAUTHZ_CONFIG": str(ROUTES), **way, **LEASING, **PATIENT}
@@ -32,7 +32,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(params=["envoy", "nginx"])
 def proxy(site: Site, request: pytest.FixtureRequest) -> Proxy:
-    """Each of the two."""
+    """Each of the two proxies."""
     return {proxy.name: proxy for proxy in site.stack.proxies}[request.param]
 
 
@@ -50,7 +50,7 @@ def reader(site: Site) -> Customer:
 
 @pytest.fixture(scope="session")
 def bad_keys(site: Site) -> dict[str, str]:
-    """Keys that must not pass, by what is wrong with them."""
+    """Keys that must not pass, by their fault."""
     stories = ("revoked", "disabled", "expired")
     owner = site.customer()
 

@@ -1,4 +1,4 @@
-"""`extauthz demo` as a process of its own, and what must be left of it: nothing."""
+"""`extauthz demo` as a process of its own, and a check that nothing of it is left."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a location in front of an upstream owes: a check, and nothing of the client's in extauthz's place."""
+"""What a location in front of an upstream must do: a check, and no header of the client in place of extauthz's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ FORGED = [(name, LIE) for name in (*IDENTITY, *UNDERSCORES, *REMOVED, *OVERWRITT
 
 
 class Unprotected(AssertionError):
-    """A location does not ask, or hands on what must not pass."""
+    """A location does not ask, or passes on what it must remove."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Probe:
 
 
 def check_seen(seen: Seen, customer: Customer, probe: Probe) -> None:
-    """An upstream sees what extauthz said of the caller, nothing that the client said of it, and no credential."""
+    """An upstream sees the identity that extauthz sent, no header of the client in its place, and no credential."""
     said = ("X-Organization-Id", customer.organization), ("X-Api-Key-Id", customer.key_id), ("X-Plan", customer.plan)
     expected = {name: [] if probe.public else [value] for name, value in said}
     expected |= {"X-Subject": [], "Authorization": [], "X-Real-IP": ["127.0.0.1"], "X-Forwarded-For": ["127.0.0.1"]}
@@ -61,7 +61,7 @@ def check_seen(seen: Seen, customer: Customer, probe: Probe) -> None:
 
 
 def judge(site: Site, nginx: Running, number: int, customer: Customer, probe: Probe) -> None:
-    """Without a key no upstream is reached; with one, once charged, each that is reached sees the truth."""
+    """Without a key no upstream is reached; with one, once charged, each upstream sees the right identity."""
     proxy, behind = nginx.proxy(number), nginx.behind
     behind.seen.clear()
     if not probe.public:

@@ -1,4 +1,4 @@
-"""The whole product for tests: the demo's stack with customers of our own, and what its operators can do and see."""
+"""The whole product for tests: the stack of the demo with customers of the tests, and the tools of its operators."""
 
 import asyncio
 import json
@@ -78,7 +78,7 @@ class Site:
         return self.manage(make)
 
     def manage(self, work: Callable[[management.Management], Awaitable[T]]) -> T:
-        """What a person does with a command."""
+        """Runs a command of the CLI."""
 
         async def run() -> T:
             async with management.management(self.stack.settings, actor="test:operator") as operator:
@@ -87,12 +87,12 @@ class Site:
         return asyncio.run(run())
 
     def sql(self, statement: str, *arguments: object) -> None:
-        """What any other program may do to our tables."""
+        """Runs a statement as any other program could."""
         with psycopg.connect(self.stack.postgres.dsn, autocommit=True) as connection:
             connection.execute(statement.encode(), arguments)
 
     def private(self, path: str) -> Answer:
-        """What the private listener says."""
+        """The answer of the private listener."""
         return ask(Proxy("admin", self.stack.ports[ADMIN]), path)
 
     def metrics(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the shipped files write into the proxies' access logs, and keep from the client."""
+"""What the shipped files write into the proxies' access logs, and do not send to the client."""
 
 import json
 import re
@@ -42,10 +42,8 @@ class Log:
         return text in self._file.read_text("utf-8")
 
 
-def test_the_log_tells_whose_request_it_was_and_why_it_was_refused(
-    site: Site, proxy: Proxy, reader: Customer, customer: Customer
-) -> None:
-    """Allowed and refused by permission: with organization and key. By the credential: with the decision alone."""
+def test_the_log_has_identity_and_decision(site: Site, proxy: Proxy, reader: Customer, customer: Customer) -> None:
+    """Allowed, and refused by permission: with organization and key. Refused credentials: with the decision alone."""
     log = Log(site, proxy)
     whose: dict[str, str | None] = {"organization_id": reader.organization, "api_key_id": reader.key_id}
     nobody: dict[str, str | None] = {"organization_id": None, "api_key_id": None}
@@ -89,7 +87,7 @@ def test_a_limit_that_refuses_is_in_the_log(site: Site, proxy: Proxy) -> None:
     assert (line["organization_id"], line["api_key_id"]) == (customer.organization, customer.key_id)
 
 
-def test_a_client_cannot_write_into_the_log(site: Site, proxy: Proxy) -> None:
+def test_a_client_cannot_forge_the_log(site: Site, proxy: Proxy) -> None:
     """Its own headers of these names do not count, and neither do quotes in its path."""
     log = Log(site, proxy)
     path = f"/api/v1/customers/{uuid4()}"

@@ -37,7 +37,7 @@ def test_a_preflight(site: Site, proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("origin", STRANGERS)
-def test_a_strangers_preflight(proxy: Proxy, origin: str) -> None:
+def test_a_preflight_of_another_origin(proxy: Proxy, origin: str) -> None:
     """One from another origin is a request without a key, and its page may read nothing."""
     answer = ask(proxy, headers={"Origin": origin} | ASKS, method="OPTIONS")
     assert (answer.status, answer.decision) == (401, "no_credentials")
@@ -68,7 +68,7 @@ def test_answers_a_page_may_read(site: Site, proxy: Proxy, reader: Customer) -> 
         assert "origin" in words(answer, "vary")
 
 
-def test_answers_a_stranger_may_not_read(proxy: Proxy, reader: Customer) -> None:
+def test_answers_another_origin_may_not_read(proxy: Proxy, reader: Customer) -> None:
     """A page of another origin gets no CORS headers, on no answer; caches are told that origins differ."""
     for headers in ({}, bearer(reader.key)):
         for origin in ({}, {"Origin": STRANGERS[0]}):

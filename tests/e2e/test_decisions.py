@@ -1,4 +1,4 @@
-"""Every refusal with 401 or 403, and the way of a request that passes: what client and upstream get of it."""
+"""Every refusal with 401 or 403, and an allowed request: what client and upstream get of it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Refusal:
     path: str = "/api/v1/customers/42"
 
     def ask(self, proxy: Proxy, keys: Mapping[str, str]) -> Answer:
-        """What it gets at a proxy."""
+        """The answer of a proxy."""
         return ask(proxy, self.path, self.headers(keys), method=self.method)
 
     def headers(self, keys: Mapping[str, str]) -> dict[str, str]:
@@ -40,7 +40,7 @@ class Refusal:
         return {} if self.authorization is None else {"Authorization": self.authorization}
 
     def check(self, answer: Answer) -> None:
-        """Everything that a client can see of it."""
+        """Checks everything that a client can see of it."""
         status, title = self.outcome
         code = self.code or self.decision
         assert (answer.status, answer.decision, answer["x-extauthz-code"]) == (status, self.decision, code)
@@ -96,7 +96,7 @@ REFUSALS = [
 
 @pytest.fixture(scope="session")
 def keys(site: Site, customer: Customer, reader: Customer, bad_keys: dict[str, str]) -> dict[str, str]:
-    """Every key that a refusal is told with."""
+    """The keys of the refusals, by name."""
     suspended = site.customer()
 
     async def suspend(operator: management.Management) -> None:
@@ -143,7 +143,7 @@ def test_refusals_are_free(site: Site, proxy: Proxy) -> None:
     assert ask(proxy, headers=bearer(owner.key))["ratelimit"].startswith('"burst";r=4;t=3600, "daily";r=4;')
 
 
-def test_two_credentials_are_none(proxy: Proxy, customer: Customer) -> None:
+def test_two_credentials_are_refused(proxy: Proxy, customer: Customer) -> None:
     """Of two `Authorization` headers none is chosen: Envoy joins them, which is malformed, nginx takes neither."""
     good = ("Authorization", f"Bearer {customer.key}")
     for pair in ([good, ("Authorization", "Bearer other")], [("authorization", "Basic dTpw"), good], [good, good]):
@@ -179,7 +179,7 @@ def test_allowed(proxy: Proxy, customer: Customer) -> None:
 
 
 def test_a_public_route(site: Site, proxy: Proxy, customer: Customer) -> None:
-    """It is open to all, whatever they carry, and tells the upstream nothing of them."""
+    """It is open to all requests, with any credential, and the upstream gets no identity of them."""
     for headers in ({}, bearer(customer.key), bearer("nonsense"), bearer("(")):
         answer = ask(proxy, "/public/prices", headers)
         assert (answer.status, answer.decision) == (200, "allow")
@@ -188,7 +188,7 @@ def test_a_public_route(site: Site, proxy: Proxy, customer: Customer) -> None:
 
 
 def test_revoked_is_refused(site: Site, proxy: Proxy) -> None:
-    """A key that has just passed, and is cached, passes no more after `revoke`."""
+    """A key that has just passed, and is cached, is refused after `revoke`."""
     owner = site.customer()
     assert ask(proxy, headers=bearer(owner.key)).status == 200
 

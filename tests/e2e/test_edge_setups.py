@@ -30,7 +30,7 @@ def upstream() -> Iterator[RawUpstream]:
 
 
 def run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
-    """What a person types; its output."""
+    """The output of a command."""
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -65,7 +65,7 @@ def test_the_envoy_file_is_valid() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_extauthz(site: Site, upstream: RawUpstream, customer: Customer, name: str) -> None:
-    """With nothing where extauthz should be, every path is 503, public ones too, and the upstream is not asked."""
+    """Without extauthz every path is 503, public ones too, and the upstream is not asked."""
     nowhere = {door: free_port() for door in (ENVOY_DOOR, FORWARD_DOOR, USAGE, ADMIN)}
     before = upstream.requests
     with front(name, site.stack.ports | nowhere, upstream) as closed:
@@ -77,7 +77,7 @@ def test_without_extauthz(site: Site, upstream: RawUpstream, customer: Customer,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_the_upstream(site: Site, upstream: RawUpstream, customer: Customer, name: str) -> None:
-    """The upstream's absence is the proxy's own 502 or 503, and not taken for that of extauthz."""
+    """Without the upstream the answer is the proxy's own 502 or 503, different from that without extauthz."""
     gone = RawUpstream()
     gone.port = free_port()
     with front(name, site.stack.ports, gone) as edge:
@@ -150,7 +150,7 @@ def test_two_upgrades(edge: Front, customer: Customer, pair: tuple[str, str]) ->
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("host", ["admin.example.org,x", "x,admin.example.org", "a.example.org, b.example.org", ",x"])
 def test_lists_of_hosts(site: Site, upstream: RawUpstream, name: str, host: str) -> None:
-    """A list in `Host` is judged as the text that the upstream gets, never as one of its parts."""
+    """A list in `Host` is checked as the text that the upstream gets, never as one of its parts."""
     with raw_upstream({"x-organization-id": "o", "x-plan": "p"}) as door:
         ports = {**site.stack.ports, FORWARD_DOOR: door.port, ENVOY_DOOR: door.port}
         with front(name, ports, upstream) as edge, Client(edge.proxy.port) as client:
@@ -209,7 +209,7 @@ def test_values_that_no_header_may_hold(site: Site, upstream: RawUpstream, name:
 
 
 def test_another_proxy_before_envoy(site: Site, upstream: RawUpstream, customer: Customer) -> None:
-    """With the changes of its page the first proxy's `x-forwarded-for` is kept, and nothing else of the kind."""
+    """With the changes of its page the first proxy's `x-forwarded-for` is kept, and no other such header."""
 
     def change(text: str) -> str:
         for old, new in (

@@ -34,7 +34,7 @@ TWINS = [
 
 
 def check_identity(answer: Answer, owner: Customer | None) -> None:
-    """Fails where the upstream saw of the caller anything else than extauthz said, once, or any lie, or the key."""
+    """Fails where the upstream saw another identity than the one of extauthz, once, or a forged header, or the key."""
     headers = seen(answer)
     expected = identity_of(owner) if owner else {}
     told = [(name, value) for name, value in headers if name in map(str.lower, OURS) and value]
@@ -46,7 +46,7 @@ def check_identity(answer: Answer, owner: Customer | None) -> None:
 
 @pytest.mark.parametrize("path", [PATH, PUBLIC])
 def test_forged_identity(edge: Front, customer: Customer, path: str) -> None:
-    """However a client spells and repeats our names, before and after its key, the upstream sees extauthz's alone."""
+    """In any spelling and number, before and after its key, a client's identity headers do not reach the upstream."""
     for spell in SPELLINGS:
         forged = [(spell(name), LIE) for name in OURS + ANSWERS for _ in range(2)]
         answer = ask(edge.proxy, path, [*forged, *bearer(customer.key).items(), *forged])
@@ -54,7 +54,7 @@ def test_forged_identity(edge: Front, customer: Customer, path: str) -> None:
         assert LIE not in str(answer.headers)
 
 
-def test_twins(edge: Front, customer: Customer) -> None:
+def test_names_that_cgi_reads_alike(edge: Front, customer: Customer) -> None:
     """A header name that CGI and WSGI read as an identity header is refused by Envoy and dropped by the others."""
     for name, path in product(TWINS, (PATH, PUBLIC)):
         answer = ask(edge.proxy, path, [(name, LIE), *bearer(customer.key).items()])
@@ -68,7 +68,7 @@ def test_twins(edge: Front, customer: Customer) -> None:
 
 @pytest.mark.parametrize("hop", HOPS)
 def test_hop_by_hop_names(edge: Front, customer: Customer, hop: str) -> None:
-    """A client that calls a header hop-by-hop takes nothing from what extauthz said, here or at a later proxy."""
+    """A client that lists a header in Connection removes none of the identity headers, here or at a later proxy."""
     for name, (path, keep) in product(NAMED, ((PATH, "close, "), (PATH, "keep-alive,"), (PUBLIC, ""))):
         pairs = [(hop, keep + name), (name, LIE)] if name not in {"Authorization", "Host"} else [(hop, keep + name)]
         answer = ask(edge.proxy, path, [*pairs, *bearer(customer.key).items(), ("Connection", "close")])
@@ -82,8 +82,8 @@ def test_hop_by_hop_names(edge: Front, customer: Customer, hop: str) -> None:
         assert ("host", "api.example.com") in seen(answer)
 
 
-def test_what_proxies_say(edge: Front, customer: Customer) -> None:
-    """What a client says in a proxy's name reaches neither extauthz nor the upstream."""
+def test_headers_of_proxies(edge: Front, customer: Customer) -> None:
+    """A client's forwarding headers reach neither extauthz nor the upstream."""
     forged = [(name, f"/public/{LIE}") for name in FORWARDED for _ in range(2)]
     assert ask(edge.proxy, PATH, forged).decision == "no_credentials"
     answer = ask(edge.proxy, PATH, [*forged, *bearer(customer.key).items()])
@@ -97,15 +97,15 @@ def test_what_proxies_say(edge: Front, customer: Customer) -> None:
     assert len(request_id) >= 32
 
 
-def test_the_hosts_own_words(edge: Front, customer: Customer) -> None:
+def test_envoys_own_headers(edge: Front, customer: Customer) -> None:
     """A client's time limits and retries for Envoy neither change what happens nor reach the upstream."""
     for name in ("x-envoy-expected-rq-timeout-ms", "x-envoy-upstream-rq-timeout-ms", "x-envoy-auth-headers-to-remove"):
         for value in ("0", "1", "x-organization-id"):
             check_identity(ask(edge.proxy, PATH, [(name, value), *bearer(customer.key).items()]), customer)
 
 
-def test_two_credentials(edge: Front, customer: Customer) -> None:
-    """Two `Authorization` headers are none."""
+def test_two_credentials_are_refused(edge: Front, customer: Customer) -> None:
+    """A request with two `Authorization` headers is refused."""
     pair = list(bearer(customer.key).items())
     for pairs in (pair + pair, [*pair, ("Authorization", f"Basic {LIE}")]):
         assert ask(edge.proxy, PATH, pairs).decision == "malformed_credentials"
@@ -132,7 +132,7 @@ def test_head(edge: Front, customer: Customer) -> None:
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 def test_large_bodies(edge: Front, customer: Customer, framing: str) -> None:
-    """Five megabytes arrive whole where the request may pass and nowhere else; the next request is judged as itself."""
+    """Five megabytes arrive whole where the request may pass and nowhere else; the next request is checked alone."""
     body = b"b" * 5_000_000
     with Client(edge.proxy.port) as client:
         for _ in range(2):
@@ -149,7 +149,7 @@ def test_large_bodies(edge: Front, customer: Customer, framing: str) -> None:
     assert edge.upstream.requests == before
 
 
-def test_a_body_is_never_a_question(edge: Front, customer: Customer) -> None:
+def test_a_body_is_never_a_check(edge: Front, customer: Customer) -> None:
     """What looks like a check inside a body stays a body."""
     smuggled = request("/", {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": PUBLIC}) + request(PUBLIC)
     first = request(PATH, bearer(customer.key), method="POST", body=smuggled)
@@ -189,8 +189,8 @@ def test_what_a_refused_client_gets(site: Site, edge: Front, reader: Customer) -
 
 
 @pytest.mark.parametrize("who", ["customer", "nobody"])
-def test_judged_as_it_is_read(edge: Front, customer: Customer, who: str) -> None:
-    """A path is refused, or the upstream gets it as the one that was judged; no path causes a 5xx."""
+def test_a_path_is_checked_as_the_upstream_reads_it(edge: Front, customer: Customer, who: str) -> None:
+    """A path is refused, or the upstream gets the path that was checked; no path causes a 5xx."""
     for path in PATHS:
         answer = ask(edge.proxy, path, bearer(customer.key) if who == "customer" else {})
         assert answer.status in {200, 400, 401, 403}, f"{path!r}: {answer}"
@@ -227,7 +227,7 @@ def test_usage(edge: Front, reader: Customer) -> None:
 
 
 def test_extauthz_hangs(site: Site, edge: Front, customer: Customer) -> None:
-    """No answer in time, no entry: 503 within a second, and each check is sent once."""
+    """Without an answer in time no request passes: 503 within a second, and each check is sent once."""
     before, decisions = edge.upstream.requests, site.decisions()
     site.stack.extauthz.pause()
     try:

@@ -1,4 +1,4 @@
-"""What Envoy's page says of changes to its file, made and tried."""
+"""The changes to Envoy's file that its page describes."""
 
 import re
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def as_shipped(site: Site, upstream: RawUpstream) -> Iterator[Front]:
 
 
 def test_the_upstreams_own_limits(site: Site, as_shipped: Front) -> None:
-    """The upstream's `RateLimit` is kept, and ours added."""
+    """The upstream's `RateLimit` is kept, and that of extauthz added."""
     owner = site.customer(rate="1/h", burst=5)
     answer = ask(as_shipped.proxy, PATH, bearer(owner.key))
     assert sorted(answer.all("ratelimit"))[1] == '"own";r=1;t=1'

@@ -1,4 +1,4 @@
-"""What the pages of Caddy and HAProxy say of their files, made and tried."""
+"""The changes that the pages of Caddy and HAProxy describe."""
 
 from collections.abc import Iterator
 

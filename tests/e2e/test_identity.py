@@ -14,7 +14,7 @@ SPELLINGS = [str, str.lower, str.upper, str.swapcase]
 
 
 def identity_of(owner: Customer) -> dict[str, str]:
-    """What the upstream must be told of a reader of customers."""
+    """The identity headers of a reader of customers."""
     return {
         "x-organization-id": owner.organization,
         "x-api-key-id": owner.key_id,
@@ -26,7 +26,7 @@ def identity_of(owner: Customer) -> dict[str, str]:
 @pytest.mark.parametrize("spell", SPELLINGS, ids=["as-is", "lower", "upper", "swapped"])
 @pytest.mark.parametrize("path", ["/api/v1/customers/42", "/public/prices"])
 def test_a_clients_own_copies(proxy: Proxy, customer: Customer, spell: type[str], path: str) -> None:
-    """However it spells and repeats our names, the upstream sees extauthz's values alone, or nothing."""
+    """In any spelling and number of a client's copies, the upstream sees extauthz's values alone, or none."""
     forged = [(spell(name), LIE) for name in OURS + ANSWERS for _ in range(2)]
     answer = ask(proxy, path, [*forged, *bearer(customer.key).items(), *forged])
     expected = {} if path.startswith("/public") else identity_of(customer)
@@ -40,7 +40,7 @@ def test_a_clients_own_copies(proxy: Proxy, customer: Customer, spell: type[str]
 
 @pytest.mark.parametrize("name", ["X_Organization_Id", "X-Organization_Id", "x_api_key_id", "X_Extauthz_Code"])
 def test_underscores(proxy: Proxy, customer: Customer, name: str) -> None:
-    """`X_Organization_Id`, which CGI and WSGI read as ours, is refused by Envoy and dropped by nginx."""
+    """`X_Organization_Id`, which CGI and WSGI read as an identity header, is refused by Envoy and dropped by nginx."""
     answer = ask(proxy, headers=[(name, LIE), *bearer(customer.key).items()])
     if proxy.name == "envoy":
         assert (answer.status, answer.decision) == (400, None)
@@ -51,7 +51,7 @@ def test_underscores(proxy: Proxy, customer: Customer, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*OURS, "Authorization", "X-Extauthz-Decision"])
 def test_hop_by_hop_names(proxy: Proxy, customer: Customer, name: str) -> None:
-    """A client that calls our names hop-by-hop does not make the proxy drop what extauthz said."""
+    """A client that lists identity headers in Connection does not make the proxy drop them."""
     answer = ask(proxy, headers=[("Connection", f"close, {name}"), (name, LIE), *bearer(customer.key).items()])
     if name == "Authorization":
         assert answer.status in {400, 401}
@@ -60,8 +60,8 @@ def test_hop_by_hop_names(proxy: Proxy, customer: Customer, name: str) -> None:
         assert LIE not in str(answer.seen)
 
 
-def test_the_proxys_words(proxy: Proxy, customer: Customer) -> None:
-    """What a proxy tells extauthz cannot be told by a client: method, path, host, address, patience, request id."""
+def test_headers_of_the_proxy(proxy: Proxy, customer: Customer) -> None:
+    """A client cannot set what a proxy sends to extauthz: method, path, host, address, timeout, request id."""
     forged = [(name, "/public/prices") for name in FROM_PROXIES]
     forged += [("X-Real-IP", "192.0.2.1"), ("X-Forwarded-Uri", "/public/prices"), ("X-Forwarded-Host", LIE)]
     assert ask(proxy, headers=forged).decision == "no_credentials"
@@ -84,7 +84,7 @@ def test_the_proxys_words(proxy: Proxy, customer: Customer) -> None:
     ],
 )
 @pytest.mark.parametrize("value", ["0", "1", "x-organization-id", "/public/prices"])
-def test_envoys_private_words(proxy: Proxy, customer: Customer, name: str, value: str) -> None:
+def test_envoys_own_headers(proxy: Proxy, customer: Customer, name: str, value: str) -> None:
     """Envoy's own header names from a client change nothing, and cause no 5xx."""
     answer = ask(proxy, headers=[(name, value), *bearer(customer.key).items()])
     assert identity_of(customer).items() <= answer.seen.items()
@@ -92,7 +92,7 @@ def test_envoys_private_words(proxy: Proxy, customer: Customer, name: str, value
 
 @pytest.mark.parametrize("path", ["/api/v1/customers/42", "/public/prices"])
 def test_the_credential_ends_at_the_proxy(proxy: Proxy, customer: Customer, path: str) -> None:
-    """Whatever its name's spelling; public routes too."""
+    """A credential is removed, in any spelling of its name; on public routes too."""
     for name in ("Authorization", "authorization", "AUTHORIZATION"):
         answer = ask(proxy, path, {name: f"Bearer {customer.key}"})
         assert "authorization" not in answer.seen

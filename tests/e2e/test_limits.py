@@ -50,8 +50,8 @@ def test_daily_quota(site: Site, proxy: Proxy) -> None:
     assert str(reset) == refused["x-ratelimit-reset"]
 
 
-def test_a_quota_of_nothing(site: Site, proxy: Proxy) -> None:
-    """No new day or month helps: 403 `cost_exceeds_limit`, with no time after which to come back."""
+def test_a_quota_of_zero(site: Site, proxy: Proxy) -> None:
+    """No later window helps: 403 `cost_exceeds_limit`, without a Retry-After."""
     for owner in (site.customer(daily_quota=0), site.customer(monthly_quota=0)):
         refused = get(proxy, owner)
         assert (refused.status, refused.decision) == (403, "cost_exceeds_limit")
@@ -93,7 +93,7 @@ def test_several_refuse_at_once(site: Site, proxy: Proxy) -> None:
     check_refused(refused, f"{longest}_quota_exceeded", "burst", "daily", "monthly")
 
 
-def test_a_dear_route(site: Site, proxy: Proxy) -> None:
+def test_a_costly_route(site: Site, proxy: Proxy) -> None:
     """A route that costs 10 takes 10 from every limit."""
     owner = site.customer(rate="1/h", burst=25, daily_quota=100)
     report = "/api/v1/reports/2026"
@@ -117,7 +117,7 @@ def test_each_header_once(site: Site, proxy: Proxy) -> None:
 
 
 def test_one_bucket_behind_both_proxies(site: Site) -> None:
-    """What was spent through one proxy is gone behind the other."""
+    """Tokens that were taken through one proxy are gone behind the other."""
     envoy, nginx = site.stack.proxies
     owner = site.customer(rate="1/h", burst=2)
     assert [get(proxy, owner).status for proxy in (envoy, nginx, envoy, nginx)] == [200, 200, 429, 429]
@@ -146,7 +146,7 @@ def test_metrics_count_what_was_spent(site: Site, proxy: Proxy) -> None:
 
 @pytest.mark.parametrize("at_once", [16, 200])
 @pytest.mark.parametrize("kind", ["bucket", "quota"])
-async def test_not_one_too_many(site: Site, kind: str, at_once: int) -> None:
+async def test_concurrent_requests_do_not_exceed_a_limit(site: Site, kind: str, at_once: int) -> None:
     """Of 200 requests through both proxies exactly as many pass as the limit allows, and no crowd gets one more.
 
     A proxy that has no answer within its 200 ms says 503, so in a crowd some that were charged may not have passed.

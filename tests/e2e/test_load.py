@@ -1,4 +1,4 @@
-"""The load profile of `compose/`: its requests get through both proxies, and are refused for every reason it is for."""
+"""The load profile of `compose/`: its requests get through both proxies, with every decision that it aims for."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""`make monitor` as a newcomer runs it, by the pages of the tutorial: what it prints, what can be done, and its end."""
+"""`make monitor` as a new user runs it, by the pages of the tutorial: its output, its commands, and its end."""
 
 import os
 import re
@@ -122,7 +122,7 @@ def test_without_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
         monitor(once=True)
 
 
-def test_make_has_it() -> None:
+def test_make_runs_it() -> None:
     """`make monitor ARGS=--once` is that command."""
     made = subprocess.run(
         ["make", "-n", "monitor", "ARGS=--once"], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True

@@ -92,8 +92,8 @@ def test_every_rule_is_evaluated_without_an_error(monitored: Monitored) -> None:
     assert [(rule["name"], rule["lastError"]) for rule in evaluated if rule["health"] != "ok"] == []
 
 
-def test_every_expression_asks_for_what_there_is(monitored: Monitored) -> None:
-    """Rules, alerts and pages name series of the service, of a recording rule, or of Prometheus itself."""
+def test_every_expression_names_existing_series(monitored: Monitored) -> None:
+    """Rules, alerts and pages name existing series of the service, of a recording rule, or of Prometheus itself."""
     known = monitored.names() | recorded() | OF_PROMETHEUS
     missing = {
         (place, selector.name)
@@ -116,7 +116,7 @@ def test_every_recorded_series_has_a_value(monitored: Monitored) -> None:
         eventually(lambda name=name: len(monitored.prometheus.query(name)) > 0)  # type: ignore[misc]
 
 
-def test_what_alerts_compare_is_there(monitored: Monitored) -> None:
+def test_series_of_alerts_exist(monitored: Monitored) -> None:
     """Each series that an alert looks at, but those of what is off here, is in Prometheus."""
     names = {selector.name or "" for rule in rules(ALERTS) for selector in selectors(rule["expr"])}
     eventually(lambda: {name for name in names if not monitored.prometheus.query(name)} <= NOT_HERE)

@@ -1,4 +1,4 @@
-"""What nginx as shipped asks extauthz, and whose answers reach the client: extauthz's, the upstream's, nginx's own."""
+"""nginx as shipped: its requests to extauthz, and the answers of extauthz, the upstream and nginx to the client."""
 
 import socketserver
 import threading
@@ -306,7 +306,7 @@ def test_what_extauthz_is_asked(site: Site, program: Path | None) -> None:
 
 
 def test_over_http_2(site: Site, program: Path | None, customer: Customer) -> None:
-    """A client that speaks HTTP/2 is judged alike, and its lies end alike."""
+    """A client that speaks HTTP/2 is checked alike, and its forged headers are dropped alike."""
     door = free_port()
     front = FRONT.replace("127.0.0.1:8000", f"127.0.0.1:{door}").replace(":8080", f":{(port := free_port())}")
     block = f"listen 127.0.0.1:{door} http2; include extauthz_server.conf; {BLOCKS['one']}"
@@ -323,8 +323,8 @@ def test_over_http_2(site: Site, program: Path | None, customer: Customer) -> No
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["there", "away"])
-def test_error_pages_around_the_check(site: Site, program: Path | None, away: bool) -> None:
-    """What the server says of other answers than extauthz's is not said of those: no error page makes an allow."""
+def test_error_pages_do_not_affect_the_check(site: Site, program: Path | None, away: bool) -> None:
+    """An `error_page` of the server does not apply to extauthz's answers: no error page makes an allow."""
     door = site.stack.ports[NGINX_DOOR]
     with (
         temporary_folder("extauthz test ") as folder,

@@ -1,4 +1,4 @@
-"""Every protocol of an upstream in every place where it may stand: the same holds in all of them."""
+"""Every protocol of an upstream in every place of the configuration: the same holds in all of them."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -60,7 +60,7 @@ def nginx(site: Site, request: pytest.FixtureRequest) -> Iterator[Running]:
 
 @pytest.mark.parametrize("protocol", PASSES)
 def test_each_place(site: Site, nginx: Running, customer: Customer, protocol: str) -> None:
-    """No forged identity, no credential, one check, whatever leads to the upstream."""
+    """No forged identity, no credential, and one check, for every directive that leads to the upstream."""
     for number, (each, place) in enumerate(CASES):
         if each == protocol:
             try:

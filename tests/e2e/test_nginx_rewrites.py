@@ -1,4 +1,4 @@
-"""Rewrites around the check: whatever one catches, nothing passes that extauthz did not allow."""
+"""Rewrites around the check: no request passes that extauthz did not allow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def nginx(site: Site, request: pytest.FixtureRequest) -> Iterator[Running]:
         yield nginx
 
 
-def test_what_no_rewrite_can_do(nginx: Running, customer: Customer) -> None:
+def test_a_rewrite_does_not_bypass_the_check(nginx: Running, customer: Customer) -> None:
     """Below the file a rewrite changes nothing; above it nothing passes without a key, except as the README says."""
     for number, case in enumerate(CASES):
         nginx.behind.seen.clear()

@@ -63,8 +63,8 @@ ASKED = [
 
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "full path"])
-async def test_a_client_does_not_choose_what_is_judged(fast_path: bool) -> None:
-    """Path, host and method are those that nginx was asked for, or the request is refused."""
+async def test_a_client_does_not_choose_what_is_checked(fast_path: bool) -> None:
+    """Path, host and method are those of the request to nginx, or the request is refused."""
     async with open_house(routes=ROUTES) as fake_service:
         door = Door(fake_service, fast_path=fast_path, question="url")
         ports = {"UPSTREAM": free_port(), "FRONT": free_port(), "DOOR": door.sockets["nginx"].getsockname()[1]}

@@ -1,4 +1,4 @@
-"""A part goes away while requests come: what clients get meanwhile, and that all comes back by itself."""
+"""A component is away while requests come: what clients get meanwhile, and that all recovers by itself."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def get(proxy: Proxy, key: str) -> Answer:
 
 @each_harm
 def test_redis_away(site: Site, reader: Customer, harm: Harm) -> None:
-    """`open`: identity and permissions hold, limits do not, and say so; one warning, one event; then all is back."""
+    """`open`: identity and permissions hold, limits do not; answers are marked; one warning, one event; it recovers."""
     eventually(lambda: healthy(site))
     limited = site.customer(rate="1/h", burst=1)
     cold = site.customer()
@@ -64,7 +64,7 @@ def test_redis_away(site: Site, reader: Customer, harm: Harm) -> None:
 
 
 def test_redis_away_where_limits_must_hold(site: Site, reader: Customer) -> None:
-    """`closed`: 503 until Redis is back, never the upstream; Envoy, which drops our 5xx, tells it in its own words."""
+    """`closed`: 503 until Redis is back, never the upstream; Envoy, which drops extauthz's 5xx, sends its own."""
     envoy, nginx = site.stack.proxies
     with site.configured(RATE_LIMIT_ON_REDIS_DOWN="closed"):
         assert get(envoy, reader.key).status == 200
@@ -105,7 +105,7 @@ def test_postgresql_away(site: Site, harm: Harm) -> None:
 
 @pytest.mark.parametrize("harm", ["paused", "killed"])
 def test_extauthz_away(site: Site, reader: Customer, harm: str) -> None:
-    """No answer, no entry: 503 on both, public paths too, never the upstream; then the first request passes again."""
+    """Without an answer no request passes: 503 on both, also for public paths; afterwards requests pass again."""
     extauthz = site.stack.extauthz
     assert [get(proxy, reader.key).status for proxy in site.stack.proxies] == [200, 200]
     try:
@@ -144,7 +144,7 @@ def test_a_quiet_restart(site: Site, reader: Customer) -> None:
 
 
 def test_the_upstream_away(site: Site, reader: Customer) -> None:
-    """Its absence is not ours: the proxies' own 502 or 503, without our code; refusals are as ever."""
+    """Its absence is the proxies' own 502 or 503, without a code of extauthz; refusals are as before."""
     with site.without_upstream() as door:
         door.close()
         for proxy in site.stack.proxies:

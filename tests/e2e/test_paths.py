@@ -1,4 +1,4 @@
-"""Paths that try to be judged as one thing and read as another."""
+"""Paths that could be checked as one thing and read by the upstream as another."""
 
 from itertools import product
 
@@ -73,7 +73,7 @@ UNREADABLE = ("//", "/./", "/../", "%2e", "%2f", "%5c", "\\", ";", "%00", "#")
 
 
 def judged_as(path: str) -> str:
-    """What a request for a path that a plain reader understands must have been granted, as `resource:mode`."""
+    """The permission that a request for a plain path needs, as `resource:mode`."""
     plain = path.partition("?")[0]
     assert not [trick for trick in UNREADABLE if trick in plain.lower()], f"the upstream saw {path}"
     assert not plain.endswith(("/.", "/.."))
@@ -86,8 +86,10 @@ def judged_as(path: str) -> str:
 
 
 @pytest.mark.parametrize("who", ["customer", "reader", "nobody"])
-def test_judged_as_it_is_read(proxy: Proxy, customer: Customer, reader: Customer, who: str) -> None:
-    """A path is refused, or the upstream gets it as the one that was judged; no path causes a 5xx."""
+def test_a_path_is_checked_as_the_upstream_reads_it(
+    proxy: Proxy, customer: Customer, reader: Customer, who: str
+) -> None:
+    """A path is refused, or the upstream gets the path that was checked; no path causes a 5xx."""
     headers = {"customer": bearer(customer.key), "reader": bearer(reader.key), "nobody": {}}[who]
     granted = set()
     for path in PATHS:
@@ -115,7 +117,7 @@ def test_a_plain_path_arrives_byte_for_byte(proxy: Proxy, customer: Customer, ta
 
 
 @pytest.mark.parametrize("query", ["/../public/x", "//public", "%2e%2e%2f", "x=/api/v1/customers/1", ";", "%zz"])
-def test_the_query_is_nobodys_path(proxy: Proxy, reader: Customer, query: str) -> None:
+def test_the_query_is_not_part_of_the_path(proxy: Proxy, reader: Customer, query: str) -> None:
     """Nothing behind `?` is matched, whatever it looks like."""
     assert ask(proxy, f"/api/v1/invoices/1?{query}", bearer(reader.key)).decision == "permission_denied"
     assert ask(proxy, f"/api/v1/customers/1?{query}", bearer(reader.key)).decision == "allow"

@@ -59,7 +59,7 @@ def test_head(proxy: Proxy, customer: Customer) -> None:
 
 @pytest.mark.parametrize("method", ["QUERY", "PROPFIND", "G~T", "get", "TRACE", "X" * 200])
 def test_any_method(proxy: Proxy, reader: Customer, method: str) -> None:
-    """One that is not known to be harmless asks for `write`; none causes a 5xx or counts as another one."""
+    """A method that is not safe needs `write`; none causes a 5xx or counts as another one."""
     answer = ask(proxy, PATH, bearer(reader.key), method=method)
     assert answer.status in {400, 403, 405}
     assert answer.decision in {None, "permission_denied", "bad_proxy_request"}
@@ -103,8 +103,8 @@ SMUGGLED = request(
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 @pytest.mark.parametrize("path", [PATH, "/public/upload", "/elsewhere"])
-def test_a_body_is_never_a_question(proxy: Proxy, customer: Customer, path: str, framing: str) -> None:
-    """What looks like a check inside a body stays a body: the requests behind it are judged as themselves."""
+def test_a_body_is_never_a_check(proxy: Proxy, customer: Customer, path: str, framing: str) -> None:
+    """Bytes inside a body that look like a check stay a body: the requests behind it are checked as themselves."""
     headers = bearer(customer.key)
     if framing == "length":
         first = request(path, headers, method="POST", body=SMUGGLED)
@@ -120,7 +120,7 @@ def test_a_body_is_never_a_question(proxy: Proxy, customer: Customer, path: str,
         assert ask(proxy, "/api/v1/invoices/1").decision == "no_credentials"
 
 
-def test_two_framings_are_none(proxy: Proxy, customer: Customer) -> None:
+def test_two_framings_are_refused(proxy: Proxy, customer: Customer) -> None:
     """Content-Length beside Transfer-Encoding, or two lengths, end at the proxy; nothing behind them is answered."""
     for framing in (
         [("Content-Length", "6"), ("Transfer-Encoding", "chunked")],

@@ -35,7 +35,7 @@ def check_untold(answer: Answer) -> None:
 
 
 def test_limits_of_a_key(site: Site, proxy: Proxy) -> None:
-    """They refuse inside the organization's, which others of its keys go on to use, and have names of their own."""
+    """They refuse before the organization's, which its other keys go on to use, and have names of their own."""
     owner = site.customer(rate="1/h", burst=10, daily_quota=100, own=Limits(Rate(1, HOUR), 2, 50))
     first, second, third = (get(proxy, owner) for _ in range(3))
     assert [first.status, second.status] == [200, 200]
@@ -53,7 +53,7 @@ def test_limits_of_a_key(site: Site, proxy: Proxy) -> None:
 
 
 def test_quotas_of_a_key(site: Site, proxy: Proxy) -> None:
-    """A key's day is over while its organization's is not."""
+    """A key's daily quota is used up while its organization's is not."""
     owner = site.customer(daily_quota=10, own=Limits(daily_quota=1, monthly_quota=5))
     allowed, refused = get(proxy, owner), get(proxy, owner)
     assert allowed.status == 200
@@ -62,7 +62,7 @@ def test_quotas_of_a_key(site: Site, proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize("whose", ["organization", "key"])
-def test_what_can_never_fit(site: Site, proxy: Proxy, whose: str) -> None:
+def test_a_cost_above_the_burst(site: Site, proxy: Proxy, whose: str) -> None:
     """A route that costs more than a bucket holds: 403 without Retry-After, and nothing is taken."""
     small, large = Limits(Rate(1, HOUR), 9), Limits(Rate(1, HOUR), 10)
     limits, own = (small, large) if whose == "organization" else (large, small)
@@ -78,7 +78,7 @@ def test_what_can_never_fit(site: Site, proxy: Proxy, whose: str) -> None:
 
 
 def test_a_route_in_shadow(site: Site, proxy: Proxy) -> None:
-    """It is charged as ever, lets all pass and says nothing of limits; what it would have refused is counted."""
+    """It is charged as before, refuses nothing and sends no limit headers; its refusals are only counted."""
     owner = site.customer(rate="1/h", burst=2, daily_quota=2)
     name = "extauthz_shadow_decisions_total/daily_quota_exceeded"
     before = site.metrics()
@@ -93,7 +93,7 @@ def test_a_route_in_shadow(site: Site, proxy: Proxy) -> None:
 
 
 def test_an_organization_in_shadow(site: Site, proxy: Proxy) -> None:
-    """On every route, until it is enforced again: then what was used counts."""
+    """On every route, until it is enforced again: then the usage until then counts."""
     owner = site.customer(daily_quota=1)
     set_limits(site, owner, "shadow")
     for path in ("/api/v1/customers/42", REPORT, "/api/v1/customers/42"):

@@ -1,4 +1,4 @@
-"""`extauthz demo` as a newcomer runs it: the tour, the end, and nothing left behind."""
+"""`extauthz demo` as a new user runs it: the tour, the end, and nothing left behind."""
 
 import socket
 import subprocess
@@ -121,8 +121,8 @@ def paste(settings: str, line: str) -> int:
     return ask(Proxy("pasted", address.port), address.path, dict(headers)).status
 
 
-def test_a_wrong_answer_is_noticed(site: Site, customer: Customer) -> None:
-    """A tour whose status, decision or anything else differs from what was expected says so."""
+def test_a_wrong_answer_is_reported(site: Site, customer: Customer) -> None:
+    """A tour whose status, decision or anything else differs from the expected one reports it."""
     headers = bearer(customer.key)
     right = Stop("right", (200,), "allow", headers=headers)
     wrong = [

@@ -83,7 +83,7 @@ def test_envoy_that_traces(traced: Site, receiver: OtlpReceiver, customer: Custo
 
 @pytest.mark.parametrize("name", ["envoy", "nginx"])
 def test_proxies_as_shipped(traced: Site, receiver: OtlpReceiver, customer: Customer, name: str) -> None:
-    """The client's trace reaches the check, with the client's own words about it."""
+    """The client's trace reaches the check, with the client's own trace state."""
     proxy = {proxy.name: proxy for proxy in traced.stack.proxies}[name]
     receiver.spans.clear()
     assert ask(proxy, PATH, bearer(customer.key) | PARENT).status == 200

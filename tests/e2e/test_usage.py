@@ -1,4 +1,4 @@
-"""`/usage` through both proxies: callers see what is left of their own limits, and nothing else is to be had there."""
+"""`/usage` through both proxies: callers see the balance of their own limits, and nothing else."""
 
 import re
 import time
@@ -39,7 +39,7 @@ def test_what_was_spent(site: Site, proxy: Proxy) -> None:
 
 
 def test_it_costs_nothing(site: Site, proxy: Proxy) -> None:
-    """However often it is asked, nothing is taken, decided or counted."""
+    """However often it is called, nothing is charged, decided or counted."""
     owner = site.customer(rate="1/h", burst=2, daily_quota=2)
     before, decisions = usage(proxy, owner), site.decisions()
     assert [left(usage(proxy, owner)) for _ in range(20)] == [left(before)] * 20
@@ -78,12 +78,12 @@ def test_without_limits_and_in_shadow(site: Site, proxy: Proxy, customer: Custom
 
 
 def test_no_permission_is_needed(site: Site, proxy: Proxy) -> None:
-    """A key that may do nothing sees its limits all the same."""
+    """A key without permissions sees its limits all the same."""
     assert left(usage(proxy, site.customer(permissions={}, daily_quota=5))) == {"daily": 5}
 
 
 def test_a_bad_key(proxy: Proxy, bad_keys: dict[str, str]) -> None:
-    """Whatever is wrong with it: 401 in the same words as everywhere, and the same bytes."""
+    """A bad key: 401 as everywhere, with the same bytes."""
     answers = [ask(proxy, "/usage", bearer(key)) for key in bad_keys.values()]
     assert len({(answer.status, answer.body, answer["www-authenticate"]) for answer in answers}) == 1
     assert (answers[0].status, answers[0].decision) == (401, "invalid_credentials")
@@ -119,7 +119,7 @@ def test_what_proxies_take_for_it(proxy: Proxy, customer: Customer, path: str) -
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
 def test_only_get_and_head(proxy: Proxy, customer: Customer, method: str) -> None:
-    """Another method is 405, with a body or without; the next request on the connection is judged as itself."""
+    """Another method is 405, with a body or without; the next request on the connection is checked as itself."""
     with Client(proxy.port) as client:
         assert client.ask("/usage", bearer(customer.key), method="HEAD").body == b""
         answer = client.ask("/usage", bearer(customer.key), method=method)
@@ -132,8 +132,8 @@ def test_only_get_and_head(proxy: Proxy, customer: Customer, method: str) -> Non
             assert client.read().decision == "route_not_allowed"
 
 
-def test_no_word_of_a_client_counts(site: Site, proxy: Proxy, customer: Customer) -> None:
-    """Identity comes from the key alone, whatever else is sent, and nothing of it comes back."""
+def test_headers_of_a_client_do_not_count(site: Site, proxy: Proxy, customer: Customer) -> None:
+    """Identity comes from the key alone, whatever else is sent, and no header of the client comes back."""
     forged = {"X-Organization-Id": LIE, "X-Api-Key-Id": LIE, "X-Plan": LIE, "X-Original-URI": f"/{LIE}", "Cookie": LIE}
     answer = ask(proxy, "/usage?organization_id=" + LIE, bearer(customer.key) | forged)
     assert answer.json["organization_id"] == customer.organization
@@ -154,7 +154,7 @@ def test_from_a_browser(proxy: Proxy, customer: Customer) -> None:
 
 
 def test_without_redis(site: Site, reader: Customer) -> None:
-    """Figures are never guessed: 503 until Redis is back, also where limits are open then."""
+    """Figures are never guessed: 503 until Redis is back, also with the policy `open`."""
     with stopped(site.stack.redis):
         for proxy in site.stack.proxies:
             check_unavailable(ask(proxy, "/usage", bearer(reader.key)), "limits_unavailable")
@@ -165,7 +165,7 @@ def test_without_redis(site: Site, reader: Customer) -> None:
 
 @pytest.mark.parametrize("harm", ["paused", "killed"])
 def test_without_extauthz(site: Site, reader: Customer, harm: str) -> None:
-    """What the proxies say then is what they say of any other path."""
+    """The proxies answer as for any other path."""
     extauthz = site.stack.extauthz
     try:
         if harm == "paused":

@@ -1,4 +1,4 @@
-"""One running service for all tests of a file that only ask it questions."""
+"""One running service for all tests of a file that only send it requests."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -58,7 +58,7 @@ async def shared_office(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def key(shared_office: tuple[str, ManagementClient]) -> str:
-    """A key that may do everything, of an organization without limits."""
+    """A key with every permission, of an organization without limits."""
     _, operator = shared_office
     await operator.tenants.create_plan("free", NO_LIMITS)
     await operator.tenants.create_organization("acme", "free")
@@ -69,7 +69,7 @@ async def key(shared_office: tuple[str, ManagementClient]) -> str:
 async def service(
     shared_office: tuple[str, ManagementClient], redis_server: Redis, request: pytest.FixtureRequest
 ) -> AsyncIterator[Serving]:
-    """The whole service, with more patience than a busy machine needs; both ways of answering say the same."""
+    """The whole service, with longer timeouts for a busy machine, with the fast path and without it."""
     dsn, _ = shared_office
     async with serving(dsn, redis_server.redis_url, EXTAUTHZ_FAST_PATH=request.param, **PATIENT) as running:
         yield running
@@ -77,7 +77,7 @@ async def service(
 
 @pytest.fixture
 def silence(key: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Whatever a test does, no part of the key is in any log or on any output, and nothing breaks."""
+    """No part of the key is in any log or on any output, and no error is logged."""
     caplog.set_level(logging.DEBUG)
     yield
     out, err = capfd.readouterr()

@@ -100,7 +100,7 @@ async def test_calendar_and_end_of_own_limits(ops: Caller) -> None:
 
 
 async def test_an_organization_with_a_usable_key_stays(ops: Caller) -> None:
-    """Neither an organization with a usable key goes, nor a plan that an organization has."""
+    """An organization with a usable key cannot be deleted, nor a plan that an organization has."""
     await made(await ops("POST", "/v1/plans", {"name": "gold"}))
     await made(await ops("POST", "/v1/organizations", {"name": "acme", "plan": "gold"}))
     key = await new_key(ops)
@@ -113,7 +113,7 @@ async def test_an_organization_with_a_usable_key_stays(ops: Caller) -> None:
 
 
 async def test_a_key_is_shown_once(ops: Caller) -> None:
-    """The key itself is in the answer that made it and in no other; without permissions it may do everything."""
+    """The key itself is in the answer that made it and in no other; without `permissions` it has all of them."""
     limits = {"rate": "5/s", "burst": 5, "daily_quota": 0, "monthly_quota": 7, "hourly_quota": 9}
     terms = {"name": "ci 🦊", "expires_at": SOON, "metadata": {"owner": "ü"}, **limits}
     key = await new_key(ops, **terms)
@@ -219,8 +219,8 @@ async def test_the_audit_log_names_the_actor(ops: Caller) -> None:
     assert first["items"][0]["id"] > second["items"][0]["id"]
 
 
-async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(ops: Caller) -> None:
-    """The detail of a 404 has the name that is there, of an organization and of a plan."""
+async def test_a_similar_name_is_suggested(ops: Caller) -> None:
+    """The detail of a 404 suggests a similar name, of an organization and of a plan."""
     await new_key(ops)
     for path, name in (
         ("/v1/organizations/ACME", "acme"),
@@ -235,7 +235,7 @@ async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(ops: Caller)
 
 
 async def test_peppers_are_reported(ops: Caller) -> None:
-    """The first pepper signs, and how many keys hang on each is told."""
+    """The answer names the pepper that signs first, and has the number of keys of each."""
     await new_key(ops)
     items = value(await ops("GET", "/v1/peppers"))["items"]
     assert items[0] == {"id": "p1", "configured": True, "signs": True, "keys": 1, "usable": 1}
@@ -254,7 +254,7 @@ async def test_resources_without_a_route_are_refused(ops: Caller) -> None:
 
 
 async def test_a_limit_that_no_request_fits(ops: Caller) -> None:
-    """What is made or changed to have a limit below the cost of a route is taken, and the answer warns."""
+    """A limit below the cost of a route is accepted, and the answer has a warning."""
     key = await new_key(ops)
     limits = {"rate": None, "burst": None, "daily_quota": 0}
     for method, path, body in (
@@ -294,7 +294,9 @@ async def test_without_redis_a_change_stands(database: str, redis_server: RedisS
             assert value(answer)["status"] == "active"
 
 
-async def test_without_postgresql_it_says_so(database: str, postgres_server: Postgres, redis: RedisClient) -> None:
+async def test_without_postgresql_it_is_unavailable(
+    database: str, postgres_server: Postgres, redis: RedisClient
+) -> None:
     """503 with Retry-After while PostgreSQL is away; then as before."""
     async with (
         open_pool(database, size=2, wait=1, statement_timeout=1) as pool,

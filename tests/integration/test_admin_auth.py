@@ -21,7 +21,7 @@ WRONG = b"no token of anybody, whatever its length"
 
 
 class Door:
-    """An API without rooms whose held answers wait for `release`."""
+    """An admin API without services whose delayed answers wait for `release`."""
 
     def __init__(self) -> None:
         self.release = asyncio.Event()
@@ -53,15 +53,15 @@ def get(more: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("name", TOKENS)
-async def test_a_token_comes_in(door: Door, name: str) -> None:
-    """Each of the named tokens is let in, whatever the case of its scheme and the blanks behind it."""
+async def test_a_token_is_accepted(door: Door, name: str) -> None:
+    """Each of the named tokens is accepted, whatever the case of its scheme and the blanks behind it."""
     assert (await ask(door.port, get(bearer(TOKENS[name])))).status == 200
     assert (await ask(door.port, get(bearer(TOKENS[name]).replace(b"Bearer", b"bEARER")))).status == 200
     assert (await ask(door.port, get(bearer(b"  " + TOKENS[name])))).status == 200
 
 
 async def test_no_credential_is_answered_at_once(door: Door) -> None:
-    """Without Authorization there is nothing to guess: 401 with a challenge, not held back."""
+    """Without Authorization the answer is 401 with a challenge, without a delay."""
     answer = check_form(await ask(door.port, get()))
     assert (answer.status, code(answer)) == (401, "no_credentials")
     assert answer["www-authenticate"] == 'Bearer realm="extauthz admin"'
@@ -85,7 +85,7 @@ async def test_no_credential_is_answered_at_once(door: Door) -> None:
         bearer(WRONG) + bearer(),
     ],
 )
-async def test_anything_else_does_not(door: Door, lines: bytes) -> None:
+async def test_anything_but_a_token_is_refused(door: Door, lines: bytes) -> None:
     """A wrong token, another scheme, bytes above ASCII, or two credentials: 401 that repeats nothing of them."""
     door.release.set()
     answer = check_form(await ask(door.port, get(lines)))
@@ -108,10 +108,10 @@ async def test_a_right_token_never_waits_for_wrong_ones(door: Door) -> None:
     assert door.api.held == 0
 
 
-async def test_no_more_wrong_tokens_are_held_than_can_be(
+async def test_the_number_of_delayed_answers_is_bounded(
     door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One wrong token more than may be held gets no answer, its connection ends; a right one comes in at once."""
+    """A wrong token above the bound gets no answer, and its connection ends; a right one is accepted at once."""
     monkeypatch.setattr(auth, "HELD_MAX", 50)
     async with AsyncExitStack() as stack:
         for _ in range(50):
@@ -152,7 +152,7 @@ async def test_hundreds_of_wrong_tokens_do_not_keep_out_a_right_one(door: Door) 
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_a_page_of_another_site_gets_nothing(door: Door, method: str, line: bytes) -> None:
-    """Origin or Sec-Fetch-Site of elsewhere is refused, right token or not, and no CORS header is ever sent."""
+    """Another site's Origin or Sec-Fetch-Site is refused, with or without a token, and no CORS header is ever sent."""
     for credential in (b"", bearer()):
         asked = f"{method} {DOCUMENT} HTTP/1.1\r\nHost: here\r\n".encode() + credential + line + b"\r\n"
         answer = check_form(await ask(door.port, asked))
@@ -174,8 +174,8 @@ async def test_without_tokens_the_api_is_closed() -> None:
             assert "EXTAUTHZ_ADMIN_TOKEN" in value(answer)["detail"]
 
 
-async def test_where_keys_are_kept_elsewhere_nothing_is_managed_here(door: Door) -> None:
-    """Without rooms everything but the description answers that keys are managed where they are kept."""
+async def test_with_external_keys_nothing_is_managed(door: Door) -> None:
+    """With keys in external tables, every endpoint but the description answers that keys are managed there."""
     caller = Caller(door.port)
     for method, path in (("GET", "/v1/plans"), ("POST", "/v1/api-keys"), ("PATCH", "/v1/api-keys/x?y=z")):
         answer = await caller(method, path, {"nonsense": True} if method != "GET" else None)
@@ -239,7 +239,7 @@ async def test_an_unexpected_error_is_logged() -> None:
     ]
 
 
-def test_the_gate_keeps_no_token() -> None:
-    """No token is in what the gate shows of itself, nor anywhere in it."""
+def test_authentication_keeps_no_token() -> None:
+    """No token is in the repr of the authentication, nor in any of its attributes."""
     gate = BearerAuth(TOKENS)
     assert not any(token.decode() in repr(vars(gate)) for token in TOKENS.values())

@@ -1,4 +1,4 @@
-"""Many calls at once wait for their turn; a server that hangs keeps no caller, and is never asked by more than fit."""
+"""Many calls at once wait for their turn; a server that hangs holds no caller, and gets a bounded number of calls."""
 
 import asyncio
 

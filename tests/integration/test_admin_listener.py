@@ -1,4 +1,4 @@
-"""What the private listener answers where the library under it would answer in its own words."""
+"""Answers of the private listener to requests that the HTTP library refuses by itself."""
 
 from collections.abc import AsyncIterator
 

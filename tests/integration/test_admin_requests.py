@@ -35,7 +35,7 @@ async def ops(pool: Pool, redis: RedisClient) -> AsyncIterator[Caller]:
 
 
 async def test_lists_come_in_pages(ops: Caller) -> None:
-    """Newest first, no thing twice and none left out, whatever is added meanwhile."""
+    """Newest first, each item once and none left out, while others are added."""
     for number in range(5):
         await ops("POST", "/v1/organizations", {"name": f"o{number}"})
         await ops("POST", "/v1/plans", {"name": f"p{number}"})
@@ -75,7 +75,7 @@ WRONG_QUERIES = [
 
 
 @pytest.mark.parametrize("path", ["/v1/plans", "/v1/organizations", "/v1/api-keys", "/v1/audit-log"])
-async def test_a_query_that_cannot_be_is_named(ops: Caller, path: str) -> None:
+async def test_an_invalid_query_is_named(ops: Caller, path: str) -> None:
     """400 that names the parameter; an unknown one is not ignored."""
     for query, field in WRONG_QUERIES:
         answer = await ops("GET", f"{path}?{query}")
@@ -83,7 +83,7 @@ async def test_a_query_that_cannot_be_is_named(ops: Caller, path: str) -> None:
 
 
 async def test_a_change_asks_for_the_version_that_was_read(ops: Caller) -> None:
-    """If-Match lets a change through only on the version it names, so of two changes of one version one is refused."""
+    """If-Match allows a change only of the version it names, so that of two changes of one version one is refused."""
     key = await new_key(ops)
     await made(await ops("POST", "/v1/plans", {"name": "gold"}))
     for path, body in (
@@ -105,7 +105,7 @@ async def test_a_change_asks_for_the_version_that_was_read(ops: Caller) -> None:
         assert refused.status == 412
 
 
-async def test_any_version_of_a_list_will_do(ops: Caller) -> None:
+async def test_preconditions_with_several_versions(ops: Caller) -> None:
     """If-Match and If-None-Match may name several versions, in one line or more; weak ones count in the second only."""
     path = "/v1/plans/default"
 
@@ -128,7 +128,7 @@ async def test_any_version_of_a_list_will_do(ops: Caller) -> None:
     assert await asked("If-Match: NOW\nIf-Unmodified-Since: Tue, 01 Jan 2030 00:00:00 GMT") == 200
 
 
-async def test_what_a_caller_has_already(ops: Caller) -> None:
+async def test_a_version_that_is_current_is_not_sent_again(ops: Caller) -> None:
     """GET with If-None-Match of the version that still holds is 304 without a body; with any other it is answered."""
     key = await new_key(ops)
     for path in ("/v1/plans/default", "/v1/organizations/acme", f"/v1/api-keys/{key['id']}"):
@@ -162,8 +162,8 @@ async def test_a_precondition_that_cannot_be_read_is_refused(ops: Caller, line: 
     assert fields(answer) == [line.partition(b":")[0].decode()]
 
 
-async def test_what_is_not_heeded_is_refused(ops: Caller) -> None:
-    """A precondition where none is heeded, a date, and a promise to do a call once: 400, and nothing is done."""
+async def test_unsupported_preconditions_are_refused(ops: Caller) -> None:
+    """A precondition where none is supported, a date, and an idempotency key: 400, and nothing is done."""
     since = b"If-Unmodified-Since: Tue, 01 Jan 2030 00:00:00 GMT"
     for method, path, line, said in (
         ("DELETE", "/v1/plans/default", b'If-Match: "1"', "invalid_header"),
@@ -186,7 +186,7 @@ async def test_what_is_not_heeded_is_refused(ops: Caller) -> None:
 
 
 async def test_whole_numbers(ops: Caller) -> None:
-    """5.0 is an integer, as JSON Schema has it; what is none, is infinite or out of range is named."""
+    """5.0 is an integer, as in JSON Schema; a fraction, an infinite or an out-of-range number is named."""
     body = b'{"name": "gold", "rate": "1/s", "burst": 5.0, "daily_quota": 1e3, "monthly_quota": -0.0}'
     made_of = value(await ops.raw("POST", "/v1/plans", body))
     assert (made_of["burst"], made_of["daily_quota"], made_of["monthly_quota"]) == (5, 1000, 0)
@@ -254,8 +254,8 @@ async def test_a_body_is_json(ops: Caller, line: bytes) -> None:
     assert (answer.status, code(answer)) == (415, "unsupported_media_type")
 
 
-async def test_bodies_that_are_none(ops: Caller) -> None:
-    """Where a body is needed, none is a mistake; where none is needed, an empty object is as good, and no other."""
+async def test_requests_without_a_body(ops: Caller) -> None:
+    """A missing body is refused where one is needed; elsewhere an empty object is accepted, and no other body."""
     for body, status in ((b"", 400), (b"null", 400), (b"[]", 400), (b"{}", 422)):
         assert (await ops.raw("POST", "/v1/plans", body)).status == status
     key = await new_key(ops)

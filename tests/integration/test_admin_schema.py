@@ -146,8 +146,10 @@ def test_any_request_gets_a_declared_answer(case: schemathesis.Case[Any], addres
 
 @real_things.parametrize()  # type: ignore[untyped-decorator]
 @enough
-def test_what_is_asked_of_real_things(case: schemathesis.Case[Any], address: str, successes: list[int]) -> None:
-    """Asked of things that are there, every operation succeeds, and its success has the declared form."""
+def test_every_operation_succeeds_on_existing_items(
+    case: schemathesis.Case[Any], address: str, successes: list[int]
+) -> None:
+    """On items that exist every operation succeeds, and its answer has the declared form."""
     aim(case)
     successes.append(case.call_and_validate(base_url=address, headers=BEARER).status_code)
 

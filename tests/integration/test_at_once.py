@@ -40,7 +40,7 @@ async def test_one_key_under_two_peppers(operator: ManagementClient) -> None:
 
 
 async def test_an_import_waits_for_another(operator: ManagementClient) -> None:
-    """What the other brings is seen, even if it is stored under a pepper of its own."""
+    """An import sees a key that another one has just stored, even under another pepper."""
     await operator.tenants.create_organization("acme")
     async with operator.pool.connection() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('extauthz import', 0))")
@@ -95,7 +95,7 @@ async def test_a_change_that_waits_for_another_plan(operator: ManagementClient, 
 
 
 async def test_a_large_organization_has_time_to_go(operator: ManagementClient, database: str) -> None:
-    """A minute, however short the patience with other statements; all keys go with it, disabled ones, too."""
+    """The deletion may take a minute, whatever the timeout of other statements; all keys go with it."""
     key, _ = await operator.new_key("acme")
     await operator.keys.disable(key.id)
     await operator.sql(

@@ -80,7 +80,7 @@ async def test_every_change_leaves_a_row(operator: ManagementClient) -> None:
 
 
 async def test_pages_of_the_log(operator: ManagementClient) -> None:
-    """Of everything, or of an organization by id or name; one that is gone is known by its id."""
+    """All entries, or those of an organization by id or name; one that was deleted is found by its id."""
     acme = await operator.tenants.create_organization("acme")
     await operator.tenants.create_organization("umbrella")
     for status in ("suspended", "active") * 3:
@@ -102,7 +102,7 @@ async def test_pages_of_the_log(operator: ManagementClient) -> None:
 
 
 async def test_filters_of_the_log(operator: ManagementClient) -> None:
-    """A plan, a key, an actor and a time, alone and together; what is gone is found by its id and has its last name."""
+    """By plan, key, actor and time, alone and together; a deleted item is found by its id and has its last name."""
     acme = await operator.tenants.create_organization("acme")
     gold = await operator.tenants.create_plan("gold", NO_LIMITS)
     await operator.tenants.update_plan("gold", {"daily_quota": 5})
@@ -152,7 +152,7 @@ async def test_a_refused_change_leaves_no_row(operator: ManagementClient, heard:
 
 
 async def test_a_change_by_hand_works_like_the_api(operator: ManagementClient, heard: Heard) -> None:
-    """What is typed into psql is numbered, dated, written down under the role's name, and told with its transaction."""
+    """A change in psql is numbered, dated, logged under the role's name, and notified with its transaction."""
     key, _ = await operator.new_key("acme")
     plan = await operator.tenants.show_plan("default")
     await heard()
@@ -195,7 +195,7 @@ async def test_a_use_of_a_key_is_not_a_change(operator: ManagementClient, heard:
 
 
 async def test_an_actor_and_a_meaning_are_for_one_transaction(operator: ManagementClient) -> None:
-    """What an action is meant as holds for its own kind of thing and its own transaction alone."""
+    """The actor and the action that a session sets hold for one kind of entity and one transaction alone."""
     await operator.new_key("acme")
     async with operator.pool.connection() as connection:
         async with connection.transaction():

@@ -17,7 +17,7 @@ DAYS = 1200  # before and after: a change of anchor, and a leap year
 
 
 async def test_bills_are_by_the_months_that_quotas_count(pool: Pool) -> None:
-    """Whatever the anchor, and whether it was changed: the months are those of `core/calendar.py`."""
+    """Months of a bill are those of `core/calendar.py`, for every anchor, also where it was changed."""
     choose = random.Random(20261122)
     expected: Counter[tuple[str, date]] = Counter()
     for anchor in range(1, 32):

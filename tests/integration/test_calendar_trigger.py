@@ -1,4 +1,4 @@
-"""What PostgreSQL remembers when a time zone or an anchor is changed: no day and no month is given twice."""
+"""What the trigger keeps when a time zone or an anchor is changed: no day and no month begins twice."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -113,7 +113,7 @@ def test_the_day_under_way_ends_where_both_zones_are_past_it(
 
 
 def test_nothing_was_charged_yet(clocked: Clocked) -> None:
-    """The first calendar holds at once, as often as it is changed; from the first charge on a change comes later."""
+    """The first calendar holds at once, however often it is changed; after the first charge a change holds later."""
     clocked.create()
     calendar = clocked.change(at("2026-11-22 10:00"), timezone="Asia/Tokyo", anchor=15)
     assert clocked.kept() == (None, None, None, None)
@@ -128,7 +128,7 @@ def test_nothing_was_charged_yet(clocked: Clocked) -> None:
 
 
 def test_from_when_a_calendar_holds(clocked: Clocked) -> None:
-    """Told as the first moment that is counted by the new zone, and of the first month by the new anchor."""
+    """The answer has the first moment counted by the new zone, and that of the first month by the new anchor."""
     clocked.begin()
     calendar = clocked.change(at("2026-11-22 10:00"), timezone="America/New_York", anchor=15)
     assert calendar.in_force_from() == {"timezone_from": at("2026-11-23 05:00"), "anchor_from": at("2026-12-01 05:00")}
@@ -144,7 +144,7 @@ def test_from_when_a_calendar_holds(clocked: Clocked) -> None:
         ("America/New_York", "2026-11-23 04:59", "UTC"),
     ],
 )
-def test_twice_in_a_day(clocked: Clocked, first: str, again_at: str, second: str) -> None:
+def test_two_changes_of_zone_in_a_day(clocked: Clocked, first: str, again_at: str, second: str) -> None:
     """While the first change is not in force, another one changes what follows, and not the day under way."""
     clocked.begin()
     clocked.change(at("2026-11-22 10:00"), timezone=first)
@@ -152,8 +152,8 @@ def test_twice_in_a_day(clocked: Clocked, first: str, again_at: str, second: str
     assert (calendar.timezone, clocked.kept()) == (second, ("UTC", "2026-11-22", None, None))
 
 
-def test_a_change_that_is_in_force_is_the_past_of_the_next(clocked: Clocked) -> None:
-    """The day under way is then one of the zone that counts."""
+def test_a_change_after_one_that_is_in_force(clocked: Clocked) -> None:
+    """The day under way is one of the zone that is in force."""
     clocked.begin()
     clocked.change(at("2026-11-22 10:00"), timezone="America/New_York")
     clocked.change(at("2026-11-23 05:00"), timezone="UTC")
@@ -190,7 +190,7 @@ def test_the_month_under_way_ends_as_it_would_have(clocked: Clocked, anchor: int
     assert calendar.month_of(date.fromisoformat(next_month))[0] == date.fromisoformat(next_month)
 
 
-def test_an_anchor_twice_in_a_month(clocked: Clocked) -> None:
+def test_two_changes_of_anchor_in_a_month(clocked: Clocked) -> None:
     """While the first change is not in force, another one changes what follows, and not the month under way."""
     clocked.begin(anchor=31)
     clocked.change(at("2027-02-10 10:00"), anchor=5)
@@ -209,8 +209,8 @@ def test_an_anchor_in_the_short_month_after_a_change(clocked: Clocked) -> None:
     assert calendar.month_of(date(2027, 3, 20)) == (date(2027, 3, 20), date(2027, 4, 5))
 
 
-def test_today_is_the_organizations(clocked: Clocked) -> None:
-    """Whether a month is over says its own calendar, also on a day that is longer because the zone was changed."""
+def test_today_is_a_day_of_the_organization(clocked: Clocked) -> None:
+    """The organization's calendar decides whether a month is over, also on a day that a change of zone made longer."""
     clocked.begin("Asia/Tokyo")
     clocked.change(at("2026-11-30 15:00"), anchor=15)
     assert clocked.kept() == (None, None, 1, "2027-01-01")
@@ -262,8 +262,8 @@ def test_columns_of_the_trigger_cannot_be_written(clocked: Clocked) -> None:
     assert clocked.connection.execute("SELECT row_version FROM organizations").fetchall() == [{"row_version": 1}]
 
 
-def test_a_time_zone_that_is_none_is_refused(clocked: Clocked) -> None:
-    """By raw SQL, too; the organization counts as before, and may still be changed otherwise."""
+def test_an_unknown_time_zone_is_refused(clocked: Clocked) -> None:
+    """It is refused in SQL too; the organization counts as before, and its other columns may still be changed."""
     clocked.begin("Asia/Tokyo")
     for name in ("Europe/Atlantis", "asia/tokyo", "JST", "posix/Asia/Tokyo", "UTC+9", "Factory", ""):
         with pytest.raises(pg.CheckViolation) as refused:
@@ -323,8 +323,8 @@ def test_a_zone_that_is_lost_can_be_left(clocked: Clocked, again: str) -> None:
     assert (calendar.timezone, clocked.kept()) == (again, ("UTC", "2026-11-22", 1, "2026-12-01"))
 
 
-def test_a_change_is_told_and_written_down(clocked: Clocked) -> None:
-    """Like any other of an organization."""
+def test_a_change_is_notified_and_logged(clocked: Clocked) -> None:
+    """A change of the calendar is notified and logged like any other of an organization."""
     clocked.begin()
     clocked.connection.execute("LISTEN extauthz")
     clocked.change(at("2026-11-22 10:00"), timezone="Asia/Tokyo", anchor=15)

@@ -1,4 +1,4 @@
-"""When the certificate of a store ends: read as any client sees it, from what is really a certificate."""
+"""When the certificate of a store ends, as TLS clients see it."""
 
 import asyncio
 import ssl
@@ -60,7 +60,7 @@ def der(tag: int, content: bytes) -> bytes:
 
 
 def certificate(*times: bytes, version: bool = True) -> bytes:
-    """As much of one as is looked at."""
+    """The parts of a certificate up to its validity."""
     fields = [der(0xA0, b"v3")] * version + [der(2, b"\x01"), der(0x30, b"alg"), der(0x30, b"i" * 300)]
     return der(0x30, der(0x30, b"".join([*fields, der(0x30, b"".join(times)), der(0x30, b"s")])) + der(0x30, b""))
 
@@ -73,15 +73,15 @@ async def test_of_redis_and_of_postgresql() -> None:
         assert await certificate_end("localhost", port, postgresql=True) == END
 
 
-async def test_servers_without_one(postgres_server: Postgres) -> None:
+async def test_servers_without_a_certificate(postgres_server: Postgres) -> None:
     """A server that speaks no TLS, or is not there, shows none."""
     address = tls_address(postgres_server.dsn) or ("127.0.0.1", 1)
     assert await certificate_end(*address, postgresql=True) is None
     assert await certificate_end("127.0.0.1", 1) is None
 
 
-async def test_it_is_a_metric(database: str) -> None:
-    """Of a store that is reached by TLS; what has no certificate has no sample."""
+async def test_expiry_is_a_metric(database: str) -> None:
+    """A store that is reached by TLS has a sample; a store without a certificate has none."""
     async with listening(_silent, context()) as port:
         more = PATIENT | {"EXTAUTHZ_DRAIN_SECONDS": "0"}
         async with serving(

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Ear:
-    """What a feed says, to be waited for."""
+    """Records the changes and states of a feed, which tests can await."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
@@ -50,7 +50,7 @@ class Ear:
 
 
 async def number(operator: ManagementClient) -> int:
-    """A transaction's, after all that were and before all that will be."""
+    """The number of a new transaction, above all earlier ones."""
     (row,) = await operator.rows("SELECT pg_current_xact_id()::text::bigint AS number")
     return int(row["number"])
 
@@ -67,7 +67,7 @@ async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ea
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_every_change_is_told(operator: ManagementClient, database: str) -> None:
+async def test_every_change_is_notified(operator: ManagementClient, database: str) -> None:
     """One message for each change of any writer, above the transaction that made it, and none for a use."""
     gold = await operator.tenants.create_plan("gold", NO_LIMITS)
     acme = await operator.tenants.create_organization("acme", "gold")
@@ -91,8 +91,8 @@ async def test_every_change_is_told(operator: ManagementClient, database: str) -
             assert ear.changes == [change]
 
 
-async def test_it_is_measured_how_long_a_change_took(operator: ManagementClient, database: str) -> None:
-    """From the change itself, by PostgreSQL's own clock, so that a transaction that lasted is part of it."""
+async def test_the_delay_of_a_change_is_measured(operator: ManagementClient, database: str) -> None:
+    """It starts with the change itself, by PostgreSQL's own clock, and includes the time of its transaction."""
     await operator.new_key("acme")
     took: asyncio.Queue[float] = asyncio.Queue()
     ear = Ear()
@@ -108,7 +108,7 @@ async def test_it_is_measured_how_long_a_change_took(operator: ManagementClient,
         await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_junk_on_the_channel_is_nothing(operator: ManagementClient, database: str) -> None:
+async def test_malformed_messages_are_skipped(operator: ManagementClient, database: str) -> None:
     """The feed skips malformed messages of other senders and goes on."""
     key, _ = await operator.new_key("acme")
     async with listening(database, lately=FROM_NOW_ON) as ear:
@@ -122,7 +122,7 @@ async def test_junk_on_the_channel_is_nothing(operator: ManagementClient, databa
 
 
 async def test_a_connection_that_was_killed_is_opened_again(operator: ManagementClient, database: str) -> None:
-    """It says that messages do not arrive, then that they do; and they do."""
+    """The feed reports that messages do not arrive, then that they do; and they do."""
     key, _ = await operator.new_key("acme")
     async with listening(f"{database}?application_name=feed", lately=FROM_NOW_ON) as ear:
         await operator.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feed'")
@@ -154,7 +154,7 @@ async def test_changes_during_a_lost_connection_are_found(
         assert earlier + 1 < ear.changes[0].fence <= later
 
 
-async def test_a_change_that_was_told_is_not_told_again(
+async def test_a_change_is_not_notified_again(
     operator: ManagementClient, database: str, postgres_server: Postgres
 ) -> None:
     """After a loss only missed changes come, one by one, also where the same entity had changed before."""
@@ -178,10 +178,10 @@ async def test_a_change_that_was_told_is_not_told_again(
             assert [change.thing for change in ear.changes] == [first.thing] * missed
 
 
-async def test_a_change_that_is_committed_later_has_the_number_of_its_beginning(
+async def test_a_transaction_that_is_committed_later_is_notified(
     operator: ManagementClient, database: str, postgres_server: Postgres
 ) -> None:
-    """A transaction that began before one that was told is told of, though its fence is the lower one."""
+    """A transaction that began before one that was notified is notified too, though its fence is the lower one."""
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
@@ -222,7 +222,7 @@ async def test_too_many_changes_invalidate_everything(
 
 
 @pytest.mark.parametrize("count", [module.RECENT_CHANGES_MAX - 500, module.RECENT_CHANGES_MAX])
-async def test_as_much_as_can_be_told_apart_is(operator: ManagementClient, database: str, count: int) -> None:
+async def test_thousands_of_changes_come_one_by_one(operator: ManagementClient, database: str, count: int) -> None:
     """Thousands of changes come one by one, deletions as well; beyond that, as one change of everything."""
     (last,) = await operator.rows("INSERT INTO plans (name) VALUES ('last') RETURNING id::text AS id")
     await operator.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
@@ -252,7 +252,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-async def test_a_connection_that_carries_nothing_any_more_is_noticed(
+async def test_a_silent_connection_is_noticed(
     operator: ManagementClient, database: str, postgres_server: Postgres
 ) -> None:
     """Neither bytes nor an end come: messages are said not to flow, until they do; missed changes are found."""

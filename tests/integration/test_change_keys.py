@@ -10,8 +10,8 @@ from extauthz.core.limits import Limits, Rate
 from tests.servers.management_client import ManagementClient
 
 
-async def test_what_is_said_of_a_key_can_be_changed(operator: ManagementClient) -> None:
-    """Each field by itself, null clears, what is not named stays; the number goes up and the shared cache is told."""
+async def test_fields_of_a_key_can_be_changed(operator: ManagementClient) -> None:
+    """Each field by itself: null clears, an absent one stays; the version goes up and the shared cache is told."""
     before, _ = await operator.new_key("acme", name="old")
     expires_at = datetime.now(UTC) + timedelta(days=1)
     steps: list[dict[str, object]] = [
@@ -81,8 +81,8 @@ async def test_an_invalid_change_changes_nothing(operator: ManagementClient) -> 
             await attempt
 
 
-async def test_a_key_rests_and_is_taken_again(operator: ManagementClient) -> None:
-    """Disabling and enabling twice changes nothing more."""
+async def test_a_key_is_disabled_and_enabled(operator: ManagementClient) -> None:
+    """A second call to disable or enable changes nothing."""
     details, _ = await operator.new_key("acme")
     disabled, told = await operator.keys.disable(details.id)
     assert (told, disabled.status(datetime.now(UTC)), disabled.row_version) == (True, "disabled", 2)
@@ -126,8 +126,8 @@ async def test_pages_hold_every_key_once(operator: ManagementClient) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "?", "é", "AAAA", "YSBi", "MjAyNi0wMS0wMSBi", "x" * 400])
-async def test_a_cursor_that_is_none_is_refused(operator: ManagementClient, cursor: str) -> None:
-    """In words, for every list; so is a limit that is none."""
+async def test_an_invalid_cursor_is_refused(operator: ManagementClient, cursor: str) -> None:
+    """Every list refuses an invalid cursor and an invalid limit with an error that says so."""
     for attempt in (
         operator.keys.list_keys(cursor=cursor),
         operator.tenants.page_of_plans(cursor=cursor),

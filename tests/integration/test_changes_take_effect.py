@@ -92,7 +92,7 @@ async def test_sql_takes_effect(
         assert (await asked(service, key)).decision == decision
 
 
-async def test_what_is_taken_back_takes_effect_too(service: Serving, operator: ManagementClient, key: str) -> None:
+async def test_an_undone_change_takes_effect_too(service: Serving, operator: ManagementClient, key: str) -> None:
     """Disabled and enabled, suspended and resumed: the key works again moments later."""
     await held(service, key)
     for off, on, refused in (
@@ -106,7 +106,7 @@ async def test_what_is_taken_back_takes_effect_too(service: Serving, operator: M
 
 
 async def test_expiry_is_to_the_second(service: Serving, operator: ManagementClient, key: str) -> None:
-    """A held key whose time ends passes until then and no longer, without a message; then it costs what others do."""
+    """A held key that expires passes until then and no longer, without a message; then it is a cache miss."""
     await operator.sql("UPDATE api_keys SET expires_at = now() + interval '1.5 seconds'")
     await held(service, key)
     misses = service.value("extauthz_api_key_cache_misses_total")
@@ -179,10 +179,10 @@ async def test_without_cache(
         assert await operator.redis.keys("api_key_cache:*") == []
 
 
-async def test_without_redis_messages_are_enough(
+async def test_without_redis_a_revocation_takes_effect(
     service: Serving, operator: ManagementClient, key: str, redis_server: Server
 ) -> None:
-    """A dead Redis delays no revocation; it is told of it when it is back."""
+    """Without Redis a revocation is not delayed; Redis gets the fence when it is back."""
     await held(service, key)
     (details,) = await operator.rows("SELECT id::text AS id FROM api_keys")
     with stopped(redis_server):

@@ -1,4 +1,4 @@
-"""The command line against real PostgreSQL and Redis, in processes of its own where that could make a difference."""
+"""The command line against real PostgreSQL and Redis, in child processes where the process matters."""
 
 import json
 import re
@@ -42,14 +42,14 @@ def here(shell: Shell) -> Here:
 
 
 def since(changed: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What was changed after `before`, but for that it was: its version and time, which did go up."""
+    """The changed fields since `before`, but for version and time, which must be higher."""
     assert changed["version"] > before["version"]
     assert datetime.fromisoformat(changed["updated_at"]) > datetime.fromisoformat(before["updated_at"])
     return {**changed, "version": before["version"], "updated_at": before["updated_at"]}
 
 
 def test_plans(here: Here) -> None:
-    """A plan is made, shown, changed and deleted; what is not named stays; JSON and text say the same."""
+    """A plan is made, shown, changed and deleted; absent options change nothing; JSON and text agree."""
     gold = here.json("plans", "create", "gold", "--rate", "100/min", "--burst", "50", "--daily-quota", "1000")
     assert UUID.fullmatch(gold["id"])
     assert (gold["rate"], gold["burst"], gold["daily_quota"], gold["monthly_quota"]) == ("100/min", 50, 1000, None)
@@ -71,7 +71,7 @@ def test_plans(here: Here) -> None:
 
 
 def test_organizations(here: Here) -> None:
-    """An organization gets the plan `default`, own limits, which `none` clears, and is known by name and by id."""
+    """An organization gets the plan `default` and overrides, which `none` clears; it is found by name and by id."""
     acme = here.json("orgs", "create", "Acme & Söhne")
     assert (acme["plan"], acme["status"], acme["rate"], acme["burst"]) == ("default", "active", None, None)
     by_id = here.json("orgs", "update", acme["id"], "--rate", "5", "--burst", "7", "--status", "suspended")
@@ -149,7 +149,7 @@ async def test_shared_cache_is_told(shell: Shell, redis: Redis) -> None:
 
 
 def test_migrate(folder: Path, empty_database: str) -> None:
-    """`migrate` needs only DATABASE_URL, says from where to where, and may run twice; `--status` changes nothing."""
+    """`migrate` needs only DATABASE_URL, prints both versions, and may run twice; `--status` changes nothing."""
     shell = Shell(folder, {"DATABASE_URL": empty_database})
     before = shell.run("migrate", "--status", "--json")
     assert before.returncode == 1
@@ -164,7 +164,7 @@ def test_migrate(folder: Path, empty_database: str) -> None:
 
 
 def test_postgresql_away(shell: Shell) -> None:
-    """Without PostgreSQL a command says at once where it looked, why it failed and what to do, and no password."""
+    """Without PostgreSQL a command prints at once the address, the reason and a remedy, and no password."""
     port = free_port()
     for command in (["keys", "list", "acme", "--json"], ["migrate"]):
         said = shell.refused(1, *command, DATABASE_URL=f"postgresql://app:hunter2@127.0.0.1:{port}/app")
@@ -177,7 +177,7 @@ def test_postgresql_away(shell: Shell) -> None:
 
 
 def test_interrupted(shell: Shell) -> None:
-    """Ctrl-C ends a command that waits for PostgreSQL with status 130 and without a word."""
+    """Ctrl-C ends a command that waits for PostgreSQL with status 130 and without a message."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
         dsn = f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/app"
@@ -211,7 +211,7 @@ def test_closed_pipe(shell: Shell) -> None:
 
 
 def test_check_config(shell: Shell) -> None:
-    """What is in effect is shown with where it came from, secrets masked; every mistake has a line."""
+    """Each effective setting is shown with its source, secrets masked; every mistake has a line."""
     (shell.folder / "extauthz.toml").write_text(
         '[settings]\nworkers = 4\n\n[[routes]]\npath = "/a/**"\nresource = "a"\n'
     )

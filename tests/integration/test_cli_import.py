@@ -79,7 +79,7 @@ def test_one_key(shell: Shell) -> None:
     ],
 )
 def test_no_key(shell: Shell, content: bytes, said: str) -> None:
-    """What cannot be a key is a mistake in one line that does not repeat it."""
+    """Text that cannot be a key is refused in one line that does not repeat it."""
     done = fed(shell, content, "acme")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith(f"extauthz: {said}")
@@ -89,7 +89,7 @@ def test_no_key(shell: Shell, content: bytes, said: str) -> None:
 
 
 def test_pipe_that_stays_open(shell: Shell) -> None:
-    """One line is enough: the program that writes it may go on."""
+    """One line is enough: the program that writes it may keep the pipe open."""
     command = [*EXTAUTHZ, "keys", "import", "acme", "--json"]
     with subprocess.Popen(
         command, env=shell.environ, cwd=shell.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -136,7 +136,7 @@ def on_terminal(
 
 
 def test_typed_key(shell: Shell) -> None:
-    """On a terminal a person is asked for the key, and what is typed is not seen."""
+    """On a terminal the command asks for the key, and does not echo it."""
     status, printed, seen = on_terminal(shell, ["acme", "--json"], typed=f"{FOREIGN}\n")
     assert (status, json.loads(printed)["handle"]) == (0, "…cdef")
     assert seen.split() == ["Key:"]
@@ -184,7 +184,7 @@ def test_rows_of_another_command(shell: Shell) -> None:
 
 
 def test_secrets_of_the_service_are_not_imported(shell: Shell) -> None:
-    """The admin token, a pepper or a password that is imported by mistake would travel in every request."""
+    """An admin token, a pepper or a password is refused, because an imported one would travel in every request."""
     token, pepper = "ops-token-of-the-tests-77c0f1a92b4e", "pepper-of-the-tests-0f9c81d57ab2e64"
     shell = Shell(
         shell.folder, {**shell.environ, "EXTAUTHZ_ADMIN_TOKEN": f"ops:{token}", "EXTAUTHZ_KEY_PEPPER": f"p1:{pepper}"}
@@ -209,7 +209,7 @@ def test_key_of_another_organization(shell: Shell) -> None:
 
 
 def test_revoked_key_stays_revoked(shell: Shell) -> None:
-    """Importing a file again brings no key back that was revoked since."""
+    """A second import of a file does not restore a key that was revoked since."""
     content = f"key\n{FOREIGN}\n"
     assert fed(shell, content, "acme", "--csv", "-").returncode == 0
     (row,) = stored(shell)

@@ -81,7 +81,7 @@ def test_update(here: Here) -> None:
 
 
 def test_disable_and_enable(here: Here) -> None:
-    """A key rests and works again, as often as one says so; a revoked one does neither."""
+    """A key is disabled and enabled, as often as the command runs; a revoked one is neither."""
     key_id = here.json("keys", "create", "acme")["id"]
     resting = here.json("keys", "disable", key_id)
     assert (resting["status"], resting["disabled_at"] is None) == ("disabled", False)
@@ -118,7 +118,7 @@ def test_rotate(here: Here) -> None:
 
 
 def test_repepper(here: Here) -> None:
-    """The report says how many keys hang on which pepper, also on one that the configuration has lost."""
+    """The report has the number of keys of each pepper, also of one that the configuration lacks."""
     here.json("keys", "create", "acme")
     ended = here.json("keys", "create", "acme", EXTAUTHZ_KEY_PEPPER=peppers("p2"))
     here.json("keys", "revoke", ended["id"])

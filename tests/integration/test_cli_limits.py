@@ -48,7 +48,7 @@ def here(tmp_path: Path, database: str, redis_url: str) -> Here:
 
 @contextmanager
 def sql(here: Here) -> Iterator[psycopg.Connection]:
-    """What a stranger with access to the database could do."""
+    """Runs a statement as any client of the database could."""
     with psycopg.connect(here.environ["DATABASE_URL"], autocommit=True) as connection:
         yield connection
 
@@ -104,13 +104,13 @@ def test_the_first_calendar(here: Here) -> None:
 
 
 def test_an_end_of_no_limits(here: Here) -> None:
-    """Without limits of its own an organization has nothing that could end."""
+    """An organization without limits of its own cannot have an end of them."""
     said = here.refused(2, "orgs", "update", "acme", "--until", LATER_TEXT)
     assert "until is the end of an organization's own limits, and it has none" in said
 
 
-def test_a_half_in_a_plans_way(here: Here) -> None:
-    """The organization whose own half does not fit the plan's change is named."""
+def test_an_override_that_prevents_a_change_of_its_plan(here: Here) -> None:
+    """The error names the organization whose override does not fit the change of the plan."""
     here.json("plans", "create", "gold", "--rate", "1", "--burst", "5")
     here.json("orgs", "create", "umbrella", "--plan", "gold")
     here.json("orgs", "update", "umbrella", "--burst", "7")
@@ -129,7 +129,7 @@ def test_own_limits_that_are_over(here: Here) -> None:
 
 
 def test_refused_calendars(here: Here) -> None:
-    """A time that is over and a zone that is none are refused in one line; a near name is suggested."""
+    """A time in the past and an unknown zone are refused in one line; a similar name is suggested."""
     assert "in the past" in here.refused(2, "orgs", "update", "acme", "--until", "2020-01-01T00:00:00Z")
     said = here.refused(2, "orgs", "update", "acme", "--timezone", "europe/berlin")
     assert said.endswith("did you mean Europe/Berlin?")

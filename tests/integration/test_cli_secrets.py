@@ -1,4 +1,4 @@
-"""A key in the wrong place, a server that falls silent, a key that may do nothing: what commands say of them."""
+"""What commands print of a key in the wrong place, a server that hangs, and a key without permissions."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def here(tmp_path: Path, database: str, redis_url: str) -> Here:
     ],
 )
 def test_a_key_in_the_wrong_place_is_not_repeated(here: Here, arguments: tuple[str, ...], key: str) -> None:
-    """Whatever a key was typed in place of, an id, name, mode, column, value or command: no refusal holds it."""
+    """A key in place of an id, name, mode, column, value or command is in no error."""
     (here.folder / "columns.csv").write_text(f"key,{key}\n")
     done = here.run(*(argument.replace("KEY", key) for argument in arguments))
     assert done.returncode in (1, 2)
@@ -69,7 +69,7 @@ def test_a_key_in_the_wrong_place_is_not_repeated(here: Here, arguments: tuple[s
 
 
 @pytest.mark.parametrize("permissions", ["{}", '{"api": []}'])
-def test_a_key_that_may_do_nothing_is_rotated(here: Here, database: str, permissions: str) -> None:
+def test_a_key_without_permissions_is_rotated(here: Here, database: str, permissions: str) -> None:
     """The new key is shown whole, on a terminal too, though there is no request to try it with."""
     import psycopg
 
@@ -81,7 +81,7 @@ def test_a_key_that_may_do_nothing_is_rotated(here: Here, database: str, permiss
     assert "curl" not in shown
 
 
-def test_the_last_usable_key_says_which_option(here: Here) -> None:
+def test_the_last_usable_key_names_the_option(here: Here) -> None:
     """The refusal names the option of the command."""
     made = here.json("keys", "create", "acme")
     said = here.refused(1, "keys", "revoke", made["id"])
@@ -101,7 +101,7 @@ session.manage(session.read_settings(None), work, doing="Waiting")
 """
 
 
-def test_a_server_that_falls_silent_ends_the_command(here: Here, postgres_server: Postgres) -> None:
+def test_a_server_that_hangs_ends_the_command(here: Here, postgres_server: Postgres) -> None:
     """A command whose PostgreSQL hangs half-way gives up by itself, with status 1 and one line."""
     with subprocess.Popen(
         [sys.executable, "-c", SILENCE],

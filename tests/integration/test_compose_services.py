@@ -80,7 +80,7 @@ def test_extauthz_owns_its_database_and_nothing_else(database: str) -> None:
 
 
 def test_grafana_reads_what_dashboards_show(database: str) -> None:
-    """Usage and refusals, and of keys no digest; it changes nothing."""
+    """Grafana's role reads usage and rejections, but no digest of a key, and changes nothing."""
     with psycopg.connect(database.format("grafana"), autocommit=True) as theirs:
         for table in ("plans", "organizations", "usage_daily", "quota_events", "rejections"):
             theirs.execute(f"SELECT * FROM {table}".encode())
@@ -120,8 +120,8 @@ def test_nginx_takes_the_adapted_files(tmp_path: Path) -> None:
     assert (tmp_path / "access.log").readlink() == Path("/dev/stdout")
 
 
-async def test_redis_lets_extauthz_do_what_checks_do(secrets: Path) -> None:
-    """With the rights of its user; a client without a password can ask for a sign of life alone."""
+async def test_the_redis_user_of_extauthz_may_run_checks(secrets: Path) -> None:
+    """The user of extauthz has the rights of a check; a client without a password may send PING alone."""
     port = free_port()
     with temporary_folder("extauthz test ") as folder:
         places: dict[str, str | Path] = {

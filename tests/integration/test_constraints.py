@@ -207,7 +207,7 @@ def insert(connection: psycopg.Connection, table: str, row: dict[str, object]) -
 
 
 @pytest.mark.parametrize(("table", "column", "bad", "constraint"), REFUSED)
-def test_the_database_refuses_what_must_never_be(
+def test_the_database_refuses_invalid_values(
     tables: psycopg.Connection, table: str, column: str, bad: object, constraint: str
 ) -> None:
     """An invalid value of any writer is refused by a constraint that names it."""
@@ -217,20 +217,20 @@ def test_the_database_refuses_what_must_never_be(
 
 
 @pytest.mark.parametrize(("table", "column"), NEEDED)
-def test_the_database_refuses_what_is_missing(tables: psycopg.Connection, table: str, column: str) -> None:
-    """What a check cannot do without is never null."""
+def test_the_database_refuses_null(tables: psycopg.Connection, table: str, column: str) -> None:
+    """Columns that a check needs are never null."""
     with pytest.raises(pg.NotNullViolation):
         insert(tables, table, ROWS[table] | {column: None})
 
 
 @pytest.mark.parametrize(("table", "column", "good"), TAKEN)
-def test_the_database_takes_what_makes_sense(tables: psycopg.Connection, table: str, column: str, good: object) -> None:
-    """The bounds themselves are inside."""
+def test_the_database_accepts_bounds(tables: psycopg.Connection, table: str, column: str, good: object) -> None:
+    """Values at the bounds themselves are accepted."""
     insert(tables, table, ROWS[table] | WITH.get(column, {}) | {column: good})
 
 
 def test_two_keys_never_share_a_hash(tables: psycopg.Connection) -> None:
-    """One presented key can only ever mean one record."""
+    """One presented key has at most one record."""
     with tables.transaction(force_rollback=True):
         twice = """INSERT INTO api_keys (organization_id, hash, pepper_id, handle, permissions)
                    SELECT %s, %s, 'p', 'h', '{}' FROM generate_series(1, 2)"""
@@ -274,7 +274,7 @@ def test_revoking_again_keeps_the_first_time(tables: psycopg.Connection) -> None
 
 
 def test_the_hash_of_a_revoked_key_never_comes_back(tables: psycopg.Connection) -> None:
-    """Neither with a new row nor in one that is there; that of a key which was only deleted may."""
+    """It is refused in a new row and in an existing one; the hash of a key that was only deleted is accepted."""
     with tables.transaction(force_rollback=True):
         for number in (1, 2, 3):
             tables.execute(CREATE_KEY, [KEY["organization_id"], bytes([number]) * 32])

@@ -1,4 +1,4 @@
-"""Crowds of requests at one instant: no input of a client makes a 5xx, and good keys are not refused for it."""
+"""Bursts of requests at one instant: no input of a client causes a 5xx, and good keys are not refused for it."""
 
 import asyncio
 from collections import Counter

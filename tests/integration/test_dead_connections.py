@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that were ended while it is up, and a PostgreSQL that hangs while we start and stop."""
+"""Connections to PostgreSQL that were ended while it is up, and a PostgreSQL that hangs during a start and a stop."""
 
 import asyncio
 from time import monotonic
@@ -36,7 +36,7 @@ async def test_a_dead_connection_costs_a_reconnect(
         assert service.value("extauthz_degraded", store="postgresql") == 0
 
 
-async def test_a_hung_postgresql_holds_up_neither_start_nor_end(
+async def test_a_hung_postgresql_holds_up_neither_start_nor_stop(
     database: str, redis_url: str, postgres_server: Postgres
 ) -> None:
     """`serve` listens and ends as quickly as without it."""

@@ -95,7 +95,7 @@ async def _until_lines(file: Path, count: int) -> list[str]:
 
 
 async def test_a_full_disk(database: str, redis_url: str, key: str) -> None:
-    """Checks are answered as ever; what is lost is counted over all workers, and said."""
+    """Checks are answered as before; lost lines are counted over all workers, and logged."""
     environ = settings(
         database, redis_url, EXTAUTHZ_DECISION_LOG="all", EXTAUTHZ_DECISION_LOG_TO="/dev/full", **PATIENT
     )
@@ -268,7 +268,7 @@ async def test_a_collector_that_hangs(database: str, redis_url: str, key: str) -
             assert await service.end() == 0
 
 
-async def test_what_is_off_is_not_imported(database: str, redis_url: str, key: str) -> None:
+async def test_without_a_collector_the_sdk_is_not_imported(database: str, redis_url: str, key: str) -> None:
     """A service that logs to a file has no SDK of OpenTelemetry in its process."""
     environ = settings(database, redis_url, EXTAUTHZ_DECISION_LOG="all", EXTAUTHZ_DECISION_LOG_TO="/dev/null") | PATIENT
     async with listening(environ) as service:

@@ -1,4 +1,4 @@
-"""`extauthz doctor`: what a healthy machine is told, what is said of listeners and a service, and how it looks."""
+"""`extauthz doctor`: its rows for a healthy machine, for listeners and for a service, and their form."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ from tests.servers.shell import Here
 
 
 def test_a_healthy_machine_is_all_ok(doctor: Doctor) -> None:
-    """A superuser, a Redis that keeps nothing and a missing token are remarks: ok, and with what could be better."""
+    """A superuser, a Redis without persistence and a missing token are remarks: ok, with a suggestion."""
     rows = doctor.rows()
     assert all(row["ok"] for row in rows.values())
     remarks = {check for check, row in rows.items() if row["remedy"]}
@@ -31,7 +31,7 @@ def test_a_healthy_machine_is_all_ok(doctor: Doctor) -> None:
 
 
 def test_every_check_is_described(doctor: Doctor) -> None:
-    """In the table of the page about it."""
+    """The table of its page describes every check."""
     page = (Path(__file__).parents[2] / "docs" / "howto" / "doctor.md").read_text("utf-8")
     described = {
         name for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE) for name in re.findall(r"`(.*?)`", row)
@@ -54,7 +54,7 @@ def test_the_table_fits_a_terminal(doctor_shell: Here) -> None:
 
 
 def test_clocks_that_differ(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ours is set back, which is as if those of the stores were ahead."""
+    """The clock of the process is set back, which looks as if those of the stores were ahead."""
 
     class Slow:
         def time(self) -> float:
@@ -70,7 +70,7 @@ def test_clocks_that_differ(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Free is fine; what another program has, or what no program can have, is not."""
+    """A free address is ok; one that is in use, or that cannot be bound, fails."""
     monkeypatch.setattr(examined_listeners, "PATIENCE", 1.0)  # for an address that is not of this machine
     free = {"EXTAUTHZ_ENVOY_LISTEN": f"127.0.0.1:{free_port()}", "EXTAUTHZ_NGINX_LISTEN": f"unix:{tmp_path}/nginx"}
     rows = doctor.rows(**free)
@@ -89,7 +89,7 @@ def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_service_that_runs(doctor_shell: Here, redis_server: Redis, tmp_path: Path) -> None:
-    """It is recognised at each address; a listener that it does not have, and a store it has lost, are told."""
+    """A running service is recognised at each address; a missing listener and a lost store are reported."""
     sockets = {f"EXTAUTHZ_{name}_LISTEN": f"unix:{tmp_path}/{name}" for name in ("ENVOY", "NGINX", "FORWARD", "USAGE")}
     ours = doctor_shell.environ | sockets | {"EXTAUTHZ_ADMIN_LISTEN": f"127.0.0.1:{free_port()}"}
     doctor = Doctor(Here(doctor_shell.folder, ours))
@@ -118,5 +118,5 @@ def _settings_of(environ: dict[str, str]) -> set[str]:
 
 
 def test_settings_that_cannot_be_read(doctor_shell: Here) -> None:
-    """Nothing can be looked at with them; they are told as to every command."""
+    """Without valid settings nothing is checked; their mistakes are printed as by every command."""
     assert doctor_shell.refused(2, "doctor", EXTAUTHZ_WORKERS="many").startswith("EXTAUTHZ_WORKERS: ")

@@ -1,4 +1,4 @@
-"""What `extauthz doctor` finds at a database: whatever is wrong with it has a row, with what helps."""
+"""`extauthz doctor` at a database: each fault has a row with a remedy."""
 
 import asyncio
 import re
@@ -35,7 +35,7 @@ def a_role(database: str, *statements: str) -> Iterator[str]:
 
 
 def test_a_stopped_database(doctor: Doctor, postgres_server: Postgres) -> None:
-    """It is said once, in the network's words; Redis is looked at all the same."""
+    """It is reported once, with the error of the network; Redis is checked all the same."""
     with stopped(postgres_server):
         rows = doctor.rows()
     assert {check for check, row in rows.items() if not row["ok"]} == {"database reachable"}
@@ -75,8 +75,8 @@ def test_a_role_that_lacks_rights(doctor: Doctor, unchanged: str) -> None:
     assert (row["ok"], row["remedy"]) == (True, "")
 
 
-def test_the_rights_that_are_asked_for_are_those_that_are_used(unchanged: str) -> None:
-    """What our statements do with each table of the schema is in the list, and nothing else."""
+def test_required_rights_are_those_of_the_statements(unchanged: str) -> None:
+    """The list has what the statements of extauthz do with each table of the schema, and nothing else."""
     code = "\n".join(re.sub(r"--.*", "", text) for text in STATEMENTS.values()) + "FROM alembic_version"
     with psycopg.connect(unchanged) as owner:
         tables = {name for (name,) in owner.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
@@ -114,7 +114,7 @@ def test_a_database_that_only_reads(doctor: Doctor, unchanged: str) -> None:
 
 @pytest.mark.deep
 def test_a_standby(doctor: Doctor) -> None:
-    """A server that follows another answers reads; it is named as what it is."""
+    """A server that follows another answers reads; it is named as a standby."""
     with temporary_folder("extauthz test ") as folder:
         server = Postgres(folder / "pg")
         with server:

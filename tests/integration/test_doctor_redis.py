@@ -1,4 +1,4 @@
-"""What `extauthz doctor` finds at a Redis: whatever is wrong with it has a row, with what helps."""
+"""`extauthz doctor` at a Redis: each fault has a row with a remedy."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def test_redis_away(doctor: Doctor, redis_server: Redis) -> None:
 
 
 def test_a_redis_that_hangs(doctor: Doctor, redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up, and does not keep the others from being looked at."""
+    """Its check times out, and does not keep the others from running."""
     monkeypatch.setattr(examined_redis, "PATIENCE", 0.3)
     redis_server.pause()
     try:
@@ -53,7 +53,7 @@ async def test_persistence_is_seen(doctor: Doctor, redis: RedisClient) -> None:
 
 
 async def test_a_user_without_scripts(doctor: Doctor, redis: RedisClient, redis_url: str) -> None:
-    """Redis's own words, and where the rights are listed; a user who may not ask INFO is a remark."""
+    """The row has Redis's own error, and where the rights are listed; a user without INFO is a remark."""
     everything = ["~*", "&*", "+@all"]
     url = redis_url.replace("//", f"//limited:{WRONG}@")
 

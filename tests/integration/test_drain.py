@@ -22,14 +22,14 @@ REQUEST = b"GET /api HTTP/1.1\r\nHost: api.example.com\r\n\r\n"
 
 
 class Caller:
-    """A proxy with one connection, used again and again; told to close it, it goes to the next address for good."""
+    """A proxy with one connection that it keeps; when told to close it, it goes to the next address for good."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
         self.answered = [asyncio.Event() for _ in addresses]
 
     async def call(self) -> None:
-        """Until the last address sends it away, or it is cancelled; a request without an answer is an error."""
+        """Sends requests until the last address sends it away; a request without an answer is an error."""
         for address, answered in zip(self._addresses, self.answered, strict=True):
             host, _, port = address.rpartition(":")
             reader, writer = await asyncio.open_connection(host, int(port))
@@ -93,7 +93,7 @@ async def test_a_second_signal_is_quick(database: str, redis_url: str) -> None:
 
 
 async def test_a_hung_server_does_not_hold_it_up(database: str, redis_url: str, postgres_server: Postgres) -> None:
-    """A stop is not much longer than the drain, though PostgreSQL has taken questions and answers nothing."""
+    """A stop is not much longer than the drain, though a hung PostgreSQL holds queries."""
     async with listening(settings(database, redis_url) | DRAINS) as service:
         await service.until(lambda report: report["status"] == "ready")
         with paused(postgres_server):

@@ -33,7 +33,7 @@ async def ready(service: Service) -> list[int]:
 
 
 async def command(folder: Path, *arguments: str) -> dict[str, str]:
-    """What a command prints in a shell that has read the folder's settings."""
+    """The output of a command in a shell that has read the folder's settings."""
     argv = ("sh", "-c", '. "$0"; exec "$@"', str(folder / "env"), *EXTAUTHZ, *arguments, "--json")
     process = await asyncio.create_subprocess_exec(*argv, env=INHERITED, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
@@ -54,7 +54,7 @@ def left(members: list[int]) -> list[int]:
     return [member for member in members if Path(f"/proc/{member}").exists()]
 
 
-async def test_what_it_keeps(folder: Path) -> None:
+async def test_keys_outlive_a_stop_and_a_kill(folder: Path) -> None:
     """Commands work in another shell; other users cannot read its files; keys outlive a stop and a hard kill.
 
     Meanwhile a second one on the same folder ends with 1 and one line, and the first is not affected.
@@ -158,7 +158,7 @@ async def test_as_an_ordinary_user(folder: Path, ordinary_user: tuple[str, ...])
 
 
 async def test_settings_that_it_replaces_are_named(folder: Path) -> None:
-    """A setting that has one of its own there has no effect, and is not passed over in silence."""
+    """A setting that the embedded servers replace has no effect, and a warning names it."""
     theirs = {"EXTAUTHZ_KEY_PEPPER": f"mine:{'m' * 32}", "REDIS_URL": "redis://127.0.0.1:1/0"}
     async with started(FREE_PORTS | theirs, "--embedded", folder, stdout=asyncio.subprocess.DEVNULL) as service:
         await ready(service)

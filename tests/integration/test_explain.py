@@ -1,4 +1,4 @@
-"""Why a request would be refused: by command and by API, on real stores, which are left as they are."""
+"""Why a request would be refused: by command and by API, on real stores, which stay unchanged."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ async def kept(redis: Redis) -> dict[str, object]:
 async def test_the_command_without_a_service(
     shell: Shell, redis: Redis, operator: ManagementClient, key: tuple[KeyDetails, str]
 ) -> None:
-    """A key by its value or its id; which layer knew it; nothing is left in Redis, and the key is never told."""
+    """A key by its value or its id; the tier that had it; nothing is left in Redis, and the key is never shown."""
     details, secret = key
     url = f"{HOST}/api/v1/customer/{secret}?{secret}"
     told = await explained(shell, "GET", url, "--dialect", "nginx", key=secret)
@@ -139,7 +139,7 @@ async def test_the_command_without_a_service(
 async def test_limits_before_and_after_they_are_used_up(
     shell: Shell, redis: Redis, database: str, redis_url: str, settings: dict[str, str], key: tuple[KeyDetails, str]
 ) -> None:
-    """What is left is told before Redis has any counter, and after the last token; in a worker, from its own memory."""
+    """Balances are shown before Redis has any counter, and after the last token; in a worker, from its memory."""
     _, secret = key
     path = "/api/v1/customers/7"
     fresh = await explained(shell, "GET", path, "--host", "api.example.com", key=secret)
@@ -198,7 +198,7 @@ async def test_mistakes_are_named(shell: Shell, key: tuple[KeyDetails, str]) -> 
 
 
 async def test_stores_that_are_away(shell: Shell, key: tuple[KeyDetails, str]) -> None:
-    """What would be answered then is told; only a key by its id cannot be looked for."""
+    """The answer that a check would get then is shown; only a key by its id cannot be found."""
     details, secret = key
     shell.environ |= {"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}
     told = await explained(shell, "GET", "/api/v1/customers/7", "--host", "x.example", key=secret)

@@ -1,4 +1,4 @@
-"""Rows of tables that are not ours, on real PostgreSQL: what each column may hold, and what becomes of nonsense."""
+"""Rows of external tables, on real PostgreSQL: what each column may hold, and what a corrupt value causes."""
 
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -28,7 +28,7 @@ async def pool(empty_database: str) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def loose(pool: Pool) -> Pool:
-    """A table that takes any nonsense, with a key of sense beside the one that a test makes."""
+    """A table without constraints, with a valid key beside the one that a test makes."""
     await run(
         pool,
         """CREATE TABLE loose (digest text, id text DEFAULT 'k', organization_id text DEFAULT 'o',
@@ -109,7 +109,7 @@ async def test_a_row_that_cannot_be_read(loose: Pool, column: str, expression: s
 
 
 async def test_two_rows_for_one_key(loose: Pool) -> None:
-    """A key that two rows claim is denied, and both are named; other keys are as they were."""
+    """A key with two rows is denied, and both are named; other keys are as they were."""
     await sql(loose, "INSERT INTO loose (digest, id) VALUES (%s, 'l')", SHA256)
     bad, good = await find(loose, LOOSE, VALUE, "the-other-key-there")
     assert isinstance(bad, StoreCorrupt)
@@ -128,7 +128,7 @@ async def test_two_rows_for_one_key(loose: Pool) -> None:
     ],
 )
 async def test_times(loose: Pool, change: str, admitted: bool) -> None:
-    """Times are what PostgreSQL means by them, those without zone in UTC, whatever the zone of the database."""
+    """Times are as in PostgreSQL, those without zone in UTC, whatever the zone of the database."""
     await run(loose, f"UPDATE loose SET {change}")
     (found,) = await find(loose, LOOSE, VALUE)
     assert isinstance(found, ApiKey)

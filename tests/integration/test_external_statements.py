@@ -1,4 +1,4 @@
-"""`[keys] lookup_sql` on real PostgreSQL: what is refused at the start, and what becomes of it while we run."""
+"""`[keys] lookup_sql` on real PostgreSQL: what is refused at the start, and what fails later."""
 
 from collections.abc import AsyncIterator
 
@@ -59,7 +59,7 @@ async def tables(pool: Pool) -> Pool:
     ],
 )
 async def test_a_statement_that_does_not_fit(tables: Pool, statement: str, line: str) -> None:
-    """What is wrong with a statement is one line at the start, with neither the statement nor a value of a key."""
+    """The fault of a statement is one line at the start, with neither the statement nor a value of a key."""
     with pytest.raises(LookupUnfit) as refused:
         await external_tables.check(tables, statement)
     assert str(refused.value).startswith(f"[keys] lookup_sql: {line}")
@@ -114,7 +114,7 @@ async def reasons(pool: Pool, statement: str) -> tuple[str, str]:
     return not_found.value.reason, not_seen.value.reason
 
 
-async def test_a_table_that_changes_while_we_run(tables: Pool) -> None:
+async def test_a_table_that_changes_while_the_service_runs(tables: Pool) -> None:
     """A new column causes no outage, although it stops the next start; a missing table does until it is back."""
     await run(tables, "ALTER TABLE api_keys ADD COLUMN colour text")
     everything = "SELECT * FROM api_keys WHERE digest = %(sha256)s"

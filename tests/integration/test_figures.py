@@ -1,4 +1,4 @@
-"""What the database says of keys, webhooks and the audit log."""
+"""Figures of the database about keys, webhooks and the audit log."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def figures(operator: ManagementClient) -> PostgresFigures:
 
 
 async def test_keys_that_end_soon(operator: ManagementClient, figures: PostgresFigures) -> None:
-    """Those within 7 days are within 30, too; keys that are revoked, disabled or over are not told of."""
+    """Keys that end within 7 days are within 30, too; revoked, disabled or expired keys are not counted."""
     now = datetime.now(UTC)
     for days in (1, 6.9, 8, 29, 31):
         await operator.new_key("acme", expires_at=now + timedelta(days=days))
@@ -34,7 +34,7 @@ async def test_keys_that_end_soon(operator: ManagementClient, figures: PostgresF
 
 
 async def test_keys_by_pepper(operator: ManagementClient, figures: PostgresFigures) -> None:
-    """As the table says, also of peppers that the settings do not have."""
+    """Keys of each pepper in the table, also of peppers that the settings do not have."""
     keys = [(await operator.new_key("acme"))[0] for _ in range(3)]
     await operator.sql("UPDATE api_keys SET pepper_id = 'gone' WHERE id = %s", keys[0].id)
     (signs,) = (await figures.read(())).by_pepper.keys() - {"gone"}
@@ -85,10 +85,10 @@ async def test_names_of_organizations(operator: ManagementClient, figures: Postg
     assert found.names == {odd.id: '"odd" \\ ü', plain.id: "plain"}
 
 
-async def test_the_service_reads_them(
+async def test_the_service_reads_figures(
     operator: ManagementClient, figures: PostgresFigures, database: str, redis_url: str
 ) -> None:
-    """In the background, from the start on."""
+    """The service reads figures in the background, from the start on."""
     await operator.new_key("acme", expires_at=datetime.now(UTC) + timedelta(days=1))
     async with serving(database, redis_url, **PATIENT) as service:
         metrics = await service.scraped_until(lambda found: EXPIRING in found)

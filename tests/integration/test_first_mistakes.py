@@ -82,8 +82,8 @@ def test_a_server_that_only_reads(error: type[psycopg.Error], reason: str) -> No
     assert away.value.said == "cannot execute INSERT in a read-only transaction"
 
 
-def test_what_the_driver_says_of_its_arguments_is_not_repeated() -> None:
-    """The driver may repeat the address that it was given, password and all."""
+def test_errors_of_the_driver_are_not_repeated() -> None:
+    """An error of the driver may hold the address, with its password."""
     with pytest.raises(StoreUnavailable) as away, translated():
         raise psycopg.ProgrammingError(f'missing "=" after "{WRONG}" in connection info string')
     assert WRONG not in away.value.detail
@@ -115,8 +115,8 @@ def mistakes(server: Postgres) -> dict[str, str]:
     }
 
 
-def test_a_command_tells_a_first_mistake(here: Here, guarded: Postgres) -> None:
-    """Commands say why PostgreSQL does not let us in and what helps, and never a password."""
+def test_a_command_explains_a_first_mistake(here: Here, guarded: Postgres) -> None:
+    """The error of a command has the reason of PostgreSQL and a remedy, and never a password."""
     password = guarded.dsn.split(":")[2].partition("@")[0]
     for dsn, words in mistakes(guarded).items():
         for command in (("migrate",), ("orgs", "create", "Acme")):
@@ -127,7 +127,7 @@ def test_a_command_tells_a_first_mistake(here: Here, guarded: Postgres) -> None:
             assert password not in told
 
 
-def test_a_user_that_may_not_make_tables_is_told_what_helps(here: Here, guarded: Postgres) -> None:
+def test_a_user_that_may_not_make_tables_gets_a_remedy(here: Here, guarded: Postgres) -> None:
     """Since PostgreSQL 15 a user makes tables in a database of its own only: `migrate` says so, and then works."""
     password = guarded.dsn.split(":")[2].partition("@")[0]
     with psycopg.connect(guarded.dsn, autocommit=True) as owner:
@@ -141,7 +141,7 @@ def test_a_user_that_may_not_make_tables_is_told_what_helps(here: Here, guarded:
     here.run("migrate", DATABASE_URL=dsn)
 
 
-async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str) -> None:
+async def test_a_service_explains_a_first_mistake(guarded: Postgres, redis_url: str) -> None:
     """`serve` says it once in the log, and in /readyz as long as it lasts; mended, it is used at once."""
     wrong, words = next(iter(mistakes(guarded).items()))
     dsn = wrong.replace(WRONG, MENDED)
@@ -158,8 +158,10 @@ async def test_a_service_tells_a_first_mistake(guarded: Postgres, redis_url: str
         assert len([record for record in told if record.get("said") == words]) == 1
 
 
-async def test_a_mistake_in_the_address_for_messages_is_told(database: str, guarded: Postgres, redis_url: str) -> None:
-    """A wrong EXTAUTHZ_NOTIFY_DATABASE_URL is told with the server's words, though all else works."""
+async def test_a_mistake_in_the_address_for_notifications_is_explained(
+    database: str, guarded: Postgres, redis_url: str
+) -> None:
+    """A wrong EXTAUTHZ_NOTIFY_DATABASE_URL is reported with the server's words, though all else works."""
     dsn, words = next(iter(mistakes(guarded).items()))
     async with listening(settings(database, redis_url, EXTAUTHZ_NOTIFY_DATABASE_URL=dsn)) as service:
         record = await service.logged("library", logger="extauthz.changes")

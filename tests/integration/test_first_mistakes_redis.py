@@ -46,14 +46,14 @@ async def test_the_servers_words_and_what_helps(guarded: Redis, redis_url: str) 
         assert WRONG not in away.value.detail
 
 
-def test_what_a_script_was_given_is_not_repeated() -> None:
-    """The words of an error inside a script may hold anything; they are not told."""
+def test_arguments_of_a_script_are_not_repeated() -> None:
+    """The error of a script may hold any argument; it is not repeated."""
     with pytest.raises(StoreUnavailable) as away, translated():
         raise redis.ResponseError(f"ERR user_script:1: {WRONG} script: on @user_script:1.")
     assert (away.value.reason, away.value.detail) == ("response", "response")
 
 
-async def test_a_service_tells_a_first_mistake(database: str, guarded: Redis) -> None:
+async def test_a_service_explains_a_first_mistake(database: str, guarded: Redis) -> None:
     """`serve` says it once in the log, and in /readyz as long as it lasts."""
     wrong = f"redis://:{WRONG}@127.0.0.1:{guarded.port}/0"
     async with listening(settings(database, wrong)) as service:

@@ -1,4 +1,4 @@
-"""`serve` as the first process of a container: orphans are buried, signals and exit statuses are passed on."""
+"""`serve` as the first process of a container: it reaps orphans, and passes signals and exit statuses on."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def process_one() -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
-async def test_orphans_are_buried(database: str, redis_url: str, tmp_path: Path, workers: str) -> None:
+async def test_orphans_are_reaped(database: str, redis_url: str, tmp_path: Path, workers: str) -> None:
     """A process that lost its parent leaves nothing behind; the service ends as ever, with 0."""
     file = tmp_path / "orphan"
     argv = (sys.executable, "-c", SUBREAPER, file, SOON, *EXTAUTHZ[1:])
@@ -71,8 +71,8 @@ async def test_orphans_are_buried(database: str, redis_url: str, tmp_path: Path,
         assert await service.end() == 0
 
 
-async def test_a_service_that_is_killed_is_told(database: str, redis_url: str, tmp_path: Path) -> None:
-    """Where the service itself is killed, the first process ends as a shell would say it."""
+async def test_a_service_that_is_killed_sets_the_exit_status(database: str, redis_url: str, tmp_path: Path) -> None:
+    """Where the service itself is killed, the first process ends with the status that a shell would give."""
     argv = (sys.executable, "-c", SUBREAPER, tmp_path / "orphan", SOON, *EXTAUTHZ[1:])
     async with listening(settings(database, redis_url), argv=argv) as service:
         os.kill(serving_child(service), signal.SIGKILL)

@@ -93,7 +93,7 @@ async def lacks(running: Monitored, panel: Panel) -> str:
 
 
 async def test_every_panel_of_prometheus_shows_something(running: Monitored) -> None:
-    """No expression is an error, none is empty, and none is zero that traffic or an outage should have moved."""
+    """No expression is an error, none is empty, and none is zero that traffic or an outage must have changed."""
     missing: list[str] = []
 
     async def none_lacks() -> bool:
@@ -153,7 +153,7 @@ async def _done(holds: bool) -> bool:
 async def test_the_reader_may_read_that_and_nothing_else(
     running: Monitored, reader: psycopg.Connection[dict[str, object]]
 ) -> None:
-    """No hash of a key, no audit log, and no change of anything."""
+    """The role reads no hash of a key and no audit log, and changes nothing."""
     for statement in (
         "SELECT hash FROM api_keys",
         "SELECT * FROM audit_log",

@@ -27,7 +27,7 @@ async def charge(operator: ManagementClient, organization_id: str) -> None:
 
 
 async def expected(operator: ManagementClient, names: dict[str, str]) -> dict[tuple[str, str], int]:
-    """The same by our own calendar, from what is in the table."""
+    """The same by `core/calendar.py`, from the rows of the table."""
     told: dict[tuple[str, str], int] = {}
     for name, id_ in names.items():
         (row,) = await operator.rows("SELECT * FROM organizations WHERE id::text = %s", id_)

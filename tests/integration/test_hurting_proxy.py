@@ -1,4 +1,4 @@
-"""Tests that lean on the hurting proxy trust it; here it shows that each harm does what it says, on a real server."""
+"""The hurting proxy, on which other tests depend: each harm does what it says, on a real server."""
 
 import asyncio
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Keys that another system issued become ours, on real PostgreSQL."""
+"""Import of keys that another system issued, on real PostgreSQL."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ FOREIGN = "sk-0123456789.abcdef~/+Z=="
 
 
 async def test_an_imported_key_is_a_key(operator: ManagementClient) -> None:
-    """It is found by a check, with its terms; lists show its last four characters and nothing of how it begins."""
+    """A check finds it, with its terms; lists show its last four characters and nothing of its beginning."""
     await operator.tenants.create_organization("acme")
     terms = KeyTerms("moved", {"customer": frozenset({"read"})}, None, {"from": "elsewhere"})
     details = await operator.keys.import_key("acme", FOREIGN, terms)
@@ -82,7 +82,7 @@ async def test_a_key_that_exists_is_not_imported(operator: ManagementClient) -> 
 
 
 async def test_a_key_that_is_there_in_another_state(operator: ManagementClient) -> None:
-    """What is not as the import says is not there already: disabled, expired, with other permissions, a later end."""
+    """A key in another state does not count as there: disabled, expired, with other permissions, a later end."""
     await operator.tenants.create_organization("acme")
     soon, later = datetime(2090, 1, 1, tzinfo=UTC), datetime(2091, 1, 1, tzinfo=UTC)
     may = {"customer": frozenset({"read", "write"})}

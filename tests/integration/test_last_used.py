@@ -115,7 +115,7 @@ async def test_rows_that_are_held_for_a_moment_at_the_end(operator: ManagementCl
 async def test_a_service_that_stops_while_rows_are_held(
     operator: ManagementClient, database: str, redis_url: str
 ) -> None:
-    """It has the same patience."""
+    """A stop of the service waits half a second for locked rows."""
     details, key = await operator.new_key("acme")
     async with operator.pool.connection() as connection:
 

@@ -1,4 +1,4 @@
-"""Leases of real workers: what is served ahead of Redis is never too much, and is charged to the unit."""
+"""Leases of real workers: units that workers serve ahead of Redis never exceed a limit, and are charged exactly."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ LEFT = re.compile('"daily";r=([0-9]+)')
 
 
 class Customer:
-    """An organization with one key, what it was answered, and what Redis has counted of it."""
+    """An organization with one key, the decisions it got, and what Redis has counted for it."""
 
     def __init__(self, redis: Redis, organization_id: str, key: str) -> None:
         self.redis = redis
@@ -58,7 +58,7 @@ class Customer:
         return by_name({name.decode(): value for name, value in found.items()})  # type: ignore[union-attr, misc]
 
     async def nothing_leased(self) -> bool:
-        """Whether everything is given back."""
+        """Whether all units are given back."""
         return "leases" not in await self.fields()
 
     async def counted(self) -> tuple[int, int]:
@@ -86,7 +86,7 @@ UNITS = ("granted", "returned")
 async def test_charged_is_what_was_served(
     operator: ManagementClient, database: str, redis_url: str, workers: str
 ) -> None:
-    """However many workers lease at once, counters are what clients were answered once all is given back."""
+    """With many workers that lease at once, counters equal the answers once all units are given back."""
     acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", workers) as service:
         await acme.ask_at_once(service, 60)
@@ -94,7 +94,7 @@ async def test_charged_is_what_was_served(
         asked = 60 * CONNECTIONS
 
         async def all_told() -> bool:
-            """Whether workers have counted what they gave back; they do it a moment after Redis."""
+            """Whether workers have counted the units that they gave back, which follows Redis's count."""
             metrics = await service.metrics()
             granted, returned = (metrics[f'extauthz_lease_units_total{{what="{what}"}}'] for what in UNITS)
             return 0 < granted - returned <= asked
@@ -105,7 +105,7 @@ async def test_charged_is_what_was_served(
 
 
 async def test_a_quota_is_used_up_to_the_last_unit(operator: ManagementClient, database: str, redis_url: str) -> None:
-    """Of twice as many requests as a quota has, its number is allowed: not one more and, in the end, not one less."""
+    """Of twice as many requests as a quota has, exactly its number is allowed in the end."""
     quota = 600
     acme = await customer(operator, PLENTY | {"daily_quota": quota})
     async with listening(settings(database, redis_url, **LEASES), "--workers", "4") as service:
@@ -117,8 +117,8 @@ async def test_a_quota_is_used_up_to_the_last_unit(operator: ManagementClient, d
     assert await acme.counted() == (quota, quota)
 
 
-async def test_headers_never_say_too_much(operator: ManagementClient, database: str, redis_url: str) -> None:
-    """While units are out, each answer says what is left or less; once they are given back, exactly that."""
+async def test_headers_never_exceed_the_balance(operator: ManagementClient, database: str, redis_url: str) -> None:
+    """While units are leased, each answer has the balance or less; once they are given back, exactly that."""
     acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES)) as service:
         port = int((await service.address("envoy")).rpartition(":")[2])
@@ -136,8 +136,8 @@ def said(answer: Answer) -> int:
     return int(LEFT.findall(answer["ratelimit"])[0])
 
 
-async def test_a_killed_worker_takes_nothing_along(operator: ManagementClient, database: str, redis_url: str) -> None:
-    """The worker that takes its place gives back what it had not served: charged is what was answered, or nearly."""
+async def test_a_killed_worker_loses_no_units(operator: ManagementClient, database: str, redis_url: str) -> None:
+    """The worker that replaces it gives back what was not served: charges equal the answers, or nearly."""
     acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", "2") as service:
         load = asyncio.create_task(acme.ask_at_once(service, 150))
@@ -156,7 +156,7 @@ async def _leased(acme: Customer) -> bool:
 
 
 async def test_a_stop_gives_everything_back(operator: ManagementClient, database: str, redis_url: str) -> None:
-    """Told to stop in the midst of it, workers give back what they hold before usage is saved for the last time."""
+    """At a stop workers give back what they hold before usage is saved for the last time."""
     acme = await customer(operator, PLENTY)
     async with listening(settings(database, redis_url, **LEASES), "--workers", "2") as service:
         await acme.ask_at_once(service, 40)

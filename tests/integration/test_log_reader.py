@@ -1,4 +1,4 @@
-"""The log never stops the service or fills a disk: a reader that stops, a closed descriptor, a storm of events."""
+"""The log never stops the service or fills a disk: a reader that stops, a closed descriptor, many events."""
 
 import asyncio
 import fcntl
@@ -78,7 +78,7 @@ async def unread(environ: Mapping[str, str], *arguments: str, stderr: int | None
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
-async def test_a_reader_that_stops_stops_nothing(
+async def test_a_reader_that_stops_does_not_stop_the_service(
     database: str, redis_url: str, operator: ManagementClient, redis_server: Redis, workers: str
 ) -> None:
     """Checks are answered while every line waits for a reader that sleeps, also those lines that an outage makes.
@@ -116,7 +116,7 @@ def standard_error(pid: int) -> str:
 
 
 async def test_without_standard_error(database: str, redis_url: str) -> None:
-    """Where the descriptor is closed, no line is written into a file or connection that has got its number."""
+    """Where the descriptor is closed, no line is written into a file or connection that has its number."""
     async with unread(settings(database, redis_url), "--workers", "2", stderr=None) as service:
         for member in family(service.process.pid):
             assert standard_error(member) == "/dev/null"

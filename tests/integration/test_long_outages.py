@@ -1,4 +1,4 @@
-"""A whole service after PostgreSQL was away for long: checks, usage, the admin API and foreign tables work at once."""
+"""A whole service after a long outage of PostgreSQL: checks, usage, the admin API and external tables work at once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -63,7 +63,7 @@ async def within_a_second(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def suffer(service: Serving, key: str) -> None:
-    """Calls of every kind fail, more of them than there are places to wait, for longer than any limit."""
+    """Calls of every kind fail, more than may wait, for longer than any limit."""
     ops, until, calls = Caller(service.ports["admin"], TOKEN.encode()), monotonic() + LONGER, 0
     while monotonic() < until or calls < CALLS:
         answers = await asyncio.gather(*(ops("GET", "/v1/plans") for _ in range(4)))
@@ -78,7 +78,7 @@ async def allowed(service: Serving, key: str) -> bool:
 
 
 async def works(service: Serving, operator: ManagementClient, key_id: str, key: str) -> None:
-    """Everything that stands on PostgreSQL works within a second."""
+    """Everything that depends on PostgreSQL works within a second."""
     ops = Caller(service.ports["admin"], TOKEN.encode())
 
     async def managed() -> bool:

@@ -1,4 +1,4 @@
-"""An organization's calendar, the end of its own limits and whether they are enforced, as a person manages them."""
+"""An organization's calendar, the end of its overrides and its limits mode, as an operator manages them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -55,10 +55,10 @@ async def test_calendar_and_mode_of_an_organization(operator: ManagementClient) 
         ({"until": "tomorrow"}, "until must be a time"),
     ],
 )
-async def test_what_an_organization_cannot_have(
+async def test_an_invalid_calendar_is_refused(
     operator: ManagementClient, changes: dict[str, object], words: str
 ) -> None:
-    """Told in words, with a suggestion where there is one; nothing changes, not even what was right beside it."""
+    """The error says so, with a suggestion where there is one; nothing changes, not even valid fields beside it."""
     acme = await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput) as refused:
         await operator.tenants.update_organization("acme", {"status": "suspended"} | changes)
@@ -76,7 +76,7 @@ async def test_a_zone_that_only_python_has(operator: ManagementClient) -> None:
 
 
 async def test_overrides_with_an_end(operator: ManagementClient) -> None:
-    """Limits of its own may end; the end may be moved, also after it, and be taken away."""
+    """Overrides may have an end, which may be moved, also after it, and be removed."""
     await operator.tenants.create_organization("acme")
     for changes, until in (
         ({"daily_quota": 7, "until": FAR}, FAR),
@@ -110,10 +110,10 @@ async def test_overrides_that_are_over_do_not_come_back(operator: ManagementClie
     "changes",
     [{"plan": "gold"}, {"until": None}, {"plan": "gold", "until": None}],
 )
-async def test_overrides_that_are_over_are_in_nobodys_way(
+async def test_overrides_that_are_over_do_not_prevent_changes(
     operator: ManagementClient, changes: dict[str, object]
 ) -> None:
-    """With another plan, or when their end is taken away, they are gone: they neither veto it nor come back."""
+    """With another plan, or when their end is removed, they are dropped: they neither prevent it nor come back."""
     await operator.tenants.create_plan("gold", NO_LIMITS)
     await operator.tenants.create_organization("acme")
     await operator.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
@@ -138,7 +138,7 @@ async def test_a_zone_that_a_trigger_of_the_operator_cannot_use(operator: Manage
 
 
 async def test_the_end_goes_with_the_last_override(operator: ManagementClient) -> None:
-    """One date is the end of all own limits; once all are taken back, none is left for those of the future."""
+    """All overrides have one end; it is removed with the last override, and does not apply to later ones."""
     await operator.tenants.create_organization("acme")
     await operator.tenants.update_organization("acme", {"burst": 3, "daily_quota": 7, "until": FAR})
     changed, _ = await operator.tenants.update_organization("acme", {"burst": None})
@@ -147,8 +147,8 @@ async def test_the_end_goes_with_the_last_override(operator: ManagementClient) -
     assert (changed.overrides, changed.until) == (NO_LIMITS, None)
 
 
-async def test_an_end_of_no_limits_is_refused(operator: ManagementClient) -> None:
-    """An end without limits of its own would end those of the future; told by command and in SQL."""
+async def test_an_end_without_overrides_is_refused(operator: ManagementClient) -> None:
+    """An end without overrides would apply to later ones; it is refused by command and in SQL."""
     acme = await operator.tenants.create_organization("acme")
     for changes in ({"until": FAR}, {"until": FAR, "daily_quota": None}, {"until": FAR, "timezone": "Asia/Tokyo"}):
         with pytest.raises(InvalidInput, match="until is the end of an organization's own limits, and it has none"):

@@ -1,4 +1,4 @@
-"""Keys as a person manages them, on real stores."""
+"""Keys as an operator manages them, on real stores."""
 
 import asyncio
 import json
@@ -61,8 +61,8 @@ async def test_the_life_of_a_key(operator: ManagementClient) -> None:
     }
 
 
-async def test_what_cannot_be_a_key_is_refused(operator: ManagementClient) -> None:
-    """An unknown organization, a resource that no route has, an expiry or a name that cannot be: no key."""
+async def test_an_invalid_key_is_refused(operator: ManagementClient) -> None:
+    """An unknown organization or resource, an invalid expiry or an invalid name: no key is made."""
     await operator.tenants.create_organization("acme")
     routed = operator.key_service(resources=frozenset({"customer"}))
     now = datetime.now(UTC)
@@ -105,7 +105,7 @@ async def test_what_cannot_be_a_key_is_refused(operator: ManagementClient) -> No
 
 
 async def test_the_last_usable_key_stays_unless_it_is_meant(operator: ManagementClient) -> None:
-    """Keys that are revoked, disabled, expired, rotated or may do nothing do not count; with `last` all may go."""
+    """Revoked, disabled, expired and rotated keys, and those without permissions, do not count; `last` allows it."""
     kept, _ = await operator.new_key("acme")
     for column in ("expires_at", "disabled_at", "revoked_at"):
         other, _ = await operator.new_key("acme")
@@ -144,7 +144,7 @@ async def test_two_revocations_of_the_last_two_keys_do_not_both_succeed(operator
 async def test_a_revocation_waits_for_another_of_the_same_organization(
     operator: ManagementClient, database: str
 ) -> None:
-    """The count of usable keys and the revocation are one step: a change under way elsewhere is waited for and seen."""
+    """The count of usable keys and the revocation are one step: it waits for a concurrent change, and sees it."""
     first, _ = await operator.new_key("acme")
     second, _ = await operator.new_key("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:

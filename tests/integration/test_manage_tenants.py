@@ -1,4 +1,4 @@
-"""Plans and organizations as a person manages them, on real stores."""
+"""Plans and organizations as an operator manages them, on real stores."""
 
 import pytest
 
@@ -16,7 +16,7 @@ LIMITS: dict[str, object] = {"rate": "5/s", "burst": 50, "daily_quota": 1000, "m
 
 
 def content(thing: Plan | Organization) -> dict[str, object]:
-    """All of it but what counts its changes."""
+    """All fields but those that count its changes."""
     return {name: value for name, value in thing.to_json().items() if name not in ("updated_at", "version")}
 
 
@@ -112,8 +112,8 @@ async def test_the_life_of_an_organization(operator: ManagementClient) -> None:
         await operator.tenants.show_organization("acme")
 
 
-async def test_what_cannot_be_an_organization_is_refused(operator: ManagementClient) -> None:
-    """A taken name, one that looks like an id, limits that do not fit the plan: told in words, nothing changes."""
+async def test_an_invalid_organization_is_refused(operator: ManagementClient) -> None:
+    """A taken name, one in the form of an id, overrides that do not fit the plan: an error, and nothing changes."""
     await operator.tenants.create_organization("acme")
     await operator.tenants.create_plan("free", {"rate": None, "burst": None, "daily_quota": 5, "monthly_quota": None})
     before = await operator.tenants.list_organizations()
@@ -164,8 +164,8 @@ async def test_an_organization_gets_another_name(operator: ManagementClient) -> 
         await operator.tenants.update_organization(acme.id, {"name": "umbrella"})
 
 
-async def test_names_that_look_alike_are_one(operator: ManagementClient) -> None:
-    """However a name is typed, it is stored in one form and found by any; what cannot be seen is refused."""
+async def test_names_are_normalized(operator: ManagementClient) -> None:
+    """A name is stored in one form and found by every other; invisible characters are refused."""
     made = await operator.tenants.create_organization("Cafe\u0301\u00a0Nord")
     assert made.name == "Caf\u00e9 Nord"
     for typed in (made.name, "Cafe\u0301 Nord", "Caf\u00e9\u3000Nord"):
@@ -191,7 +191,7 @@ async def test_names_that_look_alike_are_one(operator: ManagementClient) -> None
 
 
 async def test_rows_with_other_names_are_still_reached(operator: ManagementClient) -> None:
-    """What SQL has named otherwise is shown, and found by its id and by exactly that name."""
+    """A name that SQL has stored in another form is shown, and found by its id and by exactly that name."""
     for name in ("Cafe\u0301", "acme\u200b"):
         await operator.sql("INSERT INTO organizations (name, plan_id) SELECT %s, id FROM plans LIMIT 1", name)
         found = await operator.tenants.show_organization(name)
@@ -202,8 +202,8 @@ async def test_rows_with_other_names_are_still_reached(operator: ManagementClien
     assert (await operator.tenants.show_organization("Caf\u00e9")).id == made.id
 
 
-async def test_an_id_is_meant_before_a_name(operator: ManagementClient) -> None:
-    """Nothing may be called what could be an id; where it is all the same, the id wins."""
+async def test_an_id_takes_precedence_over_a_name(operator: ManagementClient) -> None:
+    """A name in the form of an id is refused; where SQL has stored one, the id takes precedence."""
     gold = await operator.tenants.create_plan("gold", LIMITS)
     acme = await operator.tenants.create_organization("acme", gold.id.upper())
     assert acme.plan == "gold"
@@ -256,7 +256,7 @@ async def test_pages_hold_everything_once(operator: ManagementClient) -> None:
 
 
 async def test_an_organization_with_usable_keys_is_not_removed(operator: ManagementClient) -> None:
-    """Its keys are revoked first; then it goes with every trace of them, and the shared cache is told."""
+    """After its keys are revoked it is deleted with all of them, and the shared cache is told."""
     details, _ = await operator.new_key("acme")
     with pytest.raises(Conflict, match=r"the organization still has usable keys \(1\); revoke them first"):
         await operator.tenants.delete_organization("acme")
@@ -269,7 +269,7 @@ async def test_an_organization_with_usable_keys_is_not_removed(operator: Managem
 
 
 async def test_a_change_of_limits_raises_one_fence(operator: ManagementClient, redis_server: Server) -> None:
-    """One for the organization, or one for the plan, however many have it; where Redis is away, the caller is told."""
+    """One of the organization, or one of the plan, however many have it; where Redis is away, the caller is told."""
     acme = await operator.tenants.create_organization("acme")
     await operator.tenants.create_organization("umbrella")
     plan = await operator.tenants.show_plan("default")
@@ -290,8 +290,8 @@ async def test_a_change_of_limits_raises_one_fence(operator: ManagementClient, r
         assert (await operator.tenants.delete_organization("acme"))[1] is False
 
 
-async def test_a_name_that_is_off_by_a_little_is_told_what_is_meant(operator: ManagementClient) -> None:
-    """Another case, or one edit, of a plan or an organization: the name that is there; anything further: nothing."""
+async def test_a_similar_name_is_suggested(operator: ManagementClient) -> None:
+    """A name in another case, or with one edit, of a plan or an organization is suggested; any other is not."""
     await operator.tenants.create_plan("Gold_50", NO_LIMITS)
     for name in ("Acme", "Ärzte 1", "customer-000123", "customer-000124"):
         await operator.tenants.create_organization(name)

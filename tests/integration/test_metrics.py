@@ -1,4 +1,4 @@
-"""`/metrics` of a real service: what the reference says is there, for all workers, at any time, in either format."""
+"""`/metrics` of a real service agrees with the reference, for all workers, at any time, in either format."""
 
 import asyncio
 import os
@@ -130,7 +130,7 @@ async def test_one_answer_for_all_workers(database: str, redis_url: str, operato
 
 
 async def test_a_worker_that_hangs_is_left_out(database: str, redis_url: str) -> None:
-    """It is told to be silent, with what it counted until then."""
+    """It is reported as silent, with its counts until then."""
     async with listening(settings(database, redis_url) | PATIENT, "--workers", "2") as service:
         await service.until(lambda report: report["workers"] == "ok" and report["status"] == "ready")
         await asyncio.gather(*(service.check() for _ in range(20)))
@@ -146,7 +146,7 @@ async def test_a_worker_that_hangs_is_left_out(database: str, redis_url: str) ->
 async def test_a_scrape_waits_for_no_store(
     database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
-    """While both hang, the answer has what is in memory, and says since when they are away."""
+    """While both hang, the answer has what is in memory, and since when they are away."""
     _, key = await operator.new_key("acme")
     async with serving(database, redis_url, EXTAUTHZ_TENANT_METRICS="1") as service:
         await service.scraped_until(lambda found: "extauthz_webhook_backlog" not in found)

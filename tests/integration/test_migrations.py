@@ -57,10 +57,8 @@ async def test_two_upgrades_at_once_come_one_after_the_other(empty_database: str
         ("9999", f"the schema is at version 9999, newer than the {schema.KNOWN} of this extauthz; upgrade extauthz"),
     ],
 )
-async def test_another_version_is_refused_with_what_mends_it(
-    empty_database: str, version: str | None, words: str
-) -> None:
-    """A service does not work with a schema that it does not know, and says what to do about it."""
+async def test_another_version_is_refused_with_a_remedy(empty_database: str, version: str | None, words: str) -> None:
+    """A service refuses a schema of an unsupported version, and its error has the remedy."""
     if version is not None:
         with psycopg.connect(empty_database) as connection:
             connection.execute("CREATE TABLE alembic_version (version_num text)")
@@ -77,7 +75,7 @@ async def test_another_version_is_refused_with_what_mends_it(
 
 
 async def test_a_newer_schema_is_left_alone(database: str) -> None:
-    """`migrate` of an older release does not touch what a newer one has made."""
+    """`migrate` of an older release does not touch the schema of a newer one."""
     with psycopg.connect(database) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(schema.SchemaUnknown, match="upgrade extauthz"):
@@ -134,7 +132,7 @@ def old_version(dsn: str, version: str) -> None:
 
 @pytest.mark.parametrize("version", ["0001", "0002"])
 async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str) -> None:
-    """Every row of a release before is as it was, with new columns that say nothing; later changes are written down."""
+    """Every row of an earlier release is as it was, with empty new columns; later changes are logged."""
     old_version(empty_database, version)
     with psycopg.connect(empty_database) as connection:
         connection.execute(OF_0001.encode())
@@ -151,8 +149,8 @@ async def test_an_upgrade_keeps_what_is_there(empty_database: str, version: str)
     assert value(empty_database, last) == '{"name": ["ci", "new"]}'
 
 
-async def test_an_upgrade_ends_ends_of_nothing(empty_database: str) -> None:
-    """An end of own limits stays where there are some, and goes where it would end those of the future."""
+async def test_an_upgrade_removes_ends_without_overrides(empty_database: str) -> None:
+    """An end of overrides stays where there are some, and is removed where it would apply to later ones."""
     old_version(empty_database, "0003")
     with psycopg.connect(empty_database) as connection:
         connection.execute(
@@ -177,8 +175,8 @@ async def test_an_upgrade_numbers_the_audit_log(empty_database: str) -> None:
     assert value(empty_database, safe) is True
 
 
-async def test_yesterdays_release_writes_todays_schema(database: str) -> None:
-    """Its statements do what they did, and are written down and told like any other."""
+async def test_the_previous_release_writes_the_current_schema(database: str) -> None:
+    """Its statements work as before, and are logged and notified like any other."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("LISTEN extauthz")
         connection.execute(OF_0001.encode())

@@ -67,7 +67,7 @@ def _listen(settings: Settings) -> Listen | None:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithExample:
-    """All other listeners off, and stores that are not there: what is asked needs none."""
+    """All other listeners off, and stores that do not exist, since the requests need none."""
     row = Listener("example", _listen, lambda wording, _: Example(wording))
     monkeypatch.setattr(listeners, "LISTENERS", (*listeners.LISTENERS, row))
     file = tmp_path / "routes.toml"
@@ -79,7 +79,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithExample:
     return WithExample.model_construct(**parsed, example_listen=Listen("127.0.0.1", 0))
 
 
-async def test_it_is_served_and_counted(settings: WithExample) -> None:
+async def test_a_new_dialect_is_served_and_counted(settings: WithExample) -> None:
     """Its listener answers checks by its own rules, and every decision is counted under its name."""
     sockets, _ = listeners.bind_all(settings)
     assert list(sockets) == ["example"]
@@ -98,15 +98,15 @@ async def test_it_is_served_and_counted(settings: WithExample) -> None:
         assert counted in service.metrics.samples()
 
 
-def test_its_address_is_its_own(settings: WithExample) -> None:
+def test_the_address_of_a_new_dialect_is_compared(settings: WithExample) -> None:
     """It is compared with those of the other listeners, like any."""
     given = dict.fromkeys(("EXTAUTHZ_EXAMPLE_LISTEN", "EXTAUTHZ_NGINX_LISTEN"), "127.0.0.1:9002")
     with pytest.raises(ValidationError, match="must not be the address of EXTAUTHZ_NGINX_LISTEN"):
         WithExample.model_validate({"routes": settings.routes, **given})
 
 
-def test_workers_count_it_together(settings: WithExample) -> None:
-    """The supervisor adds up the samples of workers that know it."""
+def test_workers_count_a_new_dialect_together(settings: WithExample) -> None:
+    """The supervisor adds up the samples of all workers."""
     assert settings.example_listen is not None
     worker = Metrics(listeners.dialect_names())
     worker.decided(CheckResult("example", None, 0.0, Allow()))

@@ -1,4 +1,4 @@
-"""A resource that the routes learn later: what the keys of yesterday may do with it."""
+"""A resource that is added to the routes later, and the permissions of earlier keys."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ AFTER = BEFORE + '[[routes]]\npath = "/reports/**"\nresource = "report"\n'
 async def test_a_resource_added_later(
     database: str, redis_url: str, operator: ManagementClient, tmp_path: Path
 ) -> None:
-    """It is denied to restricted keys, by its name, and allowed to those that may do everything."""
+    """It is denied to restricted keys, by its name, and allowed to those with every permission."""
     _, everything = await operator.new_key("acme", permissions=FULL_ACCESS)
     _, restricted = await operator.new_key("acme", permissions={"customer": frozenset({"read"})})
     file = tmp_path / "extauthz.toml"

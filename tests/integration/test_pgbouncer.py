@@ -134,7 +134,7 @@ async def test_the_whole_service(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Checks, changes told by LISTEN, usage, last use and the admin API work; nothing is said of a pooler."""
+    """Checks, changes by LISTEN, usage, last use and the admin API work; no warning of a pooler is logged."""
     for module, name in ((flush, "ADD_EVERY"), (flush, "SAVE_EVERY"), (last_used, "WRITE_INTERVAL_SECONDS")):
         monkeypatch.setattr(module, name, 0.1)
     details, key = await operator.new_key("acme")

@@ -1,4 +1,4 @@
-"""A pool of connections after an outage: it works again at once, however long that was and whatever it looked like."""
+"""A connection pool after an outage: it works again at once, after every kind and length of outage."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def hurt(postgres_server: Postgres, database: str) -> AsyncIterator[Victim
 
 
 async def asked(pool: Pool) -> str:
-    """What became of one query: empty where it was answered, else why not."""
+    """The outcome of one query: empty where it was answered, else the reason."""
     try:
         await fetch(pool, "schema_version")
     except StoreUnavailable as error:
@@ -37,7 +37,7 @@ async def asked(pool: Pool) -> str:
 
 
 async def suffer(pool: Pool, seconds: float) -> None:
-    """Asks in vain, alone and in crowds, for so long and more often than there are places to wait."""
+    """Queries fail, alone and in bursts, for that long and more than may wait."""
     until, times = monotonic() + seconds, 0
     while monotonic() < until or times <= pool.max_waiting:
         reasons = await asyncio.gather(*(asked(pool) for _ in range(1 if times % 3 else pool.max_waiting + 3)))

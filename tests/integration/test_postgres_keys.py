@@ -1,4 +1,4 @@
-"""Keys in real PostgreSQL: found by digest, and what becomes of rows that strangers have touched."""
+"""Keys in real PostgreSQL: found by digest, and corrupt rows."""
 
 import asyncio
 from collections.abc import Sequence
@@ -161,7 +161,7 @@ async def test_of_two_rows_for_one_key_the_revoked_one_wins(operator: Management
 
 
 async def test_an_infinite_expiry_is_none(operator: ManagementClient) -> None:
-    """PostgreSQL's 'infinity' is a key that never expires, for a check and for a person."""
+    """PostgreSQL's 'infinity' is a key that never expires, for a check and for an operator."""
     details, key = await operator.new_key("acme")
     await operator.sql("UPDATE api_keys SET expires_at = 'infinity'")
     stored = await find(operator, KEY_FORMAT.digest(key).digests)
@@ -174,7 +174,7 @@ async def test_an_infinite_expiry_is_none(operator: ManagementClient) -> None:
 
 
 async def test_a_time_beyond_pythons_can_be_listed(operator: ManagementClient) -> None:
-    """A time that only PostgreSQL can hold does not hide an organization's keys from a person."""
+    """A time that only PostgreSQL can hold does not hide an organization's keys from an operator."""
     await operator.new_key("acme")
     for written, status in (("-infinity", "expired"), ("4713-01-01 BC", "expired"), ("20000-01-01", "active")):
         await operator.sql("UPDATE api_keys SET expires_at = %s", written)
@@ -184,7 +184,7 @@ async def test_a_time_beyond_pythons_can_be_listed(operator: ManagementClient) -
 
 
 async def test_a_time_is_shown_as_it_was_given(operator: ManagementClient, database: str) -> None:
-    """A person sees the expiry to the microsecond, in UTC, whatever the database's own time zone and style."""
+    """An operator sees the expiry to the microsecond, in UTC, whatever the database's own time zone and style."""
     at = datetime(2100, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
     details, _ = await operator.new_key("acme", expires_at=at)
     assert details.expires_at == at
@@ -224,8 +224,8 @@ async def reason_of(dsn: str) -> str:
     return away.value.reason
 
 
-async def test_a_schema_that_is_not_ours_is_named(database: str, operator: ManagementClient) -> None:
-    """A table that is not there, and one that we may not read, are told apart from a server that is away."""
+async def test_an_unusable_schema_is_named(database: str, operator: ManagementClient) -> None:
+    """A missing table, and one without the right to read it, have other reasons than a server that is away."""
     await operator.sql("CREATE ROLE stranger LOGIN")
     try:
         assert await reason_of(database.replace("extauthz@", "stranger@")) == "authentication"

@@ -1,4 +1,4 @@
-"""PostgreSQL that hangs, stops, restarts or loses its schema: what a guard makes of it, on a real server."""
+"""PostgreSQL that hangs, stops, restarts or loses its schema, behind a circuit breaker, on a real server."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ ASKED = [Credential(("ab" * 32,))]
 
 
 class GuardedPostgres:
-    """Keys in PostgreSQL behind a guard that waits as the service does."""
+    """Keys in PostgreSQL behind a circuit breaker with the timeouts of the service."""
 
     def __init__(self, pool: Pool) -> None:
         self.recorder = RecordingObserver()
@@ -68,7 +68,7 @@ async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
 
 
 async def test_a_postgresql_that_hangs_is_waited_for_once(guarded: GuardedPostgres, postgres_server: Postgres) -> None:
-    """A whole crowd waits its time and no longer; later ones are refused at once; it comes back alone, every place."""
+    """All calls wait its timeout and no longer; later ones are refused at once; every connection recovers by itself."""
     with paused(postgres_server):
         for reason, seconds in await asyncio.gather(*(guarded.refused() for _ in range(MAX_CONCURRENT_LOOKUPS))):
             assert reason in {"timeout", "connection"}  # the pool gives up at the same moment
@@ -96,7 +96,7 @@ async def test_callers_above_max_concurrency_wait_no_longer_than_their_deadline(
     await guarded.back()
 
 
-async def test_a_postgresql_that_was_restarted_comes_back_alone(
+async def test_a_postgresql_that_was_restarted_recovers_by_itself(
     guarded: GuardedPostgres, postgres_server: Postgres
 ) -> None:
     """Stopped: away within its time, then refused at once. Started again: noticed within moments."""
@@ -124,8 +124,8 @@ async def test_a_restart_between_two_requests_is_not_noticed(
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_our_own_lateness_is_not_postgresql_s(guarded: GuardedPostgres, steps: int) -> None:
-    """While our loop was blocked the rows have come, or could not even be asked for: neither is an outage."""
+async def test_a_blocked_event_loop_is_not_an_outage(guarded: GuardedPostgres, steps: int) -> None:
+    """While the event loop was blocked the rows have come, or the query could not be sent: neither is an outage."""
     await guarded.find()
     blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
     await guarded.find()

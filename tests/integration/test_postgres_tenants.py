@@ -1,4 +1,4 @@
-"""Organizations and plans in real PostgreSQL: what a check reads of them, and what becomes of senseless rows."""
+"""Organizations and plans in real PostgreSQL: what a check reads of them, and corrupt rows."""
 
 from datetime import UTC, datetime
 
@@ -22,8 +22,8 @@ async def find(operator: ManagementClient, tenant_id: str) -> Tenant | StoreCorr
     return found
 
 
-async def test_an_organizations_own_limits_go_before_its_plans(operator: ManagementClient) -> None:
-    """Each limit comes from the organization where it has one of its own, from the plan where not; 0 is a limit."""
+async def test_overrides_take_precedence_over_the_plan(operator: ManagementClient) -> None:
+    """Each limit is the organization's override where there is one, else the plan's; 0 is a limit."""
     await operator.tenants.create_plan("gold", {"rate": "5/s", "burst": 50, "daily_quota": 1000, "monthly_quota": None})
     acme = await operator.tenants.create_organization("acme", "gold")
     steps: list[tuple[dict[str, object], Limits]] = [
@@ -41,7 +41,7 @@ async def test_an_organizations_own_limits_go_before_its_plans(operator: Managem
 
 
 async def test_what_counts_when_overrides_end(operator: ManagementClient) -> None:
-    """A check reads the end with both limits, and whether any of them is enforced."""
+    """A check reads the end with both sets of limits, and the limits mode."""
     await operator.tenants.create_plan("gold", {"rate": "5/s", "burst": 50, "daily_quota": 1000, "monthly_quota": None})
     acme = await operator.tenants.create_organization("acme", "gold")
     await operator.sql("UPDATE organizations SET burst = 9, monthly_quota = 7, overrides_until = '2030-01-01Z'")
@@ -55,7 +55,7 @@ async def test_what_counts_when_overrides_end(operator: ManagementClient) -> Non
 
 
 async def test_a_check_reads_the_calendar(operator: ManagementClient) -> None:
-    """Zone and anchor, and what the trigger has written down of those before."""
+    """Zone and anchor, and what the trigger has kept of those before."""
     acme = await operator.tenants.create_organization("acme")
     found = await find(operator, acme.id)
     assert isinstance(found, Tenant)
@@ -78,7 +78,7 @@ async def test_rates_come_back_exactly(operator: ManagementClient) -> None:
 
 
 async def test_an_unknown_organization_is_nothing(operator: ManagementClient) -> None:
-    """Any text may be asked for: a check finds nothing, a person is told that there is none."""
+    """A check of any text finds nothing; an operator gets an error that says so."""
     for reference in ("", "nobody", "1' OR '1'='1", "\x01", "x" * 10_000):
         assert await find(operator, reference) is None
         with pytest.raises(NotFound, match="no organization has the id or name"):
@@ -153,8 +153,8 @@ async def test_an_override_that_fits_no_plan_is_corrupt(operator: ManagementClie
     assert "rate and burst go together" in str(await find(operator, acme.id))
 
 
-async def test_the_database_has_the_last_word(operator: ManagementClient) -> None:
-    """What our own checks let through and the database refuses is told in words."""
+async def test_an_error_of_the_database_is_reported(operator: ManagementClient) -> None:
+    """A value that extauthz accepts and the database refuses is reported in words."""
     acme = await operator.tenants.create_organization("acme")
     with pytest.raises(InvalidInput, match="rate and burst go together: give both"):
         await operator.tenant_store.create_plan("gold", Limits(burst=5))

@@ -1,4 +1,4 @@
-"""A real Prometheus reads what we serve at `/metrics`."""
+"""A real Prometheus scrapes `/metrics`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rules and alerts, as Prometheus's own tools judge them: what fires and what does not, from written series."""
+"""Rules and alerts, checked by Prometheus's own tools on written series: which alerts fire and which do not."""
 
 import subprocess
 from pathlib import Path

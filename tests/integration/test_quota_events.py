@@ -1,4 +1,4 @@
-"""Events of quotas in real PostgreSQL: announced once, each handed to one worker at a time until it is done with."""
+"""Quota events in real PostgreSQL: announced once, each claimed by one worker at a time until it is done."""
 
 import asyncio
 from datetime import date
@@ -60,10 +60,10 @@ async def test_two_find_the_same_at_once(usage: PostgresUsage, acme: str) -> Non
     assert sorted(event for events in told for event in events) == sorted(found)
 
 
-async def test_what_is_claimed_says_everything(
+async def test_a_claimed_event_is_complete(
     usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient
 ) -> None:
-    """Whose quota it is, which, and how far it is used; also of an organization that is gone."""
+    """It has the organization, the quota and its usage; also for an organization that was deleted."""
     acme = await operator.tenants.create_organization("acme")
     gone = str(uuid4())
     await usage.announce([passed(acme.id, 90)])
@@ -75,8 +75,8 @@ async def test_what_is_claimed_says_everything(
     assert first.at < second.at
 
 
-async def test_each_event_is_one_workers(usage: PostgresUsage, operator: ManagementClient, acme: str) -> None:
-    """Workers that ask at the same time get different ones, and none that another has."""
+async def test_each_event_is_claimed_by_one_worker(usage: PostgresUsage, operator: ManagementClient, acme: str) -> None:
+    """Workers that claim at the same time get different events, and none that another has."""
     await usage.announce(
         [passed(acme, threshold, quota) for threshold in (80, 90, 100) for quota in ("daily", "monthly")]
     )
@@ -89,14 +89,14 @@ async def test_each_event_is_one_workers(usage: PostgresUsage, operator: Managem
 
 
 async def test_the_oldest_comes_first(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
-    """And of those that were passed at once the lowest; at most as many as were asked for."""
+    """Of events of one moment the lowest threshold comes first; at most as many as were asked for."""
     for start in (DAY, date(2026, 11, 23)):
         await usage.announce([passed(acme, threshold, start=start) for threshold in (100, 90, 80)])
     assert [event.threshold for event in await events.claim(2, LEASE)] == [80, 90]
     assert [event.threshold for event in await events.claim(4, LEASE)] == [100, 80, 90, 100]
 
 
-async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
+async def test_an_event_returns_after_its_lease(usage: PostgresUsage, events: QuotaEvents, acme: str) -> None:
     """After the lease another worker tries, and counts the second attempt."""
     await usage.announce([passed(acme)])
     (first,) = await events.claim(1, 0)
@@ -105,10 +105,10 @@ async def test_a_worker_that_says_nothing_loses_it(usage: PostgresUsage, events:
     assert await ids(events) == []
 
 
-async def test_what_becomes_of_an_event(
+async def test_outcomes_of_an_event(
     usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str, subtests: pytest.Subtests
 ) -> None:
-    """Delivered and given up are for good, whatever a slow worker says afterwards; postponed is due again."""
+    """Delivered and given up are final, whatever a slow worker reports later; a postponed event is due again."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90, 100)])
     done, lost, later = await ids(events)
     await events.delivered(done)
@@ -136,10 +136,10 @@ async def test_old_events_are_not_sent(
     assert [event.threshold for event in await events.claim(100, LEASE)] == [90]
 
 
-async def test_what_was_tried_once_is_not_too_old(
+async def test_an_event_that_was_tried_is_never_too_old(
     usage: PostgresUsage, events: QuotaEvents, operator: ManagementClient, acme: str
 ) -> None:
-    """An attempt that is due comes however late, also of what was given up and is asked for as the page says."""
+    """A retry comes however late, also of an event that was given up and is retried as the page says."""
     await usage.announce([passed(acme, threshold) for threshold in (80, 90)])
     waits, lost = await ids(events)
     await events.postpone(waits, 0)

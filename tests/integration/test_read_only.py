@@ -1,4 +1,4 @@
-"""A PostgreSQL that only reads: usage waits until it can be saved, and that is told."""
+"""A PostgreSQL that only reads: usage waits until it can be saved, and this is reported."""
 
 import asyncio
 from functools import partial
@@ -38,7 +38,7 @@ async def test_usage_waits_while_postgresql_only_reads(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """It is told once, in /readyz and as a metric; checks go on; when writes are taken again all of it is saved."""
+    """It is logged once, in /readyz and as a metric; checks go on; when writes work again all usage is saved."""
     monkeypatch.setattr(flush, "ADD_EVERY", 0.05)
     monkeypatch.setattr(flush, "SAVE_EVERY", 0.05)
     details, key = await operator.new_key("acme")

@@ -1,4 +1,4 @@
-"""The shared cache in real Redis: how long it keeps a record, and what it makes of anything else."""
+"""The shared cache in real Redis: how long it keeps a record, and what happens to corrupt ones."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,7 @@ def read_at(seconds: float) -> tuple[ApiKey, Tenant]:
     return replace(KEY, loaded_at=NOW + seconds, tenant=tenant), tenant
 
 
-async def test_what_was_kept_comes_back(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
+async def test_a_cached_record_is_unchanged(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """A record comes back as it went in, from the very name that the contract gives it; the next digest is tried."""
     await keys.put([KEY], NOW)
     await tenants.put([TENANT], NOW)
@@ -64,7 +64,7 @@ async def test_a_record_is_kept_for_what_is_left_of_its_time(
             assert left - 5 < await redis.pttl(name) / 1000 <= left
 
 
-async def test_what_is_too_old_is_a_miss(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
+async def test_a_record_that_is_too_old_is_a_miss(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
     """Too old a record is not written, and one that Redis still has is not used."""
     for age in (120, 121, 1e9):
         await keys.put([read_at(-age)[0]], NOW)
@@ -141,10 +141,10 @@ NONSENSE: list[str | bytes] = [
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda text: repr(text)[:60])
-async def test_nonsense_is_told_apart_and_never_repeated(
+async def test_corrupt_records_are_never_repeated(
     keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis, nonsense: str | bytes
 ) -> None:
-    """Whatever stands in the place of a record is corrupt: no other error, no admission, no quotation."""
+    """Any other value in the place of a record is corrupt: no other error, no admission, no quotation."""
     await redis.set(api_key_cache(DIGEST), nonsense)
     await redis.set(tenant_quota_cache("acme"), nonsense)
     for read in (cached(keys, ASKED, NOW), cached(tenants, "acme", NOW)):
@@ -157,7 +157,7 @@ async def test_nonsense_is_told_apart_and_never_repeated(
 
 
 async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
-    """A list, hash, set or stream in the place of a record is nonsense like any other; a record takes its place."""
+    """A list, hash, set or stream in the place of a record is corrupt like any other; a record takes its place."""
     for name, read in (
         (api_key_cache(DIGEST), lambda: cached(keys, ASKED, NOW)),
         (tenant_quota_cache("acme"), lambda: cached(tenants, "acme", NOW)),

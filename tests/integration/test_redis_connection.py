@@ -52,7 +52,7 @@ async def test_a_refused_password(locked: Server) -> None:
 
 
 async def test_a_password_that_was_not_asked_for_is_named_so(redis_server: Server) -> None:
-    """A server without a password refuses one: that is a matter of credentials, and not some answer."""
+    """A server without a password refuses one, with the reason `authentication`."""
     async with open_connection(f"redis://:sesame@127.0.0.1:{redis_server.port}/0") as redis_connection:
         assert await reason_of(redis_connection) == "authentication"
 

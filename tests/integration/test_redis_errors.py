@@ -62,8 +62,8 @@ async def test_a_server_that_is_gone_or_hangs_is_away(redis_server: Server, redi
         await client.ping()
 
 
-async def test_a_server_that_refuses_us_is_away(redis: Redis, redis_url: str) -> None:
-    """A wrong password, none, too few rights, a full memory: one word each, and never the password."""
+async def test_a_server_that_refuses_commands_is_away(redis: Redis, redis_url: str) -> None:
+    """A wrong password, none, too few rights, a full memory: one reason each, and never the password."""
     wrong = redis_url.replace("redis://", f"redis://:{WORD}x@")
     async with with_password(redis):
         for url in (redis_url, wrong):
@@ -109,8 +109,8 @@ async def test_a_replica_is_read_only(redis: Redis, redis_server: Server) -> Non
         )
 
 
-async def test_when_all_connections_are_taken_we_are_busy(redis_url: str) -> None:
-    """Our own crowd is told apart from a server that is away."""
+async def test_when_all_connections_are_taken_the_reason_is_busy(redis_url: str) -> None:
+    """Too many calls of extauthz have another reason than a server that is away."""
     async with connect(redis_url, patience=5) as client:
         pool = client.connection_pool
         held = [

@@ -1,4 +1,4 @@
-"""A failover behind an address that moves: the master of the past keeps our connections, and must not keep us."""
+"""A failover behind an address that moves: connections to the old master stay open, and must be left."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ async def pair(redis_server: Server, redis: RedisClient, other: Server) -> Async
 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["demoted", "isolated"])
-async def test_checks_leave_the_master_of_the_past(
+async def test_checks_leave_the_old_master(
     database: str, pair: Pair, operator: ManagementClient, isolated: bool
 ) -> None:
     """Without a connection being cut, requests are charged at the new master within a second or so."""
@@ -93,8 +93,8 @@ async def test_checks_leave_the_master_of_the_past(
         await until(told_up)
 
 
-async def test_usage_is_read_where_it_is_counted_now(pair: Pair) -> None:
-    """What the master of the past has marked is not saved any more; the next save reads the new one."""
+async def test_usage_is_read_from_the_new_master(pair: Pair) -> None:
+    """Marks at the old master are not saved any more; the next save reads the new one."""
     async with open_connection(pair.url) as redis_connection:
         spender, books = ChargingClient(redis_connection, NothingKnown()), RedisUsage(redis_connection)  # type: ignore[arg-type]  # only its seeds
         await spender.charge(cost=3)
@@ -117,7 +117,7 @@ async def test_usage_is_not_read_from_a_replica(pair: Pair) -> None:
 
 
 async def test_a_fence_is_raised_at_the_new_master(pair: Pair) -> None:
-    """Management keeps its connections, too: the next change reaches the server that checks ask by then."""
+    """A change raises its fence at the server that checks use by then, though connections are kept."""
     change = Change(EntityRef("api_key", "k1"), 8)
     async with connect(pair.url, patience=5) as client:
         invalidations = RedisInvalidations(client, seconds=120)
@@ -128,7 +128,7 @@ async def test_a_fence_is_raised_at_the_new_master(pair: Pair) -> None:
 
 
 async def test_a_report_is_read_from_the_new_master(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading client meets no refusal; it leaves the server of the past by the age of its connection."""
+    """A report gets no error; its connection leaves the old server by its age."""
     async with open_connection(f"redis://127.0.0.1:{pair.new_port}/0") as there:
         await ChargingClient(there, NothingKnown()).charge(cost=5)  # type: ignore[arg-type]  # the same
     async with connect(pair.url, patience=5) as client:

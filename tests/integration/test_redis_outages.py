@@ -1,4 +1,4 @@
-"""Redis that hangs, crawls, breaks off, refuses or lies: what a guard makes of it, over the wire, on a real server."""
+"""A real Redis that hangs, slows down, breaks off, refuses or sends forged answers, behind a circuit breaker."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ ASKED = Credential(("ab" * 32,))
 
 
 class GuardedRedis:
-    """Limits and keys in Redis, behind a proxy that hurts and a guard that waits as the service does."""
+    """Limits and keys in Redis, behind a hurting proxy and a circuit breaker with the timeouts of the service."""
 
     def __init__(self, client: RedisConnection, direct: Redis, proxy: HurtingProxy) -> None:
         self.proxy = proxy
@@ -71,7 +71,7 @@ class GuardedRedis:
         return away.value.reason, time.monotonic() - begun
 
     async def charged(self) -> int:
-        """How much was taken, as Redis itself says."""
+        """The charged cost, as Redis has it."""
         fields = await self.direct.hgetall("tenant_limits:{acme}")
         return sum(int(value) for name, value in fields.items() if re.fullmatch("d:[0-9]+", text(name)))
 
@@ -95,7 +95,7 @@ async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRe
 
 
 async def test_a_redis_that_hangs_is_waited_for_once(guarded: GuardedRedis) -> None:
-    """One caller waits its time; the next are refused at once; what was sent is charged once; it comes back alone."""
+    """One call waits its timeout, the next are refused at once; a sent command is charged once; Redis recovers."""
     guarded.proxy.swallow = True
     reason, seconds = await guarded.refused()
     assert reason == "timeout"
@@ -127,8 +127,8 @@ async def test_a_slow_answer_is_neither_waited_for_nor_asked_for_again(guarded: 
     assert guarded.recorder.changes == [(REDIS, False, "timeout"), (REDIS, True, "")]
 
 
-async def test_fifty_milliseconds_are_borne_where_there_is_time(guarded: GuardedRedis) -> None:
-    """Slow is not away: an answer within the time limit is taken."""
+async def test_an_answer_within_the_timeout_is_used(guarded: GuardedRedis) -> None:
+    """A slow server is not away: an answer within the timeout is used."""
     guarded.proxy.delay = 0.05
     assert [(await guarded.spend()).used["daily"] for _ in range(3)] == [2, 3, 4]
     assert not guarded.recorder.failures
@@ -236,8 +236,8 @@ async def test_an_answer_to_a_cancelled_call_reaches_no_other(guarded: GuardedRe
 
 
 @pytest.mark.parametrize("steps", range(6))
-async def test_our_own_lateness_is_not_redis_s(redis_url: str, steps: int) -> None:
-    """While our loop was blocked the answer has come, or could not even be asked for: neither is an outage."""
+async def test_a_blocked_event_loop_is_not_an_outage(redis_url: str, steps: int) -> None:
+    """While the event loop was blocked the answer has come, or the command could not be sent: neither is an outage."""
     redis = RedisConnection(redis_url)
     recorder = RecordingObserver()
     policy = CallPolicy(0.025, max_concurrency=CALLS_AT_ONCE, cancel=True)

@@ -1,4 +1,4 @@
-"""A Redis that answers and takes no writes, in every way that it may: told, limited as while it is away, and back."""
+"""A Redis that answers and takes no writes, for each possible reason: reported, treated as away, and back by itself."""
 
 import asyncio
 import re
@@ -41,7 +41,7 @@ PATTERNS = [right.removeprefix("~") for right in DOCUMENTED if right.startswith(
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """How Redis comes to refuse, the reason that is told, and how it ends; each command in one text."""
+    """How Redis comes to refuse, the reason that is reported, and how it ends; each command in one text."""
 
     name: str
     reason: str
@@ -111,7 +111,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 @pytest.fixture
 async def admin(server: Server) -> AsyncIterator[RedisClient]:
-    """The operator of Redis. A user `app` may do what the documentation says that it needs."""
+    """The operator of Redis. A user `app` has the rights that the documentation lists."""
     async with connect(server.redis_url, patience=5) as client:
         await client.flushall()
         await run(client, f"ACL SETUSER {USER} reset on >sesame {' '.join(DOCUMENTED)}")
@@ -156,10 +156,10 @@ async def told_up(service: Serving, key: str) -> bool:
     return not await degraded(service, key) and not service.value("extauthz_degraded", store="redis")
 
 
-async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
+async def test_a_redis_that_refuses_is_away_until_it_takes_writes(
     database: str, server: Server, admin: RedisClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each harm is told once, with its reason, in log, metric and readiness, and ends by itself when Redis does."""
+    """Each is reported once, with its reason, in log, metric and readiness, and ends by itself when Redis recovers."""
     probe_redis_often(monkeypatch)
     url = server.redis_url.replace("redis://", f"redis://{USER}:sesame@")
     async with serving(database, url, EXTAUTHZ_CHARGE_ONCE="true", **PATIENT) as service:
@@ -184,8 +184,8 @@ async def test_whatever_redis_refuses_it_is_away_until_it_takes_writes(
             assert told == ["store_away", "store_unfit", "store_up"], harm.name
 
 
-def test_the_probe_does_whatever_our_scripts_do() -> None:
-    """Every command of every script stands in the probe's, and in what the documentation says that a user needs."""
+def test_the_probe_covers_every_command_of_the_scripts() -> None:
+    """Every command of every script is in the probe, and in the rights that the documentation lists."""
 
     def commands(name: str) -> set[str]:
         return set(re.findall(r"'([A-Z]{3,})'", scripts.read(name))) - {"XX", "WITHSCORES", "WRONGTYPE"}
@@ -248,9 +248,7 @@ async def test_no_warning_without_the_right_to_read_the_policy(
         await admin.config_set("maxmemory-policy", "noeviction")
 
 
-async def test_the_way_back_takes_less_than_a_second(
-    database: str, redis_url: str, redis: RedisClient, key: str
-) -> None:
+async def test_recovery_takes_less_than_a_second(database: str, redis_url: str, redis: RedisClient, key: str) -> None:
     """With the service's own intervals, charges and the metric are back within a second of Redis's recovery."""
     async with serving(database, redis_url, **PATIENT) as service:
         async with full(redis):
@@ -258,7 +256,7 @@ async def test_the_way_back_takes_less_than_a_second(
         await until(partial(told_up, service, key), RECOVERY)
 
 
-async def test_closed_means_closed_where_redis_takes_no_writes(
+async def test_the_closed_policy_holds_where_redis_takes_no_writes(
     database: str, redis_url: str, redis: RedisClient, key: str
 ) -> None:
     """503 and not ready, as while Redis is away, until it takes writes again."""

@@ -1,4 +1,4 @@
-"""A Redis whose disk fails, and one that still reads its data: away with the reason, and back by itself."""
+"""A Redis whose disk fails, and one that loads its data: away with the reason, and back by itself."""
 
 import asyncio
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at every second is looked at more often."""
+    """Runs the checks of every second more often."""
     probe_redis_often(monkeypatch)
 
 

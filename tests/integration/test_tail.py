@@ -178,8 +178,8 @@ async def test_the_end_of_the_service(environ: dict[str, str]) -> None:
         assert await tail.ended() == 1
 
 
-async def test_few_at_once(environ: dict[str, str]) -> None:
-    """One too many is refused with what to do; a client that goes makes room."""
+async def test_the_number_of_tails_is_bounded(environ: dict[str, str]) -> None:
+    """One too many is refused with a remedy; a client that goes makes room."""
     async with listening(environ) as service, ClientSession(headers=BEARER) as client, AsyncExitStack() as open_ones:
         url = f"http://{await service.address('admin')}/v1/tail"
         answers = [await open_ones.enter_async_context(client.get(url)) for _ in range(TAILS_MAX)]
@@ -218,8 +218,8 @@ async def test_an_id_in_capitals() -> None:
     assert watched == [TailFilter(api_key_id=id_)]
 
 
-async def test_one_that_does_not_read() -> None:
-    """What it has no room for is counted, and told when it reads on; another tail misses nothing."""
+async def test_a_tail_that_does_not_read() -> None:
+    """Decisions without room are counted, and reported when it reads on; another tail misses nothing."""
     numbers: list[int] = []
 
     async def watch(filters: Mapping[int, TailFilter]) -> None:
@@ -258,7 +258,7 @@ async def test_one_that_does_not_read() -> None:
     ],
 )
 def test_mistakes(tmp_path: Path, arguments: list[str], given: dict[str, str], status: int, said: str) -> None:
-    """One line that says what to do next; no other setting is asked for."""
+    """One line with the remedy; no other setting is needed."""
     shell = Shell(tmp_path, {"EXTAUTHZ_ADMIN_TOKEN": TOKEN})
     assert shell.refused(status, "tail", *arguments, **given).startswith(said)
 

@@ -106,7 +106,7 @@ async def test_a_receiver_that_takes_nothing(
 
 
 async def test_a_receiver_that_comes_back(database: str, redis_url: str, receiver: OtlpReceiver) -> None:
-    """What was refused is lost, and said once; what comes later is sent, and that is said as well."""
+    """Refused spans are lost, and that is logged once; later ones are sent, and that is logged as well."""
     receiver.status = 401
     environ = settings(
         database,
@@ -130,7 +130,7 @@ async def test_a_receiver_that_comes_back(database: str, redis_url: str, receive
 
 
 async def test_a_malformed_endpoint_stops_the_start(database: str, redis_url: str) -> None:
-    """With a line that names it, and not what stands in it."""
+    """The start fails with a line that names the setting, without its value."""
     environ = settings(database, redis_url, OTEL_EXPORTER_OTLP_ENDPOINT="grpc://u:s3cret@otel:4317")
     async with started(environ) as service:
         assert await service.ended() == 2

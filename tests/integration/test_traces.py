@@ -66,7 +66,7 @@ async def test_one_span_a_check(
     listener: str,
     fast_path: str,
 ) -> None:
-    """It is part of the proxy's trace, says what was decided, and has a child for each call of a store."""
+    """It is part of the proxy's trace, has the decision, and a child for each call of a store."""
     details, key = await operator.new_key("acme")
     more = header(SAMPLED) + b"tracestate: congo=t61rcWkgMzE,rojo=00f067aa0ba902b7\r\n"
     async with serving(database, redis_url, **environment, EXTAUTHZ_FAST_PATH=fast_path) as service:
@@ -169,7 +169,7 @@ async def test_refused_checks(service: Serving, receiver: OtlpReceiver, operator
         header(SAMPLED.replace(TRACE, "0" * 32)),
     ],
 )
-async def test_a_header_that_says_no_parent_is_ignored(service: Serving, receiver: OtlpReceiver, more: bytes) -> None:
+async def test_an_invalid_parent_header_is_ignored(service: Serving, receiver: OtlpReceiver, more: bytes) -> None:
     """The check begins a trace of its own, without the other's state."""
     await ask(service.ports["envoy"], question("envoy", "/", more=more + b"tracestate: a=b\r\n"))
     (span,) = await checks(receiver)
@@ -259,7 +259,7 @@ async def test_stores_that_fail(
 async def test_no_credential_is_sent(
     database: str, redis_url: str, receiver: OtlpReceiver, environment: dict[str, str], operator: ManagementClient
 ) -> None:
-    """Whatever place of a request holds a key: no byte of it is in what is sent, nor of the query."""
+    """In whatever place of a request a key is: no byte of it is in what is sent, nor of the query."""
     _, key = await operator.new_key("acme")
     headers = {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20s3cret,x-team=a%2Cb"}
     async with serving(database, redis_url, **environment, **headers) as service:

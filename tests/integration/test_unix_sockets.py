@@ -1,4 +1,4 @@
-"""Unix sockets: whose they are, what becomes of their files, and that nothing takes a living one away."""
+"""Unix sockets: their owner, their files, and that a socket in use is never replaced."""
 
 import grp
 import os
@@ -52,7 +52,7 @@ async def test_mode_group_and_end(database: str, redis_url: str, tmp_path: Path,
 
 
 async def test_a_start_that_fails_leaves_no_file(database: str, redis_url: str, tmp_path: Path) -> None:
-    """A group that there is not, and an address that is taken after a socket was made."""
+    """An unknown group, and an address that is taken after a socket was made."""
     path = tmp_path / "envoy"
     environ = settings(database, redis_url, EXTAUTHZ_ENVOY_LISTEN=f"unix:{path}")
     async with started(environ | {"EXTAUTHZ_SOCKET_GROUP": "no-such-group"}) as service:

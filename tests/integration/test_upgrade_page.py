@@ -1,4 +1,4 @@
-"""The way back that docs/howto/upgrade.md shows, run as it stands there."""
+"""The way back in docs/howto/upgrade.md, run as the page shows it."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ def test_a_redis_that_is_not_there(url: str, status: int, said: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_look_at_its_help_changes_nothing() -> None:
+def test_help_changes_nothing() -> None:
     """Help needs no setting and no Redis."""
     environ = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     done = subprocess.run([*command(), "--help"], env=environ, capture_output=True, text=True, check=True)

@@ -68,7 +68,7 @@ def today(**keys: tuple[int, int]) -> Rows:
 
 
 async def test_charges_are_saved(operator: ManagementClient, worker: Worker) -> None:
-    """What was charged stands in the table, and saving again changes nothing."""
+    """The table has what was charged, and saving again changes nothing."""
     for cost in (1, 2, 3):
         await worker.spender.charge(ONE, cost=cost)
     await worker.spender.charge(TWO)
@@ -108,7 +108,7 @@ async def test_death_between_the_read_and_the_commit(operator: ManagementClient,
 async def test_death_between_the_commit_and_the_marks(
     operator: ManagementClient, workers: list[Worker], pool: Pool
 ) -> None:
-    """Another worker saves the same once more, and what came on top."""
+    """Another worker saves the same once more, with what was charged since."""
     first, second, _ = workers
     await first.spender.charge(ONE)
     await first.spender.age_marks()
@@ -130,7 +130,7 @@ async def test_an_older_read_that_is_written_later(operator: ManagementClient, w
 
 
 async def test_one_saves_at_a_time(operator: ManagementClient, workers: list[Worker], pool: Pool) -> None:
-    """While one is at it, others have nothing to do and do not wait."""
+    """While one worker saves, others do nothing and do not wait."""
     await workers[0].spender.charge(ONE)
     async with PostgresUsage(pool).exclusive_saver() as saver:
         assert saver is not None
@@ -163,12 +163,12 @@ async def test_charged_and_saved_at_once(operator: ManagementClient, workers: li
     assert await saved(operator) == today(one=(120, 240), two=(60, 120))
 
 
-async def test_redis_loses_its_memory(operator: ManagementClient, worker: Worker, redis: RedisClient) -> None:
-    """Counters go on from what is saved; at most what was charged since is forgiven, and nothing is doubled."""
+async def test_redis_loses_its_data(operator: ManagementClient, worker: Worker, redis: RedisClient) -> None:
+    """Counters go on from what is saved; at most the charges since then are lost, and nothing is doubled."""
     for _ in range(5):
         await worker.spender.charge(ONE)
     assert await worker.usage_flush.save()
-    await worker.spender.charge(ONE)  # forgiven
+    await worker.spender.charge(ONE)  # lost
     await redis.flushall()
     assert await worker.usage_flush.save()
     _, spent = await worker.spender.charge(ONE)
@@ -177,10 +177,10 @@ async def test_redis_loses_its_memory(operator: ManagementClient, worker: Worker
     assert await saved(operator) == today(one=(6, 6))
 
 
-async def test_redis_loses_its_memory_while_it_is_saved(
+async def test_redis_loses_its_data_during_a_save(
     operator: ManagementClient, worker: Worker, redis: RedisClient, pool: Pool
 ) -> None:
-    """Between the read and the commit: what was read is saved, and new counters go on from it or forgive it."""
+    """Between the read and the commit: what was read is saved, and new counters go on from it or lose it."""
     for _ in range(5):
         await worker.spender.charge(ONE)
     batch = await worker.spender.log.read(100)
@@ -193,10 +193,10 @@ async def test_redis_loses_its_memory_while_it_is_saved(
     assert await saved(operator) == today(one=(6, 6))
 
 
-async def test_postgresql_is_away_when_redis_loses_its_memory(
+async def test_postgresql_is_away_when_redis_loses_its_data(
     operator: ManagementClient, worker: Worker, redis: RedisClient
 ) -> None:
-    """Counters begin at nothing and replace nothing; once completed they come on top of what was saved."""
+    """Counters start at zero and replace nothing; once reconciled they are added to what was saved."""
     for _ in range(5):
         await worker.spender.charge(ONE)
     assert await worker.usage_flush.save()
@@ -278,7 +278,7 @@ async def test_a_hung_postgresql(
 
 
 async def test_days_go_by(operator: ManagementClient, worker: Worker, pool: Pool) -> None:
-    """Through the end of a month, with saves at any time: every day is in the table, and Redis keeps the last two."""
+    """Through the end of a month, with saves at any time: the table has every day, and Redis keeps the last two."""
     days = [TODAY + timedelta(days=number) for number in range(-5, 6)]
 
     async def save_on(today: date) -> None:
@@ -333,7 +333,7 @@ async def test_in_any_order(operator: ManagementClient, workers: list[Worker], p
 
 
 async def test_a_threshold_is_announced_by_one_of_many(operator: ManagementClient, workers: list[Worker]) -> None:
-    """All workers see the counter; one row and one word for each threshold of the window."""
+    """All workers see the counter; one row and one event for each threshold of the window."""
     limits = Limits(None, None, 10, 1000)
     for number in range(10):
         for worker in workers:

@@ -1,4 +1,4 @@
-"""The commands of docs/howto/show-usage.md that tell an operator what was used, run as they stand there."""
+"""The commands of docs/howto/show-usage.md for an operator, run as the page shows them."""
 
 import asyncio
 import json

@@ -60,7 +60,7 @@ async def at_new_year(acme: ManagementClient) -> ManagementClient:
 
 
 async def test_a_range_by_key(ops: Caller, at_new_year: ManagementClient) -> None:
-    """The sums of every key in the order of ids, which is also what is told where nothing else is asked for."""
+    """The sums of every key in the order of ids, which is also the default."""
     usage = await used(ops, **NEW_YEAR, by="key")
     assert usage == await used(ops, **NEW_YEAR)
     assert {name: usage[name] for name in ("day", "from", "to", "by", "next")} == {
@@ -117,7 +117,7 @@ async def test_a_month(ops: Caller, at_new_year: ManagementClient, today: Day) -
     assert len(now["items"]) == min(today.when.day, 50)
 
 
-async def test_what_was_counted_since(ops: Caller, acme: ManagementClient, today: Day) -> None:
+async def test_recent_days_come_from_redis(ops: Caller, acme: ManagementClient, today: Day) -> None:
     """Whichever way it is told, today and yesterday are as Redis has them, each key once, and earlier days as saved."""
     await save(acme, ONE, today.before(2), allowed=1, cost=1, revision=1)
     await save(acme, ONE, today.before(), allowed=10, cost=10, rate_limited=5, revision=1)
@@ -155,14 +155,14 @@ async def test_counters_that_began_without_postgresql(ops: Caller, acme: Managem
 
 
 async def test_without_redis(ops: Caller, at_new_year: ManagementClient, redis_server: RedisServer) -> None:
-    """While Redis is away, what is saved is told, and that it is not complete."""
+    """While Redis is away, saved usage is returned, marked as incomplete."""
     with stopped(redis_server):
         usage = await used(ops, **NEW_YEAR, by="month")
     assert (usage["allowed"], usage["complete"]) == (4321, False)
 
 
 async def test_names_of_keys(ops: Caller, acme: ManagementClient) -> None:
-    """A key that is gone has its usage and no name."""
+    """A deleted key has its usage and no name."""
     key, _ = await acme.new_key("acme", name="ci")
     for key_id in (key.id, ONE):
         await save(acme, key_id, allowed=1, revision=1)
@@ -193,7 +193,7 @@ async def test_days_come_in_pages(ops: Caller, at_new_year: ManagementClient) ->
 
 
 async def test_the_longest_range(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """Three years of days, or their months; one day more is refused, and told how long a range may be."""
+    """Three years of days, or their months; one day more is refused, with the longest range in the error."""
     first = today.before(DAYS_MAX - 1)
     await save(acme, ONE, first, allowed=1, revision=1)
     await save(acme, ONE, today.before(DAYS_MAX), allowed=10, revision=1)

@@ -30,8 +30,8 @@ from tests.servers.usage_reports import (
 __all__ = ["acme", "ops", "today"]
 
 
-async def test_what_checks_have_charged(ops: Caller, acme: ManagementClient, database: str, redis_url: str) -> None:
-    """What passed is told at once, whether or not it is saved already."""
+async def test_charges_are_reported_at_once(ops: Caller, acme: ManagementClient, database: str, redis_url: str) -> None:
+    """Charges are in the report at once, whether or not they are saved already."""
     keys = [await acme.new_key("acme") for _ in range(2)]
     async with serving_checks(database, redis_url, **PATIENT) as service:
         for _, key in (keys[0], keys[0], keys[1]):
@@ -77,7 +77,7 @@ async def test_what_is_saved_and_what_was_counted_since(ops: Caller, acme: Manag
 
 
 async def test_counters_that_began_without_postgresql(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """Where Redis lost its memory while PostgreSQL was away, what it counted since is added to what is saved."""
+    """Where Redis lost its data while PostgreSQL was away, its counts since then are added to what is saved."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     await save(acme, TWO, allowed=3, cost=30, revision=3)
     began_with = {f"was:{today.field}:{TWO}": "40 4 4", f"was:{today.field}": 40, f"was:{today.month}": 40}
@@ -106,7 +106,7 @@ async def test_redis_has_lost_its_counters(ops: Caller, acme: ManagementClient, 
 
 
 async def test_without_redis(ops: Caller, acme: ManagementClient, redis_server: RedisServer) -> None:
-    """While Redis is away, what is saved is told, and that it is not complete."""
+    """While Redis is away, saved usage is returned, marked as incomplete."""
     await save(acme, ONE, allowed=5, cost=50, revision=5)
     with stopped(redis_server):
         usage = await used(ops)
@@ -177,8 +177,8 @@ async def test_keys_come_in_pages(ops: Caller, acme: ManagementClient) -> None:
     assert seen == [ONE, TWO, THREE]
 
 
-async def test_what_cannot_be_asked(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """400 names the parameter: a day that is none or has not begun, no organization, a cursor of one's own."""
+async def test_invalid_parameters_are_refused(ops: Caller, acme: ManagementClient, today: Day) -> None:
+    """400 names the parameter: an invalid day or one that has not begun, no organization, a forged cursor."""
     tomorrow = today.before(-2)
     days = ("", "tomorrow", "2026-13-01", "2026-02-30", "20260101", "2026-1-1", "2026-W01-1", tomorrow, "9999-12-31")
     wrong = [("day", day) for day in days] + [("cursor", text) for text in ("x", "", "bm9uc2Vuc2U=")] + [("limit", 0)]

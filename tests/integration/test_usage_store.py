@@ -43,7 +43,7 @@ async def tally(usage: UsageReport, key_id: str = ONE) -> tuple[Tally, int]:
 
 
 async def test_saving_twice_changes_nothing(usage: PostgresUsage) -> None:
-    """Figures are written as they stand, and what is older than what is there is left out."""
+    """Figures replace earlier ones, and an older revision than the stored one is left out."""
     first, second = Counted(ACME, ONE, DAY, 3, 30, 3), Counted(ACME, ONE, DAY, 5, 50, 5)
     for counted in (first, first, second, second, first):
         assert await save(usage, counted)
@@ -207,7 +207,7 @@ async def test_names_of_keys(usage: PostgresUsage, operator: ManagementClient) -
 
 
 async def test_totals_of_spans(usage: PostgresUsage) -> None:
-    """The cost of each span, 0 where nothing is known."""
+    """The cost of each span, 0 where no usage is stored."""
     await save(usage, Counted(ACME, ONE, DAY, 2, 20, 7), Counted(ACME, OTHER, NEXT, 3, 30, 3))
     empty = Span("d:20261120", date(2026, 11, 20), date(2026, 11, 21))
     assert await usage.totals(ACME, [TODAY, MONTH, empty]) == {TODAY.field: 20, MONTH.field: 50, empty.field: 0}
@@ -251,7 +251,7 @@ async def test_more_time_than_a_check_has(database: str, pool: Pool) -> None:
 
 
 async def test_a_server_that_is_away(postgres_server: Postgres, usage: PostgresUsage) -> None:
-    """Every call says so, and what was not saved can be saved later."""
+    """Every call raises StoreUnavailable, and what was not saved can be saved later."""
     batch, refused = uuid4(), [Refused(ACME, ONE, DAY, 1, 1)]
     async with open_pool(postgres_server.dsn, size=1, wait=0.3, statement_timeout=0.2) as pool:
         hasty = PostgresUsage(pool)

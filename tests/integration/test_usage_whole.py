@@ -31,7 +31,7 @@ async def two_keys(operator: ManagementClient, **limits: object) -> list[str]:
     return [(await operator.keys.create("acme", KeyTerms(name)))[1] for name in ("one", "two")]
 
 
-async def test_what_is_charged_is_on_the_bill(
+async def test_charges_are_saved_at_the_end(
     database: str, redis_url: str, operator: ManagementClient, tmp_path: Path
 ) -> None:
     """Allowed requests and their cost by key, refusals by their kind, when the process has ended; and once only."""

@@ -75,7 +75,7 @@ async def test_what_is_sent(operator: ManagementClient, pool: Pool, hook: Hook) 
 
 
 async def test_an_organization_that_is_gone(pool: Pool, hook: Hook, event: QuotaEvent) -> None:
-    """Its name is null, its id is what it was."""
+    """Its name is null, its id stays."""
     async with webhook(pool, hook.url) as hooks:
         assert await hooks.deliver() == 1
     data = json.loads(hook.came[0][1])["data"]

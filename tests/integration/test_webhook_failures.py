@@ -1,4 +1,4 @@
-"""Webhooks that are not taken: tried again in growing pauses, at last given up, and no secret is ever shown."""
+"""Webhooks that fail: tried again in growing pauses, at last given up, and no secret is ever shown."""
 
 import asyncio
 import base64
@@ -134,8 +134,8 @@ async def test_an_answer_that_is_not_http(pool: Pool, event: QuotaEvent, said: b
 @pytest.mark.parametrize(
     "url", ["http://[::1/hooks", "http://" + "a" * 70 + ".example/hooks", "http://127.0.0.1:99999/"]
 )
-async def test_an_address_that_cannot_be(pool: Pool, event: QuotaEvent, url: str) -> None:
-    """Where the settings have let it through, it is a failure that names no address."""
+async def test_an_invalid_address(pool: Pool, event: QuotaEvent, url: str) -> None:
+    """An invalid address that the settings accepted is a failure whose log names no address."""
     async with webhook(pool, url) as hooks:
         with capture_logs() as logs:
             assert await hooks.deliver() == 1
@@ -146,7 +146,7 @@ async def test_an_address_that_cannot_be(pool: Pool, event: QuotaEvent, url: str
 async def test_a_credential_in_the_address(
     pool: Pool, hook: Hook, event: QuotaEvent, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It is sent as Basic authentication, and stands in no log."""
+    """It is sent as Basic authentication, and is in no log."""
     hook.answer = refuse
     url = hook.url.replace("127.0.0.1", f"user:{PASSWORD}@127.0.0.1")
     async with webhook(pool, url) as hooks:

@@ -28,7 +28,9 @@ async def acme(operator: ManagementClient) -> Organization:
 
 
 @pytest.mark.parametrize("first", [OWN_RATE, NO_BUCKET])
-async def test_two_halves_at_once(operator: ManagementClient, acme: Organization, database: str, first: str) -> None:
+async def test_two_changes_that_do_not_fit_together(
+    operator: ManagementClient, acme: Organization, database: str, first: str
+) -> None:
     """Of two changes that fit each by itself and not together, the second waits for the first, and is refused."""
     async with await psycopg.AsyncConnection.connect(database) as elsewhere:
         await elsewhere.execute(first.encode())
@@ -50,8 +52,10 @@ async def test_two_halves_at_once(operator: ManagementClient, acme: Organization
         await second
 
 
-async def test_a_half_that_is_over_is_in_no_plans_way(operator: ManagementClient, acme: Organization) -> None:
-    """Own limits of the past veto no change of the plan, deny no key, and come back only where they fit."""
+async def test_an_expired_override_does_not_prevent_a_change_of_plan(
+    operator: ManagementClient, acme: Organization
+) -> None:
+    """Expired overrides prevent no change of the plan, deny no key, and come back only where they fit."""
     await operator.sql(OWN_RATE)
     await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z' WHERE name = 'acme'")
     await operator.tenants.update_plan("gold", {"rate": None, "burst": None})
@@ -67,7 +71,7 @@ async def test_a_half_that_is_over_is_in_no_plans_way(operator: ManagementClient
     )
 
 
-async def test_the_halves_in_the_way_are_named(operator: ManagementClient, acme: Organization) -> None:
+async def test_conflicting_organizations_are_named(operator: ManagementClient, acme: Organization) -> None:
     """The first five by name, and how many more there are; to SQL as well."""
     for number in range(6):
         await operator.tenants.create_organization(f"org {number}", "gold")
@@ -79,8 +83,8 @@ async def test_the_halves_in_the_way_are_named(operator: ManagementClient, acme:
         await operator.sql(NO_BUCKET)
 
 
-async def test_many_halves_at_once(operator: ManagementClient, acme: Organization) -> None:
-    """However the two changes meet, at most one of them is made."""
+async def test_many_changes_that_do_not_fit_together(operator: ManagementClient, acme: Organization) -> None:
+    """In every order of the two changes at most one of them is made."""
     for _ in range(20):
         outcomes = await asyncio.gather(
             operator.tenants.update_organization("acme", {"rate": "3/s"}),
@@ -107,10 +111,10 @@ async def test_many_halves_at_once(operator: ManagementClient, acme: Organizatio
         (OWN_RATE, NO_BUCKET, "p"),
     ],
 )
-async def test_a_half_by_hand(
+async def test_half_a_bucket_in_sql(
     operator: ManagementClient, acme: Organization, prepare: str, statement: str, constraint: str
 ) -> None:
-    """SQL is refused the same, by a constraint that has a name; what makes a whole is taken."""
+    """SQL is refused in the same way, by a named constraint; a change that completes a bucket is accepted."""
     if prepare:
         await operator.sql(prepare)
     if not constraint:
@@ -125,7 +129,7 @@ async def test_a_half_by_hand(
 async def test_an_organization_with_half_a_bucket_can_be_suspended(
     operator: ManagementClient, acme: Organization
 ) -> None:
-    """One that was there before all this: limits are judged where they or the plan are changed, and only there."""
+    """A row from before the constraint: limits are checked where they or the plan are changed, and only there."""
     await operator.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
     await operator.sql(OWN_RATE)
     await operator.sql(NO_BUCKET)

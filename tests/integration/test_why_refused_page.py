@@ -1,4 +1,4 @@
-"""The commands of docs/howto/why-was-it-refused.md, run as they stand there, on what its story tells."""
+"""The commands of docs/howto/why-was-it-refused.md, run as the page shows them, on the data of its example."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def examples(program: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 async def story(operator: ManagementClient, pool: Pool) -> None:
-    """What happened to Initech yesterday at ten."""
+    """The requests of Initech yesterday at ten."""
     batch, _ = await operator.new_key("initech", name="batch")
     old, _ = await operator.new_key("initech", name="old-batch")
     initech = batch.organization_id

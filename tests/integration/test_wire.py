@@ -1,4 +1,4 @@
-"""The service spoken to in bytes, as proxies do: what may stand in a question, and what may follow it."""
+"""The service over raw bytes, as proxies speak to it: the parts of a request, and what may follow it."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_a_connection_is_kept_for_the_next_question(service: Serving, listener: str, key: str) -> None:
+async def test_a_connection_is_kept_for_the_next_request(service: Serving, listener: str, key: str) -> None:
     """Allowed or refused, a proxy asks again on the same connection, and pipelined questions are answered in order."""
     paths = ["/a", "/a//b", "/b"]
     keys = [key, key, None]
@@ -30,7 +30,7 @@ async def test_a_connection_is_kept_for_the_next_question(service: Serving, list
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "QUERY", "PROPFIND"])
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_every_method_is_a_check(service: Serving, listener: str, key: str, method: str) -> None:
-    """The method decides what is asked for, never whether it is asked; the length is exact, to HEAD as well."""
+    """The method decides on the mode, never whether a request is checked; the length is exact, to HEAD as well."""
     head = method == "HEAD" and listener == "envoy"
     for presented, decision in ((key, "allow"), (None, "no_credentials")):
         async with wire(service.ports[listener]) as connection:
@@ -66,7 +66,7 @@ async def test_no_path_is_reserved(service: Serving, listener: str) -> None:
 async def test_a_body_that_is_announced_is_not_waited_for(
     service: Serving, listener: str, key: str, more: bytes
 ) -> None:
-    """The answer comes at once, says that the connection ends, and it ends: no byte of a body is another question."""
+    """The answer comes at once and ends the connection, as it announces: no byte of a body is another request."""
     smuggled = question(listener, "/smuggled", key=key)
 
     async def announce(late: bytes) -> None:
@@ -85,7 +85,7 @@ async def test_a_body_that_is_announced_is_not_waited_for(
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_a_smuggled_question_behind_a_body_is_never_judged(service: Serving, listener: str, key: str) -> None:
+async def test_a_smuggled_request_behind_a_body_is_never_checked(service: Serving, listener: str, key: str) -> None:
     """Bytes that arrive together with the announcement are not answered either."""
     smuggled = question(listener, "/smuggled", key=key)
     for more in (b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n"):
@@ -100,7 +100,7 @@ async def test_a_smuggled_question_behind_a_body_is_never_judged(service: Servin
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_no_protocol_is_switched(service: Serving, listener: str, key: str) -> None:
-    """A question that asks for another protocol is answered as a question, and its connection ends."""
+    """A request for another protocol is answered as a check, and its connection ends."""
     for more in (
         b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
@@ -143,8 +143,8 @@ async def test_large_headers_are_read_and_too_large_ones_refused(service: Servin
 
 
 @pytest.mark.parametrize("listener", ["nginx", "forward"])
-async def test_a_proxy_that_does_not_say_what_is_asked_is_refused(service: Serving, listener: str, key: str) -> None:
-    """Method or path missing, empty or repeated, or in the words of another dialect: never taken from elsewhere."""
+async def test_a_request_without_method_or_path_is_refused(service: Serving, listener: str, key: str) -> None:
+    """Method or path missing, empty, repeated, or in the headers of another dialect: never taken from elsewhere."""
     right = question(listener, "/a", key=key)
     other = question("forward" if listener == "nginx" else "nginx", "/a", key=key)
     method, path = (
@@ -169,7 +169,7 @@ async def test_a_proxy_that_does_not_say_what_is_asked_is_refused(service: Servi
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_two_credentials_are_one_too_many(service: Serving, listener: str, key: str) -> None:
+async def test_two_credentials_are_refused(service: Serving, listener: str, key: str) -> None:
     """A request with two `Authorization` headers is refused, whatever they say."""
     for second in (key, "sesame", ""):
         more = b"authorization: Bearer " + second.encode() + b"\r\n"
@@ -179,7 +179,7 @@ async def test_two_credentials_are_one_too_many(service: Serving, listener: str,
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_half_a_question_holds_up_no_other(service: Serving, listener: str, key: str) -> None:
+async def test_half_a_request_holds_up_no_other(service: Serving, listener: str, key: str) -> None:
     """A client that stops in the middle of a header waits alone; others are answered, and its end decides nothing."""
     whole = question(listener, key=key)
     async with wire(service.ports[listener]) as half, wire(service.ports[listener]) as other:

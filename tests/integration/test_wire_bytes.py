@@ -1,4 +1,4 @@
-"""Bytes that no proxy would send: always a decision of the contract, at once, and nothing of them is repeated."""
+"""Bytes that no proxy would send: always a decision of the contract, at once, and without an echo."""
 
 import asyncio
 import sys
@@ -108,7 +108,7 @@ async def test_any_method_gets_a_decision(service: Serving, listener: str, key: 
 )
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_noise_gets_a_decision_or_nothing(service: Serving, listener: str, noise: bytes, ending: bytes) -> None:
-    """Bytes without any form are refused, or are the beginning of a question that never comes; then nothing is said."""
+    """Bytes without any form are refused, or are the beginning of a request that never ends and gets no answer."""
     async with wire(service.ports[listener]) as connection:
         connection.send(noise + ending)
         connection.half_close()
@@ -123,7 +123,7 @@ async def test_noise_gets_a_decision_or_nothing(service: Serving, listener: str,
     flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
 )
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_a_damaged_question_is_never_a_5xx(
+async def test_a_damaged_request_is_never_a_5xx(
     service: Serving, listener: str, key: str, cuts: list[int], flips: list[tuple[int, int]]
 ) -> None:
     """A valid request with some bytes changed, in pieces of any size: a decision or an end, never an internal error."""

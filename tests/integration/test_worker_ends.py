@@ -1,4 +1,4 @@
-"""How processes end that have only just begun, or that are told more than once: none is left, the status is right."""
+"""The end of processes that have just begun, or that get several signals: none is left, the status is right."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""`--workers N`: several processes that look like one, whatever becomes of each."""
+"""`--workers N`: several processes that act as one, also where one of them fails."""
 
 import asyncio
 import os
@@ -70,7 +70,7 @@ async def allowed(connection: Wire, key: str) -> bool:
 
 
 async def test_several_answer_and_count_as_one(service: Service, key: str) -> None:
-    """Every worker answers; each answer is counted once; what a killed one counted stays counted; it is replaced."""
+    """Every worker answers; each answer is counted once; counts of a killed worker stay; it is replaced."""
     workers = workers_of(service)
     async with AsyncExitStack() as stack:
         wires: list[Wire] = []
@@ -100,7 +100,7 @@ async def test_several_answer_and_count_as_one(service: Service, key: str) -> No
 async def test_a_worker_started_again_has_the_settings_of_the_others(
     database: str, redis_url: str, tmp_path: Path
 ) -> None:
-    """What became of the configuration file meanwhile counts at the next start of the service, not of a worker."""
+    """A change of the configuration file takes effect at the next start of the service, not of a worker."""
     file = tmp_path / "extauthz.toml"
     file.write_text('[[routes]]\npath = "/api"\npublic = true\n')
     async with listening(settings(database, redis_url), "--workers", "2", "--config", str(file)) as service:
@@ -113,8 +113,8 @@ async def test_a_worker_started_again_has_the_settings_of_the_others(
         assert (await service.check()).decision == "allow"
 
 
-async def test_a_worker_that_cannot_start_is_tried_patiently(service: Service) -> None:
-    """Where no process can be made, pauses grow, the others go on, it comes back when it can, and a stop is a stop."""
+async def test_a_worker_that_cannot_start_is_retried(service: Service) -> None:
+    """Where no process can be made, pauses grow and the others go on; it returns when it can; a stop ends retries."""
     pid, event, full = service.process.pid, "worker_restarted", "[Errno 24] Too many open files"
     _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, hard))

@@ -89,7 +89,7 @@ class Caller:
 
 
 def check_form(answer: Answer) -> Answer:
-    """Asserts what every answer of the API owes."""
+    """Asserts the form that every answer of the API has."""
     assert answer["cache-control"] == "no-store"
     assert answer["x-content-type-options"] == "nosniff"
     assert not [name for name, _ in answer.headers if name.startswith("access-control-")]
@@ -117,7 +117,7 @@ def fields(answer: Answer) -> list[str]:
 
 
 async def made(answer: Answer) -> dict[str, Any]:
-    """What was made, which can be found where the answer says."""
+    """The created item, after a check that it is found at its Location."""
     assert answer.status == 201, answer.body
     thing: dict[str, Any] = value(answer)
     assert answer["location"].endswith(thing["id"])

@@ -61,7 +61,7 @@ class ChargingClient:
         limits: Limits = UNLIMITED,
         mark: bool = True,
     ) -> tuple[Spend, Spent]:
-        """What was asked, and what came of it."""
+        """The spend and its outcome."""
         now = datetime.combine(day, time(12), UTC).timestamp()
         await self.redis_connection.execute_command("MSET", "clock:s", int(now), "clock:us", 0)
         windows = UTC_CALENDAR.round(now)
@@ -76,7 +76,7 @@ class ChargingClient:
         return asked, result
 
     async def complete(self, asked: Spend) -> None:
-        """PostgreSQL is there again: what began without it is topped up."""
+        """PostgreSQL is back: counters that began without it are reconciled."""
         await self.limits.seed(asked.owner.id, await self._seeds(asked))
 
     async def age_marks(self, seconds: float = 60.0) -> None:

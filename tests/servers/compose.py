@@ -46,13 +46,13 @@ def services(*files: str) -> dict[str, Service]:
 
 
 def variables(*files: str) -> set[str]:
-    """The names of the variables that a person may set."""
+    """The names of the variables that a user may set."""
     texts = [(FOLDER / file).read_text("utf-8") for file in files]
     return {match["name"] for text in texts for match in _VARIABLE.finditer(text)}
 
 
 def mounts(service: Service) -> Iterator[Mount]:
-    """What a service has mounted of this repository."""
+    """The files and folders of this repository that a service has mounted."""
     for volume in service.get("volumes", ()):
         if isinstance(volume, str) and volume.startswith("."):
             source, target, mode = volume.split(":")
@@ -61,7 +61,7 @@ def mounts(service: Service) -> Iterator[Mount]:
 
 
 def environment(service: Service) -> Mapping[str, str]:
-    """What a service finds in its environment."""
+    """The environment of a service."""
     return {name: str(value) for name, value in service.get("environment", {}).items()}
 
 

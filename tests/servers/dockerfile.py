@@ -40,7 +40,7 @@ class Stage(NamedTuple):
         return [each for each in self.instructions if each.name == name]
 
     def last(self, name: str) -> Instruction:
-        """The one that counts where the last does."""
+        """The last instruction of that name, where the last one holds."""
         return self.all(name)[-1]
 
     @property

@@ -1,17 +1,17 @@
-"""`extauthz doctor` for tests: each run is looked at for credentials, and its status for what it says."""
+"""`extauthz doctor` for tests: each run is searched for credentials, and its status compared with its rows."""
 
 import json
 from typing import Any
 
 from tests.servers.shell import Here
 
-WRONG = "sesame-that-is-wrong"  # a password in the settings of a test, which is to be seen nowhere
+WRONG = "sesame-that-is-wrong"  # a password in the settings of a test, which no output may have
 
 Row = dict[str, Any]
 
 
 class Doctor:
-    """Runs the command in this process; every run is looked at for credentials."""
+    """Runs the command in this process; every run is searched for credentials."""
 
     def __init__(self, shell: Here) -> None:
         self._shell = shell

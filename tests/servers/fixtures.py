@@ -68,7 +68,7 @@ def new_database(server: Postgres, *, template: str = "template0") -> Iterator[s
 
 @contextmanager
 def stopped(server: Process) -> Iterator[None]:
-    """The server is not there, and afterwards it is, on the same port."""
+    """Stops the server, and starts it again on the same port afterwards."""
     server.stop()
     try:
         yield
@@ -78,7 +78,7 @@ def stopped(server: Process) -> Iterator[None]:
 
 @contextmanager
 def paused(server: Process) -> Iterator[None]:
-    """The server hangs: it takes connections and answers nothing."""
+    """Makes the server hang: it takes connections and answers nothing."""
     server.pause()
     try:
         yield
@@ -87,7 +87,7 @@ def paused(server: Process) -> Iterator[None]:
 
 
 async def keep_our_loop_busy(seconds: float, *, after: int) -> None:
-    """Blocks our own event loop, after so many of its passes."""
+    """Blocks the event loop, after so many of its passes."""
     for _ in range(after):
         await asyncio.sleep(0)
     time.sleep(seconds)  # noqa: ASYNC251 - that is the harm

@@ -1,4 +1,4 @@
-"""What Grafana does with our dashboards: which panels there are, and what becomes of a query before it is sent."""
+"""What Grafana does with the dashboards: their panels, and how a query is substituted before it is sent."""
 
 import json
 import re

@@ -69,17 +69,17 @@ class ManagementClient:
         return await self.keys.create(organization, KeyTerms(name, permissions, expires_at))
 
     async def sql(self, statement: str, *arguments: object) -> None:
-        """Runs what a stranger with access to the database could run."""
+        """Runs a statement as any client of the database could."""
         async with self.pool.connection() as connection:
             await connection.execute(statement.encode(), arguments)
 
     async def rows(self, query: str, *arguments: object) -> list[DictRow]:
-        """What a stranger with access to the database would see."""
+        """The rows that any client of the database would see."""
         async with self.pool.connection() as connection:
             return await (await connection.execute(query.encode(), arguments)).fetchall()
 
     async def charge(self, organization_id: str) -> None:
-        """From now on the organization was charged, so that another calendar does not hold at once."""
+        """Charges the organization, so that a change of its calendar does not hold at once."""
         await self.sql(
             "INSERT INTO usage_daily (organization_id, api_key_id, day, allowed, cost)"
             " VALUES (%s, gen_random_uuid(), '2026-01-01', 1, 1)",
@@ -87,12 +87,12 @@ class ManagementClient:
         )
 
     async def fence(self, kind: str, id_: str) -> int | None:
-        """The fence in Redis round a thing; None where there is none."""
+        """The fence of an entity in Redis; None where there is none."""
         stored: Mapping[str, str] = await self.redis_dump()
         return next((int(value) for name, value in stored.items() if name == f"cache_fence:{kind}:{id_}"), None)
 
     async def drop_checks(self) -> None:
-        """Takes away what keeps rows sensible, so that a test can make them senseless."""
+        """Drops the constraints, so that a test can make rows corrupt."""
         await self.sql("ALTER TABLE plans DISABLE TRIGGER plans_fit_organizations")
         await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_still_fit_plan")
         await self.sql("ALTER TABLE organizations DISABLE TRIGGER organizations_check_timezones")
@@ -106,7 +106,7 @@ class ManagementClient:
                 await connection.execute(row["drop"])
 
     async def charged(self) -> int:
-        """How much was taken from all tenants today, as Redis itself says."""
+        """The cost that all tenants were charged today, as Redis has it."""
         hashes = [await self.redis.hgetall(name) for name in await self.redis.keys("tenant_limits:*")]
         days = re.compile(r"d:[0-9]{8}")  # with a key's id behind it, what that key took of it
         return sum(int(used) for fields in hashes for field, used in fields.items() if days.fullmatch(text(field)))

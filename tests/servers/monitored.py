@@ -119,7 +119,7 @@ async def _office(stack: AsyncExitStack, database: str, redis: Redis) -> Managem
 
 
 async def _customers(operator: ManagementClient) -> Mapping[str, str]:
-    """Organizations of every kind, and a key for each thing that can be wrong with one; the keys by a name."""
+    """Organizations of every kind, and a key for each fault that a key can have; the keys by a name."""
     keys: dict[str, str] = {}
     for name, limits in PLANS.items():
         await operator.tenants.create_plan(f"of {name}", NO_LIMITS | dict(limits))

@@ -1,4 +1,4 @@
-"""A receiver of OTLP over HTTP, which keeps what it is sent, and can be one that fails."""
+"""A receiver of OTLP over HTTP, which records requests, and can fail."""
 
 import gzip
 import threading

@@ -34,7 +34,7 @@ Record = dict[str, Any]
 
 
 class Reply(NamedTuple):
-    """What came back; header names in lower case."""
+    """A response; header names in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -42,7 +42,7 @@ class Reply(NamedTuple):
 
     @property
     def decision(self) -> str:
-        """What was decided; empty where nothing was."""
+        """The decision; empty where there is none."""
         return self.headers.get("x-extauthz-decision", "")
 
 
@@ -99,7 +99,7 @@ class Service:
             return Reply(answer.status, names, await answer.text())
 
     async def check(self, key: str = "", path: str = "/api") -> Reply:
-        """What Envoy is told about a GET with that key."""
+        """The answer to Envoy about a GET with that key."""
         return await self.get("envoy", path, **({"authorization": f"Bearer {key}"} if key else {}))
 
     async def readyz(self) -> tuple[int, Report]:

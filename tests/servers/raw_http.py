@@ -1,4 +1,4 @@
-"""HTTP as bytes: what is sent is exactly what a test says, and what comes back is taken apart strictly."""
+"""HTTP as bytes: a test sends exactly its bytes, and answers are parsed strictly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ class Answer:
 
     @property
     def decision(self) -> str:
-        """What was decided."""
+        """The decision of the answer."""
         return self["x-extauthz-decision"]
 
 
@@ -40,7 +40,7 @@ class Wire:
         self._writer.write(data)
 
     def half_close(self) -> None:
-        """Says that nothing more will come."""
+        """Closes the sending side."""
         self._writer.write_eof()
 
     async def answer(self, *, to_head: bool = False) -> Answer:

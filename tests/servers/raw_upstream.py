@@ -1,4 +1,4 @@
-"""An upstream that tells what arrived, to the byte: repeated headers, empty ones, trailers, upgrades."""
+"""An upstream that returns what arrived, to the byte: repeated headers, empty ones, trailers, upgrades."""
 
 import asyncio
 import json

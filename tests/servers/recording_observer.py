@@ -1,4 +1,4 @@
-"""An observer that remembers what it was told, and can be waited for."""
+"""An observer that records its calls, which tests can await."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from tests.servers.waiting import News
 
 
 class RecordingObserver:
-    """`changes` in the order in which they were told; `failures` and `reads` are counted."""
+    """`changes` in the order of the calls; `failures` and `reads` are counted."""
 
     def __init__(self) -> None:
         self.failures: Counter[tuple[Store, str]] = Counter()

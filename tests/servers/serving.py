@@ -42,7 +42,7 @@ class Serving:
     metrics: Metrics
 
     def value(self, name: str, **labels: str) -> float:
-        """What a metric says now; 0 where it has not been counted yet."""
+        """The value of a metric; 0 where it has no sample yet."""
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     async def scraped(self) -> dict[str, float]:
@@ -89,7 +89,7 @@ def question(
 
 
 def check_form(answer: Answer, listener: str) -> None:
-    """Asserts what every answer of a listener owes to its proxy."""
+    """Asserts the form that every answer of a listener has."""
     reason = Reason(answer.decision)
     assert answer["cache-control"] == "no-store"
     assert answer["server"] == "extauthz"

@@ -1,4 +1,4 @@
-"""An organization whose usage tests fill in, and `GET /v1/usage`, which tells it."""
+"""An organization whose usage tests write, and `GET /v1/usage`, which reports it."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ HASH = keyspace.tenant_limits(ACME)
 
 
 class Day(NamedTuple):
-    """A day of UTC, and what the counters of its day and month are called."""
+    """A day of UTC, and the names of the counters of its day and month."""
 
     when: date
 

@@ -1,4 +1,4 @@
-"""Waiting: for news, and for what tells of itself only when asked, as a server does."""
+"""Waiting: for events, and for states that can only be polled."""
 
 import asyncio
 import inspect
