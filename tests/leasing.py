@@ -1,6 +1,6 @@
 """Workers that lease from one store, driven by hypothesis: messages late and lost, workers killed, clocks that step.
 
-What is served is held against a bucket that is asked for each request, and against every quota, to the unit.
+What is served is compared with a bucket that is asked for each request, and with every quota, to the unit.
 """
 
 from dataclasses import dataclass, field, replace
@@ -72,7 +72,7 @@ class Worker:
 
 
 class Leasing(RuleBasedStateMachine):
-    """One organization and its store; the twin says what the store has to answer."""
+    """One organization and its store; the reference arithmetic gives the store's answers."""
 
     @initialize(limits=st.sampled_from(LIMITS), own=st.sampled_from(OF_KEYS))
     def begin(self, limits: Limits, own: Limits) -> None:
@@ -100,7 +100,7 @@ class Leasing(RuleBasedStateMachine):
     def _account(self) -> Account:
         return Account(self.real / MICRO, self.book)
 
-    # what a store does; another store does it beside the twin
+    # what a store does; another store does it as well
 
     def spend(self, asked: Spend) -> Spent:
         """A request that asks the store."""

@@ -1,4 +1,4 @@
-"""The contract is kept or broken on real servers."""
+"""Tests of the contract on real stores."""
 
 from tests.servers.fixtures import (
     database,

@@ -1,4 +1,4 @@
-"""What counters would begin with is told as a check then finds it, and nothing is begun."""
+"""The values that counters would be restored to are reported as a check then finds them, and nothing is written."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ OLDER = {"seeded": ELSEWHERE, "bucket": f"1000000 5 {NOW * MICRO - MICRO}", "d:2
 HELD: dict[str, dict[str, str]] = {
     "nothing": {},
     "of another server": OLDER | {f"d:20270115:{KEY}": "9 2 3", "m:20270101": "9", f"m:20270101:{KEY}": "9"},
-    "more than PostgreSQL knows": {**SEEDED, **OLDER, f"d:20270115:{KEY}": "600 9 9", "d:20270115": "620"},
+    "more than PostgreSQL has": {**SEEDED, **OLDER, f"d:20270115:{KEY}": "600 9 9", "d:20270115": "620"},
     "nonsense": OLDER | {f"d:20270115:{KEY}": "x", "m:20270101": "?", "bucket": "full"},
 }
 
@@ -36,7 +36,7 @@ async def limits(redis_connection: RedisConnection) -> RedisLimits:
 async def test_it_is_what_a_check_finds(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, held: str, seeds: tuple[Seed, ...]
 ) -> None:
-    """Of every state that is no longer, or not yet, this server's."""
+    """For every state that this server's epoch does not cover."""
     if HELD[held]:
         await redis.hset(HASH, items=[part for pair in HELD[held].items() for part in pair])
     own = Limits(Rate(1, 60), 3, 60, None)
@@ -55,7 +55,7 @@ async def test_it_is_what_a_check_finds(
 async def test_a_name_of_another_type(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
 ) -> None:
-    """It counts as nothing, as it does for checks, and is left alone."""
+    """It counts as empty, as it does for checks, and is not changed."""
     await redis.set(HASH, "no hash")
     asked = replace(spend_of(LIMITS, NOW), operation="peek")
     state = await RedisCounters(redis_connection).beginning(asked, ())

@@ -1,4 +1,4 @@
-"""A reader stopped midway, a change, and the reader let go: what was read before is never served again, by anybody."""
+"""A reader stopped midway, a change, and the reader resumed: no process serves what was read before the change."""
 
 import asyncio
 import json
@@ -53,14 +53,14 @@ def packs(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 async def one(key: str, database: str, redis_url: str, packs: bool) -> AsyncIterator[Reader]:
-    """A process that hears of changes."""
+    """A process that receives change notifications."""
     async with reader(database, redis_url, packs=packs) as process:
         yield process
 
 
 @pytest.fixture
 async def deaf(key: str, database: str, redis_url: str, packs: bool) -> AsyncIterator[Reader]:
-    """Another one on the same Redis, which hears of none."""
+    """A second process on the same Redis, which receives no change notifications."""
     async with reader(database, redis_url, deaf=True, packs=packs) as process:
         yield process
 
@@ -78,7 +78,7 @@ async def filling(process: Reader, key: str, gate: Gate) -> AsyncIterator[asynci
 
 
 async def cached(redis: Redis, key: str) -> dict[str, object]:
-    """The record of a key in Redis, whoever would believe it."""
+    """The record of a key in Redis, whether or not a process would accept it."""
     text = await redis.get(f"api_key_cache:{KEY_FORMAT.digest(key).digests[0]}")
     return {} if text is None else dict(json.loads(text))
 
@@ -88,7 +88,7 @@ async def cached(redis: Redis, key: str) -> dict[str, object]:
 async def test_a_fill_that_was_under_way(
     one: Reader, deaf: Reader, operator: ManagementClient, key: str, change: str, after: str, where: str
 ) -> None:
-    """Stopped between PostgreSQL and taking in, or before Redis: it is old when it goes on, for everybody."""
+    """A fill stopped before the local cache or before Redis is stale for every process when it resumes."""
     async with filling(one, key, one.keys.gate if where == "read" else one.key_cache.gate) as fill:
         await operator.sql(change)
         await one.heard()
@@ -106,7 +106,7 @@ async def test_a_fill_that_was_under_way(
 async def test_what_was_held_already(
     one: Reader, deaf: Reader, operator: ManagementClient, key: str, change: str, after: str
 ) -> None:
-    """Held in the process and in Redis: over with the message, also for who starts to read after it and hears none."""
+    """A message ends cached copies in process and Redis, also for a process that starts to read later without it."""
     assert [await one.meaning(key), await one.meaning(key)] == [BEFORE] * 2
     await operator.sql(change)
     await one.heard()
@@ -133,7 +133,7 @@ async def test_a_change_of_many_is_one_fence(one: Reader, operator: ManagementCl
 async def test_two_fills_in_the_wrong_order(
     deaf: Reader, database: str, redis_url: str, redis: Redis, operator: ManagementClient, key: str, column: str
 ) -> None:
-    """Nobody hears anything: the numbers alone keep the record of who read last, whoever writes last."""
+    """Without notifications the numbers alone keep the record of the latest read, whichever is written last."""
     async with reader(database, redis_url, deaf=True) as other:
         async with filling(deaf, key, deaf.key_cache.gate) as slow:
             await operator.sql(f"UPDATE api_keys SET {column} = now()")
@@ -150,7 +150,7 @@ async def test_two_fills_in_the_wrong_order(
 async def test_a_writer_that_stays_open_costs_caching_and_no_more(
     one: Reader, deaf: Reader, operator: ManagementClient, database: str, redis_url: str, key: str, stopped: bool
 ) -> None:
-    """While a transaction elsewhere keeps every number low, old records stay out, new ones are ours alone."""
+    """An open transaction keeps every number low: old records stay out, new ones stay local."""
     async with operator.pool.connection() as connection:
         async with connection.transaction():
             await connection.execute("INSERT INTO plans (name) VALUES ('takes its time')")
@@ -165,17 +165,17 @@ async def test_a_writer_that_stays_open_costs_caching_and_no_more(
                 await one.heard()
             one.recorder.reads.clear()
             assert [await one.meaning(key) for _ in range(3)] == ["gold 7"] * 3
-            assert one.recorder.reads["tenant_quota", "process"] >= 2  # read after the message: believed here
+            assert one.recorder.reads["tenant_quota", "process"] >= 2  # read after the message: accepted here
             assert [await deaf.meaning(key) for _ in range(2)] == ["gold 7"] * 2
-            assert deaf.tenants.queries >= 1  # elsewhere a low number says too little
+            assert deaf.tenants.queries >= 1  # another process cannot accept a low number
         async with reader(database, redis_url, deaf=True) as third, reader(database, redis_url, deaf=True) as fourth:
             assert await third.meaning(key) == "gold 7"
             assert await fourth.meaning(key) == "gold 7"
-            assert (fourth.keys.queries, fourth.tenants.queries) == (0, 0)  # as ever, once it has ended
+            assert (fourth.keys.queries, fourth.tenants.queries) == (0, 0)  # as before, once it has ended
 
 
 async def test_a_transaction_is_told_when_it_is_over(one: Reader, operator: ManagementClient, key: str) -> None:
-    """A change that is open, and one that is taken back, changes nothing; committed, it is effective at once."""
+    """A change has no effect while it is open or rolled back; committed, it is effective at once."""
     async with operator.pool.connection() as connection:
         async with connection.transaction(force_rollback=True):
             await connection.execute(REVOKE)
@@ -195,7 +195,9 @@ async def test_one_query_for_a_thousand_first_uses(one: Reader, key: str) -> Non
     assert (one.keys.queries, one.tenants.queries) == (1, 0)
 
 
-async def test_a_restart_of_everything_is_no_stampede(one: Reader, operator: ManagementClient, redis: Redis) -> None:
+async def test_restart_of_all_processes_causes_no_stampede(
+    one: Reader, operator: ManagementClient, redis: Redis
+) -> None:
     """Two hundred cold keys at once: a few queries under way, and one of them for many keys."""
     keys = [(await operator.new_key("acme"))[1] for _ in range(200)]
     found = await asyncio.gather(*(one.meaning(key) for key in keys))
@@ -206,10 +208,8 @@ async def test_a_restart_of_everything_is_no_stampede(one: Reader, operator: Man
     assert not one.recorder.failures
 
 
-async def test_a_flood_of_keys_that_nobody_has(
-    database: str, redis_url: str, postgres_server: Postgres, key: str
-) -> None:
-    """Five hundred at once, PostgreSQL slow: the key of somebody behind them does not wait for them one by one."""
+async def test_flood_of_unknown_keys(database: str, redis_url: str, postgres_server: Postgres, key: str) -> None:
+    """With 500 unknown keys and a slow PostgreSQL, a valid key behind them does not wait for each of them."""
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
         reader(through(database, between), redis_url, deaf=True) as process,
@@ -233,7 +233,7 @@ async def test_redis_loses_a_revocation(
     monkeypatch: pytest.MonkeyPatch,
     meanwhile: str,
 ) -> None:
-    """A process that read it from PostgreSQL, and hears nothing, does not go back to the older record in Redis."""
+    """A process without notifications that read it from PostgreSQL does not return to the older record in Redis."""
     monkeypatch.setattr(invalidation, "UNCONFIRMED_SECONDS", 0.0)
     name = f"api_key_cache:{KEY_FORMAT.digest(key).digests[0]}"
     assert await deaf.meaning(key) == BEFORE
@@ -264,7 +264,7 @@ async def test_more_changes_than_can_wait_for_redis(
     operator: ManagementClient,
     key: str,
 ) -> None:
-    """Redis is away while ten thousand things change: afterwards it has one fence round everything, in time."""
+    """After 10,000 changes during an outage of Redis, it has one fence round everything, in time."""
     assert await deaf.meaning(key) == BEFORE
     async with (
         HurtingProxy("127.0.0.1", redis_server.port) as between,
@@ -289,8 +289,8 @@ async def test_more_changes_than_can_wait_for_redis(
         assert await late.meaning(key) == "invalid"
 
 
-async def test_a_key_that_is_created_is_known_at_once(one: Reader, operator: ManagementClient, key: str) -> None:
-    """Asked for a moment before it was there, it works as soon as the message has come."""
+async def test_created_key_works_at_once(one: Reader, operator: ManagementClient, key: str) -> None:
+    """A key that was requested before it existed works as soon as its notification has arrived."""
     made, secret = await operator.new_key("acme")
     await operator.sql("DELETE FROM api_keys WHERE id::text = %s", made.id)
     await one.changes.until(lambda: len(one.changes.heard) == 2)

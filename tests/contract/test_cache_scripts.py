@@ -1,4 +1,4 @@
-"""What the scripts of the shared cache promise: the younger record stays, revoked is for good, a fence only rises."""
+"""The scripts of the shared cache keep the younger record, keep a revocation for good, and only raise a fence."""
 
 import json
 from dataclasses import replace
@@ -42,7 +42,7 @@ async def stays(keys: RedisKeyCache, first: ApiKey, second: ApiKey) -> bool:
 
 @pytest.mark.parametrize("base", [0, BIG])
 async def test_the_younger_record_stays(keys: RedisKeyCache, redis: Redis, base: int) -> None:
-    """By the number of the read; where that is the same, by the time of the read; else who writes last."""
+    """By the number of the read; for equal numbers by its time; for equal times the last write stays."""
     for numbers, times, first_stays in (
         ((8, 7), (0, 0), True),
         ((8, 7), (-5, 0), True),
@@ -61,14 +61,14 @@ async def test_the_younger_record_stays(keys: RedisKeyCache, redis: Redis, base:
 
 @pytest.mark.parametrize("number", [6, 7, 8])
 async def test_revoked_is_for_good(keys: RedisKeyCache, number: int) -> None:
-    """No record that does not know of it takes the place of one that does, whatever its number; one that does may."""
+    """A record without the revocation never replaces one that has it, whatever its number; one with it may."""
     revoked = replace(KEY, revoked_at=NOW)
     assert await stays(keys, revoked, replace(KEY, version=number))
     assert await stays(keys, revoked, replace(revoked, version=number, id="k2")) is (number < 7)
 
 
 async def test_nonsense_is_overwritten(keys: RedisKeyCache, redis: Redis) -> None:
-    """What is no record keeps no record out."""
+    """A corrupt record keeps no record out."""
     for nonsense in (b"", b"{", b"[]", b"null", b"7", b'"x"', b'{"version": null}', b'{"version": {}}', b"\xff\x00"):
         await redis.set(NAME, nonsense)
         await keys.put([KEY], NOW)
@@ -95,7 +95,7 @@ async def test_a_fence_keeps_out_what_is_older(keys: RedisKeyCache, redis: Redis
 
 
 async def test_a_fence_only_rises(redis: Redis) -> None:
-    """An older change that is told later lowers nothing, and each makes it last."""
+    """An older change that arrives later lowers no fence, and each change extends its lifetime."""
     invalidations, (name, *_) = RedisInvalidations(redis, seconds=120), FENCES
     for told, stands in ((8, 8), (7, 8), (9, 9), (BIG + 1, BIG + 1), (BIG, BIG + 1)):
         await redis.pexpire(name, 1000)
@@ -105,7 +105,7 @@ async def test_a_fence_only_rises(redis: Redis) -> None:
 
 
 async def test_a_fence_is_never_shortened(redis: Redis) -> None:
-    """Another process may know of shorter times: neither a lower fence nor a higher one of its own ends it sooner."""
+    """Another process may have shorter times: neither a lower nor a higher fence of it ends this one sooner."""
     name, thing = FENCES[0], KEY.made_of[0]
     await RedisInvalidations(redis, seconds=3600).raise_all([Change(thing, 8)])
     for told in (7, 8, 9):
@@ -132,7 +132,7 @@ async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> No
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"6.5", b"nan", b"\xff", b"9" * 5000])
 async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Redis, garbage: bytes) -> None:
-    """Nobody can say what it kept out, so everything is; the next change puts a fence in its place."""
+    """What it kept out is unknown, so it keeps out everything; the next change replaces it by a fence."""
     tenants = RedisTenantCache(redis, ttl=30)
     await keys.put([KEY], NOW)
     await tenants.put([TENANT], NOW)
@@ -146,7 +146,7 @@ async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Red
 
 
 async def test_a_fence_of_another_type_keeps_out(keys: RedisKeyCache, redis: Redis) -> None:
-    """Likewise a list, and a fence takes its place."""
+    """A list keeps out everything too, and a fence replaces it."""
     await keys.put([KEY], NOW)
     await redis.rpush(FENCES[0], "7")
     assert await cached(keys, ASKED, NOW) is None
@@ -155,14 +155,14 @@ async def test_a_fence_of_another_type_keeps_out(keys: RedisKeyCache, redis: Red
 
 
 async def test_names_of_fences(redis: Redis) -> None:
-    """Ids of other tables may be any text: each has a fence of its own."""
+    """Ids of other tables may be any text: each has its own fence."""
     ids = ["acme", "a b", "a:b", "{acme}", ".61", "a"]
     await RedisInvalidations(redis, seconds=120).raise_all([Change(EntityRef("organization", each), 7) for each in ids])
     assert len(await redis.keys("cache_fence:organization:*")) == len(ids)
 
 
-async def test_scripts_are_sent_again_where_redis_forgot_them(keys: RedisKeyCache, redis: Redis) -> None:
-    """After a restart, or a failover, the first call brings the script along."""
+async def test_scripts_that_redis_lost_are_sent_again(keys: RedisKeyCache, redis: Redis) -> None:
+    """After a restart or a failover the first call loads the script again."""
     for _ in range(2):
         await keys.put([KEY], NOW)
         await RedisInvalidations(redis, seconds=120).raise_all([Change(KEY.made_of[0], 7)])

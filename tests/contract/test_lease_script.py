@@ -1,4 +1,4 @@
-"""The script that leases against its twin: workers interleave, die and lose messages, and clocks step."""
+"""The lease script agrees with the reference arithmetic: workers interleave, die and lose messages, clocks step."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ PLENTY = Limits(Rate(1, 3600), 1000, 10_000, 100_000)
 
 
 class OnRedis(Leasing):
-    """Redis beside the twin: every answer, and all that is stored afterwards, are the twin's."""
+    """Redis beside the reference arithmetic: every answer and all stored state are the same."""
 
     url = ""
 
@@ -66,8 +66,8 @@ class OnRedis(Leasing):
 
 
 @pytest.mark.fuzz
-def test_script_and_twin_agree(redis_server: Redis) -> None:
-    """Whatever is leased, served, lost and given back, at any time: answers and hashes are the twin's, to the byte."""
+def test_script_agrees_with_reference_arithmetic(redis_server: Redis) -> None:
+    """Whatever is leased, served, lost and given back, at any time: answers and hashes are equal, to the byte."""
     machine = type("Machine", (OnRedis,), {"url": redis_server.redis_url})
     run_state_machine_as_test(machine, settings=settings(examples(5, 1_000), stateful_step_count=30))
 
@@ -95,7 +95,7 @@ async def test_a_lease_is_charged_when_it_is_taken(redis: RedisClient, redis_con
 
 
 async def test_another_epoch_leases_nothing(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Counters of another server, or such as nobody could seed, are not leased."""
+    """Counters of another epoch, and provisional counters, are not leased."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
     for mark in ("other", await redis_connection.epoch() + "?"):
         await redis.hset(HASH, "seeded", mark)
@@ -105,10 +105,8 @@ async def test_another_epoch_leases_nothing(redis: RedisClient, redis_connection
 
 
 @pytest.mark.parametrize("kept", ["x", "1234abcd 1 2 3\n", "\n\n", " ", "zz 1 1 1 1 1 1 0 0 k\n", "9" * 400])
-async def test_leases_that_make_no_sense_hold_nothing(
-    redis: RedisClient, redis_connection: RedisConnection, kept: str
-) -> None:
-    """They count as never written."""
+async def test_corrupt_leases_hold_nothing(redis: RedisClient, redis_connection: RedisConnection, kept: str) -> None:
+    """A corrupt lease counts as never written."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
     await redis.hset(HASH, mapping={"leases": kept, "lapsed": kept})
     assert taken((await limits.spend([asked]))[0]).level // MICRO == 999
@@ -119,7 +117,7 @@ async def test_leases_that_make_no_sense_hold_nothing(
 @pytest.mark.parametrize("position", range(14))
 @pytest.mark.parametrize("value", ["", "x", "-2", "1.5", "nan", "1e3", str(2**53 + 1)])
 async def test_a_bad_argument(redis: RedisClient, redis_connection: RedisConnection, position: int, value: str) -> None:
-    """Nothing is written where one number of one lease makes no sense."""
+    """Nothing is written where one number of one lease is invalid."""
     await seed(redis_connection)
     before = await hash_of(redis)
     keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await redis_connection.epoch())
@@ -132,7 +130,7 @@ async def test_a_bad_argument(redis: RedisClient, redis_connection: RedisConnect
 
 
 async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Where Redis takes nothing more, no unit is given, and none is lost."""
+    """When Redis is out of memory, no unit is given, and none is lost."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now())
     before = await hash_of(redis)
     await redis.config_set("maxmemory", 1)

@@ -1,4 +1,4 @@
-"""Whose memory a connection leads to: every way in which a Redis may come back with other data than it had."""
+"""The epoch of a connection's memory, for every way in which Redis may return with other data than it had."""
 
 import asyncio
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ async def follow(client: RedisClient, port: int) -> None:
     """It is a replica from now on, and has all of its master's data."""
     await client.execute_command("REPLICAOF", "127.0.0.1", port)  # type: ignore[no-untyped-call]
     async with asyncio.timeout(20):
-        while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - Redis tells nobody
+        while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - Redis sends no event
             await asyncio.sleep(0.05)
 
 
@@ -84,7 +84,7 @@ async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None
 
 
 async def test_a_user_that_may_not_ask(redis: RedisClient, redis_url: str) -> None:
-    """It works all the same; the missing permission is named once, and a gauge says so until it is given."""
+    """The service works; the missing permission is logged once, and a gauge shows it until it is granted."""
     metrics = Metrics(["envoy"])
     gauge = partial(metrics.registry.get_sample_value, "extauthz_epoch_unknown")
     await redis.execute_command("ACL", "SETUSER", "app", "on", ">sesame", "~*", "&*", "+@all", "-info")  # type: ignore[no-untyped-call]

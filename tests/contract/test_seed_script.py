@@ -1,4 +1,4 @@
-"""What a tenant's counters begin with, when Redis has forgotten them, remembers older ones, or nobody can say."""
+"""How a tenant's counters are restored when Redis has lost them, has older ones, or PostgreSQL is away."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from tests.unit.service.fakes import Watch
 
 NOW = 1_800_000_000  # 2027-01-15T08:00:00Z
 LIMITS = Limits(Rate(1, 86_400), 5, 1000, 2000)
-# What PostgreSQL knows: two keys today, one of them yesterday too.
+# What PostgreSQL has: two keys today, one of them yesterday too.
 SEEDS = (
     Seed("d:20270114", KEY, 30, 3, 3),
     Seed("d:20270115", KEY, 50, 5, 6),
@@ -57,14 +57,14 @@ async def spend(limits: RedisLimits, *, cost: int = 1, times: int = 1) -> None:
 
 
 async def counters(redis: RedisClient) -> dict[str, str]:
-    """All that is kept beside the bucket and the mark."""
+    """All fields except the bucket and the mark."""
     return {field: value for field, value in (await hash_of(redis)).items() if field not in ("bucket", "seeded")}
 
 
 async def test_a_hash_that_is_not_there(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
 ) -> None:
-    """Nothing is taken until it is seeded; then counters are PostgreSQL's, and a spend goes on from there."""
+    """A spend is not applied until counters are restored from PostgreSQL; then spends continue from them."""
     (found,) = await limits.spend([spend_of(LIMITS, NOW)])
     assert isinstance(found, NotApplied)
     assert found.why == "unseeded"
@@ -82,8 +82,10 @@ async def test_a_hash_that_is_not_there(
     assert not spent.provisional
 
 
-async def test_nothing_is_known(redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits) -> None:
-    """A tenant that never asked before begins at zero, marked by the epoch, and is kept for more than two months."""
+async def test_tenant_without_saved_usage(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
+    """A tenant's first request begins at zero, marked by the epoch, and is kept for more than two months."""
     await limits.seed(TENANT.id, ())
     assert await hash_of(redis) == {"seeded": await redis_connection.epoch(), "days": ""}
     assert await redis.pttl(HASH) > 69 * 86_400_000
@@ -92,9 +94,9 @@ async def test_nothing_is_known(redis: RedisClient, redis_connection: RedisConne
 async def test_what_another_server_counted(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
 ) -> None:
-    """After a fail-over nothing is taken before PostgreSQL was asked: its figures raise what is there, lower none.
+    """After a failover no spend is applied before PostgreSQL answered: its figures raise counters, lower none.
 
-    The organization is raised by what its keys are raised by: of another key this server may know more.
+    The organization is raised by what its keys are raised by: this server may have more of another key.
     """
     here = {"d:20270115": "70", f"d:20270115:{KEY}": "45 4 5", "d:20270115:key 2": "25 5 5"}
     here |= {"m:20270101": "150", f"m:20270101:{KEY}": "75", "m:20270101:key 2": "75"}
@@ -109,8 +111,10 @@ async def test_what_another_server_counted(
     assert await hash_of(redis) == expected
 
 
-async def test_nobody_can_say(redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits) -> None:
-    """Counters begin at zero and are marked; as soon as PostgreSQL can say, what was counted since is on top of it."""
+async def test_restore_without_postgresql(
+    redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
+) -> None:
+    """Counters begin at zero, provisional; once PostgreSQL answers, what was counted since is added to its figures."""
     await limits.seed(TENANT.id, None)
     assert await hash_of(redis) == {"seeded": f"{await redis_connection.epoch()}?", "days": ""}
     first, second = await limits.spend([spend_of(LIMITS, NOW, cost=2)] * 2)
@@ -124,10 +128,10 @@ async def test_nobody_can_say(redis: RedisClient, redis_connection: RedisConnect
 
 
 @pytest.mark.parametrize(("known", "then"), [(70, 73), (20, 53), (50, 53), (0, 53)])
-async def test_nobody_can_say_and_something_is_there(
+async def test_restore_of_another_servers_counters_without_postgresql(
     redis: RedisClient, limits: RedisLimits, known: int, then: int
 ) -> None:
-    """What another server had counted is what counters begin with; it is not counted twice when it is known later."""
+    """Counters begin with what another server had counted; it is not counted twice once PostgreSQL answers."""
     await redis.hset(HASH, mapping={"seeded": ELSEWHERE, "d:20270115": 50, f"d:20270115:{KEY}": "50 5 5"})
     await limits.seed(TENANT.id, None)
     await spend(limits, times=3)
@@ -140,13 +144,13 @@ async def test_nobody_can_say_and_something_is_there(
 
 @pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("here", [0, 50, 90])
-async def test_another_server_before_anybody_could_say(
+async def test_provisional_counters_of_another_server(
     redis: RedisClient, limits: RedisLimits, here: int, again: bool
 ) -> None:
-    """What an old copy had counted since nobody could say is not put on top of what is known.
+    """What an old copy counted provisionally is not added to what PostgreSQL has.
 
-    The copy may have been made before its counters were completed and saved: they would be counted twice. So they count
-    only where they are more, and the rest is forgiven.
+    The copy may have been made before its counters were reconciled and saved: they would be counted twice. So they
+    count only where they are more, and the rest is dropped.
     """
     await redis.hset(HASH, mapping={"seeded": ELSEWHERE, "d:20270115": here, f"d:20270115:{KEY}": f"{here} 1 1"})
     await limits.seed(TENANT.id, None)
@@ -162,8 +166,8 @@ async def test_another_server_before_anybody_could_say(
     assert not [field for field in found if field.startswith("was:")]
 
 
-async def test_who_comes_second_changes_nothing(redis: RedisClient, limits: RedisLimits) -> None:
-    """Seeded is seeded, by whoever was first; what was counted since is neither raised nor marked."""
+async def test_second_restore_changes_nothing(redis: RedisClient, limits: RedisLimits) -> None:
+    """The first restore counts; what was counted since is neither raised nor marked."""
     await limits.seed(TENANT.id, SEEDS)
     await spend(limits)
     before = await redis.dump(HASH)
@@ -172,8 +176,8 @@ async def test_who_comes_second_changes_nothing(redis: RedisClient, limits: Redi
         assert await redis.dump(HASH) == before
 
 
-async def test_who_cannot_say_comes_second(redis: RedisClient, limits: RedisLimits) -> None:
-    """What counters began with is remembered once: another who cannot say does not move it."""
+async def test_second_provisional_restore_changes_nothing(redis: RedisClient, limits: RedisLimits) -> None:
+    """The first values of counters are kept once: a second provisional restore does not change them."""
     await limits.seed(TENANT.id, None)
     await spend(limits)
     before = await redis.dump(HASH)
@@ -186,7 +190,7 @@ async def test_who_cannot_say_comes_second(redis: RedisClient, limits: RedisLimi
 async def test_state_of_the_wrong_type(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, command: str, known: bool
 ) -> None:
-    """It is thrown away; the counters begin as if nothing had been there."""
+    """It is deleted; counters begin as if nothing had been stored."""
     words = [word.format(HASH) for word in command.split()]
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
     await limits.seed(TENANT.id, SEEDS if known else None)
@@ -195,7 +199,7 @@ async def test_state_of_the_wrong_type(
 
 
 async def test_expiry_is_never_brought_forward(redis: RedisClient, limits: RedisLimits) -> None:
-    """A bucket that needs years to fill keeps them when counters are seeded anew."""
+    """A bucket that needs years to fill keeps its expiry when counters are restored again."""
     await limits.seed(TENANT.id, ())
     await limits.spend([spend_of(Limits(Rate(1, 864_000), 1000), NOW, cost=1000)])
     until = await redis.pexpiretime(HASH)
@@ -205,7 +209,7 @@ async def test_expiry_is_never_brought_forward(redis: RedisClient, limits: Redis
 
 
 class KnownUsage:
-    """PostgreSQL as it was when SEEDS were written down; nothing else is asked of it."""
+    """PostgreSQL as it was when SEEDS were recorded; it answers nothing else."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -217,14 +221,14 @@ class KnownUsage:
 
 
 def counting(redis_url: str, usage: KnownUsage, watch: Watch | None = None) -> AbstractAsyncContextManager[Limiter]:
-    """A limiter by the clock that stands still."""
+    """A limiter whose clock stands still."""
     return limiter_on(redis_url, script=SCRIPT, usage=usage, watch=watch)  # type: ignore[arg-type]  # see KnownUsage
 
 
 async def test_two_processes_seed_at_once(
     redis: RedisClient, redis_url: str, redis_connection: RedisConnection
 ) -> None:
-    """Each asks PostgreSQL once for all who wait; one of the two seeds, and every charge is on top of it."""
+    """Each process queries PostgreSQL once for all waiting checks; one of them restores, and every charge is added."""
     await set_clock(redis_connection, NOW * MICRO)
     usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as one, counting(redis_url, usage) as other:
@@ -237,7 +241,7 @@ async def test_two_processes_seed_at_once(
 async def test_memory_is_lost_between_checks(
     redis: RedisClient, redis_url: str, redis_connection: RedisConnection
 ) -> None:
-    """FLUSHALL: counters begin with what PostgreSQL knows each time, and all who ask are answered."""
+    """After each FLUSHALL counters begin with what PostgreSQL has, and all checks are answered."""
     usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as limiter:
         for _ in range(5):
@@ -249,7 +253,7 @@ async def test_memory_is_lost_between_checks(
 
 
 async def test_a_restart_is_another_memory(redis_server: Redis, redis_url: str) -> None:
-    """Redis comes back empty: the first who asks seeds the counters again."""
+    """Redis restarts empty: the first check restores the counters again."""
     usage, watch, asked = KnownUsage(), Watch(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage, watch) as limiter:
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Counters of a tenant with many keys begin in small steps: checks are answered in between, nothing comes twice."""
+"""Counters of a tenant with many keys are restored in small steps: checks run in between, nothing is added twice."""
 
 import asyncio
 from random import Random
@@ -42,7 +42,7 @@ class Steps:
 
 
 def there(cost: int) -> dict[str, str]:
-    """What a hash holds where each key has used `cost`."""
+    """The content of a hash where each key has used `cost`."""
     return {f"{DAY}:{key}": f"{cost} 1 1" for key in KEYS} | {DAY: str(cost * MANY), "days": DAY[2:]}
 
 
@@ -52,7 +52,7 @@ async def put(redis: RedisClient, fields: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("provisional", [False, True])
 async def test_many_keys(redis: RedisClient, redis_connection: RedisConnection, provisional: bool) -> None:
-    """Some hundred fields a call; all that is known is there in the end, and nothing that was kept on the way."""
+    """Some hundred fields a call; all saved usage is restored in the end, and no intermediate state is left."""
     steps, epoch = Steps(redis_connection), await redis_connection.epoch()
     if provisional:
         await put(redis, there(4) | {"seeded": ELSEWHERE})
@@ -67,7 +67,7 @@ async def test_many_keys(redis: RedisClient, redis_connection: RedisConnection, 
 async def test_nothing_is_charged_before_the_last_step(
     redis: RedisClient, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever dies half-way has given nobody an empty counter; the next one begins again, and counts nothing twice."""
+    """A restore that dies midway leaves no counter at zero; the next one starts over and counts nothing twice."""
     monkeypatch.setattr(module, "FIELDS_AT_ONCE", 100)
     await set_clock(redis_connection, NOW * MICRO)
     limits, epoch = RedisLimits(redis_connection, script=SCRIPT), await redis_connection.epoch()
@@ -87,7 +87,7 @@ async def test_nothing_is_charged_before_the_last_step(
 
 
 class Dying(Steps):
-    """It is lost after so many commands."""
+    """A connection that is lost after a number of commands."""
 
     def __init__(self, redis_connection: RedisConnection, commands: int) -> None:
         super().__init__(redis_connection)
@@ -104,8 +104,8 @@ class Dying(Steps):
 async def test_in_any_order(
     redis: RedisClient, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """One process can say and another cannot, both at once, on a copy that lacks some charges, each step in any order:
-    every counter is what was known or was there, whichever is more, and what was charged since on top.
+    """One process has PostgreSQL and another has not, both at once, on a copy that lacks some charges, each step in any
+    order: every counter is the larger of the saved and the stored value, plus what was charged since.
     """
     monkeypatch.setattr(module, "FIELDS_AT_ONCE", 150)
     await set_clock(redis_connection, NOW * MICRO)
@@ -141,7 +141,7 @@ async def test_in_any_order(
 
 
 async def charged_and_completed(redis: RedisClient, redis_connection: RedisConnection) -> dict[str, str]:
-    """The hash after one charge of a key that began without PostgreSQL, and after all is known."""
+    """The hash after one charge of a key that began without PostgreSQL, and after its reconciliation."""
     await set_clock(redis_connection, NOW * MICRO)
     spent = taken(
         (await RedisLimits(redis_connection, script=SCRIPT).spend([spend_of(UNLIMITED, NOW, key=KEYS[0])]))[0]
@@ -152,7 +152,7 @@ async def charged_and_completed(redis: RedisClient, redis_connection: RedisConne
 
 
 class Overtaken(Steps):
-    """Somebody who knows raises some counters, and dies, when the last fields were looked at."""
+    """A restore from PostgreSQL that raises some counters, and dies, when the last fields were read."""
 
     async def execute_command(self, *args: Any) -> Any:
         answer = await super().execute_command(*args)
@@ -163,7 +163,7 @@ class Overtaken(Steps):
 
 
 async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """A counter that was not there when fields were looked at is not counted twice when all is known."""
+    """A counter that was absent when fields were read is not counted twice by the reconciliation."""
     await put(redis, {f"m:{number}": "1" for number in range(MANY)} | {"seeded": ELSEWHERE})
     await begin(Overtaken(redis_connection), TENANT.id, await redis_connection.epoch())
     begun = await hash_of(redis)
@@ -176,7 +176,7 @@ async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, redi
 async def test_what_was_kept_at_an_earlier_time(
     redis: RedisClient, redis_connection: RedisConnection, more: int
 ) -> None:
-    """What counters began with then, and nobody has dropped, is not taken for what they begin with now."""
+    """First values of an earlier restore that were not deleted are not taken for those of this one."""
     fields = {f"m:{number}": "1" for number in range(more)}
     await put(redis, fields | {f"was:{DAY}:{KEYS[0]}": "7 1 1", f"was:{DAY}": "7", "seeded": ELSEWHERE})
     await begin(redis_connection, TENANT.id, await redis_connection.epoch())
@@ -184,8 +184,8 @@ async def test_what_was_kept_at_an_earlier_time(
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 
 
-async def test_who_seeds_marks(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Marks may be lost together with counters, and others believe in theirs: all keys of the tenant are looked at."""
+async def test_restore_marks_all_keys(redis: RedisClient, redis_connection: RedisConnection) -> None:
+    """Marks may be lost together with counters while other workers rely on theirs: all keys of the tenant are read."""
     limits = RedisLimits(redis_connection, RedisUsage(redis_connection))
     for known in (None, KNOWN[:1]):
         await redis.delete("usage_due")

@@ -1,4 +1,4 @@
-"""What the script that spends refuses before anybody is charged: bad numbers, places, calendars, missing arguments."""
+"""The spend script rejects bad numbers, places, calendars and missing arguments before it charges."""
 
 import math
 import struct
@@ -20,7 +20,7 @@ GOOD = PLACES.pack(1, 1, 1, 1, 0) + PLACES.pack(1, 2, 1, 1, 0)
 
 
 def numbers(*replaced: tuple[int, float]) -> bytes:
-    """A kind of limits."""
+    """The numbers of a kind of limit."""
     changed = dict(replaced)
     return NUMBERS_OF.pack(*(changed.get(position, number) for position, number in enumerate(NUMBERS)))
 
@@ -32,7 +32,7 @@ async def run(redis: RedisClient, *arguments: bytes | str | int) -> list[object]
 
 
 async def harmless(redis: RedisClient, *arguments: bytes | str | int) -> str:
-    """The words of a call's refusal, which has changed nothing of any tenant."""
+    """The text of a call's error, after which no tenant's state has changed."""
     await redis.hset("tenant_limits:{good}", mapping={"seeded": "0"})
     await redis.set(HASH, "even a state of the wrong type stays")
     with pytest.raises(ResponseError) as caught:
@@ -46,20 +46,20 @@ async def harmless(redis: RedisClient, *arguments: bytes | str | int) -> str:
     ("position", "value"), [(position, value) for position in range(12) for value in BAD] + OUT_OF_RANGE
 )
 async def test_a_bad_number(redis: RedisClient, position: int, value: float) -> None:
-    """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds: nobody is charged."""
+    """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds: nothing is charged."""
     places = PLACES.pack(1, 1, 1, 1, 0) + PLACES.pack(2, 2, 1, 1, 0)
     assert "whole number" in await harmless(redis, places, numbers() + numbers((position, value)), 1, KEY, CALENDAR)
 
 
 @pytest.mark.parametrize("value", [-2, "1.5", "1e3", "nan", "inf", "", "x", str(2**53 + 2), 3])
 async def test_a_bad_number_of_ids(redis: RedisClient, value: str | int) -> None:
-    """How many ids there are is a whole number, and what it says is there."""
+    """The count of ids must be a whole number, and as many ids must follow."""
     await harmless(redis, GOOD, numbers(), value, KEY, CALENDAR)
 
 
 @pytest.mark.parametrize("place", range(5))
 async def test_a_place_of_nothing(redis: RedisClient, place: int) -> None:
-    """Limits, a hash, an id, a calendar or a mark that are not in the call are refused before anybody is charged."""
+    """References to limits, hashes, ids, calendars or marks that are not in the call are rejected uncharged."""
     beyond = [1, 2, 1, 1, 0]
     beyond[place] = 9
     places = PLACES.pack(1, 1, 1, 1, 0) + PLACES.pack(*beyond)
@@ -78,13 +78,13 @@ async def test_a_place_of_nothing(redis: RedisClient, place: int) -> None:
     ],
 )
 async def test_a_bad_calendar(redis: RedisClient, calendar: str) -> None:
-    """Days and months that are none are refused before anybody is charged."""
+    """Invalid days and months are rejected before anything is charged."""
     await harmless(redis, GOOD, numbers(), 1, KEY, calendar)
 
 
 @pytest.mark.parametrize("count", range(5))
 async def test_a_missing_argument(redis: RedisClient, count: int) -> None:
-    """Too few arguments are refused before anything is written; the right ones are taken."""
+    """Too few arguments are rejected before anything is written; the full list is accepted."""
     right = (GOOD, numbers(), 1, KEY, CALENDAR)
     await harmless(redis, *right[:count])
     await redis.delete(HASH)

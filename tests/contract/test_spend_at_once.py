@@ -1,4 +1,4 @@
-"""Many at once on a real Redis: nothing is admitted twice or lost, and nobody pays for another's harm."""
+"""Many concurrent spends on a real Redis: none is admitted twice or lost, and corrupt state harms one tenant alone."""
 
 import asyncio
 from collections import Counter
@@ -51,7 +51,7 @@ ONE_A_DAY = Rate(1, 86_400)
     ],
 )
 async def test_the_last_token_is_spent_once(redis_url: str, limits: Limits, own: Limits) -> None:
-    """Of a hundred at once, from two processes, exactly one gets what is left; so with each kind of limit."""
+    """Of a hundred concurrent spends of two processes exactly one gets the last token, for each kind of limit."""
     asked = spend_of(limits, now(), key_limits=own)
     async with limiter_on(redis_url) as one, limiter_on(redis_url) as other:
         found = await asyncio.gather(*((one, other)[number % 2].spend(asked) for number in range(100)))
@@ -112,8 +112,8 @@ async def test_midnight_under_load(
         assert kept[field] == (f"{3 * count} {count} {count}" if of_key else str(count)), field
 
 
-async def test_a_script_that_is_forgotten_again_and_again(redis: RedisClient, redis_url: str) -> None:
-    """SCRIPT FLUSH many times in between: what was admitted is what was counted, neither lost nor doubled."""
+async def test_script_that_is_flushed_repeatedly(redis: RedisClient, redis_url: str) -> None:
+    """After many SCRIPT FLUSH what was admitted is what was counted, neither lost nor doubled."""
     asked, passed, done = spend_of(Limits(ONE_A_DAY, 1000), now()), list[tuple[Spend, Spent]](), asyncio.Event()
 
     async def forget() -> None:
@@ -135,7 +135,7 @@ async def test_a_script_that_is_forgotten_again_and_again(redis: RedisClient, re
 
 
 async def test_a_harmed_tenant_among_others(redis: RedisClient, redis_url: str) -> None:
-    """State of the wrong type is seeded again on the way; everybody in that call is charged once."""
+    """State of the wrong type is restored on the way; every spend in that call is charged once."""
     await redis.set(HASH, "x")
     asked = spend_of(Limits(ONE_A_DAY, 5), now())
     async with limiter_on(redis_url) as limiter:
@@ -175,7 +175,7 @@ def test_names_of_keys_are_the_names_of_tenants(one: str, other: str, request: s
 
 @asynccontextmanager
 async def no_memory_left(redis: RedisClient) -> AsyncIterator[None]:
-    """Redis takes nothing more."""
+    """Redis is out of memory."""
     await redis.config_set("maxmemory", 1)
     try:
         yield
@@ -184,7 +184,7 @@ async def no_memory_left(redis: RedisClient) -> AsyncIterator[None]:
 
 
 async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Nothing is taken from those who would be charged; who peeks or is refused is answered; later all is as before."""
+    """Charges fail without a trace; peeks and refusals are answered; once there is memory, all works as before."""
     limits, asked = await seed(redis_connection, TENANT.id, "a"), spend_of(Limits(ONE_A_DAY, 2), now())
     once = replace(asked, once="r1")
     refused = of("a", spend_of(Limits(daily_quota=0), now()))
@@ -202,7 +202,7 @@ async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnect
 
 
 async def test_a_request_is_charged_once(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Within ten seconds it comes twice more for nothing, then it is charged; another one is charged, and so later."""
+    """Within ten seconds it comes twice more uncharged, then it is charged; another request is charged each time."""
     limits, asked = await seed(redis_connection), replace(spend_of(Limits(ONE_A_DAY, 5), now()), once="r1")
     found = await limits.spend([asked, asked, replace(asked, once="r2"), asked, asked])
     assert [taken(one).repeated for one in found] == [False, True, False, True, False]
@@ -215,7 +215,7 @@ async def test_a_request_is_charged_once(redis: RedisClient, redis_connection: R
 
 
 async def test_a_refused_request_was_not_charged_once(redis_connection: RedisConnection) -> None:
-    """What was refused is no charge that could be repeated; another tenant's request of that name is another."""
+    """A refused request was not charged and is charged when it comes again; another tenant's id is separate."""
     limits, asked = (
         await seed(redis_connection, TENANT.id, "a"),
         replace(spend_of(Limits(daily_quota=0), now()), once="r1"),
@@ -225,8 +225,8 @@ async def test_a_refused_request_was_not_charged_once(redis_connection: RedisCon
     assert not any(taken(one).repeated for one in found)
 
 
-async def test_who_leaves_is_charged_at_most_once(redis: RedisClient, redis_url: str) -> None:
-    """A check that was given up has spent once or not at all; the counters are those of what was done."""
+async def test_cancelled_check_is_charged_at_most_once(redis: RedisClient, redis_url: str) -> None:
+    """A cancelled check has spent once or not at all; the counters agree with the spends that were done."""
     asked = spend_of(Limits(ONE_A_DAY, 1000), now())
     async with limiter_on(redis_url) as limiter:
         await limiter.spend(asked)

@@ -1,4 +1,4 @@
-"""What the script that spends promises of a real Redis: its clock, bad state, bad arguments, expiry."""
+"""The spend script on a real Redis: its clock, corrupt state, bad arguments, expiry."""
 
 import math
 import struct
@@ -69,7 +69,7 @@ async def put_bucket(redis: RedisClient, name: str, bucket: tuple[int, int, int]
 async def test_an_empty_bucket_fills_again_after_a_step_back(
     redis: RedisClient, redis_connection: RedisConnection, of_key: bool, packed: bool
 ) -> None:
-    """Of a bucket whose time is yet to come, as a master with another clock has left it, a refusal makes one of now."""
+    """A bucket's time in the future, left by a master with another clock, becomes the present time at a refusal."""
     limits, tight = await seed(redis_connection), Limits(Rate(1, 3600), 3)
     asked = spend_of(UNLIMITED, now(), key_limits=tight) if of_key else spend_of(tight, now())
     name, ahead = f"bucket:{KEY}" if of_key else "bucket", await microseconds(redis) + 3600 * MICRO
@@ -82,7 +82,7 @@ async def test_an_empty_bucket_fills_again_after_a_step_back(
 
 
 async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Neither fields nor expiry change when a limit refuses or somebody peeks; a lost hash is not made by either."""
+    """Neither a refusal nor a peek changes fields or expiry, or creates a lost hash."""
     limits = await seed(redis_connection)
     for _ in range(3):
         await limits.spend([spend_of(SLOW, now())])
@@ -101,7 +101,7 @@ async def test_a_refusal_leaves_the_hash_byte_for_byte(redis: RedisClient, redis
 async def test_state_of_the_wrong_type_harms_one_tenant(
     redis: RedisClient, redis_connection: RedisConnection, command: str
 ) -> None:
-    """It is thrown away to be seeded again; others in the same call, before it and behind it, are charged once each."""
+    """It is deleted and restored; other tenants in the same call, before it and after it, are charged once each."""
     limits, asked = await seed(redis_connection, "a", "b"), spend_of(SLOW, now())
     words = [word.format(HASH) for word in command.split()]
     await redis.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -116,7 +116,7 @@ async def test_state_of_the_wrong_type_harms_one_tenant(
 
 
 async def as_text(redis: RedisClient) -> None:
-    """TENANT's hash is one of an earlier release."""
+    """TENANT's hash as an earlier release writes it."""
     await redis.hdel(HASH, STATE)
 
 
@@ -128,7 +128,7 @@ NONSENSE = ["", "x", "-1", "1.5", "1e3", "0x10", "nan", "inf", " 1", "1 ", "9" *
 async def test_nonsense_in_a_counter(
     redis: RedisClient, redis_connection: RedisConnection, field: str, nonsense: str
 ) -> None:
-    """It counts as never written: a counter at 0; the others stay, and it is overwritten by what makes sense."""
+    """A corrupt counter counts as 0 and is overwritten by a valid one; the others stay."""
     limits, asked = await seed(redis_connection), spend_of(SLOW, now())
     await as_text(redis)
     await limits.spend([asked])
@@ -149,7 +149,7 @@ async def test_nonsense_in_a_counter(
 async def test_nonsense_in_a_bucket(
     redis: RedisClient, redis_connection: RedisConnection, place: int, nonsense: str
 ) -> None:
-    """A bucket of which a part makes no sense is full; its organization's counters stay as they are."""
+    """A bucket with a corrupt part is full; its organization's counters stay as they are."""
     limits = await seed(redis_connection)
     parts: list[str] = ["0", "0", str(await microseconds(redis))]
     parts[place] = nonsense

@@ -1,4 +1,4 @@
-"""The script that spends in Redis against `core/token_bucket.py`: the same replies and the same stored state."""
+"""The spend script in Redis agrees with `core/token_bucket.py`: the same replies and the same stored state."""
 
 import asyncio
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ tight = Limits(Rate(1, 86_400), 12, 30, 40, 25), Limits(Rate(7, 60), 9, 20, 12, 
 
 @dataclass(frozen=True)
 class Ask:
-    """One of those asked in a call; `skew` is how far off our clock is."""
+    """A spend in a call; `skew` is the error of the worker's clock."""
 
     owner: Owner
     key: str
@@ -94,7 +94,7 @@ asks = st.builds(
 
 
 class Agreement(RuleBasedStateMachine):
-    """Redis beside a state in memory; what is done to one is done to the other."""
+    """Redis beside a state in memory; each operation is applied to both."""
 
     url = ""
 
@@ -120,40 +120,40 @@ class Agreement(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from(OWNERS[:2]))
     def seed_again(self, owner: Owner) -> None:
-        """Counters of a tenant begin anew, where they are not there."""
+        """Restores counters of a tenant where they are absent."""
         self.runner.run(RedisLimits(self.redis_connection).seed(owner.id, ()))
         self.states[owner].seeded = True
 
     @rule(owner=st.sampled_from(OWNERS))
     def forget(self, owner: Owner) -> None:
-        """Redis loses what it knew of one."""
+        """Redis loses the state of one tenant."""
         self.runner.run(self.redis_connection.execute_command("DEL", _hash_name(owner)))
         once = self.states[owner].once
         self.states[owner] = State(seeded=owner.kind == "address", once=once)
 
     @rule(elapsed=elapses)
     def wait(self, elapsed: int) -> None:
-        """Time goes on, or back."""
+        """Time passes, forward or back."""
         self.now += elapsed
 
     @rule(moment=moments)
     def go_to(self, moment: int) -> None:
-        """It is about midnight."""
+        """The time is near midnight."""
         self.now = moment
 
     @rule(holder=st.sampled_from(HOLDERS), changed=limits)
     def limit(self, holder: tuple[Owner, str], changed: Limits) -> None:
-        """Somebody changes limits, of an owner or of a key."""
+        """Changes the limits of an owner or of a key."""
         self.limits[holder] = changed
 
     @rule(owner=st.sampled_from(OWNERS), calendar=st.sampled_from(CALENDARS))
     def count_by(self, owner: Owner, calendar: Calendar) -> None:
-        """Somebody changes how days and months are counted."""
+        """Changes how days and months are counted."""
         self.calendars[owner] = calendar
 
     @rule(calls=st.lists(asks, min_size=1, max_size=8))
     def ask(self, calls: list[Ask]) -> None:
-        """One call; every number of it, and all that is stored afterwards, are the twin's."""
+        """One call; every number in its reply and all stored state equal those of the reference arithmetic."""
         asked = [self._asked(one) for one in calls]
         expected = [spend(self.states[one.owner], one, self.now) for one in asked]
         assert self.runner.run(self._spend(asked)) == expected
@@ -200,8 +200,8 @@ def _hash_name(owner: Owner) -> str:
 
 
 @pytest.mark.fuzz
-def test_script_and_twin_agree(redis_server: Redis) -> None:
-    """Whatever is asked, changed, forgotten, and whatever clocks do: replies and hashes are the twin's, to the byte."""
+def test_script_agrees_with_reference_arithmetic(redis_server: Redis) -> None:
+    """Whatever is asked, changed or lost, and however clocks step: replies and hashes are equal, to the byte."""
     machine = type("Machine", (Agreement,), {"url": redis_server.redis_url})
     run_state_machine_as_test(machine, settings=settings(examples(5, 1_000), stateful_step_count=40))
 
@@ -216,10 +216,10 @@ def test_script_and_twin_agree(redis_server: Redis) -> None:
 )
 @pytest.mark.fuzz
 @examples(10, 2_000)
-async def test_script_and_twin_agree_on_any_state(
+async def test_script_agrees_with_reference_arithmetic_on_any_state(
     redis_server: Redis, level: int, carry: int, at: int, counters: tuple[int, int], rate: Rate, burst: int
 ) -> None:
-    """From any state that could be stored, long ago or under other limits, both go on alike."""
+    """From any state that could be stored, long ago or under other limits, both continue alike."""
     asked = spend_of(Limits(rate, burst, 12, QUOTA_MAX), START / MICRO, key_limits=Limits(rate, burst, 15, None))
     state = State(
         buckets={"": (level, carry, at), "key-1": (level // 2, carry, at)},

@@ -1,4 +1,4 @@
-"""Counters of the release before: workers of this one go on with them, beside its workers and after them."""
+"""Counters of the previous release: workers of this release continue them, beside its workers and after them."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ OTHER = "key-2"
 
 @pytest.fixture
 async def earlier(redis_connection: RedisConnection) -> EarlierLimits:
-    """A worker of the release before, which has begun the counters of TENANT."""
+    """A worker of the previous release, which has begun the counters of TENANT."""
     limits = EarlierLimits(redis_connection)
     await limits.seed(TENANT.id)
     return limits
@@ -35,7 +35,7 @@ async def earlier(redis_connection: RedisConnection) -> EarlierLimits:
 
 @pytest.fixture
 def limits(redis_connection: RedisConnection) -> RedisLimits:
-    """A worker of this release, by the same clock."""
+    """A worker of this release with the same clock."""
     return RedisLimits(redis_connection, script=SCRIPT)
 
 
@@ -55,7 +55,7 @@ async def stored(redis: RedisClient) -> dict[str, str]:
 async def test_both_releases_side_by_side(
     redis: RedisClient, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits, start: int
 ) -> None:
-    """For an hour both charge the same fields: every answer is the twin's, whoever is asked, and so is the hash."""
+    """For an hour both charge the same fields: answers and hash equal the reference arithmetic's at either worker."""
     state, epoch, answers = token_bucket.State(), await redis_connection.epoch(), []
     for step in range(60):
         now = start + step * 55
@@ -74,7 +74,7 @@ async def test_both_releases_side_by_side(
 async def test_counters_move_into_packed_states(
     redis: RedisClient, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits, start: int
 ) -> None:
-    """After an hour a charge moves its own counters: answers go on as the twin's, fields of the release before go."""
+    """After an hour a charge moves its own counters: answers stay right, and fields of the old release are deleted."""
     state, epoch = token_bucket.State(), await redis_connection.epoch()
     workers: tuple[EarlierLimits | RedisLimits, ...] = (earlier, earlier, limits, limits, limits, limits)
     for step, worker in enumerate(workers):
@@ -91,7 +91,7 @@ async def test_counters_move_into_packed_states(
 async def test_a_request_charged_by_the_release_before(
     redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits
 ) -> None:
-    """It comes again to a worker of this one for nothing, and the other way round."""
+    """Repeated at a worker of this release it is not charged, nor the other way round."""
     await set_clock(redis_connection, MIDNIGHT * MICRO)
     first, second = replace(asked_at(MIDNIGHT), once="a"), replace(asked_at(MIDNIGHT), once="b")
     found = [*await earlier.spend([first]), *await limits.spend([first, second]), *await earlier.spend([second])]
@@ -120,10 +120,10 @@ async def test_usage_from_before_is_saved_after(
 
 
 @pytest.mark.parametrize("later", [0, HOUR + 1], ids=["at once", "after an hour"])
-async def test_counted_before_while_nothing_was_known(
+async def test_provisional_counts_of_the_release_before(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, later: int
 ) -> None:
-    """What the release before counted without PostgreSQL is on top of what PostgreSQL then says, once."""
+    """What the previous release counted provisionally is added to what PostgreSQL has, once."""
     earlier, now = EarlierLimits(redis_connection), MIDNIGHT
     await earlier.begin(TENANT.id)
     await set_clock(redis_connection, now * MICRO)
@@ -145,7 +145,7 @@ async def test_counted_before_while_nothing_was_known(
 async def test_back_to_the_release_before(
     redis: RedisClient, redis_url: str, redis_connection: RedisConnection, earlier: EarlierLimits, limits: RedisLimits
 ) -> None:
-    """Unpacked counters go on, to the unit, at workers of the release before, and of this one until all are gone."""
+    """Unpacked counters continue, to the unit, at workers of both releases."""
     state, epoch, now = token_bucket.State(), await redis_connection.epoch(), MIDNIGHT - 5
     await redis.delete(HASH)
     await limits.seed(TENANT.id, ())

@@ -1,4 +1,4 @@
-"""What a real Redis hands over to be saved: all that was charged, marks that go at the right time, and old days."""
+"""A real Redis hands over for the usage flush all that was charged, deletes marks at the right time, and old days."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +32,7 @@ def rows(counted: Sequence[Counted]) -> set[Counted]:
 
 
 async def test_what_was_charged(spender: ChargingClient) -> None:
-    """Each key on each day, with all it was charged; whoever is not marked is not looked at."""
+    """Each key on each day, with all that it was charged; keys without a mark are not read."""
     await spender.charge(ONE, cost=3)
     await spender.charge(ONE)
     await spender.charge(TWO, day=YESTERDAY)
@@ -63,7 +63,7 @@ async def test_whatever_a_tenant_or_a_key_is_called(spender: ChargingClient, nam
 
 
 async def test_a_mark_is_kept_for_as_long_as_it_is_good(spender: ChargingClient) -> None:
-    """Who has marked charges on without a mark for a while: a young one stays after it was saved, an old one goes."""
+    """Workers charge for a while without setting a mark again: a young mark stays after the save, an old one goes."""
     await spender.charge(ONE)
     await spender.age_marks(usage.MARGIN + 1)
     await spender.charge(TWO)
@@ -71,7 +71,7 @@ async def test_a_mark_is_kept_for_as_long_as_it_is_good(spender: ChargingClient)
     assert await spender.marks() == {(ACME, TWO)}
 
 
-async def test_marked_anew_while_it_was_saved(spender: ChargingClient) -> None:
+async def test_marked_again_while_it_was_saved(spender: ChargingClient) -> None:
     """A key that is charged between the read and the commit keeps its mark, and the next save has all of it."""
     await spender.charge(ONE)
     await spender.age_marks()
@@ -101,8 +101,8 @@ async def test_portions(spender: ChargingClient) -> None:
     assert len((await spender.log.read(100)).counted) == 3
 
 
-async def test_counted_while_nobody_knew_what_was_before(spender: ChargingClient) -> None:
-    """It would replace what is saved by less: it waits with its marks, without hiding others, until it is complete."""
+async def test_provisional_counters_are_not_saved(spender: ChargingClient) -> None:
+    """They would replace saved usage by less: they keep their marks, without hiding others, until reconciled."""
     known, spender.usage = spender.usage, None
     asked, spent = await spender.charge(ONE)
     assert spent.provisional
@@ -139,7 +139,7 @@ async def test_an_organization_that_is_marked(spender: ChargingClient) -> None:
 
 
 async def test_a_memory_that_is_lost_while_all_keys_are_read(spender: ChargingClient, redis: RedisClient) -> None:
-    """What was begun anew without knowing what was before is not saved in place of it, and keeps its marks."""
+    """Counters that began again provisionally do not replace saved usage, and keep their marks."""
 
     class Forgetting(RedisConnection):
         async def execute_command(self, *args: Any) -> Any:
@@ -173,8 +173,8 @@ async def test_another_servers_counters_are_saved(spender: ChargingClient, redis
 
 
 @pytest.mark.parametrize("harm", ["DEL {}", "SET {} x", "HSET {} state:" + ONE + " x", "HSET {} days 99999999"])
-async def test_state_that_is_gone_or_makes_no_sense(spender: ChargingClient, redis: RedisClient, harm: str) -> None:
-    """There is nothing to be saved: others are, and the mark goes."""
+async def test_lost_or_corrupt_state(spender: ChargingClient, redis: RedisClient, harm: str) -> None:
+    """Nothing of it is saved: others are, and its mark is deleted."""
     await spender.charge(ONE)
     await spender.charge(TWO, tenant_id=GLOBEX)
     await spender.age_marks()
@@ -189,7 +189,7 @@ async def test_state_that_is_gone_or_makes_no_sense(spender: ChargingClient, red
 
 
 async def test_marks_of_the_wrong_type(spender: ChargingClient, redis: RedisClient) -> None:
-    """What somebody else has put there is no reason to save nothing: it is thrown away by the next mark."""
+    """Foreign data in place of marks does not stop the flush: the next mark overwrites it."""
     await redis.set(keyspace.usage_due(), "x")
     assert (await spender.log.read(100)).marks == []
     await spender.charge(ONE)
@@ -235,7 +235,7 @@ async def test_a_clock_that_was_ahead_takes_nothing_from_today(spender: Charging
 
 
 async def test_an_old_day_that_changes_while_it_is_saved(spender: ChargingClient) -> None:
-    """What was counted in between is neither dropped nor forgotten: the next save has it, and the day goes then."""
+    """What was counted in between is kept: the next flush saves it, and then the day is deleted."""
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day)
         await spender.charge(TWO, day=day)
@@ -263,7 +263,7 @@ async def test_a_charge_in_the_middle_of_the_read(spender: ChargingClient, redis
 
 
 async def test_a_memory_that_is_lost_while_it_is_saved(spender: ChargingClient, redis: RedisClient) -> None:
-    """Whoever comes to take marks and old days away finds others, and leaves them alone."""
+    """A flush that finds other marks and old days than it saved leaves them alone."""
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day)
     await spender.age_marks()
@@ -278,7 +278,7 @@ async def test_a_memory_that_is_lost_while_it_is_saved(spender: ChargingClient, 
 
 
 class Counting(RedisConnection):
-    """A Link that knows how much the largest command and the largest answer were, in parts, and how many waited."""
+    """A connection that records the largest command, the largest answer, in parts, and how many calls waited."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -1,4 +1,4 @@
-"""What stands in a body: taken exactly as it is meant, or refused with the field's name."""
+"""Request bodies are read exactly, or rejected with the field's name."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ MODELS: list[type[BaseModel]] = sorted(BODIES, key=lambda model: model.__name__)
 
 
 def refused(body: bytes | dict[str, object], model: type[BaseModel]) -> Problem:
-    """The refusal of a body."""
+    """The error of a body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(Problem) as caught:
         parse_body(data, model, optional=False)
@@ -59,16 +59,16 @@ def refused(body: bytes | dict[str, object], model: type[BaseModel]) -> Problem:
         (b'{"a": ' + b"1" * 5_000 + b"}", "too long"),
     ],
 )
-def test_what_is_no_json_object_is_malformed(body: bytes, words: str, model: type[BaseModel]) -> None:
-    """400 for anything that is no JSON object, with a reason."""
+def test_body_must_be_a_json_object(body: bytes, words: str, model: type[BaseModel]) -> None:
+    """400, with a reason, for anything but a JSON object."""
     problem = refused(body, model)
     assert (problem.status, problem.code) == (400, "malformed_json")
     assert words in problem.detail
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_field_that_nobody_knows_is_refused(model: type[BaseModel]) -> None:
-    """422 that names it: a misspelt limit must not pass for none."""
+def test_unknown_field_is_rejected(model: type[BaseModel]) -> None:
+    """422 that names it, because a misspelt limit must not count as an absent one."""
     problem = refused({"daily_quotas": 5}, model)
     assert problem.status == 422
     assert "daily_quotas" in [mistake.field for mistake in problem.errors]
@@ -125,7 +125,7 @@ _WRONG: list[tuple[type[BaseModel], str, object]] = [
 
 @pytest.mark.parametrize(("model", "field", "value"), _WRONG)
 def test_a_field_that_cannot_be_is_named(model: type[BaseModel], field: str, value: object) -> None:
-    """Wrong types are not turned into right ones, wrong values not into near ones; the refusal names the field."""
+    """Values are not converted or rounded to valid ones; the error names the field."""
     problem = refused(
         {**BASE[model], "burst": 5, field: value} if field == "rate" else {**BASE[model], field: value}, model
     )
@@ -135,7 +135,7 @@ def test_a_field_that_cannot_be_is_named(model: type[BaseModel], field: str, val
 
 @pytest.mark.parametrize("zone", ["", "/UTC", "Europe/" + "x" * 58, "x" * 5000])
 def test_a_wrong_time_zone_is_told_what_is_right(zone: str) -> None:
-    """In the same words, however long it is."""
+    """The same words for a name of any length."""
     problem = refused({"timezone": zone}, OrganizationChanges)
     assert problem.detail == "timezone: is the name of a time zone, as Europe/Berlin"
 
@@ -158,7 +158,7 @@ def test_a_wrong_time_zone_is_told_what_is_right(zone: str) -> None:
     ],
 )
 def test_a_part_of_a_field_is_named(field: str, value: object, named: str) -> None:
-    """What is wrong inside a map is named by its way there."""
+    """An error inside a map is named by its path."""
     problem = refused({"organization_id": "acme", field: value}, NewApiKey)
     assert problem.errors[0].field.startswith(named)
     assert "[key]" not in problem.errors[0].field
@@ -178,20 +178,20 @@ def test_no_key_is_repeated_where_a_name_belongs() -> None:
 
 
 def test_half_a_pair_of_limits_is_refused() -> None:
-    """Rate and burst go together where a thing is made; where it is changed, the other may be there already."""
+    """Rate and burst must be given together at creation; at a change the other may exist already."""
     for half in ({"rate": "1/s"}, {"burst": 5}, {"rate": None, "burst": 5}):
         assert "rate and burst" in refused({"name": "gold", **half}, NewPlan).detail
     assert parse_body(b'{"rate": "5/s"}', PlanChanges, optional=False).changes() == {"rate": "5/s"}
 
 
 @pytest.mark.parametrize("model", [PlanChanges, OrganizationChanges, ApiKeyChanges])
-def test_no_change_is_a_mistake(model: type[BaseModel]) -> None:
-    """A body that names nothing to change is refused."""
+def test_empty_change_is_rejected(model: type[BaseModel]) -> None:
+    """A body that names nothing to change is rejected."""
     assert refused(b"{}", model).status == 422
 
 
 def test_changes_are_what_was_sent() -> None:
-    """What is absent stays, what is null is cleared."""
+    """An absent field is kept, a null field is cleared."""
     body = b'{"until": null, "burst": null, "anchor": 31}'
     assert parse_body(body, OrganizationChanges, optional=False).changes() == {
         "until": None,

@@ -18,7 +18,7 @@ def rows(content: bytes, *, permissions_given: bool = False, terms: KeyTerms | N
 
 
 def test_every_column() -> None:
-    """A row says all that can be said of a key, in any order of columns."""
+    """A row gives every field of a key, in any order of columns."""
     (row,) = rows(
         b"Name, metadata ,expires_at,KEY,permissions\r\n"
         b'"Smith, John","{""team"": ""b\xc3\xa9""}",2030-01-31T12:00:00Z, %b ,customer:read  invoice:write\r\n'
@@ -45,7 +45,7 @@ def test_shapes_of_files(bom: bytes, end: bytes) -> None:
 
 
 def test_what_a_row_leaves_empty() -> None:
-    """Empty cells and columns that are not there are as the options say; `none` is a key that never ends."""
+    """Empty cells and absent columns take the value of the options; `none` is a key that never ends."""
     ends = datetime(2031, 1, 1, tzinfo=UTC)
     terms = KeyTerms(name="imported", permissions={"a": frozenset({"read"})}, expires_at=ends, metadata={"a": "b"})
     empty, full = rows(b"key,permissions,expires_at\nk1,,\nk2,*:read,none\n", permissions_given=True, terms=terms)
@@ -56,8 +56,8 @@ def test_what_a_row_leaves_empty() -> None:
     assert (full.terms.name, full.terms.metadata) == (terms.name, terms.metadata)
 
 
-def test_empty_permissions_are_no_full_access() -> None:
-    """Where the file has a column for permissions, an empty cell grants nothing by accident."""
+def test_empty_permissions_do_not_grant_full_access() -> None:
+    """Where the file has a column for permissions, an empty cell grants nothing."""
     (bad,) = rows(b"key,permissions\n%b,\n" % KEY.encode())
     assert bad == BadRow(2, "permissions are empty; --permission says what such a row gets")
 
@@ -86,7 +86,7 @@ def test_empty_permissions_are_no_full_access() -> None:
     ],
 )
 def test_bad_row(line: bytes, said: str) -> None:
-    """A row that cannot be is named by its line and without a word of it, and the rows around it are taken."""
+    """An invalid row is named by its line without its content, and the rows around it are imported."""
     good = b"%b,,*:read,,\n" % KEY.encode()
     before, bad, after = rows(
         b"key,name,permissions,expires_at,metadata\n" + good + line.replace(b"KEY", KEY.encode()) + b"\n" + good
@@ -118,7 +118,7 @@ def test_bad_row(line: bytes, said: str) -> None:
     ],
 )
 def test_no_header(header: bytes, said: str) -> None:
-    """A file is refused whole when its first line does not name its columns; that line may hold a key."""
+    """A file is rejected whole when its first line does not name its columns; that line may hold a key."""
     with pytest.raises(InvalidInput) as refused:
         rows(header)
     assert str(refused.value).startswith(f"line 1: {said}")
@@ -127,7 +127,7 @@ def test_no_header(header: bytes, said: str) -> None:
 
 
 def test_no_key_in_a_repr() -> None:
-    """A row that lands in a traceback or a log shows its line and no more."""
+    """A row in a traceback or a log shows its line and no more."""
     assert repr(rows(b"key\n%b\n" % KEY.encode())[0]) == "Row(line=2)"
 
 
@@ -145,7 +145,7 @@ def test_memory(tmp_path: Path) -> None:
 
 
 def test_a_name_that_would_break_a_line() -> None:
-    """A name with a line break of any kind spoils its row, and is not repeated."""
+    """A name with a line break of any kind invalidates its row, and is not repeated."""
     (bad,) = rows("key,name\nk,a\u2028b\n".encode())
     assert bad == BadRow(2, "the name must hold no control and no invisible character (got U+2028)")
 
@@ -198,7 +198,7 @@ KEY4,four,customer:read,
 
 
 def test_a_quote_that_is_left_open() -> None:
-    """It spoils its own row, wherever the next quote is, and at the end of the file."""
+    """It invalidates its own row, wherever the next quote is, and at the end of the file."""
     spoiled = [
         row.line
         for row in rows(b'key,name\nk1,"one\nk2,"two"\nk3,three\n"k4,four\nk5,five\n')
@@ -216,15 +216,15 @@ class _Endless:
         return bytes(size)
 
 
-def test_what_never_ends() -> None:
-    """A device that gives bytes for ever is refused, before and behind a header."""
+def test_endless_input() -> None:
+    """A device that gives bytes for ever is rejected, before and behind a header."""
     with pytest.raises(InvalidInput, match=r"^line 1: longer than"):
         KeyRows(_Endless(), KeyTerms(), permissions_given=False)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_what_comes_in_pieces(size: int) -> None:
-    """Wherever a pipe breaks off for a moment, also between CR and LF, the rows are the same."""
+def test_input_in_pieces(size: int) -> None:
+    """Wherever a pipe pauses, also between CR and LF, the rows are the same."""
 
     class Trickle(io.BytesIO):
         def read1(self, _: int | None = -1, /) -> bytes:

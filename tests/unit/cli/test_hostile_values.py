@@ -1,4 +1,4 @@
-"""Whatever is typed for an option or set as a setting: a value, or one line that says what is right."""
+"""Any text as an option or a setting gives a value, or one line that says what is right."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ _TAKEN |= {("daily_quota", "1893456000"), ("monthly_quota", "1893456000")}
 
 @pytest.mark.parametrize("name", _TAKES)
 def test_options(name: str) -> None:
-    """What is no number of ASCII digits, no date or no time with a zone is refused, in one short line."""
+    """Values other than ASCII digits, dates and times with a zone are rejected, in one short line."""
     for text in (*NUMBERS, *TIMES):
         if (name, text) in _TAKEN:
             _TAKES[name](text)
@@ -69,7 +69,7 @@ def test_options(name: str) -> None:
 
 @pytest.mark.parametrize("name", KEYS)
 def test_settings(name: str) -> None:
-    """A setting takes a value or is one of the mistakes: nothing else is raised, and every line can be printed."""
+    """A setting takes a value or is reported as a mistake: nothing else is raised, and every line is printable."""
     given = {
         "DATABASE_URL": "postgresql://app@db/app",
         "REDIS_URL": "redis://redis:6379/0",

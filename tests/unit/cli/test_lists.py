@@ -1,4 +1,4 @@
-"""What lists say on a terminal of 80 columns, and that a list of keys says when each was used last."""
+"""Lists on a terminal of 80 columns, and the last use of each key in the list of keys."""
 
 import re
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("terminal")
 def test_the_audit_log_keeps_its_point(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a table does not fit, each change is a block of lines, and what changed stands in one of them."""
+    """Where a table does not fit, each change is a block of lines, one of which shows what changed."""
     monkeypatch.setattr(audit, "read_settings", lambda _: None)
     monkeypatch.setattr(audit, "manage", lambda _settings, _work: [ENTRY, ENTRY])
     audit.audit(None, limit=50, config=None, as_json=False)

@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ],
 )
 def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: list[str], said: str) -> None:
-    """A mistake in usage exits 2 with one line on standard error that begins with our name, and nothing else."""
+    """A usage error exits 2 with one line on standard error that begins with the program's name, and nothing else."""
     assert run(monkeypatch, *arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -71,7 +71,7 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: l
     ],
 )
 def test_no_key_is_an_argument(monkeypatch: pytest.MonkeyPatch, capsys: Capture, arguments: list[str]) -> None:
-    """Whoever types a key where an id belongs, or one to import, is told better, and the key is not repeated."""
+    """A key in place of an id, or as an argument to import, is rejected with advice and is not repeated."""
     assert run(monkeypatch, *arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -82,7 +82,7 @@ def test_no_key_is_an_argument(monkeypatch: pytest.MonkeyPatch, capsys: Capture,
 
 @pytest.mark.parametrize("group", [[], ["plans"], ["orgs"], ["keys"]])
 def test_no_command(monkeypatch: pytest.MonkeyPatch, capsys: Capture, group: list[str]) -> None:
-    """Without a command one reads which there are, in whole sentences; a script that forgot it fails."""
+    """Without a command the list of commands is printed; the exit code is that of an error, for scripts."""
     assert run(monkeypatch, *group) == 2
     captured = capsys.readouterr()
     path = " ".join(["extauthz", *group])
@@ -111,7 +111,7 @@ def test_every_mistake_of_the_settings_has_its_line(monkeypatch: pytest.MonkeyPa
 
 
 def test_failure(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """What could not be done exits 1 with its one line."""
+    """A failed operation exits 1 with one line."""
 
     def fail(*_args: object, **_options: object) -> None:
         raise Conflict("that name\nis taken")
@@ -122,7 +122,7 @@ def test_failure(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
 
 
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """Ctrl-C exits 130 without a word."""
+    """Ctrl-C exits 130 without output."""
 
     def interrupt(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
@@ -133,7 +133,7 @@ def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Help is there at once: what talks to servers is imported by the command that does."""
+    """Help imports no clients of servers: the commands that use them do."""
     script = """
 import sys
 from extauthz.cli.main import main

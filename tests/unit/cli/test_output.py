@@ -43,7 +43,7 @@ def test_nothing_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("narrow_terminal")
 def test_folded_column(capsys: pytest.CaptureFixture[str]) -> None:
-    """A column that may be broken is, and nothing of it is lost."""
+    """A column that may be folded is, and nothing of it is lost."""
     output.print_table(("setting", "value"), [("DATABASE_URL", "x" * 100)], folds=1)
     out = capsys.readouterr().out
     assert out.count("x") == 100
@@ -69,7 +69,7 @@ def test_colours_only_where_wanted(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def test_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    """What somebody stored cannot steer a terminal, start a line of its own, or pass for markup."""
+    """A stored text cannot control a terminal, start a line of its own, or act as markup."""
     output.print_details({"name": "a\nid  b\x1b[31m\u202e[red]"})
     output.print_table(("name",), [("a\x1b]0;x\x07",)])
     output.complain("one\ntwo\r")
@@ -78,8 +78,8 @@ def test_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == "extauthz: one two\n"
 
 
-def test_what_cannot_be_seen_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name from elsewhere with what is invisible, turns the text round or looks like a blank is told apart."""
+def test_invisible_characters_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Invisible characters, changes of direction and odd blanks in a foreign name are shown as escapes."""
     hostile = "a\u200b\u202eb\u00a0c\u034f\u3164\x9b\x7f\ue000\U000e0041"
     output.print_line(hostile)
     output.print_json({"name": hostile, "also": "株 é"})
@@ -91,7 +91,7 @@ def test_what_cannot_be_seen_is_shown(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """JSON is one value that reads back as it was."""
+    """JSON output is one value that reads back unchanged."""
     value = {"name": "株 😀 …", "none": None, "list": [1, True]}
     output.print_json(value)
     assert json.loads(capsys.readouterr().out) == value

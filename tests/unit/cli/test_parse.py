@@ -15,33 +15,33 @@ NOT_GIVEN = dict.fromkeys(("rate", "burst", "daily_quota", "monthly_quota"))
     ("text", "seconds"), [("90s", 90), ("15m", 900), ("1h", 3600), ("30d", 30 * 86_400), ("0090s", 90)]
 )
 def test_duration(text: str, seconds: int) -> None:
-    """A key made with a duration ends that long from now."""
+    """A key created with a duration ends that long from now."""
     assert parse.expiry(text, None, NOW) == NOW + timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("text", ["", "90", "s", "1w", "1.5h", "-1d", "+1d", " 1h", "1h ", "1h30m", "1H", "१d", "1d\n"])
 def test_no_duration(text: str) -> None:
-    """What is no duration is refused with examples of what is."""
+    """An invalid duration is rejected with valid examples."""
     with pytest.raises(InvalidInput, match=r"--expires-in must be a duration such as 90s, 15m, 1h or 30d \(got .*\)"):
         parse.expiry(text, None, NOW)
 
 
 @pytest.mark.parametrize("text", ["0s", "00d"])
 def test_zero_duration(text: str) -> None:
-    """A key that would end at once is refused."""
+    """A key that would end at once is rejected."""
     with pytest.raises(InvalidInput, match="above 0"):
         parse.expiry(text, None, NOW)
 
 
 @pytest.mark.parametrize("text", ["3000000d", "99999999999d", "999999999999999999s", "999999999999999999d"])
 def test_endless_duration(text: str) -> None:
-    """A duration beyond every calendar is a mistake, not an overflow."""
+    """A duration beyond every calendar is a usage error, not an overflow."""
     with pytest.raises(InvalidInput, match="must be at most in the year 9998"):
         parse.expiry(text, None, NOW)
 
 
 def test_moment() -> None:
-    """A time is taken in any time zone, and means that moment."""
+    """A time is accepted in any time zone, and means that moment."""
     expected = datetime(2030, 1, 31, 12, tzinfo=UTC)
     for text in ("2030-01-31T12:00:00Z", "2030-01-31T14:00:00+02:00", "2030-01-31t12:00:00.000z"):
         assert parse.expiry(None, text, NOW) == expected
@@ -49,21 +49,21 @@ def test_moment() -> None:
 
 
 def test_moment_without_zone() -> None:
-    """A time without a zone is refused with the same time as it would be in UTC."""
+    """A time without a zone is rejected with the same time in UTC as an example."""
     with pytest.raises(InvalidInput, match=r"must have a time zone .*; in UTC: 2030-01-31T00:00:00Z"):
         parse.expiry(None, "2030-01-31T00:00:00", NOW)
 
 
 @pytest.mark.parametrize("text", ["2030-02-30T00:00:00Z", "2030-01-31T25:00:00Z", "2030-06-30T23:59:60Z"])
-def test_no_moment_of_any_calendar(text: str) -> None:
-    """What has the form of a time, and is none, is refused."""
+def test_impossible_moment(text: str) -> None:
+    """A text in the form of a time that does not exist is rejected."""
     with pytest.raises(InvalidInput, match="--expires-at must be a valid date and time"):
         parse.expiry(None, text, NOW)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x00", "\x7f", "\x85", "a\u2028b", "\u2029"])
 def test_no_name(name: str) -> None:
-    """A name that would break a line is refused; any other stays as it is."""
+    """A name that would break a line is rejected; any other stays as it is."""
     with pytest.raises(InvalidInput, match="a name must hold no control and no invisible character"):
         parse.name(name)
     assert parse.name("ß 🦊 '") == "ß 🦊 '"
@@ -84,13 +84,13 @@ def test_no_name(name: str) -> None:
     ],
 )
 def test_no_moment(text: str) -> None:
-    """What is no time is refused with an example of one."""
+    """An invalid time is rejected with a valid example."""
     with pytest.raises(InvalidInput, match="must be a time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z"):
         parse.expiry(None, text, NOW)
 
 
 def test_last_moment() -> None:
-    """Times end with the year 9998 in UTC, so that no time zone can push one over the edge of what Python knows."""
+    """Times end with the year 9998 in UTC, so that no time zone moves one beyond Python's last year."""
     assert parse.expiry(None, "9998-12-31T11:59:59-12:00", NOW) == datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
     for text in ("9998-12-31T12:00:00-12:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59+12:00"):
         with pytest.raises(InvalidInput, match="must be at most in the year"):
@@ -105,7 +105,7 @@ def test_expiry_once() -> None:
 
 
 def test_new_expiry() -> None:
-    """A change of the expiry is one only where it was asked for; `none` takes it away."""
+    """The expiry changes only where an option says so; `none` removes it."""
     assert parse.new_expiry(None, None, NOW) == {}
     assert parse.new_expiry(None, "none", NOW) == {"expires_at": None}
     assert parse.new_expiry("1h", None, NOW) == {"expires_at": NOW + timedelta(hours=1)}
@@ -114,7 +114,7 @@ def test_new_expiry() -> None:
 
 
 def test_grace() -> None:
-    """A grace period may be none at all, and is a year at most."""
+    """A grace period may be zero, and is a year at most."""
     assert parse.grace("0s") == timedelta()
     assert parse.grace("365d") == timedelta(days=365)
     for text in ("366d", "999999999999999999d"):
@@ -149,7 +149,7 @@ def test_anchor() -> None:
 
 
 def test_day() -> None:
-    """A day is a whole date, and one that was never is told from what is none."""
+    """A day is a whole date; a date that never existed has an error of its own."""
     assert parse.day(None) is None
     assert parse.day("2028-02-29") == date(2028, 2, 29)
     for text in (
@@ -182,7 +182,7 @@ def test_month() -> None:
 
 
 def test_metadata() -> None:
-    """Metadata are pairs; a value may be empty and may hold an equals sign; `none` alone is no pair at all."""
+    """Metadata are pairs; a value may be empty and may contain an equals sign; `none` alone is not a pair."""
     assert parse.metadata([]) == parse.metadata(["none"]) == {}
     assert parse.metadata(["team=billing", "query=a=b", "empty=", "none=none"]) == {
         "team": "billing",
@@ -202,14 +202,14 @@ def test_metadata() -> None:
     ],
 )
 def test_no_metadata(texts: list[str], said: str) -> None:
-    """What is no pair, or contradicts another one, is refused."""
+    """Malformed and contradictory pairs are rejected."""
     with pytest.raises(InvalidInput) as refused:
         parse.metadata(texts)
     assert str(refused.value).startswith(said)
 
 
 def test_permissions_merge() -> None:
-    """Permissions add up, by resource; without any a key may do everything."""
+    """Permissions add up by resource; without any, a key has full access."""
     assert parse.permissions(["customer:read", "*:read", "customer:write", "customer:read"]) == {
         "customer": {"read", "write"},
         "*": {"read"},
@@ -221,14 +221,14 @@ def test_permissions_merge() -> None:
     "text", ["", "customer", ":read", "a b:read", "**:read", "kundé:read", "x" * 65 + ":read", "a:b:read"]
 )
 def test_no_resource(text: str) -> None:
-    """A permission without a resource that can be is refused, shortened, with an example."""
+    """A permission with an invalid resource is rejected, shortened, with an example."""
     with pytest.raises(InvalidInput, match=r"--permission must be RESOURCE:MODE, such as customer:read .{0,70}"):
         parse.permissions(["api:read", text])
 
 
 @pytest.mark.parametrize("text", ["customer:", "customer:delete", "customer:READ", "customer:read,write"])
 def test_no_mode(text: str) -> None:
-    """A permission with another mode is refused and named."""
+    """A permission with an unknown mode is rejected and named."""
     with pytest.raises(InvalidInput, match="the mode of --permission must be read or write"):
         parse.permissions([text])
 
@@ -248,7 +248,7 @@ def test_limits() -> None:
 
 
 def test_own_limits() -> None:
-    """Something new has the limits that were given, and no others; a rate needs a burst."""
+    """A new record has the limits that were given, and no others; a rate needs a burst."""
     assert parse.own_limits(NOT_GIVEN) == Limits()
     given = parse.own_limits({**NOT_GIVEN, "rate": "5", "burst": "7", "daily_quota": "none"})
     assert given == Limits(rate=Rate(5, 1), burst=7)
@@ -272,7 +272,7 @@ def test_own_limits() -> None:
     ],
 )
 def test_no_limit(name: str, text: str, said: str) -> None:
-    """What is no limit is refused by the name of its option, whatever its length."""
+    """An invalid limit is rejected by the name of its option, whatever its length."""
     with pytest.raises(InvalidInput) as refused:
         parse.limits({name: text})
     assert str(refused.value).startswith(said)

@@ -1,4 +1,4 @@
-"""What `load` promises: values, places, and every mistake on a line of its own."""
+"""`load` returns values by place, and reports every mistake on a line of its own."""
 
 import re
 from collections.abc import Mapping
@@ -66,12 +66,12 @@ def test_frozen() -> None:
 
 
 def test_required() -> None:
-    """What is needed and missing is named, all at once, with what it would look like."""
+    """All missing required settings are named at once, with examples."""
     assert [line.partition(": required; ")[0] for line in mistakes({})] == list(GIVEN)
 
 
 def test_needs() -> None:
-    """A command that needs less asks for less; what it was not given is empty."""
+    """A command that needs fewer settings requires fewer; those not given are empty."""
     least = load({"DATABASE_URL": "postgresql:///app"}, None, needs=["DATABASE_URL"])
     assert not least.redis_url
     assert least.key_pepper == ()
@@ -86,7 +86,7 @@ def test_empty_is_not_set() -> None:
 
 
 def test_environment_wins_over_the_file(toml: Path) -> None:
-    """Both places have the same settings; `effective` says which one was heard."""
+    """Both places have the same settings; `effective` names the place that was used."""
     toml.write_text(
         '[settings]\nworkers = 2\nlog_level = "debug"\nstrip_credential = false\notel_traces_sampler_arg = 0.5\n'
     )
@@ -101,12 +101,12 @@ def test_environment_wins_over_the_file(toml: Path) -> None:
 
 
 def test_option_wins_over_the_variable(toml: Path) -> None:
-    """`--config` is asked before EXTAUTHZ_CONFIG, whose file may then be missing."""
+    """`--config` is used instead of EXTAUTHZ_CONFIG, whose file may then be missing."""
     toml.write_text("[settings]\nworkers = 2\n")
     assert load({**GIVEN, "EXTAUTHZ_CONFIG": "/nowhere"}, toml).workers == 2
 
 
-def test_empty_variable_leaves_the_file_its_say(toml: Path) -> None:
+def test_empty_variable_does_not_hide_the_file(toml: Path) -> None:
     """An empty variable does not hide what the file says."""
     toml.write_text("[settings]\nworkers = 2\n")
     assert load({**GIVEN, "EXTAUTHZ_WORKERS": ""}, toml).workers == 2
@@ -125,7 +125,7 @@ def test_empty_variable_leaves_the_file_its_say(toml: Path) -> None:
     ],
 )
 def test_secrets_from_files(toml: Path, variable: str, key: str) -> None:
-    """A secret can stand in a file, named in either place, there relative to the configuration."""
+    """A secret can be in a file, named in either place, there relative to the configuration."""
     every = {**GIVEN, "EXTAUTHZ_WEBHOOK_URL": "https://h/s3cret", "EXTAUTHZ_WEBHOOK_SECRET": SECRET}
     secret = every.get(variable, GIVEN["DATABASE_URL"] if "DATABASE" in variable else f"ops:{TOKEN}")
     (toml.parent / "secret").write_text(f"{secret}\n")
@@ -137,7 +137,7 @@ def test_secrets_from_files(toml: Path, variable: str, key: str) -> None:
 
 
 def test_files_of_secrets_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is missing, empty, no text or given beside the value itself is one line that names it."""
+    """A missing, empty or binary file, or one beside the value itself, is one line that names it."""
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "bytes").write_bytes(b"\xff" * 40)
     others = {name: text for name, text in GIVEN.items() if name != "EXTAUTHZ_KEY_PEPPER"}
@@ -167,20 +167,20 @@ def test_only_secrets_come_from_files() -> None:
     ],
 )
 def test_unknown_variables(name: str, line: str) -> None:
-    """A variable of ours that does not exist is a mistake, with the nearest name."""
+    """An EXTAUTHZ_ variable that does not exist is a mistake, reported with the nearest name."""
     assert mistake(**{name: "secret"}) == line
 
 
 @pytest.mark.parametrize("shape", ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_9001_TCP_ADDR"])
 def test_shapes_of_kubernetes(shape: str) -> None:
-    """What Kubernetes injects for a service called extauthz or rate-limit-x is not ours to judge."""
+    """Variables that Kubernetes injects for a service called extauthz or rate-limit-x are ignored."""
     settings(
         **{f"EXTAUTHZ_{shape}": "tcp://10.0.0.1:9001", f"EXTAUTHZ_ENVOY_{shape}": "1", f"RATE_LIMIT_X_{shape}": "1"}
     )
 
 
 def test_a_webhook_has_an_address_and_a_secret(toml: Path) -> None:
-    """One without the other is a mistake that names both; the two may stand in different places."""
+    """One without the other is a mistake that names both; they may be set in different places."""
     url, secret = "EXTAUTHZ_WEBHOOK_URL", "EXTAUTHZ_WEBHOOK_SECRET"
     assert mistake(**{url: "https://h/s3cret"}) == f"{url}: must be set together with {secret}"
     assert mistake(**{secret: SECRET}) == f"{secret}: must be set together with {url}"
@@ -194,19 +194,19 @@ def test_a_webhook_has_an_address_and_a_secret(toml: Path) -> None:
 
 
 def test_a_command_that_needs_less_is_not_asked_for_the_other_half() -> None:
-    """A job that shares its file with the service need not be given the secret of the service's webhook."""
+    """A job that shares its file with the service does not need the secret of the service's webhook."""
     environ = {"DATABASE_URL": "postgresql:///app", "EXTAUTHZ_WEBHOOK_URL": "https://h/"}
     assert load(environ, None, needs=["DATABASE_URL"]).webhook_url
 
 
 def test_a_file_of_a_secret_that_cannot_be_read_is_one_mistake() -> None:
-    """The other half is not called missing when the file that should hold it is."""
+    """The setting is not also reported missing when its file is."""
     line = mistake(EXTAUTHZ_WEBHOOK_URL="https://h/", EXTAUTHZ_WEBHOOK_SECRET_FILE="/nowhere")
     assert line.startswith("EXTAUTHZ_WEBHOOK_SECRET_FILE: /nowhere cannot be read")
 
 
 def test_all_mistakes_at_once(toml: Path) -> None:
-    """Mistakes of every kind and place are found in one go, each line beginning with the name as it was written."""
+    """Mistakes of every kind and place are reported together, each line beginning with the name as written."""
     toml.write_text(
         '[settings]\nkey_pepper = "short"\nworker = 1\nlog_level = []\nlog_format = "xml"\nredis_url_file = "/none"\n'
         '[[routes]]\npath = "/a"\nresource = "a"\n[[routes]]\npath = "b"\ncost = "1"\n'

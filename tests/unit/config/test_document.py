@@ -1,4 +1,4 @@
-"""What the configuration file may hold, and how its mistakes are named."""
+"""Contents of the configuration file, and how its mistakes are reported."""
 
 import re
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ def toml(tmp_path: Path) -> Path:
         (b"[" * 5000, "is not valid TOML"),
     ],
 )
-def test_files_that_are_no_toml(toml: Path, text: bytes, line: str) -> None:
-    """A file that cannot be read is the one mistake, with its place, without its words."""
+def test_files_that_are_not_toml(toml: Path, text: bytes, line: str) -> None:
+    """A file that cannot be parsed is the one mistake, with its position, without its content."""
     toml.write_bytes(text)
     found = mistakes({}, toml)
     assert found[0].startswith(f"{toml}: is not")
@@ -54,7 +54,7 @@ def test_files_that_are_no_toml(toml: Path, text: bytes, line: str) -> None:
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
-    """A missing file or a folder is named, and what it might have held is not asked for."""
+    """A missing file or a folder is named, and settings that it might have held are not reported missing."""
     assert mistakes({"EXTAUTHZ_CONFIG": "/nowhere.toml"}) == (
         "/nowhere.toml: cannot be read: No such file or directory",
     )
@@ -131,8 +131,8 @@ def test_numbers_that_no_bucket_can_count(toml: Path, key: str, number: str, rea
 
 
 @pytest.mark.parametrize("rate", ["60", "0.5", "nan", "inf", "-1", "true", "['1']"])
-def test_rates_that_are_no_text(toml: Path, rate: str) -> None:
-    """A rate is text, since no number of TOML says it exactly and with its period."""
+def test_rates_must_be_text(toml: Path, rate: str) -> None:
+    """A rate is text, because a TOML number cannot express it exactly and with its period."""
     toml.write_text(f"[[routes]]\npath = '/a'\npublic = true\nburst = 1\nrate = {rate}\n")
     assert mistakes(GIVEN, toml) == (f'{toml} [[routes]] 1 rate: must be a string, like "60/min"',)
 
@@ -170,8 +170,8 @@ def test_routes_of_the_file(toml: Path) -> None:
     assert load(GIVEN, toml).routes.match("GET", None, "/") is None
 
 
-def test_a_statement_for_tables_of_ones_own(toml: Path) -> None:
-    """`[keys] lookup_sql` is taken as it is written, and `effective` shows its first line; there is no variable."""
+def test_statement_for_foreign_tables(toml: Path) -> None:
+    """`[keys] lookup_sql` is taken as written, and `effective` shows its first line; no variable sets it."""
     toml.write_text("[keys]\nlookup_sql = '''\n  SELECT id  \nFROM k WHERE d = %(sha256)s AND v LIKE 'a%%%%'\n'''\n")
     with_keys = load(GIVEN, toml)
     assert with_keys.lookup_sql == "  SELECT id  \nFROM k WHERE d = %(sha256)s AND v LIKE 'a%%%%'\n"
@@ -184,7 +184,7 @@ def test_a_statement_for_tables_of_ones_own(toml: Path) -> None:
 
 
 def test_a_statement_with_a_mistake_is_not_repeated(toml: Path) -> None:
-    """All that is wrong with `[keys]` is named at once, without the words of the statement."""
+    """All mistakes of `[keys]` are reported at once, without the statement's text."""
     toml.write_text("[keys]\nlookup_sql = 'SELECT s3cret'\ntable = 's3cret'\n")
     found = mistakes(GIVEN, toml)
     assert [line.partition(": ")[0] for line in found] == [f"{toml} [keys] table", f"{toml} [keys] lookup_sql"]

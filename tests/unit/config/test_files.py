@@ -1,4 +1,4 @@
-"""Files of settings and secrets: only plain ones of a sane size that other users cannot change, in one line each."""
+"""Files of settings and secrets must be regular, small, and not writable by other users; errors are one line each."""
 
 import os
 import socket
@@ -54,7 +54,7 @@ UNFIT: list[tuple[Callable[[Path], object], str]] = [
 def test_files_that_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], reason: str
 ) -> None:
-    """Whatever stands in place of a configuration or a secret is refused at once, in one line that says what it is."""
+    """Any other kind of file in place of a configuration or a secret is rejected at once, in one line."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "file"
     make(file)
@@ -73,14 +73,14 @@ def test_files_that_are_not_read(
 
 @pytest.mark.parametrize("text", [f"{PEPPER}\nb:another pepper: 0f9c81d57ab2e64c55", f"{PEPPER}\r{PEPPER}\n"])
 def test_a_secret_is_one_line(tmp_path: Path, text: str) -> None:
-    """A second line would become part of the secret, or be lost."""
+    """A second line is rejected, because it would become part of the secret or be lost."""
     (tmp_path / "pepper").write_text(text)
     with pytest.raises(ConfigError, match=r"pepper must be one line$"):
         load({**GIVEN, "EXTAUTHZ_KEY_PEPPER": "", "EXTAUTHZ_KEY_PEPPER_FILE": str(tmp_path / "pepper")}, None)
 
 
 def test_mounted_secrets(tmp_path: Path) -> None:
-    """Kubernetes mounts a secret as a link to a link into a folder; its group may read it."""
+    """A secret that Kubernetes mounts as a link to a link into a folder is read, also by its group."""
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..2026" / "pepper").write_text(f"{PEPPER}\n")
     (tmp_path / "..2026" / "pepper").chmod(0o640)
@@ -95,7 +95,7 @@ def test_mounted_secrets(tmp_path: Path) -> None:
     ("folder", "file", "exposed"), [(0o755, 0o644, True), (0o750, 0o644, False), (0o755, 0o640, False)]
 )
 def test_what_every_user_can_read(tmp_path: Path, folder: int, file: int, exposed: bool) -> None:
-    """A folder in the way protects as well as the file's own mode; a link does not matter."""
+    """A private folder on the path protects as well as the file's own mode; a link does not matter."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "pepper").write_text(PEPPER)
     (tmp_path / "link").symlink_to("folder/pepper")
@@ -105,7 +105,7 @@ def test_what_every_user_can_read(tmp_path: Path, folder: int, file: int, expose
 
 
 def test_secrets_that_every_user_can_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They work, with a line that says so: what mounts secrets into containers often mounts them like that."""
+    """They are accepted with a warning, because tools often mount secrets into containers with that mode."""
     (tmp_path / "pepper").write_text(PEPPER)
     (tmp_path / "toml").write_text(f'[settings]\nkey_pepper = "{PEPPER}"\n')
     (tmp_path / "plain").write_text("[settings]\nworkers = 1\n")

@@ -47,7 +47,7 @@ lookup_sql = "SELECT id FROM keys WHERE hash = %(sha256)s"
 
 
 def test_a_worker_has_the_settings_of_its_supervisor(tmp_path: Path) -> None:
-    """Every value, every route and where each was read survive a way as JSON, secrets included."""
+    """Every value, route and place survives the transfer as JSON, secrets included."""
     file = tmp_path / "extauthz.toml"
     file.write_text(FILE)
     settings = load(ENVIRON, file)
@@ -60,7 +60,7 @@ def test_a_worker_has_the_settings_of_its_supervisor(tmp_path: Path) -> None:
 
 
 def test_texts_are_never_shown(tmp_path: Path) -> None:
-    """What was written, secrets among it, is in no repr and in no dump."""
+    """Texts of settings, secrets among them, are in no repr and in no dump."""
     file = tmp_path / "extauthz.toml"
     file.write_text(FILE)
     settings = load(ENVIRON, file)

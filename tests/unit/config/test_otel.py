@@ -1,4 +1,4 @@
-"""Where signals are sent, and what describes the service: by the rules of OpenTelemetry's specification."""
+"""Where signals are sent, and what describes the service: by the OpenTelemetry specification."""
 
 import pytest
 
@@ -25,12 +25,12 @@ def settings(**environ: str) -> Settings:
     ],
 )
 def test_where_spans_are_sent(environ: dict[str, str], url: str) -> None:
-    """The common endpoint gets the signal's path, the signal's own is taken as it is; each can be switched off."""
+    """The common endpoint gets the signal's path, the signal's own is used unchanged; each can be switched off."""
     assert settings(**environ).otlp_url("traces") == url
 
 
 def test_metrics_are_sent_only_when_asked_for() -> None:
-    """An endpoint alone sends spans: metrics are scraped as a rule, and would be stored twice."""
+    """An endpoint alone enables spans only, because scraped metrics would be stored twice."""
     assert settings(**{BASE: "http://otel:4318"}).otlp_url("metrics") == ""
     asked = settings(**{BASE: "http://otel:4318", "OTEL_METRICS_EXPORTER": "otlp"})
     assert asked.otlp_url("metrics") == "http://otel:4318/v1/metrics"
@@ -38,7 +38,7 @@ def test_metrics_are_sent_only_when_asked_for() -> None:
 
 
 def test_what_describes_the_service() -> None:
-    """OTEL_SERVICE_NAME wins over the attribute, which wins over our own name; values are percent-decoded."""
+    """OTEL_SERVICE_NAME wins over the attribute, which wins over the default name; values are percent-decoded."""
     assert settings().resource_attributes == {"service.name": "extauthz"}
     attributes = settings(OTEL_RESOURCE_ATTRIBUTES="team=a%2Cb , service.name=gate").resource_attributes
     assert attributes == {"service.name": "gate", "team": "a,b"}

@@ -1,4 +1,4 @@
-"""Secrets are random, each is one of its own, and a wrong value is told wherever it stands."""
+"""Secrets must be random and distinct, and a wrong value is reported wherever it is set."""
 
 import base64
 from pathlib import Path
@@ -35,8 +35,8 @@ def mistake(**environ: str) -> str:
     "value", ["a" * 32, "ab" * 16, "12345" * 7, "changeme" * 4, "pass-word-1!" * 3, "0" * 64, "\u00e9" * 20]
 )
 @pytest.mark.parametrize("name", ["EXTAUTHZ_KEY_PEPPER", "EXTAUTHZ_ADMIN_TOKEN", "EXTAUTHZ_WEBHOOK_SECRET"])
-def test_what_is_not_random(name: str, value: str) -> None:
-    """A secret of one letter, few letters or one word again and again is refused, also as one of several."""
+def test_secrets_that_are_not_random(name: str, value: str) -> None:
+    """A secret of one letter, few letters or one repeated word is rejected, also as one of several."""
     if name == "EXTAUTHZ_WEBHOOK_SECRET":
         assert "must be random" in mistake(**HOOK, **{name: value})
         encoded = base64.b64encode(value.encode()).decode()
@@ -46,8 +46,8 @@ def test_what_is_not_random(name: str, value: str) -> None:
         assert mistake(**{name: f"b:{TWO},a:{value}"}).startswith(f"{name}: entry 2 must be random")
 
 
-def test_what_is_random_enough() -> None:
-    """Digits alone, hexadecimal digits and sentences are taken."""
+def test_secrets_that_are_random_enough() -> None:
+    """Digits alone, hexadecimal digits and sentences are accepted."""
     for value in ("31415926535897932384626433832795", "0123456789abcdef" * 4, "correct horse battery staple 12345"):
         assert settings(EXTAUTHZ_KEY_PEPPER=f"a:{value}").key_pepper[0].value == value.encode()
 
@@ -73,22 +73,22 @@ def test_what_is_random_enough() -> None:
     ],
 )
 def test_one_secret_in_two_places(environ: dict[str, str], said: str) -> None:
-    """A secret that is known in one place must not open another."""
+    """One secret for two purposes is rejected, because a leak in one place would open the other."""
     assert mistake(**environ).partition(": ")[2].startswith(said)
 
 
 def test_a_token_and_a_webhook() -> None:
-    """Also where no pepper is concerned."""
+    """Also between settings other than the pepper."""
     line = mistake(**HOOK, EXTAUTHZ_WEBHOOK_SECRET=TWO, EXTAUTHZ_ADMIN_TOKEN=f"ops:{TWO}")
     assert line.startswith("EXTAUTHZ_ADMIN_TOKEN: the value ops must not be that of EXTAUTHZ_WEBHOOK_SECRET")
 
 
 def test_stores_may_share_a_password() -> None:
-    """What is no secret of ours alone is not compared with its like."""
+    """Passwords that extauthz shares with stores are not compared with each other."""
     settings(DATABASE_URL=f"postgresql://app:{TWO}@db/app", REDIS_URL=f"redis://:{TWO}@redis/0")
 
 
-def test_secrets_are_no_keys() -> None:
+def test_secrets_are_reserved() -> None:
     """Every secret of the settings is reserved, so that none is imported as a key."""
     webhook = f"whsec_{base64.b64encode(TWO.encode()).decode()}"
     given = settings(
@@ -104,7 +104,7 @@ def test_secrets_are_no_keys() -> None:
 
 
 def test_a_wrong_value_is_told_although_another_place_wins(tmp_path: Path) -> None:
-    """What stands wrong in the file would stop the start on the day the variable is gone."""
+    """A wrong value in the file is reported, because it would stop a start without the variable."""
     file = tmp_path / "toml"
     file.write_text('[settings]\nworkers = 0\nkey_pepper = "short"\nenvoy_listen = "x"\nlog_level = "info"\n')
     over = {"EXTAUTHZ_WORKERS": "2", "EXTAUTHZ_ENVOY_LISTEN": "off", "EXTAUTHZ_LOG_LEVEL": "debug"}

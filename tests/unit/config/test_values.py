@@ -1,4 +1,4 @@
-"""What each setting takes and refuses, and that no secret is ever seen."""
+"""The values that each setting accepts and rejects; no secret is ever shown."""
 
 import base64
 import traceback
@@ -133,7 +133,7 @@ def test_values(name: str, text: str, key: str, value: object) -> None:
     ],
 )
 def test_wrong_values(name: str, texts: list[str], right: str) -> None:
-    """A wrong value is shown, in ASCII, beside what would be right."""
+    """A wrong value is shown, in ASCII, beside a right one."""
     for text in texts:
         assert mistake(**{name: text}).startswith(f"{name}: {text!a} {right}")
 
@@ -204,7 +204,7 @@ def test_long_values_are_shortened() -> None:
     ],
 )
 def test_wrong_secrets(name: str, texts: list[str], right: str) -> None:
-    """A wrong secret is told by what would be right, never shown."""
+    """The error of a wrong secret shows a right form, never the secret."""
     for text in texts:
         others = {"REDIS_URL": ""} if name == "RATE_LIMIT_REDIS_CLUSTER_NODES" else {}
         assert mistake(**{name: text}, **others).startswith(f"{name}: {right}")
@@ -223,7 +223,7 @@ def test_wrong_secrets(name: str, texts: list[str], right: str) -> None:
     ],
 )
 def test_database_urls(url: str) -> None:
-    """URLs and words as libpq has them are taken as they are."""
+    """URLs and keyword lists of libpq are taken unchanged."""
     assert settings(DATABASE_URL=url).database_url.get_secret_value() == url
 
 
@@ -262,14 +262,14 @@ def test_addresses_that_differ() -> None:
     ],
 )
 def test_not_in_this_version(name: str, text: str) -> None:
-    """What is not there yet is refused with what to use instead, never silently ignored."""
+    """An unsupported setting is rejected with its replacement, never silently ignored."""
     line = mistake(**{"REDIS_URL": "", name: text} if name.startswith("RATE_LIMIT_REDIS") else {name: text})
     assert line.startswith(f"{name}: ")
     assert "not available in this version (0.1.0); use " in line
 
 
 def test_one_redis() -> None:
-    """Two ways to name Redis are a mistake, whichever of them this version can do."""
+    """Two settings that name Redis are a mistake, even if one of them is unsupported."""
     with pytest.raises(ConfigError, match="RATE_LIMIT_REDIS_SENTINELS: must not be set together with REDIS_URL"):
         settings(RATE_LIMIT_REDIS_SENTINELS="h:1")
 
@@ -296,14 +296,14 @@ def test_one_redis() -> None:
     ],
 )  # fmt: skip
 def test_effective(name: str, text: str, shown: str) -> None:
-    """`check-config` shows values as a person writes them, and of secrets only what is none."""
+    """`check-config` shows values as an operator writes them, and of secrets only those without secret content."""
     effective = {setting: value for setting, value, _ in settings(**{name: text}).effective()}
     assert effective[name] == shown
 
 
 @given(st.sampled_from(SECRETS), st.text(st.characters(exclude_characters="\x00,")))
 def test_a_wrong_secret_is_never_seen(name: str, text: str) -> None:
-    """Whatever stands in a secret setting: no mistake, traceback, repr, dump or effective value holds it."""
+    """No mistake, traceback, repr, dump or effective value contains the value of a secret setting."""
     secret_keys = {key for key, field in Settings.model_fields.items() if field.alias in SECRETS}
     # No pepper has a name with a tilde; names may be seen.
     words = f"~Zq7x{text}~Zq7x{text}{'~Zq7x' * 8}"
@@ -318,7 +318,7 @@ def test_a_wrong_secret_is_never_seen(name: str, text: str) -> None:
 
 
 def test_a_secret_in_the_file_is_never_seen(tmp_path: Path) -> None:
-    """Also in the configuration file, where a secret stands as the wrong type or under a wrong name."""
+    """Also in the configuration file, where a secret has the wrong type or a wrong name."""
     file = tmp_path / "config.toml"
     file.write_text(
         '[settings]\nkey_pepper = ["s3cret"]\nkey_peper = "s3cret"\ndatabase_url = "s3cret"\ns = "s3cret"\n'

@@ -1,4 +1,4 @@
-"""Client addresses as limits know them: who shares a bucket with whom."""
+"""Client addresses as limits use them: which addresses share a bucket."""
 
 import tracemalloc
 
@@ -30,13 +30,13 @@ from extauthz.core.addresses import UNKNOWN, address_group
         (" " * 60_000 + "203.0.113.7", "203.0.113.7"),
     ],
 )
-def test_who_shares_a_bucket(address: str, group: str) -> None:
-    """One address of IPv4, one network of 64 bits of IPv6, in any spelling; all who have none share one."""
+def test_addresses_that_share_a_bucket(address: str, group: str) -> None:
+    """One IPv4 address or one IPv6 network of 64 bits, in any spelling; requests without an address share one."""
     assert address_group(address) == group
 
 
 def test_long_texts_are_not_remembered() -> None:
-    """What a client writes where an address belongs takes no memory: it is too long for one, or is none."""
+    """A text of a client in place of an address uses no memory."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
@@ -52,7 +52,7 @@ def test_long_texts_are_not_remembered() -> None:
 
 @given(st.text(max_size=60))
 def test_anything_is_a_group(address: str) -> None:
-    """Whatever a proxy sends: a short printable name, never an exception."""
+    """Any text of a proxy gives a short printable name, never an exception."""
     group = address_group(address)
     assert group.isascii()
     assert group.isprintable()

@@ -1,4 +1,4 @@
-"""What a spend left: the wait that refusals name, the limit that binds, and the decision that follows."""
+"""The result of a spend: the wait in refusals, the limit that binds, and the decision that follows."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -84,7 +84,7 @@ def tenants(draw: st.DrawFn) -> Tenant:
 
 @given(tenants())
 def test_retry_after_is_honest(tenant: Tenant) -> None:
-    """Who waits `Retry-After` seconds and asks once passes; who waits one second less is refused. It is never 0."""
+    """A request after `Retry-After` seconds passes; one a second earlier is refused. It is never 0."""
     limits, own, state, cost, now = tenant
     left = ask(state, limits, cost, own=own, at=now)
     if not left.refused:
@@ -110,7 +110,7 @@ def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
         assert (level // MICRO > bucket.remaining) is more
 
 
-def test_standing_of_every_limit() -> None:
+def test_status_of_every_limit() -> None:
     """Size, window, whole units left and whole seconds to the next token or the window's end, for each limit."""
     left = ask(fresh(day=787, month=5000), Limits(Rate(50, 1), 100, 100_000, 200_000), 63)
     assert left.limit_statuses == (
@@ -121,8 +121,8 @@ def test_standing_of_every_limit() -> None:
     assert ask(fresh(), Limits()).limit_statuses == ()
 
 
-def test_standing_of_a_keys_limits() -> None:
-    """They come behind the organization's, by names of their own."""
+def test_status_of_a_keys_limits() -> None:
+    """They follow the organization's, by names of their own."""
     own = Limits(Rate(1, 60), 5, 10, 20)
     left = ask(fresh(day=50, month=60, key_day=7, key_month=8), Limits(Rate(50, 1), 100, 90), 2, own=own)
     assert left.limit_statuses == (
@@ -144,7 +144,7 @@ def test_standing_of_a_keys_limits() -> None:
     ],
 )
 def test_windows_as_the_calendar_has_them(calendar: Calendar, day: int, month: int) -> None:
-    """`w` is the length of the day and month under way, an hour less where clocks are put forward."""
+    """`w` is the length of the current day and month, an hour less where clocks are put forward."""
     at = 1_806_220_800 * MICRO  # 2027-03-28T12:00:00Z
     asked = replace(question(Limits(None, None, 5, 5), at), calendar=calendar).at(at / MICRO)
     spent = spend(State(), asked, at)
@@ -162,7 +162,7 @@ def test_window_of_the_bucket(rate: Rate, burst: int, window: int) -> None:
 
 
 def test_a_second_is_rounded_up() -> None:
-    """A window that ends in a microsecond is said to end in a second, and so is a token that is about to come."""
+    """A wait of a microsecond for a window's end or a token is reported as one second."""
     left = ask(fresh(), Limits(Rate(10**6, 1), 1, 5), at=DAY_END * MICRO - 1)
     assert [standing.reset for standing in left.limit_statuses] == [1, 1]
     left = ask(fresh(), Limits(Rate(1, 2), 1, 5), at=DAY_END * MICRO - 1_000_001)
@@ -170,7 +170,7 @@ def test_a_second_is_rounded_up() -> None:
 
 
 def test_what_was_carried_counts() -> None:
-    """The part of a micro-token that is already there is not waited for again: here it makes two seconds one."""
+    """The carried part of a micro-token shortens the wait: here from two seconds to one."""
     almost = (MICRO - 16_667, 20, NOW * MICRO)
     assert ask(State(buckets={"": almost}), Limits(Rate(1, 60), 1)).retry_after == 1
     less = almost[0], almost[1] - 1, almost[2]
@@ -191,7 +191,7 @@ def test_what_was_carried_counts() -> None:
 def test_the_strictest_refusal_wins(
     limits: Limits, state: State, refused: tuple[str, ...], binding: str, wait: int
 ) -> None:
-    """Of the limits that refused, the one with the longest wait is named and waited for."""
+    """Of the limits that refused, the one with the longest wait decides."""
     left = ask(state, limits)
     assert left.refused == refused
     assert left.retry_after == wait
@@ -200,7 +200,7 @@ def test_the_strictest_refusal_wins(
 
 
 def test_of_a_key_and_its_organization_the_strictest_wins() -> None:
-    """A key's refusal is named as the key's, and the longer wait of the two is waited for."""
+    """A key's refusal is named as the key's, and the longer wait of the two counts."""
     limits, own = Limits(Rate(1, 1), 5, 9), Limits(Rate(1, 60), 5, 5)
     left = ask(empty("key-1"), limits, own=own)
     assert (left.refused, left.retry_after) == ((KEY_BURST,), 60)
@@ -212,7 +212,7 @@ def test_of_a_key_and_its_organization_the_strictest_wins() -> None:
 
 
 def test_jitter_is_for_new_days_and_months() -> None:
-    """It is added to the wait for a window's end, never to that for a token, and never to what headers say."""
+    """Jitter is added to the wait for a window's end, never to that for a token or to limits in headers."""
     quota, bucket = Limits(daily_quota=9), Limits(Rate(1, 60), 1)
     left = ask(fresh(day=9), quota, jitter=3)
     assert (left.retry_after, left.limit_statuses[0].reset) == (DAY_END - NOW + 3, DAY_END - NOW)
@@ -221,14 +221,14 @@ def test_jitter_is_for_new_days_and_months() -> None:
 
 
 def test_on_allow_the_least_left_binds() -> None:
-    """An allowed request names the limit with the smallest rest, and none where there are no limits."""
+    """An allowed request names the limit with the smallest remainder, and none without limits."""
     left = ask(fresh(day=7), Limits(Rate(1, 1), 5, 9))
     assert left.binding == LimitStatus(DAILY, 9, DAY, 1, DAY_END - NOW)
     assert ask(fresh(), Limits()).binding is None
 
 
-def test_nothing_left_is_not_less_than_nothing() -> None:
-    """After a quota was lowered below what is used, the rest is 0."""
+def test_remainder_is_never_negative() -> None:
+    """After a quota was lowered below its use, the remainder is 0."""
     left = ask(fresh(day=70), Limits(daily_quota=9))
     assert (left.refused, left.limit_statuses[0].remaining) == ((DAILY,), 0)
 
@@ -247,8 +247,8 @@ def test_refusals_become_decisions(state: State, reason: Reason) -> None:
     assert conclude(WHO, left, 1) == Deny(reason, reason.value, retry_after=left.retry_after, balance=left)
 
 
-def test_an_allow_carries_who_and_what_was_taken() -> None:
-    """The allow says who passed, what is left and what it cost, with limits and without."""
+def test_allow_carries_subject_and_cost() -> None:
+    """An allow names the subject, the remainder and the cost, with limits and without."""
     for limits in (Limits(Rate(1, 1), 5, 9), Limits()):
         left = ask(fresh(), limits, 3)
         assert conclude(WHO, left, 3) == Allow(WHO, left, cost=3)

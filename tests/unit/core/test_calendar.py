@@ -1,4 +1,4 @@
-"""When days and months begin: by zones whose clocks change, by anchors, and while either is being changed."""
+"""Days and months by zones whose clocks change, by anchors, and during a change of either."""
 
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -37,7 +37,7 @@ def days(calendar: Calendar, now: float) -> list[str]:
 
 
 def months(calendar: Calendar, now: float) -> list[str]:
-    """Where the months round now begin, and the last one's end."""
+    """The previous, current and next month's beginnings, and the last one's end."""
     return [f"{day}" for day in calendar.round(now).months.dates]
 
 
@@ -74,7 +74,7 @@ def calendars(draw: st.DrawFn) -> tuple[Calendar, int]:
 
 
 @given(calendars())
-def test_no_moment_is_in_two_windows_or_in_none(drawn: tuple[Calendar, int]) -> None:
+def test_each_moment_is_in_one_window(drawn: tuple[Calendar, int]) -> None:
     """Windows follow each other without gap or overlap, now is in the middle ones, and days are those of the months."""
     calendar, now = drawn
     for windows in calendar.round(now)[:2]:
@@ -91,7 +91,7 @@ def test_no_moment_is_in_two_windows_or_in_none(drawn: tuple[Calendar, int]) -> 
 
 @given(calendars(), st.lists(st.integers(0, 3 * 86_400), min_size=1, max_size=20))
 def test_the_calendar_only_goes_forward(drawn: tuple[Calendar, int], steps: list[int]) -> None:
-    """As time goes on no date and no month comes back, and what was tomorrow's beginning is today's."""
+    """As time passes no date and no month comes back, and tomorrow begins when it was to begin."""
     calendar, now = drawn
     before = calendar.round(now)
     for step in steps:
@@ -214,7 +214,7 @@ def test_quotas_follow_the_organizations_midnight() -> None:
     ],
 )
 def test_a_change_of_zone_waits_for_the_end_of_the_day(zone: str, begins: str, hours: int) -> None:
-    """The day under way goes on in the old zone until both zones are past it; nobody gets a date twice."""
+    """The current day continues in the old zone until both zones are past it; no date comes twice."""
     calendar, at = Calendar(zone, 1, "UTC", date(2027, 1, 15)), unix(begins)
     assert calendar.day_at(at - 1) == date(2027, 1, 15)
     assert calendar.day_at(at) == date(2027, 1, 16)
@@ -232,7 +232,7 @@ def test_a_change_of_zone_round_the_world() -> None:
 
 
 def test_a_change_of_anchor_waits_for_the_end_of_the_month() -> None:
-    """The month under way ends as it would have, a shorter one leads to the new day, and then months are whole."""
+    """The current month ends as planned, a shorter one leads to the new day, then months are whole."""
     calendar = Calendar(anchor=15, anchor_before=1, next_month=date(2027, 2, 1))
     expected = ["2026-12-01", "2027-01-01", "2027-02-01", "2027-02-15"]
     assert months(calendar, unix("2027-01-20")) == expected
@@ -244,8 +244,8 @@ def test_a_change_of_anchor_waits_for_the_end_of_the_month() -> None:
     assert months(again, unix("2027-02-16"))[1:3] == ["2027-02-15", "2027-02-20"]
 
 
-def test_what_is_remembered_is_what_is_computed() -> None:
-    """Windows are kept for a while; at every second round an end they are those of the moment."""
+def test_cached_windows_equal_computed_windows() -> None:
+    """Windows are cached for a while; at every second near an end they equal computed ones."""
     end = unix("2027-02-01")
     for calendar in (UTC_CALENDAR, Calendar("Asia/Kathmandu"), Calendar("Africa/Monrovia")):
         for now in (*range(end - 1000, end + 1000, 50), end - 1, end, end + 0.999):

@@ -1,4 +1,4 @@
-"""When hours begin: by the clock of a zone, also where it is half an hour off, moved, or exchanged for another."""
+"""Hours by the clock of a zone, also with offsets of half an hour, changed clocks, and a change of zone."""
 
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
@@ -35,7 +35,7 @@ def lengths(calendar: Calendar, start: int, count: int) -> list[int]:
 @given(calendars())
 @settings(max_examples=300)
 def test_hours_follow_each_other(drawn: tuple[Calendar, int]) -> None:
-    """Without gap or overlap, none longer than 3600 s; those round the next one are the same."""
+    """Without gap or overlap, none longer than 3600 s; those around the next hour are the same."""
     calendar, now = drawn
     found = hours(calendar, now)
     assert found.index_at(now) == 1

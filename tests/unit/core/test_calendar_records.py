@@ -1,4 +1,4 @@
-"""Calendars as records, and what is a time zone's name."""
+"""Calendars as records, and names of time zones."""
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from tests.unit.core.test_calendar import calendars
 
 @given(calendars())
 def test_record_of_a_calendar_is_the_calendar(drawn: tuple[Calendar, int]) -> None:
-    """What is written and read again is the same; equal ones are one, for they are compared at every check."""
+    """A record reads back equal; equal calendars are one object, because every check compares them."""
     record = drawn[0].to_record()
     assert Calendar.from_record(record) == drawn[0]
     assert Calendar.from_record(record) is Calendar.from_record(dict(record))
@@ -37,7 +37,7 @@ def test_record_of_a_calendar_is_the_calendar(drawn: tuple[Calendar, int]) -> No
     ],
 )
 def test_calendars_that_cannot_be(changed: dict[str, object], complaint: str) -> None:
-    """Each wrong value is named by its field, and not repeated."""
+    """Each wrong value is reported by its field, and not repeated."""
     with pytest.raises(ValueError, match=complaint) as caught:
         Calendar.from_record(UTC_CALENDAR.to_record() | changed)
     assert not [value for value in map(str, changed.values()) if len(value) > 1 and value in str(caught.value)]
@@ -50,13 +50,13 @@ def test_names_of_zones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Europe", "europe", "/etc/localtime", "a/../b", "UTC\n", "UTC\0", "x" * 5000])
-def test_what_is_no_name_of_a_zone(name: str) -> None:
-    """Folders, paths out of the database and anything else is none, and never an error of another kind."""
+def test_invalid_names_of_zones(name: str) -> None:
+    """Folders, paths out of the database and other texts are invalid, and raise no other error."""
     assert not is_timezone(name)
 
 
 def test_long_names_of_time_zones_are_not_remembered() -> None:
-    """What is longer than any name, or in no form of one, is refused without a look and without a trace."""
+    """A name that is too long or malformed is rejected without a look-up, and not cached."""
     before = calendar._is_there.cache_info()
     assert not any(is_timezone(name) for number in range(100) for name in (f"A{number}" * 9_000, f"{number} Paris", ""))
     assert calendar._is_there.cache_info() == before

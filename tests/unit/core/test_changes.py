@@ -1,4 +1,4 @@
-"""Messages of changes: what our triggers say is understood, and nothing else."""
+"""Change notifications: messages of the project's triggers are parsed, others ignored."""
 
 import pytest
 from hypothesis import given
@@ -10,13 +10,13 @@ ID = "0b5c4f5e-8a52-4c58-9d5e-0f4f6a1f7a10"
 
 
 @pytest.mark.parametrize("kind", ["api_key", "organization", "plan"])
-def test_a_change_keeps_out_what_cannot_know_of_it(kind: str) -> None:
-    """The fence is one above the transaction: a read of that number may have been made while it was open."""
+def test_fence_of_a_change(kind: str) -> None:
+    """The fence is one above the transaction, because a read of that number may have been made while it was open."""
     assert parse_change(f"{kind} {ID} 741") == Change(EntityRef(kind, ID), 742)  # type: ignore[arg-type] # the three kinds
 
 
 def test_ids_of_other_tables() -> None:
-    """Another application's ids may be any printable text, blanks too; the number is what stands last."""
+    """Ids of other tables may be any printable text, blanks included; the number is the last word."""
     assert parse_change("api_key acme inc. 7 12") == Change(EntityRef("api_key", "acme inc. 7"), 13)
 
 
@@ -44,8 +44,8 @@ def test_ids_of_other_tables() -> None:
         f"api_key {'i' * 256} 741",
     ],
 )
-def test_what_is_no_message(message: str) -> None:
-    """Anybody may speak on the channel: what says nothing to us changes nothing."""
+def test_invalid_messages(message: str) -> None:
+    """Any client may send on the channel: an invalid message changes nothing."""
     assert parse_change(message) is None
 
 

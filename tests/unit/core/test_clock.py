@@ -1,4 +1,4 @@
-"""What one answer tells of another clock."""
+"""Estimates the offset of another clock from one answer."""
 
 import pytest
 
@@ -16,5 +16,5 @@ from extauthz.core.clock import certain_skew
     ],
 )
 def test_only_what_is_certain(asked_at: float, theirs: float, answered_at: float, skew: float) -> None:
-    """Theirs was read between our two moments: what lies within may be right, what lies outside is wrong by so much."""
+    """The other clock was read between two local readings: only an offset beyond them is certain."""
     assert certain_skew(asked_at, theirs, answered_at) == skew

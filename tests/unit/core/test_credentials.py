@@ -1,4 +1,4 @@
-"""The format of keys, and what a request's `Authorization` headers are taken for."""
+"""The format of keys, and how a request's `Authorization` headers are read."""
 
 import hashlib
 import hmac
@@ -39,7 +39,7 @@ def test_shape_of_a_new_key() -> None:
 
 @pytest.mark.parametrize("size", [0, 19, 21])
 def test_key_takes_all_its_random_bytes(size: int) -> None:
-    """Fewer or more than 160 bits are refused, not padded or cut."""
+    """Fewer or more than 160 bits are rejected, not padded or cut."""
     with pytest.raises(ValueError, match="20 random bytes"):
         FORMAT.issue(b"x" * size)
 
@@ -63,7 +63,7 @@ def test_check_characters_are_crc32() -> None:
 
 @given(st.integers(0, len(KEY) - 1), st.sampled_from(BASE62 + "-._~+/="))
 def test_a_mistyped_character_is_noticed(position: int, character: str) -> None:
-    """One wrong character anywhere: what looks like ours is refused without any look-up."""
+    """A key of this service with one wrong character is refused without a look-up."""
     wrong = KEY[:position] + character + KEY[position + 1 :]
     if wrong != KEY and wrong.startswith("xa_"):
         assert not FORMAT.plausible(wrong)
@@ -78,13 +78,13 @@ def test_swapped_and_missing_characters_are_noticed() -> None:
 
 
 def credential_of(authorization: Sequence[str]) -> Credential | NoCredential:
-    """The credential of a request's headers, or why there is none."""
+    """The credential of a request's headers, or why it is missing."""
     token = bearer_token(authorization)
     return token if isinstance(token, NoCredential) else FORMAT.read(token)
 
 
 def reason_of(authorization: list[str]) -> Reason | None:
-    """Why there is no credential in a request's headers; None where there is one."""
+    """Why a request's headers have no credential; None where they have one."""
     found = credential_of(authorization)
     return None if isinstance(found, Credential) else found.reason
 
@@ -109,7 +109,7 @@ OTHER_ENV = KeyFormat(prefix="xa", env="test", peppers=[NEW]).issue(b"x" * 20)
     ],
 )
 def test_a_flaw_has_a_name(authorization: list[str], flaw: str) -> None:
-    """Where the form of a key alone refuses it, operators can be told what is wrong with it."""
+    """Where the form of a key alone refuses it, the flaw has a name for operators."""
     found = credential_of(authorization)
     assert ("" if isinstance(found, Credential) else found.flaw) == flaw
 
@@ -133,7 +133,7 @@ def test_a_flaw_has_a_name(authorization: list[str], flaw: str) -> None:
     ],
 )
 def test_which_keys_are_looked_up(key: str, plausible: bool) -> None:
-    """Our own only of our environment and with right check characters; others from 16 characters, but no JWT."""
+    """Own keys only of this environment and with right check characters; others from 16 characters, but no JWT."""
     assert FORMAT.plausible(key) is plausible
     assert isinstance(credential_of([f"Bearer {key}"]), Credential) is plausible
     if not plausible:
@@ -156,7 +156,7 @@ def test_digest_is_hmac_for_peppers_of_every_length(size: int) -> None:
 
 
 def test_sha256_is_made_only_where_it_is_asked_for() -> None:
-    """Tables of other applications find keys by their SHA-256; without them there is no unkeyed digest."""
+    """Tables of other applications find keys by SHA-256; without them no unkeyed digest is computed."""
     both = KeyFormat(prefix="xa", env="live", peppers=[NEW], sha256=True)
     assert both.digest(KEY).sha256 == hashlib.sha256(KEY.encode()).hexdigest()
     assert FORMAT.digest(KEY).sha256 == ""
@@ -199,7 +199,7 @@ def test_first_pepper_signs_and_all_verify() -> None:
 
 
 def test_nothing_secret_is_shown() -> None:
-    """Neither pepper nor key stands in a repr or str of what is made of them."""
+    """Neither pepper nor key is in a repr or str of objects made from them."""
     for thing in (NEW, [NEW], FORMAT, FORMAT.digest(KEY), (credential_of([f"Bearer {KEY}"]),)):
         for text in (repr(thing), str(thing)):
             assert KEY not in text
@@ -208,7 +208,7 @@ def test_nothing_secret_is_shown() -> None:
 
 
 def test_handle_shows_the_end_only() -> None:
-    """Lists show what stands before the secret and four characters; of a foreign key the four characters."""
+    """Lists show the prefix and the last four characters; of a foreign key the four characters."""
     assert FORMAT.handle(KEY) == f"xa_live_…{KEY[-4:]}"
     assert FORMAT.handle("sk_live_0123456789abcdef") == "…cdef"
 
@@ -249,7 +249,7 @@ def test_handle_shows_the_end_only() -> None:
     ],
 )
 def test_headers_that_carry_no_key(headers: list[str], reason: Reason) -> None:
-    """Absent, empty or another scheme is no credential; repeated, or not `Bearer 1*SP token68`, is malformed."""
+    """An absent, empty or foreign scheme means no credential; repeated, or not `Bearer 1*SP token68`: malformed."""
     assert reason_of(headers) is reason
 
 
@@ -271,13 +271,13 @@ def test_scheme_in_any_case(header: str) -> None:
 
 @given(st.lists(header_values | header_values.map("Bearer {}".format), max_size=3))
 def test_any_bytes_are_an_answer(headers: list[str]) -> None:
-    """Whatever bytes a client sends, the answer is a credential or one of three reasons; never an exception."""
+    """Any bytes in headers give a credential or one of three reasons; never an exception."""
     assert reason_of(headers) in (None, NONE, MALFORMED, INVALID)
 
 
 @pytest.mark.parametrize("piece", ["a", " ", "\t", "=", ".", "-", "a=", "a.", " a", "\udcff", "xa_live_"])
 def test_sixty_kibibytes_take_no_time(piece: str) -> None:
-    """A header as long as Envoy lets through is judged in time that grows with its length, not with its square."""
+    """Reading a header as long as Envoy lets through takes linear, not quadratic, time."""
     long = piece * (61_440 // len(piece))
     for header in (long, f"Bearer {long}", f"Bearer {long}\x00", f"Bearer a{long}!", f"Bearer {' ' * 61_440}!"):
         credential_of([header])

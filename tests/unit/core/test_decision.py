@@ -71,7 +71,7 @@ ALLOWS = [
 
 
 def test_the_table_has_every_decision() -> None:
-    """No decision is without its line here, and none without its outcome."""
+    """Each decision has its line here, and each outcome its decision."""
     assert {line[0].reason for line in DENIALS} | {Reason.ALLOW} == set(Reason) == set(OUTCOMES)
 
 
@@ -109,8 +109,8 @@ def test_denials_word_for_word(line: tuple[Deny, int, int, str, str | None, str 
     assert sorted(answer.headers) == sorted(common.items())
 
 
-def test_allow_says_who_passed() -> None:
-    """The upstream learns who passed; what is not said is removed or emptied, the credential with it."""
+def test_allow_names_the_subject() -> None:
+    """The upstream gets the subject; unused identity headers are removed or emptied, and so is the credential."""
     expected = {
         "x-extauthz-decision": "allow",
         "cache-control": "no-store",
@@ -180,7 +180,7 @@ def test_rate_limit_headers_as_chosen(families: tuple[str, ...]) -> None:
 
 
 def test_headers_hold_nothing_that_breaks_a_line() -> None:
-    """Every value is printable ASCII, every name stands once, and no denial says who was denied."""
+    """Every value is printable ASCII, every name occurs once, and no denial names its subject."""
     for dialect, decision in every_answer(Wording()):
         answer = dialect.render(decision)
         names = [name for name, _ in answer.headers]

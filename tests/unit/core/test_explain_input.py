@@ -1,4 +1,4 @@
-"""Method, URL and time as a person writes them down."""
+"""Method, URL and time as an operator writes them."""
 
 from datetime import UTC, datetime
 
@@ -22,20 +22,20 @@ NOW = datetime(2030, 1, 31, 12, tzinfo=UTC)
     ],
 )
 def test_urls(text: str, path: str, host: str) -> None:
-    """A path stays as it is; of a whole URL the host is taken, and nothing is normalised."""
+    """A path stays unchanged; of a whole URL the host is taken, and nothing is normalised."""
     assert parse_url(text) == (path, host)
 
 
 @pytest.mark.parametrize("text", ["", "a", "*", "ftp://x/", "https:///x", "http://u:p@h/", "/" + "a" * URL_MAX])
-def test_what_is_no_url(text: str) -> None:
-    """It is refused, in words that repeat nothing of it."""
+def test_invalid_urls(text: str) -> None:
+    """It is rejected, with an error that repeats nothing of it."""
     with pytest.raises(ValueError, match=r"^must ") as error:
         parse_url(text)
     assert "u:p" not in str(error.value)
 
 
 def test_methods() -> None:
-    """A method keeps its case; what no request line can hold is refused."""
+    """A method keeps its case; one that no request line can hold is rejected."""
     assert [check_method(method) for method in ("GET", "get", "M-SEARCH")] == ["GET", "get", "M-SEARCH"]
     for wrong in ("", "G ET", "GET\n", "GÉT", "A" * 65):
         with pytest.raises(ValueError, match=r"^must be the name of an HTTP method"):
@@ -43,7 +43,7 @@ def test_methods() -> None:
 
 
 def test_times() -> None:
-    """`now`, a time with its zone, a duration ago; nothing that no calendar reaches."""
+    """`now`, a time with its zone, or a duration ago; not a time beyond the calendar."""
     assert parse_at("now", NOW) is None
     assert parse_at("2030-01-31T13:00:00+01:00", NOW) == NOW
     assert parse_at("24h", NOW) == datetime(2030, 1, 30, 12, tzinfo=UTC)

@@ -35,7 +35,7 @@ def test_the_binding_limit_is_the_old_headers_limit() -> None:
 
 
 def test_without_limits_nothing_is_said() -> None:
-    """A tenant without any limit gets no empty headers."""
+    """A tenant without limits gets no headers of limits."""
     assert headers.rate_limit_headers(Balance((), (), 0, None), {"ietf", "x"}) == []
 
 
@@ -53,14 +53,14 @@ def test_without_limits_nothing_is_said() -> None:
     ],
 )
 def test_challenges_word_for_word(reason: Reason, scope: str | None, expected: str) -> None:
-    """Who sends nothing gets the bare challenge, all others learn what was wrong (RFC 6750)."""
+    """A request without a credential gets the bare challenge, others an error code (RFC 6750)."""
     error = OUTCOMES[reason].error
     assert error is not None
     assert headers.challenge(error, scope) == expected
 
 
 def test_every_name_is_lower_case() -> None:
-    """HTTP/2 and our comparisons want it so; no two constants name the same header."""
+    """HTTP/2 and the code's comparisons require it; no two constants name the same header."""
     names = [value for name, value in vars(headers).items() if name.isupper() and isinstance(value, str)]
     assert all(name == name.lower() for name in names)
     assert len(set(names)) == len(names)

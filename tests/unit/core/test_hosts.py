@@ -1,4 +1,4 @@
-"""Which hosts are plain, and that every other one is ambiguous."""
+"""Which hosts are plain; every other one is ambiguous."""
 
 from ipaddress import IPv6Address
 
@@ -94,7 +94,7 @@ def test_an_ipv6_address_has_one_form(number: int) -> None:
 
 @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.:\[\]@_-]{0,30}", fullmatch=True))
 def test_what_is_plain_stays_plain(text: str) -> None:
-    """Whatever is sent: nothing, or a form that is its own normal form, whatever port stands behind it."""
+    """Any text gives nothing, or a form that is its own normal form, whatever port follows."""
     host = normal_host(text)
     if host is not None:
         assert normal_host(host) == normal_host(host.upper() + ":8443") == configured_host(host) == host

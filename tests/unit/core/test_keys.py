@@ -1,4 +1,4 @@
-"""Keys, permissions and organizations: which records make sense, and what they say at a given moment."""
+"""Keys, permissions and organizations: which records are valid, and what they permit at a given moment."""
 
 import json
 from dataclasses import replace
@@ -51,8 +51,8 @@ def test_record_of_a_key_is_the_key(
 
 
 @pytest.mark.parametrize("name", [*RECORD, *(f"tenant.{name}" for name in TENANT.to_record())])
-def test_a_missing_field_is_nonsense(name: str) -> None:
-    """A record that forgot a field, `revoked_at` for one, is not taken for a key in force."""
+def test_a_missing_field_is_an_error(name: str) -> None:
+    """A record without a field, `revoked_at` for one, is not taken for a key in force."""
     record = json.loads(json.dumps(RECORD))
     holder, _, field = ("", "", name) if "." not in name else name.partition(".")
     del (record[holder] if holder else record)[field]
@@ -108,15 +108,15 @@ def test_a_missing_field_is_nonsense(name: str) -> None:
         ({"tenant": TENANT.to_record() | {"rate": "banana"}}, "rate must be one that can be stored"),
     ],
 )
-def test_nonsense_in_a_record(changed: dict[str, object], complaint: str) -> None:
+def test_corrupt_record(changed: dict[str, object], complaint: str) -> None:
     """Each wrong value is named by its field."""
     with pytest.raises(ValueError, match=complaint):
         ApiKey.from_record(RECORD | changed)
 
 
 @given(st.sampled_from([*RECORD, *TENANT.to_record()]), json_values)
-def test_any_json_is_a_key_or_nonsense(name: str, value: object) -> None:
-    """Whatever stands in a record, reading it gives a key, or a ValueError of one line that does not quote it."""
+def test_any_json_is_a_key_or_an_error(name: str, value: object) -> None:
+    """Any JSON gives a key, or a ValueError of one line that does not quote it."""
     tenant = TENANT.to_record() | ({name: value} if name in TENANT.to_record() else {})
     record = RECORD | {"tenant": tenant} | ({name: value} if name in RECORD else {})
     try:
@@ -144,7 +144,7 @@ def test_any_json_is_a_key_or_nonsense(name: str, value: object) -> None:
     ],
 )
 def test_when_a_key_is_admitted(changed: dict[str, float], admitted: bool) -> None:
-    """Up to the moment it expires; revoked and disabled at once, whatever any clock says."""
+    """Up to the moment it expires; a revoked or disabled key never, whatever any clock says."""
     assert replace(KEY, **changed).admits(NOW) is admitted  # type: ignore[arg-type] # only times are changed
 
 
@@ -167,12 +167,12 @@ def test_when_a_key_is_admitted(changed: dict[str, float], admitted: bool) -> No
     ],
 )
 def test_what_is_permitted(permissions: dict[str, frozenset[str]], resource: str, mode: str, allowed: bool) -> None:
-    """By its own name or by `*`; a missing resource or an empty list is no access."""
+    """By its own name or by `*`; a missing resource or an empty list grants nothing."""
     assert permitted(permissions, resource, mode) is allowed
 
 
-def test_what_a_record_is_made_of() -> None:
-    """Our organizations and their plans have records of their own; where there is no plan of ours, the key says all."""
+def test_rows_of_a_record() -> None:
+    """The rows that a record was read from: a key's own; an organization's own, and its plan's if it has one."""
     key, organization = EntityRef("api_key", KEY.id), EntityRef("organization", TENANT.id)
     assert KEY.made_of == (key,)
     assert TENANT.made_of == (organization, EntityRef("plan", TENANT.plan_id))
@@ -180,7 +180,7 @@ def test_what_a_record_is_made_of() -> None:
 
 
 def test_no_digest_in_a_repr() -> None:
-    """What a key is stored under is no secret, but nobody's business in a log either."""
+    """A key's digest is not secret, but does not belong in a log."""
     assert KEY.digest not in repr(KEY)
 
 
@@ -197,8 +197,8 @@ def test_stored_form_of_permissions() -> None:
     assert storable(parsed) == {"customer": ["read", "write"], "invoice": []}
 
 
-def test_resources_that_no_route_knows() -> None:
-    """They are named in order; `*` is always known, and so is any name where a route takes it from the path."""
+def test_resources_without_a_route() -> None:
+    """They are listed in order; `*` always has a route, and so has any name where a path gives the resource."""
     permissions = {"zebra": READ, "customer": READ, "*": READ, "ape": READ}
     assert unknown_resources(permissions, {"customer"}) == ["ape", "zebra"]
     assert unknown_resources(permissions, None) == []

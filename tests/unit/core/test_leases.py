@@ -1,4 +1,4 @@
-"""Leases: what workers serve from them is what a store that is asked each time would have allowed."""
+"""Workers serve from leases what a store that is asked for each request would have allowed."""
 
 import pytest
 from hypothesis import settings
@@ -56,7 +56,7 @@ def test_a_bucket_does_not_fill_beside_a_lease(limits: Limits, own: Limits) -> N
 @pytest.mark.parametrize(("limits", "own"), [(BUCKET, UNLIMITED), (UNLIMITED, OF_KEY)], ids=["owner", "key"])
 @pytest.mark.parametrize("by", [1, 3, 3600])
 def test_a_clock_that_steps_ends_no_lease_that_is_served(limits: Limits, own: Limits, by: int) -> None:
-    """A step forward ends no lease at once, because its worker may not know of it."""
+    """A step forward does not end a lease at once, because its worker may not have noticed the step."""
     world = leasing(limits, own)
     world.step(by=by * MICRO)
     world.request(worker=1, kind=DEAR, times=1)  # sees that the lease is late
@@ -66,7 +66,7 @@ def test_a_clock_that_steps_ends_no_lease_that_is_served(limits: Limits, own: Li
 
 @pytest.mark.parametrize(("limits", "own"), [(BUCKET, UNLIMITED), (UNLIMITED, OF_KEY)], ids=["owner", "key"])
 def test_a_lease_that_ended_gives_nothing_back_to_a_bucket(limits: Limits, own: Limits) -> None:
-    """It may have been full meanwhile; the units are given back to the counters alone."""
+    """It may have filled meanwhile; the units are given back to the counters alone."""
     world = leasing(limits, own)
     for _ in range(3):
         world.wait(HOLD)
@@ -78,7 +78,7 @@ def test_a_lease_that_ended_gives_nothing_back_to_a_bucket(limits: Limits, own: 
 
 
 def test_nothing_is_served_from_a_lease_for_long() -> None:
-    """A worker that heard nothing of the store asks it, before another could have ended its lease."""
+    """A worker without an answer asks the store before another worker could have ended its lease."""
     world = leasing(BUCKET)
     world.wait(MICRO)
     assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is None
@@ -93,7 +93,7 @@ def test_a_lease_ends_before_its_day_does() -> None:
     assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is None
 
 
-def test_what_a_report_makes_free_has_not_filled_before() -> None:
+def test_reported_units_refill_from_the_report_on() -> None:
     """A report that units were served gives the bucket room from then on, not for the time before."""
     world = leasing(BUCKET)
     world.wait(500_000)

@@ -1,4 +1,4 @@
-"""Rates as people write them, and the limits of a record."""
+"""Rates as operators write them, and the limits of a record."""
 
 import json
 from fractions import Fraction
@@ -29,7 +29,7 @@ LIMITS = Limits(Rate(100, 60), 20, 10_000, None)
         ("86400000000000/d", 86_400 * 10**9, 86_400),
     ],
 )
-def test_rates_that_people_write(text: str, tokens: int, seconds: int) -> None:
+def test_rates_as_written(text: str, tokens: int, seconds: int) -> None:
     """A number with an optional period, kept exactly; per second where no period is named."""
     assert Rate.parse(text) == Rate(tokens, seconds)
 
@@ -62,7 +62,7 @@ def test_rates_that_people_write(text: str, tokens: int, seconds: int) -> None:
     ],
 )
 def test_rates_that_cannot_be(text: str, complaint: str) -> None:
-    """Nothing is rounded or guessed; the message says what is wrong and stays short."""
+    """No rate is rounded or guessed; the error names the fault and stays short."""
     with pytest.raises(ValueError, match=complaint) as caught:
         Rate.parse(text)
     assert len(str(caught.value)) < 150
@@ -102,12 +102,12 @@ def test_a_rate_is_exact_and_survives_writing(given_rate: tuple[str, Fraction]) 
     ],
 )
 def test_how_a_rate_is_printed(text: str, printed: str) -> None:
-    """In the period that its owner chose, without idle zeros."""
+    """In the period of its text, without trailing zeros."""
     assert str(Rate.parse(text)) == printed
 
 
 def test_a_rate_that_was_never_parsed_may_have_no_text() -> None:
-    """One in seven seconds is no decimal of any period; it is refused, not rounded."""
+    """One in seven seconds has no exact decimal in any period; it is rejected, not rounded."""
     with pytest.raises(ValueError, match="1 in 7 seconds"):
         str(Rate(1, 7))
 
@@ -117,7 +117,7 @@ def test_a_rate_that_was_never_parsed_may_have_no_text() -> None:
     [LIMITS, Limits(), Limits(daily_quota=0, monthly_quota=QUOTA_MAX), Limits(Rate(1, 1000), BURST_MAX)],
 )
 def test_record_of_limits_is_the_limits(limits: Limits) -> None:
-    """What is written as JSON and read again is the same; null is no such limit, 0 is nothing allowed."""
+    """A record reads back equal; null means without that limit, 0 allows nothing."""
     assert Limits.from_record(json.loads(json.dumps(limits.to_record()))) == limits
 
 
@@ -147,8 +147,8 @@ def test_limits_that_cannot_be(changed: dict[str, object], complaint: str) -> No
 
 
 @pytest.mark.parametrize("name", ["rate", "burst", "daily_quota", "monthly_quota"])
-def test_a_missing_limit_is_nonsense(name: str) -> None:
-    """A record that forgot a limit is not taken for one without it."""
+def test_a_missing_limit_is_an_error(name: str) -> None:
+    """A record without a field of limits is not taken for one without that limit."""
     record = LIMITS.to_record()
     del record[name]
     with pytest.raises(ValueError, match=name):

@@ -1,4 +1,4 @@
-"""What management shows, and what may be said of a key."""
+"""What management shows of keys and organizations, and which metadata are valid."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -86,13 +86,13 @@ def test_what_metadata_may_be(good: dict[str, str]) -> None:
     ],
 )
 def test_what_metadata_may_not_be(bad: object) -> None:
-    """Refused before the database has to."""
+    """Invalid metadata are rejected before the database has to."""
     with pytest.raises(ValueError, match="metadata"):
         parse_metadata(bad)
 
 
 def test_mistakes_of_a_map_are_named() -> None:
-    """Names and modes that are none, readable whatever they hold; nothing where all is well."""
+    """Unknown names and modes are listed, readable whatever they hold; valid maps give nothing."""
     assert mistakes(FULL_ACCESS) == []
     wrong = mistakes({"a b": frozenset({"admin"}), "ok": frozenset({"read", "x\n"}), "**": frozenset()})
     assert [text.partition(" is no ")[0] for text in wrong] == ["'a b'", "'**'", "'admin'", "'x\\n'"]

@@ -23,12 +23,12 @@ KEY = "xa_live_4XAd33hTkSPZ8rjJSJa67vsMtvP1om4z1"
     ],
 )
 def test_shown(text: str, said: str) -> None:
-    """Ids, short words and blanks are repeated, at most 64 characters; of what could be a key only its first four."""
+    """Ids, short words and blanks are repeated, at most 64 characters; of a possible key only its first four."""
     assert shown(text) == said
 
 
 def test_masked() -> None:
-    """A message of any length keeps all but what could be a key."""
+    """A message of any length keeps all but possible keys."""
     message = "no such command; see the help, " * 10
     assert masked(message) == message
     assert masked(message + KEY) == message + "xa_l…"

@@ -1,4 +1,4 @@
-"""Which routes nearly answered, and what was different."""
+"""Routes that nearly matched, and what was different."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ PARTS = (
 
 
 def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> list[tuple[str, str]]:
-    """Path and cause of each route that nearly answered."""
+    """Path and cause of each route that nearly matched."""
     asked = Asked(method, host, path)
     match = TABLE.match(method, host, path)
     matched = None if match is None else matched_route(TABLE, asked, match)
@@ -65,14 +65,14 @@ def test_what_was_different(path: str, method: str, expected: tuple[str, str]) -
 
 
 def test_a_host_that_is_another() -> None:
-    """Routes of the same path for another host are told, those that differ in one thing first."""
+    """Routes of the same path for another host are listed, those with one difference first."""
     found = near("/api/v1/reports/1", method="POST", host="other.example")
     assert found.count(("/api/v1/reports/**", "host")) == 2
     assert found[-1] == ("/api/v1/reports/**", "method")
 
 
 def test_nothing_like_it() -> None:
-    """What no route resembles has no near route."""
+    """A request that resembles no route has no near route."""
     assert near("/zzz/qqq/xxx/yyy") == []
 
 

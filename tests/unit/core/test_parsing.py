@@ -1,4 +1,4 @@
-"""Names: what looks the same is the same, and what cannot be seen is refused."""
+"""Names: texts that look the same are equal, and invisible characters are rejected."""
 
 import unicodedata
 

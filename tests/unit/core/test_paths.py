@@ -44,7 +44,7 @@ def two_readings(path: str) -> bool:
     ],
 )
 def test_plain_paths(path: str) -> None:
-    """What everybody reads alike passes, and nothing behind the `?` is judged."""
+    """A path that all readers read alike passes, and nothing behind the `?` is judged."""
     assert not is_ambiguous(path)
 
 
@@ -103,7 +103,7 @@ def test_plain_paths(path: str) -> None:
     ],
 )
 def test_ambiguous_paths(path: str) -> None:
-    """What two readers could read differently is refused."""
+    """A path that two readers could read differently is rejected."""
     assert is_ambiguous(path)
 
 
@@ -133,7 +133,7 @@ def test_rule_for_paths(tail: str) -> None:
 
 @given(st.text().map("/{}".format) | st.binary().map(lambda raw: raw.decode("ascii", "surrogateescape")))
 def test_why_is_said_of_every_ambiguous_path(path: str) -> None:
-    """And of no other; in characters that any terminal can show."""
+    """And of no other; in printable characters."""
     why = why_ambiguous(path)
     assert bool(why) == is_ambiguous(path)
     assert why.isprintable()

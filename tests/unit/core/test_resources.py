@@ -1,4 +1,4 @@
-"""Names that permissions can use: a name that no route can ask for is known as such, and what was meant is found."""
+"""Names of resources in permissions: a name without a route is detected, and the nearest one suggested."""
 
 import pytest
 
@@ -21,13 +21,13 @@ FIXED = RouteTable.compile([Route("/a", resource="order"), Route("/b/**", resour
     "name", ["order", "customer", "report", "part", "parts", "anything", "new", "Order", "orders-of-all"]
 )
 def test_what_a_route_can_ask_for(name: str) -> None:
-    """Fixed names, the names of mapped segments, and any segment of a path that is not mapped to another name."""
+    """Fixed names, names of mapped segments, and any segment that is not mapped to another name."""
     assert name in FROM_PATH
 
 
 @pytest.mark.parametrize(("name", "meant"), [("orders", "order"), ("old", "new"), ("clients", "customer")])
-def test_a_mapped_segment_is_no_name(name: str, meant: str) -> None:
-    """No route can ask for it, since the path's segment stands for another name: that is what was meant."""
+def test_mapped_segment_is_not_a_name(name: str, meant: str) -> None:
+    """No route uses it, because the path's segment is mapped to another name: that one is suggested."""
     assert name not in FROM_PATH
     assert FROM_PATH.meant(name) == meant
 
@@ -45,7 +45,7 @@ def test_a_segment_in_front_of_which_a_literal_stands() -> None:
     [("orders", "order"), ("Order", "order"), ("oder", "order"), ("invoce", "invoice"), ("zebra", "")],
 )
 def test_near_misses_of_fixed_names(name: str, meant: str) -> None:
-    """Off by case, an ending or a letter: the name is offered; what resembles none gets no advice."""
+    """A name that differs by case, an ending or a letter is suggested; a name without a like gets no advice."""
     assert name not in FIXED
     assert FIXED.meant(name) == meant
 

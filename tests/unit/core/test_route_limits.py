@@ -1,4 +1,4 @@
-"""What routes say about limits: the shadow, and a bucket for each client address at a public route."""
+"""Limits of routes: shadow mode, and a bucket for each client address at a public route."""
 
 from dataclasses import replace
 

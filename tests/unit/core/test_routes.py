@@ -99,7 +99,7 @@ def test_most_specific_wins(patterns: list[str], path: str, winner: str) -> None
 
 
 def test_host_before_methods() -> None:
-    """Among equal paths the route with a host wins, then the one with methods; what does not fit is not there."""
+    """Among equal paths the route with a host wins, then the one with methods; others are skipped."""
     get = frozenset({"GET"})
     routes = [
         Route("/a", resource="plain"),
@@ -164,7 +164,7 @@ def test_resource_from_the_path(segment: str, resource: str) -> None:
 
 
 @pytest.mark.parametrize("segment", ["", "a.b", "a%20b", "a" * 65, "é", "*", "{resource}", "a\n"])
-def test_a_segment_that_is_no_resource(segment: str) -> None:
+def test_segment_that_cannot_be_a_resource(segment: str) -> None:
     """A segment that cannot be a resource matches nothing, not even a wider route."""
     assert found(table(Route("/v1/{resource}/x"), Route("/**", resource="api")), f"/v1/{segment}/x") is None
 
@@ -176,7 +176,7 @@ def test_another_encoding_of_a_literal(path: str) -> None:
 
 
 def test_known_resources() -> None:
-    """The table knows its resources, unless a path can name any."""
+    """The table lists its resources, unless a path can name any."""
     assert set(named("/a", "/b").resources) == {"r0", "r1"}
     assert set(table(Route("/a", resource="a"), Route("/b", public=True)).resources) == {"a"}
     assert "anything" in table(*CONTRACT).resources

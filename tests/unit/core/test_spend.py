@@ -1,4 +1,4 @@
-"""The arithmetic of one spend: what comes in over time, and what is taken."""
+"""The arithmetic of one spend: refill over time, and what is taken."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -54,7 +54,7 @@ def take(state: State, allowed: Limits, cost: int = 1, *, at: float = NOW) -> tu
 
 @given(rates, st.integers(1, 50), st.lists(st.tuples(waits, st.integers(1, 5)), max_size=12))
 def test_never_more_than_burst_and_rate_allow(rate: Rate, burst: int, requests: list[tuple[int, int]]) -> None:
-    """Whatever is asked and when: all that passed is at most the burst and what came in since the first request."""
+    """At any times, all that passed is at most the burst plus the refill since the first request."""
     allowed, state, now, taken = Limits(rate, burst), State(), NOW * MICRO, 0
     for elapsed, wanted in requests:
         now += elapsed
@@ -95,7 +95,7 @@ def test_a_key_spends_inside_its_organization() -> None:
 
 @given(buckets(), st.integers(1, 100), st.integers(0, 5), st.integers(-5, 5))
 def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, seconds: int) -> None:
-    """A refused spend leaves the state as it was, but for a time that is yet to come; an allowed one takes its cost."""
+    """A refused spend leaves the state as it was, except a time in the future; an allowed one takes its cost."""
     stored, rate, burst = bucket
     state = State(buckets={"": stored})
     asked = question(Limits(rate, burst, daily), cost=min(cost, burst))
@@ -113,7 +113,7 @@ def test_a_refusal_leaves_no_trace(bucket: Bucket, cost: int, daily: int, second
 
 
 def test_a_clock_that_steps_back_neither_gives_nor_takes() -> None:
-    """Nothing comes in for time that did not pass, and nobody is locked out until the clock has caught up."""
+    """A step back refills nothing, and no caller is locked out until the clock has caught up."""
     state, allowed = State(), limits("1", 2)
     assert take(state, allowed, 2) == ()
     assert take(state, allowed, at=NOW - 3600) == (BURST,)
@@ -143,7 +143,7 @@ def test_an_empty_bucket_fills_again_after_a_step_back(back: int, of_key: bool) 
 
 
 def test_a_peek_after_a_step_back_changes_nothing() -> None:
-    """Whoever looks on takes nothing and sets no time."""
+    """A peek takes nothing and sets no time."""
     state, allowed = State(), limits("1", 2)
     assert take(state, allowed, 2) == ()
     before = deepcopy(state)
@@ -230,14 +230,14 @@ def test_windows_that_do_not_fit() -> None:
 
 
 def test_counters_that_are_not_there() -> None:
-    """Nothing is taken from a tenant whose counters nobody has seeded: they may have been lost."""
+    """No spend is applied for a tenant whose counters were not restored: they may have been lost."""
     state = State(seeded=False)
     assert spend(state, question(limits()), NOW * MICRO) == NotApplied("unseeded", NOW * MICRO)
     assert state == State(seeded=False)
 
 
 def test_spans_are_the_windows() -> None:
-    """What is wanted of PostgreSQL is each of the days and months that a spend may touch."""
+    """The restore reads each of the days and months that a spend may touch."""
     windows = question(limits()).windows
     assert windows is not None
     assert spans(windows) == [
@@ -250,8 +250,8 @@ def test_spans_are_the_windows() -> None:
     ]
 
 
-def test_quotas_begin_anew_at_midnight() -> None:
-    """The last microsecond of a day is of that day, the next is of the next; so with months."""
+def test_quotas_begin_again_at_midnight() -> None:
+    """The last microsecond belongs to its day, the next one to the next day; months alike."""
     state, midnight = State(), 1_801_440_000 * MICRO  # 2027-02-01T00:00:00Z
 
     def refused(now: int) -> tuple[str, ...]:

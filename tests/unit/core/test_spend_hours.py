@@ -25,7 +25,7 @@ def ask(state: State, asked: Spend, at: float = NOW) -> Spent:
 
 
 def test_each_hour_has_its_quota() -> None:
-    """What is spent in an hour counts in it alone; the next one begins with nothing."""
+    """A spend counts in its own hour alone; the next hour begins at zero."""
     state, asked = State(), question(Limits(hourly_quota=5), cost=2)
     assert [ask(state, asked).refused for _ in range(3)] == [(), (), (HOURLY,)]
     assert ask(state, asked, NOW + HOUR - 1).refused == (HOURLY,)
@@ -89,7 +89,7 @@ def test_the_longest_wait_decides() -> None:
 
 
 def test_a_spend_of_another_hour_says_so() -> None:
-    """A worker whose clock is an hour behind asks with hours of which the last one holds."""
+    """A worker whose clock is an hour behind sends hours of which the last one matches."""
     asked = question(Limits(hourly_quota=5), NOW - HOUR)
     spent = spend(State(), asked, NOW * MICRO)
     assert isinstance(spent, Spent)

@@ -48,7 +48,7 @@ def test_refill_is_exact(bucket: Bucket, elapsed: int) -> None:
 
 @given(buckets(), st.lists(waits, max_size=5))
 def test_many_small_steps_are_one_big_step(bucket: Bucket, steps: list[int]) -> None:
-    """Nothing is lost over time: who asks often has as much as who asks once."""
+    """Refill is exact over time: many small steps give as much as a large one."""
     once, rate, burst = bucket
     often, now = once, once[2]
     for elapsed in steps:

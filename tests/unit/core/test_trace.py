@@ -53,14 +53,14 @@ def test_parents(text: str, sampled: bool) -> None:
         f"00-{TRACE}-{SPAN}-01,00-{TRACE}-{SPAN}-01",
     ],
 )
-def test_what_is_no_parent(text: str) -> None:
-    """Malformed is ignored, whatever is wrong with it."""
+def test_invalid_parents(text: str) -> None:
+    """A malformed header is ignored, whatever is wrong with it."""
     assert parse_traceparent(text) is None
 
 
 @given(st.one_of(st.text(), st.builds("{}-{}-{}-{}{}".format, HEX, HEX, HEX, HEX, st.text())))
 def test_any_text(text: str) -> None:
-    """No text is an error, and what is taken is one that OpenTelemetry would take."""
+    """No text raises an error, and accepted ones are those that OpenTelemetry accepts."""
     parent = parse_traceparent(text)
     assert parent is None or (int(parent.trace_id, 16) and int(parent.span_id, 16))
 

@@ -1,4 +1,4 @@
-"""Which days a usage report covers: none is lost, doubled or in the future, and what contradicts itself is refused."""
+"""Days of a usage report: none is lost, doubled or in the future; contradictory ranges are rejected."""
 
 from datetime import date, timedelta
 
@@ -70,8 +70,8 @@ def test_what_is_asked_for(asked: UsageRange, calendar: Calendar, first: date, l
         (UsageRange(from_=date.min), "from must be at most 1095 days before to (got 740000)"),
     ],
 )
-def test_what_cannot_be_asked_for(asked: UsageRange, said: str) -> None:
-    """The text begins with the field that is to be changed, and says what is right."""
+def test_invalid_ranges(asked: UsageRange, said: str) -> None:
+    """The error begins with the field, and says what is right."""
     with pytest.raises(InvalidInput) as refused:
         asked.period(ANCHORED, TODAY)
     assert str(refused.value) == said

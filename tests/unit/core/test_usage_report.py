@@ -1,4 +1,4 @@
-"""How what is saved and what Redis has counted become one figure: nothing twice, nothing lost."""
+"""Saved usage and counts of Redis add up to one figure: nothing twice, nothing lost."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -40,7 +40,7 @@ def told(saved: Tally, revision: int, live: Live) -> list[Tally]:
 
 @given(numbers, counts)
 def test_what_is_saved_is_told_as_it_is(saved: Charged, refused: int) -> None:
-    """Redis that has nothing, nothing of that key, or the same, changes nothing."""
+    """Redis without counts, without that key, or with the same count changes nothing."""
     tally = Tally(saved.allowed, saved.cost, refused, refused)
     for live in (NOTHING, Live({DAY: {}}, {}), counted(saved, saved)):
         assert told(tally, saved.revision, live) == [tally]
@@ -48,7 +48,7 @@ def test_what_is_saved_is_told_as_it_is(saved: Charged, refused: int) -> None:
 
 @given(numbers, st.integers(0, 1000), counts)
 def test_what_was_counted_since_is_newer(saved: Charged, more: int, refused: int) -> None:
-    """A later revision is told in place of the one that is saved, also where something was given back."""
+    """A later revision replaces the saved one, also where units were given back."""
     here = Charged(max(saved.cost - more, 0), saved.allowed + more, saved.revision + 1)
     found = told(Tally(saved.allowed, saved.cost, refused, 0), saved.revision, counted(here, here))
     assert found == [Tally(here.allowed, here.cost, refused, 0)]
@@ -56,7 +56,7 @@ def test_what_was_counted_since_is_newer(saved: Charged, more: int, refused: int
 
 @given(numbers, numbers)
 def test_what_was_counted_without_postgresql_is_added(saved: Charged, since: Charged) -> None:
-    """Counters that began at zero, or at what Redis still had, count on from what is saved."""
+    """Provisional counters, from zero or from what Redis had, are added to saved usage."""
     tally = Tally(saved.allowed, saved.cost)
     for was in (Charged(), saved):
         here = Charged(was.cost + since.cost, was.allowed + since.allowed, was.revision + since.revision)

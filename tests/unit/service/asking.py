@@ -1,4 +1,4 @@
-"""How tests of the cache ask the house of fakes: for keys, many keys, and at a gate."""
+"""How tests of the cache ask a FakeService: for keys, for many keys, and with stores that wait at a gate."""
 
 import asyncio
 from dataclasses import replace
@@ -45,14 +45,14 @@ def many(fake_service: FakeService, count: int) -> list[str]:
 
 
 async def back(fake_service: FakeService) -> None:
-    """PostgreSQL is there again, and known to be."""
+    """Returns when PostgreSQL is back and was probed."""
     fake_service.away.clear()
     async with asyncio.timeout(5):
         await fake_service.watch.back.wait()
 
 
 def end_refusals(local: LocalCache[Any, Any]) -> None:
-    """The time of every refusal is over."""
+    """Lets all refusals expire."""
     local.refused._until.clear()
 
 

@@ -1,4 +1,4 @@
-"""A guard on a bench: the store in front of it is there, away or silent as a test says."""
+"""A circuit breaker whose store is available, away or silent, as a test says."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ TIMEOUT = 0.02  # seconds
 
 
 class BreakerHarness:
-    """A guard, and a store that is there, away or silent as the test says."""
+    """A circuit breaker, and a store that is available, away or silent as the test says."""
 
     def __init__(self, *, places: int = 2, cancel: bool = True, timeout: float = TIMEOUT) -> None:
         self.watch = Watch()
@@ -42,7 +42,7 @@ class BreakerHarness:
         return caught.value.reason
 
     async def comes_back(self) -> None:
-        """Returns when the guard lets calls through."""
+        """Returns when the circuit breaker lets calls through."""
         async with asyncio.timeout(5):
             await self.watch.back.wait()
 

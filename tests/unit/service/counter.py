@@ -1,4 +1,4 @@
-"""A counter on a bench: a limiter and its seeding on stores in memory that wait, fail and forget as a test says."""
+"""A limiter and its restore of counters on stores in memory that wait, fail and lose data as a test says."""
 
 import asyncio
 from collections import defaultdict
@@ -32,7 +32,7 @@ ADDRESS = Spend(Owner("address", "site 203.0.113.7"), 1, QUOTA)
 
 
 class Gate:
-    """Where calls wait while it is shut; `entered` counts those that came."""
+    """Where calls wait while it is shut; `entered` counts those that arrived."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -45,7 +45,7 @@ class Gate:
 
 
 class Marks(Failing):
-    """Remembers marks, and when they came; nobody saves here."""
+    """Records marks, and when they were set; no usage flush reads them here."""
 
     def __init__(self, log: list[str]) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Marks(Failing):
 class Hashes(Failing):
     """LimitStore on the reference arithmetic. Tenants in `harmed` fail alone.
 
-    Counters of those in `provisional` began when nobody could say; `known` is set when somebody can. `most` is how many
-    tenants were seeded at once.
+    Counters of those in `provisional` began without PostgreSQL; `known` is set when one is reconciled. `most` is how
+    many tenants were restored at once.
     """
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Hashes(Failing):
 
 
 class UsageStores(Failing):
-    """UsageStore that knows today's `cost` of every tenant. A query with one of `heavy` fails."""
+    """UsageStore that has today's `cost` of every tenant. A query with one of `heavy` fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class UsageStores(Failing):
 
 
 class Counter:
-    """A limiter with all it stands on; both stores are there."""
+    """A limiter with all that it needs; both stores are available."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class Counter:
             raise StoreUnavailable(store, "connection")
 
     async def spend(self, asked: Spend) -> Spent:
-        """What came of it."""
+        """The result of a spend."""
         return (await self.limiter.spend(asked))[1]
 
     def ready(self, *tenants: str) -> None:
@@ -232,7 +232,7 @@ class Counter:
             self.hashes.state(Owner("tenant", tenant_id)).seeded = True
 
     async def lose_books(self) -> None:
-        """PostgreSQL is away, and known to be."""
+        """PostgreSQL goes away, and its circuit breaker opens."""
         self.away.add(POSTGRESQL)
         self.books.error = StoreUnavailable(POSTGRESQL, "connection")
         with suppress(StoreUnavailable):
@@ -240,7 +240,7 @@ class Counter:
         self.books.asked.clear()
 
     async def find_books(self) -> None:
-        """It is back, and known to be."""
+        """PostgreSQL returns, and its circuit breaker closes."""
         self.away.clear()
         self.books.error = None
         async with asyncio.timeout(5):

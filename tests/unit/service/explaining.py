@@ -1,4 +1,4 @@
-"""Explanations on the house of the fakes, and all that must be the same before and after one."""
+"""Explanations on a FakeService, and the state that must be the same before and after one."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -67,7 +67,7 @@ def explain_of(
     live: bool = True,
     names: Names | None = None,
 ) -> Explain:
-    """Explains what the house would decide; `live`: in its own process, whose records are looked at."""
+    """Explains what the service would decide; `live`: in its own process, whose records are read."""
     stores = Stores(
         keys=fake_service.keys,
         key_cache=_ReadOnly(fake_service.key_cache),
@@ -112,7 +112,7 @@ def _status_of(dialect: Dialect) -> Callable[[Decision], int]:
 
 
 def asked(path: str = "/api/customers/7", **more: Any) -> Question:
-    """A question of a GET, by the host that House.ask names."""
+    """A question of a GET, by the host that FakeService.ask names."""
     return Question(**{"method": "GET", "path": path, "host": "api.example.com", **more})
 
 
@@ -122,7 +122,7 @@ def step(explanation: Explanation, name: str) -> Step:
 
 
 def traces(fake_service: FakeService) -> Any:
-    """All that a check leaves behind: charges, notes, counts, cached records and what is remembered of them."""
+    """All that a check leaves behind: charges, notes, counts, cached records and remembered results."""
     keys, tenants = (
         fake_service.lookup.keys.local,
         fake_service.lookup.tenants.local if fake_service.lookup.tenants else None,

@@ -1,4 +1,4 @@
-"""Hand-made stores for tests of the core and the service: they keep what they are given, and fail when told to."""
+"""Hand-made stores for tests of the core and the service: they keep what they are given, and fail on demand."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -124,7 +124,7 @@ class Source(Records[Record], Generic[Asked, Record]):
 
 
 class Cache(Records[Record], Generic[Asked, Record]):
-    """What all processes share; it forgets nothing by itself."""
+    """The cache that all processes share; it drops nothing by itself."""
 
     def __init__(
         self, find: Callable[[dict[str, Record], Asked], Record | None], name: Callable[[Record], str]
@@ -146,7 +146,7 @@ class Cache(Records[Record], Generic[Asked, Record]):
         await self.pass_gate("get")
         return [None if each is None or not (ended or now < each.ends_at) else each for each in found]
 
-    async def put(self, records: Sequence[Record], now: float) -> None:  # noqa: ARG002 - a fake forgets nothing
+    async def put(self, records: Sequence[Record], now: float) -> None:  # noqa: ARG002 - a fake drops nothing
         await self.pass_gate("put")
         self.calls += 1
         self.held |= {self._name(record): record for record in records}
@@ -217,7 +217,7 @@ class LimitsInMemory(Failing):
     def begin(
         self,
         asked: Sequence[Spend],
-        marks: Sequence[Mark],  # noqa: ARG002 - nobody saves here
+        marks: Sequence[Mark],  # noqa: ARG002 - there is no usage flush
         call: SpendCall,
     ) -> Callable[[], None]:
         def answer() -> None:
@@ -310,7 +310,7 @@ class Tallied:
 
 
 class RejectedRows:
-    """A RejectionStore in memory. `away`: it fails. `old` batches of old rows are there to be forgotten."""
+    """A RejectionStore in memory. `away`: it fails. `old`: how many batches of old rows can be deleted."""
 
     def __init__(self) -> None:
         self.batches: dict[UUID, Sequence[Rejected]] = {}
@@ -330,7 +330,7 @@ class RejectedRows:
 
 
 class Notes:
-    """A Meter that remembers."""
+    """A Meter that records its calls."""
 
     def __init__(self) -> None:
         self.noted: list[tuple[Spend, tuple[int, ...], Reason]] = []
@@ -340,7 +340,7 @@ class Notes:
 
 
 class FakeService:
-    """A check service with all it stands on. `KEY` is in PostgreSQL under the digest of `SECRET`; caches are empty."""
+    """A check service with all that it needs. `KEY` is in PostgreSQL under the digest of `SECRET`; caches are empty."""
 
     def __init__(
         self,
@@ -485,7 +485,7 @@ async def open_house(
     routes: Sequence[Route] = ROUTES,
     refusals_max: int = REFUSALS_MAX,
 ) -> AsyncIterator[FakeService]:
-    """A house whose stores were seen."""
+    """A FakeService whose stores were probed."""
     fake_service = FakeService(
         on_redis_down=on_redis_down,
         cache_keys=cache_keys,

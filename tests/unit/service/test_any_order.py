@@ -1,4 +1,4 @@
-"""Readers, changes, messages, renewals, a forgetful Redis, in any order: nobody is answered from before the news."""
+"""Readers, changes, messages, renewals and a Redis that loses data, in any order: no answer precedes a change."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ FIRST = 100  # the number of the first transaction
 
 
 class Anything:
-    """A house in which all takes a few turns of the loop; `expires_at` counts the changes of the one key."""
+    """A FakeService whose calls take a few turns of the loop; `expires_at` counts the changes of the one key."""
 
     def __init__(self, fake_service: FakeService, chance: random.Random) -> None:
         self.fake_service, self.chance = fake_service, chance
@@ -104,8 +104,8 @@ class Anything:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_nobody_is_answered_from_before_what_was_heard(seed: int) -> None:
-    """Who asks after a message was heard gets what the message told of, or something newer."""
+async def test_answers_are_not_older_than_a_received_change(seed: int) -> None:
+    """A check after a message was received gets the record of the message, or a newer one."""
     async with open_house() as fake_service:
         anything = Anything(fake_service, random.Random(seed))
         for _ in range(150):

@@ -1,4 +1,4 @@
-"""What is worked out once holds as long as what it was worked out from, and not a moment longer."""
+"""A cached authorization lasts as long as the records that it was computed from."""
 
 from dataclasses import replace
 
@@ -26,8 +26,8 @@ def spend_of(grant: AuthorizedRequest) -> Spend:
     return grant.asked
 
 
-def test_it_is_worked_out_once() -> None:
-    """The same records at the same route give the same grant, within a quarter of an hour."""
+def test_authorization_is_computed_once() -> None:
+    """The same records at the same route give the same authorization, within a quarter of an hour."""
     held = Authorizations()
     grant = held.of(KEY, TENANT, READ, NOW)
     assert grant.identity == Identity(TENANT.id, KEY.id, "customer:read", TENANT.plan)
@@ -49,7 +49,7 @@ def test_it_is_worked_out_once() -> None:
     ids=["permissions", "limits of the key", "plan", "limits", "key as before", "tenant as before"],
 )
 def test_another_record_makes_another_grant(key: ApiKey, tenant: Tenant) -> None:
-    """Whatever a newer record of the key or its organization says holds at once, and the old one is not kept."""
+    """A newer record of the key or its organization takes effect at once, and the old one is not kept."""
     held = Authorizations()
     before = held.of(KEY, TENANT, READ, NOW)
     after = held.of(key, tenant, READ, NOW)
@@ -62,7 +62,7 @@ def test_another_record_makes_another_grant(key: ApiKey, tenant: Tenant) -> None
 
 @pytest.mark.parametrize("route", [READ._replace(resource="invoice"), READ._replace(mode="write")])
 def test_another_route_is_another_grant(route: Match) -> None:
-    """What a key may do at one route says nothing of another one."""
+    """An authorization for one route is not used for another one."""
     held = Authorizations()
     allowed = held.of(KEY, TENANT, READ, NOW)
     refused = held.of(KEY, TENANT, route, NOW)
@@ -73,7 +73,7 @@ def test_another_route_is_another_grant(route: Match) -> None:
 
 
 def test_the_cost_is_that_of_the_route() -> None:
-    """Two routes of one resource may cost differently, or more than ever fits."""
+    """Two routes of one resource may differ in cost, or cost more than ever fits."""
     held, key = Authorizations(), replace(KEY, permissions=FULL_ACCESS)
     asked = [held.of(key, TENANT, READ._replace(cost=cost), NOW).asked for cost in (1, 20, 21)]
     assert [each.cost if isinstance(each, Spend) else each for each in asked] == [1, 20, Reason.COST_EXCEEDS_LIMIT]
@@ -96,7 +96,7 @@ def test_no_wait_makes_a_limit_larger(name: str, of_key: bool) -> None:
 
 
 def test_another_key_of_the_organization() -> None:
-    """Each key is granted its own."""
+    """Each key has its own authorization."""
     held, other = Authorizations(), replace(KEY, id="key-2", digest="0" * 64)
     names = [held.of(key, TENANT, READ, NOW).identity for key in (KEY, other, KEY)]
     assert [name.subject_id for name in names if isinstance(name, Identity)] == [KEY.id, "key-2", KEY.id]
@@ -104,7 +104,7 @@ def test_another_key_of_the_organization() -> None:
 
 @pytest.mark.parametrize("after", [0.0, 1.0, 100.5, SLOT - 1])
 def test_own_limits_end_when_they_end(after: float) -> None:
-    """An override holds to its last moment, the plan from then on, in the middle of whatever was held."""
+    """An override holds to its last moment and the plan from then on, also within a cached authorization."""
     until = NOW + after
     of_plan = Limits(Rate(1, 1), 5)
     held, tenant = Authorizations(), replace(TENANT, overrides_until=until, plan_limits=of_plan)
@@ -117,7 +117,7 @@ def test_own_limits_end_when_they_end(after: float) -> None:
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns"])
 def test_the_windows_are_those_of_now(zone: str) -> None:
-    """At any minute of two days the windows are what they would be without anything held, wherever midnight is."""
+    """At any minute of two days windows equal those computed without a cache, wherever midnight is."""
     tenant = replace(TENANT, calendar=replace(TENANT.calendar, timezone=zone))
     held = Authorizations()
     for minute in range(2 * 24 * 60):
@@ -127,7 +127,7 @@ def test_the_windows_are_those_of_now(zone: str) -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many names a client thinks of, no more than so many grants are held; those in use come back."""
+    """With any number of names from a client the number of authorizations is bounded; those in use return."""
     monkeypatch.setattr(authorize, "HELD_MAX", 10)
     held = Authorizations()
     key = replace(KEY, permissions=FULL_ACCESS)
@@ -138,7 +138,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_refused_is_not_kept() -> None:
-    """A key that names resources which it has no permission for fills no memory, and pushes out nobody's grant."""
+    """A key that names resources without permission fills no memory, and evicts no other authorization."""
     held = Authorizations()
     grant = held.of(KEY, TENANT, READ, NOW)
     for number in range(2 * authorize.HELD_MAX):

@@ -1,4 +1,4 @@
-"""The change listener: a fence here at once, in Redis as soon as it is up, and no change is lost."""
+"""The change listener raises a fence here at once, in Redis as soon as it is up, and loses no change."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,7 +20,7 @@ MANY = [Change(EntityRef("api_key", str(number)), number + 1) for number in rang
 
 
 class Feed:
-    """Says what a test says."""
+    """A feed of changes that a test writes."""
 
     def __init__(self) -> None:
         self.ready = asyncio.Event()
@@ -46,7 +46,7 @@ class Shared(Failing):
 
 
 class Ear:
-    """All that hears, on a guard whose Redis is there."""
+    """A change listener with all that it needs, on a circuit breaker whose Redis is up."""
 
     def __init__(self, bench: BreakerHarness) -> None:
         self.bench, self.feed, self.shared = bench, Feed(), Shared()
@@ -61,7 +61,7 @@ class Ear:
         )
 
     async def told(self, batches: int) -> list[list[Change]]:
-        """What Redis was told, once it was told so often."""
+        """The fences that Redis received, once they are so many."""
         async with asyncio.timeout(5):
             while len(self.shared.batches) < batches:
                 await self.shared.told.acquire()
@@ -83,7 +83,7 @@ async def hearing() -> AsyncIterator[Ear]:
 
 
 async def test_a_change_is_effective_at_once_and_told_to_redis() -> None:
-    """The fence stands in this process before anything else happens; Redis has it a moment later, once."""
+    """The fence is raised in this process first; Redis has it a moment later, once."""
     async with hearing() as ear:
         ear.feed.hear(ONE)
         assert not ear.invalidations.admits((ONE.thing,), 7, -inf)
@@ -91,7 +91,7 @@ async def test_a_change_is_effective_at_once_and_told_to_redis() -> None:
 
 
 async def test_many_changes_are_told_in_order() -> None:
-    """A flood goes to Redis in batches."""
+    """A flood of changes goes to Redis in batches, in order."""
     async with hearing() as ear:
         for change in MANY:
             ear.feed.hear(change)
@@ -100,8 +100,8 @@ async def test_many_changes_are_told_in_order() -> None:
         assert [change for batch in batches for change in batch] == MANY
 
 
-async def test_everything_is_told_like_a_thing() -> None:
-    """After a flood nobody can tell apart, nothing old is believed, by this process and by who only asks Redis."""
+async def test_change_of_everything() -> None:
+    """After a flood that cannot be told apart, this process and those that read Redis serve no old record."""
     async with hearing() as ear:
         everything = Change(EVERYTHING, 9)
         ear.feed.hear(everything)
@@ -111,7 +111,7 @@ async def test_everything_is_told_like_a_thing() -> None:
 
 
 async def test_what_waits_for_redis_is_bounded() -> None:
-    """More changes than can be kept until Redis is back are one fence round everything, above each of them."""
+    """Changes beyond the bound during an outage become one fence round everything, above each of them."""
     async with hearing() as ear:
         ear.bench.there.clear()
         await ear.bench.refused(fails)
@@ -127,7 +127,7 @@ async def test_what_waits_for_redis_is_bounded() -> None:
 
 
 async def test_a_redis_that_is_away_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was heard meanwhile waits, in order, and is told when Redis is back."""
+    """Changes received during an outage wait, in order, and are sent when Redis is back."""
     monkeypatch.setattr(module, "RETRY_INTERVAL_SECONDS", 0.001)
     async with hearing() as ear:
         ear.shared.error = StoreUnavailable(REDIS, "deadline")
@@ -146,7 +146,7 @@ async def test_a_redis_that_is_away_is_told_later(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_whether_messages_flow_is_told() -> None:
-    """What is held is confirmed while they do not, and operators see it."""
+    """While messages do not arrive, cached records are confirmed, and operators are notified."""
     async with hearing() as ear:
         for flows in (True, False):
             ear.feed.flowing(flows)

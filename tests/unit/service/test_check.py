@@ -1,4 +1,4 @@
-"""One request, step by step: who refuses first, and what becomes of it while a store is away or holds nonsense."""
+"""One request, step by step: the order of denials, and decisions while a store is away or has corrupt records."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ def reasons(*decisions: Decision) -> list[Reason]:
 
 
 async def test_a_request_that_passes() -> None:
-    """The answer says who passed, what it cost and what is left, and is observed."""
+    """The answer names the subject, the cost and the remainder, and is observed."""
     async with open_house() as fake_service:
         decision = await fake_service.ask()
         assert isinstance(decision, Allow)
@@ -45,7 +45,7 @@ async def test_a_request_that_passes() -> None:
 
 
 async def test_order_of_refusals() -> None:
-    """Path, route, credential, key, organization, permission, limits: mended one by one, the next one answers."""
+    """Path, route, credential, key, organization, permission, limits: with each one fixed, the next one decides."""
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, revoked_at=1.0, permissions={}, tenant=replace(TENANT, status="suspended")))
         found = [
@@ -84,7 +84,7 @@ async def test_order_of_refusals() -> None:
 
 
 async def test_what_asks_no_store() -> None:
-    """A refusal before the key, and a public route, touch no store: strangers cost nothing."""
+    """A denial before the key is read and a public route use no store, so requests of strangers cost little."""
     async with open_house() as fake_service:
         wrong = SECRET[:-1] + ("a" if SECRET[-1] != "a" else "b")
         for path, header in (
@@ -135,7 +135,7 @@ async def test_a_cached_key_still_expires() -> None:
 
 
 async def test_a_proxy_that_asks_nothing() -> None:
-    """The refusal of a request without method or path is observed like any other."""
+    """The denial of a request without method or path is observed like any other."""
     async with open_house() as fake_service:
         result = fake_service.service.refuse_proxy_request("nginx", 0.0)
         assert result.decision.reason is Reason.BAD_PROXY_REQUEST
@@ -143,7 +143,7 @@ async def test_a_proxy_that_asks_nothing() -> None:
 
 
 async def test_a_burst_ends_in_429() -> None:
-    """As many as the burst holds pass, the next is told when to come back, and then passes."""
+    """As many requests as the burst pass, the next gets the time to retry, and then passes."""
     async with open_house() as fake_service:
         found = [await fake_service.ask() for _ in range(21)]
         assert reasons(*found) == [Reason.ALLOW] * 20 + [Reason.RATE_LIMITED]
@@ -160,7 +160,7 @@ async def test_a_burst_ends_in_429() -> None:
     st.binary(max_size=40).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
 )
 async def test_anything_is_a_decision(path: str, method: str, authorization: str) -> None:
-    """Any path, method and credential: a decision, which every dialect can carry; never an exception, never a 503."""
+    """Any path, method and credential give a decision that every dialect can carry; no exception, no 503."""
     fake_service = FakeService()
     for guard in (fake_service.postgresql, fake_service.redis):
         await guard.start()
@@ -172,15 +172,15 @@ async def test_anything_is_a_decision(path: str, method: str, authorization: str
             assert all(value.isascii() and (value.isprintable() or not value) for _, value in answer.headers)
 
 
-async def test_who_makes_us_late_is_charged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check whose time ran out on our side still asks for its limits: only a store that is away opens them."""
+async def test_check_past_its_deadline_is_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check whose deadline passed in a busy worker spends all the same, or overload would bypass limits."""
     async with open_house() as fake_service:
         find = fake_service.key_cache.find
 
         async def slowly(
             asked: Sequence[Credential], now: float, *, ended: bool = False
         ) -> list[ApiKey | StoreCorrupt | None]:
-            sleep(0.03)  # noqa: ASYNC251 - our own loop is what is late
+            sleep(0.03)  # noqa: ASYNC251 - the event loop itself is late
             return await find(asked, now, ended=ended)
 
         monkeypatch.setattr(fake_service.key_cache, "find", slowly)

@@ -1,4 +1,4 @@
-"""Keys that arrive together are read together, and their organization is taken in once."""
+"""Keys that arrive together are read together, and their organization is cached once."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ async def test_a_crowd_of_cold_keys_costs_four_calls() -> None:
 
 
 async def test_an_organization_is_not_written_again_for_each_of_its_keys() -> None:
-    """Keys that come later find it held: it is written again once it is due to be read anew, or says something else."""
+    """Later keys find it cached: it is written again when due for renewal, or changed."""
     async with open_house() as fake_service:
         digests = many(fake_service, 6)
         for digest in digests[:3]:
@@ -47,7 +47,7 @@ async def test_an_organization_is_not_written_again_for_each_of_its_keys() -> No
 
 
 async def test_a_suspension_that_no_message_told_comes_with_the_next_key() -> None:
-    """What was read last is held, whichever key it came with."""
+    """The latest read is kept, whichever key it came with."""
     async with open_house() as fake_service:
         first, second = many(fake_service, 2)
         await read(fake_service, first)

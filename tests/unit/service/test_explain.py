@@ -1,4 +1,4 @@
-"""What each step of an explanation says, and what it never does."""
+"""What each step of an explanation says, and that it has no effect."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,7 @@ def facts(explanation: Explanation, name: str) -> dict[str, Any]:
 
 
 def said(explanation: Explanation) -> str:
-    """Why it is refused, and what is to be done."""
+    """Why a request is denied, and the advice."""
     refused = next(each for each in explanation.steps if each.outcome == "refused")
     return f"{refused.name}: {refused.why} -> {refused.next}"
 
@@ -66,7 +66,7 @@ def changed(fake_service: FakeService, **changes: Any) -> None:
     ],
 )
 async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words: str) -> None:
-    """In the words of the step that refused, with the command that changes it."""
+    """In the words of the step that denied, with the command that changes it."""
     async with open_house() as fake_service:
         changed(fake_service, **changes)
         told = await explain_of(fake_service, names=Names()).explain(asked(key=SECRET))
@@ -98,7 +98,7 @@ async def test_a_request_that_no_key_could_help(question: dict[str, Any], words:
 
 
 async def test_which_layer_had_the_records_and_how_old_they_are() -> None:
-    """PostgreSQL first, then the process, then Redis for who has no process layer."""
+    """PostgreSQL first, then the process, then Redis for a process without a local cache."""
     async with open_house() as fake_service:
         live, alone = explain_of(fake_service), explain_of(fake_service, live=False)
         question = asked(key=SECRET)
@@ -116,7 +116,7 @@ async def test_which_layer_had_the_records_and_how_old_they_are() -> None:
 
 
 async def test_at_another_time() -> None:
-    """Expiry, limits that end and the calendar are judged then; what is left is of now."""
+    """Expiry, limits that end and the calendar are judged at that time; what is left is the present value."""
     async with open_house() as fake_service:
         later = NOW + 40 * 86_400
         changed(
@@ -140,7 +140,7 @@ async def test_at_another_time() -> None:
 
 
 async def test_limits_that_are_used_up_open_and_closed() -> None:
-    """A wait with its seconds; shadow says what would be; without Redis what the setting says."""
+    """A wait with its seconds; shadow mode says what would be; without Redis the setting decides."""
     async with open_house() as fake_service:
         changed(fake_service, tenant={"limits": Limits(Rate(1, 10), 1, 1, None)})
         await fake_service.ask(now=fake_service.now)
@@ -165,7 +165,7 @@ async def test_limits_that_are_used_up_open_and_closed() -> None:
 
 
 async def test_a_key_by_its_id() -> None:
-    """It is the key that its client presents; one whose pepper is gone is refused, as its client would be."""
+    """It is explained as for its client; a key whose pepper was removed is denied, as for its client."""
     async with open_house() as fake_service:
         names = Names()
         explain = explain_of(fake_service, names=names)
@@ -185,8 +185,8 @@ async def test_a_key_by_its_id() -> None:
             await explain.explain(asked(dialect="apache"))
 
 
-async def test_no_key_is_ever_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """Not in a path, a resource or a code; not an imported one either; neither in JSON nor in text of 80 columns."""
+async def test_no_explanation_contains_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not in a path, a resource or a code, imported keys included; neither in JSON nor in text of 80 columns."""
     imported = "an-imported-key-of-another-system"
     async with open_house() as fake_service:
         for key in (SECRET, imported):

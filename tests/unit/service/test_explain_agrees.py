@@ -1,4 +1,4 @@
-"""What is explained is what a check decides, whatever the request, the key, the limits and the stores are."""
+"""An explanation agrees with the decision of a check, for any request, key, limits and states of stores."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -83,7 +83,7 @@ MAPS: tuple[Permissions, ...] = (
     {"customers": frozenset({"read", "write"})},
     {},
 )
-# What each part of a case is as a rule, and what it may be instead.
+# The usual value of each part of a case, and others.
 PARTS: Mapping[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "method": ("GET", st.sampled_from(("POST", "HEAD", "get", "PURGE"))),
     "path": ("/api/customers/7", st.sampled_from(PATHS) | st.sampled_from(PATHS) | ANYTHING),
@@ -126,7 +126,7 @@ def key_of(case: Mapping[str, Any]) -> ApiKey:
 
 
 def as_sent(case: Mapping[str, Any]) -> dict[str, Any]:
-    """The request of a case as House.ask takes it."""
+    """The request of a case as FakeService.ask takes it."""
     path = case["path"].encode("utf-8", "surrogateescape").decode("ascii", "surrogateescape")
     return {"path": path, "method": case["method"], "host": case["host"], "client_address": case["address"]}
 
@@ -158,7 +158,7 @@ async def test_it_says_what_a_check_decides(case: Mapping[str, Any]) -> None:
 
 
 def without_path(request: Mapping[str, Any]) -> dict[str, Any]:
-    """All but the first argument of House.ask."""
+    """All but the first argument of FakeService.ask."""
     return {name: value for name, value in request.items() if name != "path"}
 
 

@@ -1,4 +1,4 @@
-"""Fences: whatever the order of reads, changes and messages, nothing older than what was heard passes."""
+"""Fences: whatever the order of reads, changes and messages, no record older than a received change passes."""
 
 from math import inf
 from time import monotonic
@@ -16,7 +16,7 @@ ONE, OTHER = THINGS[:2]
 
 
 class Past:
-    """A PostgreSQL that is only numbers, its readers, and a process that hears of its changes in order, late."""
+    """A PostgreSQL of numbers alone, its readers, and a process that receives its changes in order, late."""
 
     def __init__(self, invalidations: Invalidations) -> None:
         self.invalidations = invalidations
@@ -25,9 +25,7 @@ class Past:
         self.changes = dict.fromkeys(THINGS, 0)
         self.messages: list[tuple[Change, int]] = []
         self.heard = dict.fromkeys(THINGS, 0)
-        self.records: list[
-            tuple[EntityRef, int, int, float]
-        ] = []  # of what, how many changes it knows, version, read_at
+        self.records: list[tuple[EntityRef, int, int, float]] = []  # of what, how many changes it has, version, read_at
 
     def write(self, thing: EntityRef) -> None:
         self.writing.append((self.next, thing))
@@ -46,7 +44,7 @@ class Past:
             self.heard[change.thing] = count
 
     def catch_up(self) -> None:
-        """After a lost connection: all that was told is known to have been missed."""
+        """After a lost connection: all earlier messages count as missed."""
         self.messages.clear()
         self.invalidations.apply(Change(EVERYTHING, self.next))
         self.heard = dict(self.changes)
@@ -70,7 +68,7 @@ steps = st.lists(
 
 @pytest.mark.parametrize("at_most", [1, 2, 100])
 @given(steps)
-def test_no_record_older_than_a_heard_change_is_admitted(at_most: int, taken: list[tuple[str, int]]) -> None:
+def test_no_record_older_than_a_received_change_is_admitted(at_most: int, taken: list[tuple[str, int]]) -> None:
     """Readers here and elsewhere, before and after; transactions that stay open; more changes than single fences."""
     past = Past(Invalidations(seconds=1000, at_most=at_most))
     for step, which in taken:
@@ -86,7 +84,7 @@ def test_no_record_older_than_a_heard_change_is_admitted(at_most: int, taken: li
             past.read(THINGS[which], ourselves=step == "r")
         past.check()
         assert len(past.invalidations) <= at_most
-        # What we ourselves read from now on knows of all that we heard, however low its number.
+        # What this process reads from now on includes all changes received, however low its number.
         assert past.invalidations.admits(THINGS, 0, monotonic())
 
 
@@ -104,8 +102,8 @@ def test_a_number_or_a_time_lets_in() -> None:
     assert not invalidations.admits((ONE,), 7, -inf)
 
 
-def test_a_lower_number_that_is_heard_later_is_news() -> None:
-    """Who begins first may commit last: what was read in between does not know of it, whatever fence stood there."""
+def test_lower_number_that_arrives_later_raises_a_fence() -> None:
+    """The first transaction to begin may commit last: what was read in between lacks it, whatever fence existed."""
     invalidations = Invalidations(seconds=1000)
     invalidations.apply(Change(ONE, 12))
     read_at = monotonic()  # transaction 10 was open
@@ -116,7 +114,7 @@ def test_a_lower_number_that_is_heard_later_is_news() -> None:
 
 
 def test_a_flood_of_changes_is_bounded() -> None:
-    """Where changes are too many to be told apart, older records of everything are kept out, none let in."""
+    """Changes too many to be told apart keep out older records of everything, and let none in."""
     invalidations = Invalidations(seconds=1000, at_most=100)
     for number in range(10_000):
         invalidations.apply(Change(EntityRef("api_key", str(number)), number + 1))
@@ -128,7 +126,7 @@ def test_a_flood_of_changes_is_bounded() -> None:
 
 
 def test_fences_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fence stands for its seconds from the last change of its thing, then makes room."""
+    """A fence lasts for its seconds from the last change of its entity, then it is removed."""
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
     invalidations = Invalidations(seconds=10, at_most=100)
@@ -146,8 +144,8 @@ def test_fences_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invalidations.admits((EntityRef("plan", "x"),), 0, -inf)
 
 
-def test_since_when_we_believe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without messages, what was taken in lately; with them, all since they flow."""
+def test_since_when_records_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without messages, recently read records are fresh; with them, all records since they flow."""
     now = 100.0
     monkeypatch.setattr(module, "monotonic", lambda: now)
     freshness = Freshness()

@@ -1,4 +1,4 @@
-"""When keys were used: written in batches, and nothing forgotten that could not be written."""
+"""Last uses of keys are written in batches, and a failed write loses none."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -13,7 +13,7 @@ from tests.unit.service.fakes import Failing
 
 
 class Log(Failing):
-    """Batches in the order of their arrival; `busy` are the keys that somebody else is changing, `bad` no row takes."""
+    """Batches in the order of their arrival; another transaction locks keys in `busy`, no row takes those in `bad`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Log(Failing):
 
 
 async def test_only_the_last_use_is_written() -> None:
-    """Many uses of a key are one time, and what was written is not written again."""
+    """Many uses of a key are one time, and a written time is not written again."""
     log = Log()
     last_used = LastUsed(log)
     for at in (1.0, 2.0, 3.0):
@@ -121,8 +121,8 @@ async def test_a_row_that_is_refused_does_not_hold_up_the_others(bad: set[str]) 
     assert len(last_used) == len(log.busy)
 
 
-async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is being changed is tried again for a moment; a PostgreSQL that hangs is waited for once."""
+async def test_last_write_retries_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locked keys are retried for a moment; a PostgreSQL that hangs is waited for once."""
     monkeypatch.setattr(module, "RETRY_INTERVAL_SECONDS", 0.01)
     log = Log()
     last_used = LastUsed(log)
@@ -145,8 +145,8 @@ async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch
     assert (log.batches, len(last_used)) == ([], 1)
 
 
-async def test_nobody_wants_to_know() -> None:
-    """Where keys are in tables of others, nothing is written, and nothing is collected for ever."""
+async def test_last_uses_of_foreign_keys_are_not_written() -> None:
+    """Where keys are in foreign tables, nothing is written, and nothing accumulates."""
     last_used = LastUsed(None)
     last_used.note("a", 1.0)
     await last_used.write()
@@ -154,7 +154,7 @@ async def test_nobody_wants_to_know() -> None:
 
 
 async def test_many_keys_are_written_before_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is noted does not grow until the half minute is over."""
+    """A large batch is written before the half minute is over, so that it stays bounded."""
     monkeypatch.setattr(module, "LOOK_INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(module, "EARLY_WRITE_KEYS", 3)
     log = Log()

@@ -1,4 +1,4 @@
-"""Where a worker writes down its leases: as many as there is room for, and readable by its successor."""
+"""The ledger in which a worker records its leases: of fixed size, and readable by its successor."""
 
 from extauthz.core.limits import Limits, Rate
 from extauthz.service.limits.lease_ledger import LEDGER_PLACES, SIZE, Ledger

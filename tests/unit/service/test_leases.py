@@ -1,4 +1,4 @@
-"""Leases of a worker: who is busy is served without a call, and everything is given back to the unit."""
+"""Leases of a worker: requests of a busy key are served without a call, and all units are given back exactly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -48,7 +48,7 @@ class Lent(Failing):
         return answers
 
     async def until(self, happened: Callable[[], bool]) -> None:
-        """Returns when a call has made it so."""
+        """Returns when a call has made the condition true."""
         async with asyncio.timeout(10), self.changed:
             await self.changed.wait_for(happened)
 
@@ -66,7 +66,7 @@ class Worker:
         self.asked = 0
 
     def begin(self) -> Leases:
-        """Leases of a worker in this place, with what the one before it has left."""
+        """Leases of a worker in this place, with what its predecessor left."""
         return Leases(self.store, keeps_usage=True, redis=self.redis, observer=self.watch, ledger=Ledger(self.memory))
 
     async def _probe(self) -> None:
@@ -74,7 +74,7 @@ class Worker:
             raise StoreUnavailable(REDIS, "connection")
 
     def request(self, asked: Spend) -> bool:
-        """Whether it was served in process; else the store was asked."""
+        """Whether it was served in process; otherwise the store was asked."""
         found = self.leases.take(asked)
         if found is None:
             self.asked += 1
@@ -115,7 +115,7 @@ async def _working() -> AsyncIterator[Worker]:
 
 
 async def test_a_busy_spend_is_served_without_a_call(worker: Worker) -> None:
-    """After a few answers of the store a worker serves by itself; what is left is counted down by each request."""
+    """After a few answers of the store a worker serves by itself; each request counts down what is left."""
     asked = question(PLENTY, cost=3)
     await worker.busy(asked)
     found = [worker.leases.take(asked) for _ in range(5)]
@@ -128,7 +128,7 @@ async def test_a_busy_spend_is_served_without_a_call(worker: Worker) -> None:
 
 
 async def test_what_is_left_comes_back_in_silence(worker: Worker) -> None:
-    """Without requests a lease is closed; charged is what was served, to the unit."""
+    """Without requests a lease is closed; what was served is charged, to the unit."""
     asked = question(PLENTY, cost=2)
     await worker.busy(asked)
     served = sum(worker.request(asked) for _ in range(7))
@@ -139,7 +139,7 @@ async def test_what_is_left_comes_back_in_silence(worker: Worker) -> None:
 
 
 async def test_a_lease_grows_with_what_is_asked(worker: Worker) -> None:
-    """Before the units are used up more are asked for, so that a steady load is hardly ever without."""
+    """More units are requested before a lease is used up, so that a steady load is hardly ever without."""
     asked = question(PLENTY)
     await worker.busy(asked)
     assert asked.account is not None
@@ -153,7 +153,7 @@ async def test_a_lease_grows_with_what_is_asked(worker: Worker) -> None:
 
 
 async def test_busy_keys_ask_together(worker: Worker) -> None:
-    """A lease that is to be filled up soon asks along with one that has to be; one that is hardly used does not."""
+    """A lease that is due soon is renewed along with one that is due now; one that is hardly used is not."""
     keys = [question(PLENTY, key=key) for key in ("key-1", "key-2", "key-3")]
     for asked in keys:
         await worker.busy(asked)
@@ -197,7 +197,7 @@ async def test_a_refusal_gives_back_what_its_organization_holds(worker: Worker) 
 
 
 async def test_a_lost_answer_costs_nothing(worker: Worker) -> None:
-    """Where the outcome of a call is unknown, a close says what was served; nothing else stays charged."""
+    """Where the outcome of a call is unknown, a close reports what was served; nothing else stays charged."""
     asked = question(PLENTY)
     await worker.busy(asked)
     assert worker.request(asked)
@@ -211,7 +211,7 @@ async def test_a_lost_answer_costs_nothing(worker: Worker) -> None:
 
 
 async def test_nothing_is_served_while_redis_is_away(worker: Worker) -> None:
-    """What is held of a store that is away may be lost there: every check is then one without Redis."""
+    """Units of a store that is away may be lost there: every check is then one without Redis."""
     asked = question(PLENTY)
     await worker.busy(asked)
     worker.fit = False
@@ -250,7 +250,7 @@ async def test_small_limits_are_never_leased(worker: Worker, limits: Limits) -> 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["in time", "late"])
 async def test_a_successor_gives_back_what_a_killed_worker_held(worker: Worker, ended: bool) -> None:
-    """It reads what was served where the killed worker counted it: charged is that, to the unit."""
+    """It reads the count of the killed worker: exactly what was served is charged."""
     asked = question(PLENTY, cost=3, own=Limits(daily_quota=1_000_000))
     await worker.busy(asked)
     assert all(worker.request(asked) for _ in range(5))

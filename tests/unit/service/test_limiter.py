@@ -30,7 +30,7 @@ async def reason(failing: Awaitable[Any]) -> str:
     [(1, [1]), (7, [7]), (SPEND_BATCH_MAX, [128]), (SPEND_BATCH_MAX + 1, [128, 1]), (300, [128, 128, 44])],
 )
 async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
-    """All who ask in a turn share a call, at most 128 of them, and each is charged once."""
+    """All checks of a turn share a call, at most 128 of them, and each is charged once."""
     async with open_counter() as counter:
         counter.ready()
         found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(count)))
@@ -39,7 +39,7 @@ async def test_one_turn_is_one_call(count: int, expected: list[int]) -> None:
 
 
 async def test_what_comes_during_a_call_leaves_together() -> None:
-    """While a call is under way what comes is collected, and leaves in one call with its answer."""
+    """Checks that arrive during a call are collected, and leave in one call after its answer."""
     async with open_counter() as counter:
         counter.ready()
         counter.hashes.gate.open.clear()
@@ -85,8 +85,8 @@ async def test_each_has_its_own_result() -> None:
         assert counter.redis.up
 
 
-async def test_a_failure_is_for_all_who_wait() -> None:
-    """When a call fails, everybody in it learns why; it is not sent again, and each has an error of its own."""
+async def test_failure_reaches_all_waiting_checks() -> None:
+    """A failed call raises in each of its checks an error of its own, with the reason; it is not sent again."""
     async with open_counter() as counter:
         counter.ready()
         counter.away.add(REDIS)
@@ -100,7 +100,7 @@ async def test_a_failure_is_for_all_who_wait() -> None:
 
 
 async def test_a_bug_is_neither_hidden_nor_waited_for() -> None:
-    """Whatever goes wrong in a call reaches all who wait for it."""
+    """Any exception in a call reaches all checks that wait for it."""
     async with open_counter() as counter:
         counter.hashes.error = ZeroDivisionError()
         found = await asyncio.gather(*(counter.spend(spend_of()) for _ in range(3)), return_exceptions=True)
@@ -108,7 +108,7 @@ async def test_a_bug_is_neither_hidden_nor_waited_for() -> None:
 
 
 async def test_silence_ends_in_time() -> None:
-    """A Redis that hangs is waited for as long as its guard allows, by all together."""
+    """A Redis that hangs is waited for as long as its circuit breaker allows, by all checks together."""
     async with open_counter(timeout=0.02) as counter:
         counter.hashes.gate.open.clear()
         found = await asyncio.gather(*(reason(counter.spend(spend_of())) for _ in range(3)))
@@ -116,7 +116,7 @@ async def test_silence_ends_in_time() -> None:
 
 
 async def test_a_check_given_up_before_the_call_is_not_charged() -> None:
-    """A check that was given up in its own turn asks nothing; the others of that turn are charged as ever."""
+    """A check cancelled in its own turn spends nothing; the others of that turn are charged."""
     async with open_counter() as counter:
         counter.ready()
         leaving, *staying = (asyncio.create_task(counter.spend(spend_of())) for _ in range(3))
@@ -133,7 +133,7 @@ async def test_a_check_given_up_before_the_call_is_not_charged() -> None:
 
 
 async def test_a_check_alone_is_sent_at_once() -> None:
-    """Where the last call carried one check, the next is not held back for others; those that come meanwhile share."""
+    """After a call of one check, the next is not held back; those that arrive meanwhile share a call."""
     async with open_counter() as counter:
         counter.ready()
         await counter.spend(spend_of())
@@ -148,8 +148,8 @@ async def test_a_check_alone_is_sent_at_once() -> None:
         assert sizes(counter) == [1, 1, 3]
 
 
-async def test_who_leaves_during_the_call_harms_no_other() -> None:
-    """The call goes on for those who stay; what the other was charged stays charged."""
+async def test_check_cancelled_during_the_call_harms_no_other() -> None:
+    """The call continues for the other checks; the charge of the cancelled one stays."""
     async with open_counter() as counter:
         counter.ready()
         counter.hashes.gate.open.clear()
@@ -161,8 +161,8 @@ async def test_who_leaves_during_the_call_harms_no_other() -> None:
         assert leaving.cancelled()
 
 
-async def test_closing_leaves_nobody_waiting() -> None:
-    """Who still waits when the limiter is closed is told that Redis did not answer in time."""
+async def test_close_ends_waiting_checks() -> None:
+    """A check that waits when the limiter is closed fails as if Redis had not answered in time."""
     async with open_counter() as counter:
         counter.hashes.gate.open.clear()
         waiting = asyncio.create_task(reason(counter.spend(spend_of())))
@@ -172,7 +172,7 @@ async def test_closing_leaves_nobody_waiting() -> None:
 
 
 async def test_windows_come_from_redis_clock() -> None:
-    """Where our clock is days off, one more call has windows that fit; they are what the answer speaks of."""
+    """Where the worker's clock is days off, one more call has windows that fit; the answer uses them."""
     async with open_counter() as counter:
         counter.ready()
         right = spend_of()
@@ -182,7 +182,7 @@ async def test_windows_come_from_redis_clock() -> None:
 
 
 async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody whose windows fit at no attempt gets no answer for ever, and has taken nothing."""
+    """A spend whose windows fit at no attempt fails after some attempts, and has taken nothing."""
     monkeypatch.setattr(limiter_module, "SPEND_ATTEMPTS_MAX", 1)
     async with open_counter() as counter:
         counter.ready()
@@ -191,7 +191,7 @@ async def test_a_clock_that_never_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_charge_is_marked_first() -> None:
-    """The mark leaves before the charge, in the same turn; once for many, for each key, and not for who only looks."""
+    """The mark is sent before the charge, in the same turn; once for many, for each key, and not for a peek."""
     async with open_counter() as counter:
         counter.ready("a", "b")
         asked = [spend_of("a"), spend_of("a"), spend_of("b"), spend_of("a", key="key-2"), ADDRESS]
@@ -202,8 +202,8 @@ async def test_a_charge_is_marked_first() -> None:
         assert len(counter.marks.marked) == 1
 
 
-async def test_marks_are_set_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mark is good for some seconds, then the next charge sets it again: who saves may have taken it away."""
+async def test_marks_are_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark is good for some seconds, then the next charge sets it again: a usage flush may have deleted it."""
     now = 1000.0
     monkeypatch.setattr(limiter_module, "monotonic", lambda: now)
     async with open_counter() as counter:
@@ -215,7 +215,7 @@ async def test_marks_are_set_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_mark_that_failed_is_set_by_the_next_charge() -> None:
-    """The charge stands, the failure is counted, and nobody believes in a mark that may not be there."""
+    """The charge stands, the failure is counted, and the mark does not count as set."""
     async with open_counter() as counter:
         counter.ready()
         counter.marks.error = StoreUnavailable(REDIS, "memory")
@@ -227,7 +227,7 @@ async def test_a_mark_that_failed_is_set_by_the_next_charge() -> None:
 
 
 async def test_a_mark_that_was_given_up_is_set_by_the_next_charge() -> None:
-    """Where Redis was silent nobody knows what became of the mark."""
+    """Where Redis was silent, the state of the mark is unknown."""
     async with open_counter(timeout=0.02) as counter:
         counter.ready()
         counter.marks.gate.open.clear()
@@ -240,7 +240,7 @@ async def test_a_mark_that_was_given_up_is_set_by_the_next_charge() -> None:
 
 
 async def test_a_memory_that_was_lost_had_marks_in_it() -> None:
-    """When Redis has forgotten a tenant's counters, what is charged next is marked anew, of every tenant."""
+    """When Redis has lost a tenant's counters, the next charges set marks again, for every tenant."""
     async with open_counter() as counter:
         counter.ready("a", "b")
         await asyncio.gather(counter.spend(spend_of("a")), counter.spend(spend_of("b")))
@@ -252,7 +252,7 @@ async def test_a_memory_that_was_lost_had_marks_in_it() -> None:
 
 
 async def test_limits_are_those_asked() -> None:
-    """What is returned is what was asked, with its limits; nobody else's."""
+    """Each result has the limits of its own spend, and no others."""
     async with open_counter() as counter:
         counter.ready()
         asked, _ = await counter.limiter.spend(spend_of(cost=3))

@@ -1,4 +1,4 @@
-"""Where keys, organizations and limits are asked for, and what becomes of requests while a store is away."""
+"""Where keys, organizations and limits are read, and how requests are decided while a store is away."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ OTHER = f"Bearer {KEY_FORMAT.issue(bytes(20))}"
 
 
 async def test_caches_spare_postgresql() -> None:
-    """The second request reads PostgreSQL no more; each cache's hits and misses are told."""
+    """The second request does not read PostgreSQL; hits and misses of each cache are observed."""
     async with open_house() as fake_service:
         for _ in range(3):
             assert isinstance(await fake_service.ask(), Allow)
@@ -32,7 +32,7 @@ async def test_caches_spare_postgresql() -> None:
 
 
 async def test_the_age_of_what_is_served_is_told() -> None:
-    """From its read of PostgreSQL to the request that it serves; what is not there has none."""
+    """From its read of PostgreSQL to the request that it serves; an absent record has no age."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.now += 5
@@ -58,7 +58,7 @@ async def test_a_route_or_a_setting_without_cache() -> None:
 
 
 async def test_a_key_of_an_old_pepper_is_cached_where_it_is_stored() -> None:
-    """A key stored under yesterday's pepper is found, and cached under the digest that PostgreSQL knows."""
+    """A key stored under an earlier pepper is found, and cached under the digest that PostgreSQL has."""
     async with open_house() as fake_service:
         fake_service.keys.held = {OLD_DIGEST: replace(KEY, digest=OLD_DIGEST)}
         assert isinstance(await fake_service.ask(), Allow)
@@ -66,7 +66,7 @@ async def test_a_key_of_an_old_pepper_is_cached_where_it_is_stored() -> None:
 
 
 async def test_a_corrupt_cache_entry_is_a_miss() -> None:
-    """Nonsense in a cache is counted, read from PostgreSQL instead and overwritten; nobody is refused for it."""
+    """A corrupt record in a cache is counted, read from PostgreSQL and overwritten; no request is denied for it."""
     async with open_house() as fake_service:
         fake_service.key_cache.error = fake_service.tenant_cache.error = StoreCorrupt(REDIS, "not JSON")
         assert isinstance(await fake_service.ask(), Allow)
@@ -81,7 +81,7 @@ async def test_a_corrupt_cache_entry_is_a_miss() -> None:
 
 @pytest.mark.parametrize("tenant_row", ["corrupt", "gone"])
 async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) -> None:
-    """A cached key whose organization makes no sense, or is gone, is invalid; other organizations are untouched."""
+    """A cached key whose organization is corrupt or deleted is invalid; other organizations are untouched."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.tenants.held.clear()
@@ -93,7 +93,7 @@ async def test_a_bad_organization_row_denies_that_organization(tenant_row: str) 
 
 
 async def test_postgresql_away() -> None:
-    """A cached key goes on with the organization as it was read with it; keys that are not cached wait."""
+    """A cached key works with the organization read with it; keys that are not cached fail."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.now += 40  # the organization's record has ended
@@ -108,7 +108,7 @@ async def test_postgresql_away() -> None:
 
 
 async def test_suspended_while_postgresql_is_away() -> None:
-    """The key's own copy of its organization is believed in what it refuses, too."""
+    """The key's own copy of its organization denies, too."""
     async with open_house() as fake_service:
         fake_service.key_cache.held[NEW_DIGEST] = replace(KEY, tenant=replace(TENANT, status="suspended"))
         await fake_service.lose(fake_service.postgresql)
@@ -116,7 +116,7 @@ async def test_suspended_while_postgresql_is_away() -> None:
 
 
 async def test_a_suspension_reaches_cached_keys() -> None:
-    """What the tenant's own, younger record says goes before the copy that came with the key."""
+    """The tenant's own, younger record wins over the copy that came with the key."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.change(
@@ -127,7 +127,7 @@ async def test_a_suspension_reaches_cached_keys() -> None:
 
 @pytest.mark.parametrize("policy", OnRedisDown)
 async def test_redis_away(policy: OnRedisDown) -> None:
-    """Keys come from PostgreSQL; `open` allows uncharged and says so, `closed` refuses; nobody else slips in."""
+    """Keys come from PostgreSQL; `open` allows uncharged and says so, `closed` denies; no invalid key passes."""
     async with open_house(on_redis_down=policy) as fake_service:
         await fake_service.lose(fake_service.redis)
         decision = await fake_service.ask()
@@ -154,7 +154,7 @@ async def test_a_spend_that_fails_is_not_repeated() -> None:
 
 
 async def test_both_stores_away() -> None:
-    """Nobody can say whose key it is: 503 and never let in, in `open` mode too. Public routes go on."""
+    """No key can be looked up: 503 and never allowed, in `open` mode too. Public routes go on."""
     async with open_house() as fake_service:
         await fake_service.lose(fake_service.redis)
         await fake_service.lose(fake_service.postgresql)

@@ -16,7 +16,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_name_is_refused_for_a_second(clock: list[float]) -> None:
-    """An unknown key is read again a second after its read, or once anything at all has changed."""
+    """An unknown key is read again a second after its read, or after any change."""
     refused = NegativeCache()
     assert not refused.holds("a", 0)
     refused.add("a", read_at=99.5, epoch=3)

@@ -1,4 +1,4 @@
-"""Whatever comes late, from another clock or from Redis, the past does not come back."""
+"""Late answers, other clocks and Redis never bring an older record back."""
 
 import asyncio
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
 
 async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
-    """Two readings that end in the wrong order, without any message: the younger one stays."""
+    """Of two reads that end in the wrong order, without any message, the younger one stays."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.key_cache.held.clear()
@@ -32,8 +32,8 @@ async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
 
 
-async def test_a_low_number_is_believed_after_the_message() -> None:
-    """While a transaction stays open for long, numbers stay low: what we read after the message counts all the same."""
+async def test_a_low_number_is_accepted_after_the_message() -> None:
+    """A long transaction keeps numbers low: a record read after the message is accepted all the same."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.store(replace(KEY, permissions={}))
@@ -45,7 +45,7 @@ async def test_a_low_number_is_believed_after_the_message() -> None:
 
 
 async def test_a_key_from_redis_does_not_lend_its_organization() -> None:
-    """What another process read is asked for its key alone: the organization in it may have been suspended since."""
+    """A key of another process brings no organization, which may have been suspended since."""
     async with open_house() as fake_service:
         fake_service.key_cache.held[NEW_DIGEST] = KEY
         fake_service.tenants.held[TENANT.id] = replace(TENANT, status="suspended")
@@ -54,7 +54,7 @@ async def test_a_key_from_redis_does_not_lend_its_organization() -> None:
 
 
 async def test_another_machines_clock_is_ahead() -> None:
-    """A record from the future is no younger for it: it ends by our clock, and changes are effective as ever."""
+    """A record from the future is not younger: it ends by the local clock, and changes are effective as ever."""
     async with open_house() as fake_service:
         ahead = replace(KEY, loaded_at=NOW + 50, tenant=replace(TENANT, loaded_at=NOW + 50))
         fake_service.key_cache.held[NEW_DIGEST], fake_service.tenant_cache.held[TENANT.id] = ahead, ahead.tenant
@@ -68,7 +68,7 @@ async def test_another_machines_clock_is_ahead() -> None:
 
 
 async def test_redis_does_not_put_the_past_back() -> None:
-    """Who read a revocation from PostgreSQL, hears nothing, and finds an older record in Redis, asks PostgreSQL."""
+    """A process without messages that read a revocation asks PostgreSQL when Redis has an older record."""
     async with open_house() as fake_service:
         fake_service.change(replace(KEY, revoked_at=NOW))
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
@@ -109,13 +109,13 @@ async def test_a_step_of_the_clock_prolongs_nothing(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("ours", ["busy", "deadline"])
-async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
-    """While PostgreSQL is there, a record that nobody had the time to confirm is good to its end and no longer."""
+async def test_slow_worker_prolongs_nothing(monkeypatch: pytest.MonkeyPatch, ours: str) -> None:
+    """While PostgreSQL is up, a record whose confirmation is late is good to its end and no longer."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.key_cache.held.clear()
         await asked_at(fake_service, "find")
-        monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
+        monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
         monkeypatch.setattr(tiers, "QUERY_TIMEOUT_SECONDS", 0.02)
         if ours == "busy":
             monkeypatch.setattr(tiers, "MAX_QUEUED_QUESTIONS", 0)
@@ -133,7 +133,7 @@ async def test_our_own_slowness_prolongs_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that hears nothing asks Redis anew after five seconds, and believes what it holds until then."""
+    """A service without messages asks Redis again after five seconds, and serves its copies until then."""
     later = 0.0
     for module in (invalidation, negative_cache, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)
@@ -149,7 +149,7 @@ async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: p
 
 
 async def test_what_was_held_while_messages_were_lost_is_confirmed_once() -> None:
-    """From the moment they arrive again, what is older is asked for once more, and then held as before."""
+    """When messages arrive again, older records are read once more, and then kept as before."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.freshness.flowing(False)

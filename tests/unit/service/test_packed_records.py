@@ -1,4 +1,4 @@
-"""Whatever ends a record that is in use ends one that is packed: changes, epochs, lost messages, time."""
+"""Whatever ends a record in use ends a packed one: changes, epochs, lost messages, time."""
 
 from dataclasses import replace
 from time import monotonic
@@ -20,7 +20,7 @@ USED_UP = replace(KEY, tenant=replace(TENANT, limits=Limits(daily_quota=0)))
 
 
 def pack(fake_service: FakeService) -> None:
-    """Packs all that the process holds."""
+    """Packs all records of the process."""
     for records in (fake_service.lookup.keys, fake_service.lookup.tenants):
         assert records is not None
         pack_all(records.local)
@@ -29,7 +29,7 @@ def pack(fake_service: FakeService) -> None:
 
 
 async def test_a_packed_record_answers() -> None:
-    """No layer below is asked for it, and a use of it counts as one."""
+    """No slower tier is asked for it, and a use of it counts as one."""
     async with open_house() as fake_service:
         await fake_service.ask()
         for _ in range(3):
@@ -54,7 +54,7 @@ async def test_a_packed_record_answers() -> None:
 )
 @pytest.mark.parametrize("packed", ["before", "after", "before another"])
 async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, reason: Reason, packed: str) -> None:
-    """It was packed before the message, or held when it came, or packed before the one before: none of it is served."""
+    """Packed before the message, in use when it came, or packed earlier: no old record is served."""
     async with open_house() as fake_service:
         await fake_service.ask()
         if packed == "before another":
@@ -109,7 +109,7 @@ async def test_a_packed_record_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_a_packed_record_is_not_replaced_by_an_older_one() -> None:
-    """What Redis has from before does not take its place, although nothing was heard."""
+    """An older record in Redis does not replace it, although no message arrived."""
     async with open_house() as fake_service:
         fake_service.change(replace(KEY, permissions={}))
         assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED

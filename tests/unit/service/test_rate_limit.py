@@ -28,7 +28,7 @@ def with_limits(
 
 
 async def test_a_key_has_limits_inside_its_organizations() -> None:
-    """The key's own limits refuse although the organization has plenty, by their own names, and cost it nothing."""
+    """The key's own limits refuse although the organization has plenty, by their own names, uncharged."""
     async with open_house() as fake_service:
         with_limits(fake_service, key=Limits(Rate(1, 1), 2, 1, None))
         allowed, refused = await fake_service.ask(), await fake_service.ask()
@@ -46,7 +46,7 @@ async def test_a_key_has_limits_inside_its_organizations() -> None:
 
 
 async def test_a_request_that_never_fits_a_key() -> None:
-    """A cost above the burst of the key or of the organization is refused for good, and asks nobody."""
+    """A cost above the burst of the key or the organization is refused for good, without a call."""
     async with open_house() as fake_service:
         with_limits(fake_service, key=Limits(Rate(1, 1), 14, None, None))
         decision = await fake_service.ask("/api/reports/1")
@@ -57,7 +57,7 @@ async def test_a_request_that_never_fits_a_key() -> None:
 
 @pytest.mark.parametrize("by_route", [True, False])
 async def test_shadow_refuses_nothing(by_route: bool) -> None:
-    """In shadow all pass, what would have happened is told, and clients hear nothing of limits."""
+    """In shadow mode all requests pass, the would-be decision is observed, and clients get no headers of limits."""
     async with open_house() as fake_service:
         with_limits(fake_service, tenant=TWO, shadow=not by_route)
         path = "/api/beta/1" if by_route else "/api/customers/1"
@@ -73,7 +73,7 @@ async def test_shadow_refuses_nothing(by_route: bool) -> None:
 
 
 async def test_shadow_of_what_never_fits() -> None:
-    """A cost above the burst passes in shadow, and is told."""
+    """A cost above the burst passes in shadow mode, and is observed."""
     async with open_house() as fake_service:
         with_limits(fake_service, tenant=TWO, shadow=True)
         assert isinstance(await fake_service.ask("/api/reports/1"), Allow)
@@ -81,7 +81,7 @@ async def test_shadow_of_what_never_fits() -> None:
 
 
 async def test_shadow_without_redis() -> None:
-    """Limits that refuse nothing do not refuse because nobody can count, even where others would."""
+    """Limits in shadow mode do not refuse while Redis is away, even where others would."""
     async with open_house(on_redis_down=OnRedisDown.CLOSED) as fake_service:
         with_limits(fake_service, shadow=True)
         await fake_service.ask()
@@ -92,7 +92,7 @@ async def test_shadow_without_redis() -> None:
 
 
 async def test_addresses_have_buckets_at_public_routes() -> None:
-    """Each address has its own bucket at the route, its network where it is IPv6; nobody is identified or counted."""
+    """Each address, or network of IPv6, has its own bucket at the route; no subject is identified or counted."""
     async with open_house() as fake_service:
         one = [await fake_service.ask("/public/search", "", client_address="203.0.113.7") for _ in range(3)]
         assert reasons(*one) == [Reason.ALLOW, Reason.ALLOW, Reason.RATE_LIMITED]
@@ -106,7 +106,7 @@ async def test_addresses_have_buckets_at_public_routes() -> None:
 
 
 async def test_a_public_route_without_redis() -> None:
-    """Whoever cannot be counted passes, or is refused where limits must hold."""
+    """A request that cannot be counted passes, or is refused where limits must hold."""
     for policy, reason in ((OnRedisDown.OPEN, Reason.ALLOW), (OnRedisDown.CLOSED, Reason.LIMITS_UNAVAILABLE)):
         async with open_house(on_redis_down=policy) as fake_service:
             await fake_service.lose(fake_service.redis)
@@ -142,7 +142,7 @@ async def test_what_is_another_request() -> None:
 
 
 async def test_a_route_of_another_host_is_charged_too() -> None:
-    """What was paid at a cheap host pays for nothing at a dear one; another form of a host is the same request."""
+    """A charge at a cheap host does not cover a dear one; another form of a host is the same request."""
     routes = [Route("/**", resource="customer"), Route("/**", host="dear.example.com", resource="customer", cost=10)]
     async with open_house(charge_once=True, routes=routes) as fake_service:
         with_limits(fake_service, tenant=Limits(Rate(1, 60), 100, None, None))
@@ -151,8 +151,8 @@ async def test_a_route_of_another_host_is_charged_too() -> None:
         assert [decision.cost for decision in found if isinstance(decision, Allow)] == [1, 10, 0, 0]
 
 
-async def test_ids_are_nothing_by_default() -> None:
-    """Unless it is asked for, a request that comes again is charged again."""
+async def test_ids_have_no_effect_by_default() -> None:
+    """Unless charge once is on, a repeated request is charged again."""
     async with open_house() as fake_service:
         with_limits(fake_service, tenant=TWO)
         found = [await fake_service.ask(request_id="r1") for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Readings: one for all who wait, believed if it knows of every change, renewed before its end, stale for a while."""
+"""Reads: one for all waiting checks, used if it includes every change, renewed before its end, stale for a while."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, T
 
 
 async def test_many_first_uses_are_one_query() -> None:
-    """Everybody who wants a cold key at the same moment waits for the same answer."""
+    """All checks that need a cold key at the same moment wait for the same answer."""
     async with open_house() as fake_service:
         gate = await asked_at(fake_service, "find")
         asking = [asyncio.create_task(fake_service.ask()) for _ in range(100)]
@@ -31,9 +31,9 @@ async def test_many_first_uses_are_one_query() -> None:
         assert (fake_service.keys.calls, fake_service.tenants.calls) == (1, 0)
 
 
-async def test_who_leaves_takes_nobody_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that is cancelled, even the first, and one whose time runs out leave the others their answer."""
-    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
+async def test_check_that_leaves_does_not_end_the_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that is cancelled, even the first, or times out leaves the others their answer."""
+    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
     async with open_house() as fake_service:
         gate = await asked_at(fake_service, "find")
         first = asyncio.create_task(fake_service.ask())
@@ -49,7 +49,7 @@ async def test_who_leaves_takes_nobody_along(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_a_failure_is_shared_and_not_remembered() -> None:
-    """All who waited hear of it, nobody asks again for them; it never becomes `no such key`."""
+    """All waiting checks fail together, it is not repeated for them; it never becomes `no such key`."""
     async with open_house() as fake_service:
         fake_service.keys.error = StoreUnavailable(POSTGRESQL, "deadline")
         found = await asyncio.gather(*(fake_service.ask() for _ in range(20)))
@@ -62,7 +62,7 @@ async def test_a_failure_is_shared_and_not_remembered() -> None:
 
 @pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
 async def test_a_crowd_of_unknown_keys_is_a_few_queries(path: str) -> None:
-    """A thousand that come at one instant are refused as unknown, all of them, and a good key among them is not."""
+    """A thousand unknown keys at once are all denied as unknown, and a valid key among them is not."""
     async with open_house() as fake_service:
         fake_service.keys.at_once = 500
         unknown = [f"Bearer {KEY_FORMAT.issue(number.to_bytes(20))}" for number in range(1000)]
@@ -74,7 +74,7 @@ async def test_a_crowd_of_unknown_keys_is_a_few_queries(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
 async def test_questions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """Beyond a number that memory is counted with, the answer is 429 and not 503; keys that are held go on."""
+    """Beyond a number that memory is planned for, the answer is 429 and not 503; cached keys go on."""
     monkeypatch.setattr(tiers, "MAX_QUEUED_QUESTIONS", 3)
     async with open_house() as fake_service:
         await fake_service.ask()
@@ -91,8 +91,8 @@ async def test_questions_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
-async def test_waiting_for_a_turn_is_no_outage(path: str) -> None:
-    """A check whose deadline passes while others are asked for is answered when its turn comes."""
+async def test_waiting_for_a_turn_is_not_an_outage(path: str) -> None:
+    """A check whose deadline passes while other keys are read is answered when its turn comes."""
     async with busy_house(path) as (fake_service, gate):
         late = asyncio.create_task(fake_service.ask(path, patience=0.01))
         await asyncio.wait({late}, timeout=0.05)
@@ -104,8 +104,8 @@ async def test_waiting_for_a_turn_is_no_outage(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/api/customers/7", "/api/vault/1"])
 async def test_a_turn_that_does_not_come(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    """It is waited for some seconds, then the answer is 429: PostgreSQL is there, and the key is not known to be wrong.
-    Where PostgreSQL went away meanwhile, it is 503.
+    """It is waited for some seconds, then the answer is 429: PostgreSQL is up, and the key may be valid. If PostgreSQL
+    went away meanwhile, it is 503.
     """
     monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)
     async with busy_house(path) as (fake_service, _):
@@ -116,7 +116,7 @@ async def test_a_turn_that_does_not_come(monkeypatch: pytest.MonkeyPatch, path: 
 
 @asynccontextmanager
 async def busy_house(path: str) -> AsyncIterator[tuple[FakeService, asyncio.Event]]:
-    """All queries that may be under way are, for unknown keys, and wait at a gate."""
+    """A FakeService in which all queries that may be under way read unknown keys, and wait at a gate."""
     async with open_house() as fake_service:
         fake_service.keys.at_once = 1
         gate = await asked_at(fake_service, "find")
@@ -130,7 +130,7 @@ async def busy_house(path: str) -> AsyncIterator[tuple[FakeService, asyncio.Even
 
 
 async def test_a_key_that_was_made_meanwhile_is_found() -> None:
-    """A request that comes after a message told of a new key does not share the answer to one from before it."""
+    """A request after the message of a new key does not share an answer from before it."""
     async with open_house() as fake_service:
         del fake_service.keys.held[NEW_DIGEST]
         gate = await asked_at(fake_service, "find")
@@ -145,8 +145,8 @@ async def test_a_key_that_was_made_meanwhile_is_found() -> None:
 
 
 async def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readings that nobody waits for any more end with the service."""
-    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where our own loop is late
+    """Reads without waiting checks end with the service."""
+    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
     others = asyncio.all_tasks()
     async with open_house() as fake_service:
         await asked_at(fake_service, "find")
@@ -156,8 +156,8 @@ async def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("gate", ["find", "put"])
 @pytest.mark.parametrize("thing", [KEY_ITSELF, ORGANIZATION, EntityRef("plan", TENANT.plan_id), EVERYTHING])
-async def test_who_asks_after_a_change_is_not_answered_from_before(gate: str, thing: EntityRef) -> None:
-    """Whoever joins a reading that began before a change was heard, or is still being shared, gets what holds now."""
+async def test_check_after_a_change_gets_the_new_record(gate: str, thing: EntityRef) -> None:
+    """A check that joins a read from before a received change, or one still being shared, gets the present record."""
     async with open_house() as fake_service:
         opened = await asked_at(fake_service, gate)
         first = asyncio.create_task(fake_service.ask())
@@ -176,7 +176,7 @@ async def test_who_asks_after_a_change_is_not_answered_from_before(gate: str, th
 
 
 async def test_a_record_that_changes_faster_than_it_is_read() -> None:
-    """After some attempts: busy, for this once, rather than a hunt without end or an old answer."""
+    """After some attempts the answer is busy, rather than an endless loop or an old record."""
     async with open_house() as fake_service:
         find = fake_service.keys.find
 
@@ -192,7 +192,7 @@ async def test_a_record_that_changes_faster_than_it_is_read() -> None:
 
 
 async def test_an_unknown_key_is_asked_for_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for again and again it costs one query a second, and is known as soon as a message tells of anything."""
+    """Requests for it cost one query a second, and it works as soon as any message arrives."""
     later = 0.0
     for module in (invalidation, negative_cache, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + later)

@@ -1,4 +1,4 @@
-"""Who is completed with what: days and months of the charges and round now, by each organization's own calendar."""
+"""Which counters are reconciled: days and months of the charges and of the present, by each organization's calendar."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ MENDED_LATER = StoreCorrupt(POSTGRESQL, "plan")
 
 
 class Seeds:
-    """A Seeding that remembers what it was to complete."""
+    """A restorer that records what it was to reconcile."""
 
     def __init__(self) -> None:
         self.wanted: list[Mapping[str, Sequence[Span]]] = []
@@ -26,7 +26,7 @@ class Seeds:
 
 
 class Organizations:
-    """One with a month of its own, one that makes no sense, and none else."""
+    """One with a month of its own, one with a corrupt record, and no other."""
 
     at_once = 2
 
@@ -46,7 +46,7 @@ async def completed(**days: list[date]) -> tuple[bool, Mapping[str, Sequence[Spa
 
 
 async def test_days_of_charges_and_days_round_now() -> None:
-    """A hash that waited for weeks is completed for every day on which it was charged, and for today."""
+    """A hash that waited for weeks is reconciled for every day on which it was charged, and for today."""
     everybody, wanted = await completed(anchored=[date(2026, 12, 3), date(2027, 1, 14)], gone=[date(2026, 12, 3)])
     assert not everybody
     fields = {name: {span.field for span in spans} for name, spans in wanted.items()}
@@ -57,12 +57,12 @@ async def test_days_of_charges_and_days_round_now() -> None:
     assert Span("d:20261203", date(2026, 12, 3), date(2026, 12, 4)) in wanted["anchored"]
 
 
-async def test_a_record_that_makes_no_sense() -> None:
-    """Nobody knows how it counts: it waits until it is mended, without holding others up."""
+async def test_corrupt_record_waits() -> None:
+    """Its calendar is unknown: it waits until it is repaired, without delaying others."""
     _, wanted = await completed(senseless=[], gone=[], anchored=[])
     assert set(wanted) == {"gone", "anchored"}
 
 
-async def test_nobody() -> None:
+async def test_no_provisional_counters() -> None:
     """There is nothing to do."""
     assert await completed() == (True, {})

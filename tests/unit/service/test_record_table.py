@@ -41,7 +41,7 @@ def due(held: TenantsHeld, now: float) -> set[object]:
 
 
 def test_a_million_names_do_not_grow_it() -> None:
-    """However many keys are seen, records and what is noted of them stay within their limits."""
+    """With any number of keys, records and the notes on them stay within their limits."""
     held = held_of(at_most=100, packed=500)
     for number in range(20_000):
         name = str(number)
@@ -60,7 +60,7 @@ def test_the_limits_themselves() -> None:
 
 
 def test_one_record_renewed_for_ever_does_not_grow_it() -> None:
-    """A record that is read anew again and again is noted about once."""
+    """A record that is renewed again and again is noted about once."""
     held = held_of(at_most=10)
     for second in range(1000):
         held.keep("a", entry("a", renew_at=NOW + second, used_at=NOW))
@@ -85,7 +85,7 @@ def test_keys_in_use_stay() -> None:
 
 
 def test_a_renewed_record_is_the_newest() -> None:
-    """Who was just read anew is not the first to leave."""
+    """A record that was just renewed is not the first to be evicted."""
     held = held_of(at_most=2)
     for name in ("a", "b", "a", "c"):
         held.keep(name, entry(name))
@@ -94,7 +94,7 @@ def test_a_renewed_record_is_the_newest() -> None:
 
 @pytest.mark.parametrize("tenth", range(10))
 def test_everything_in_use_comes_due_once(tenth: int) -> None:
-    """Whenever in a second one looks, no record in use is forgotten, and none comes before its time or twice."""
+    """Whenever it is looked at within a second, every record in use comes due, none too early or twice."""
     held = held_of()
     for number in range(30):
         held.keep(str(number), entry(str(number), renew_at=NOW + number / 10, used_at=NOW))
@@ -109,7 +109,7 @@ def test_everything_in_use_comes_due_once(tenth: int) -> None:
 
 
 def test_what_comes_due_no_more() -> None:
-    """A record that was dropped, replaced or put off does not come due at its old time."""
+    """A record that was dropped, replaced or postponed does not come due at its old time."""
     held = held_of()
     for name in ("dropped", "replaced", "postponed", "stays"):
         held.keep(name, entry(name, renew_at=NOW, used_at=NOW))
@@ -122,7 +122,7 @@ def test_what_comes_due_no_more() -> None:
 
 
 def test_what_is_not_used_is_packed_and_found_again() -> None:
-    """It leaves the records in use, says the same when it is looked for, and is in use again, as another object."""
+    """It leaves the records in use, is equal when it is found, and is in use again, as another object."""
     held = held_of(at_most=2, packed=1000)
     first = entry("a", renew_at=NOW + 7)
     held.keep("a", first)
@@ -143,7 +143,7 @@ def test_what_is_not_used_is_packed_and_found_again() -> None:
 
 
 def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
-    """Packed records end by themselves; one that is in use again is read anew at its time."""
+    """Packed records end by themselves; one that is in use again is renewed at its time."""
     held = held_of(at_most=1, packed=1000)
     for name in "abc":
         held.keep(name, entry(name, renew_at=NOW, used_at=NOW))
@@ -154,7 +154,7 @@ def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
 
 
 def test_evicted_entries_are_told() -> None:
-    """Each entry once, whether it was packed, replaced or removed; what was packed already has been told."""
+    """Each entry is reported once, whether packed, replaced or removed, also one that was packed before."""
     evicted: list[Entry[str, Tenant]] = []
     held = held_of(at_most=2, packed=1000, evicted=evicted.append)
     first, second, third, fourth = entry("a"), entry("b"), entry("c"), entry("b", renew_at=NOW + 7)
@@ -167,7 +167,7 @@ def test_evicted_entries_are_told() -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_name_has_one_entry(packed: bool) -> None:
-    """Another record in its place, or none: what was packed does not come back."""
+    """After it is replaced or removed, a packed entry does not come back."""
     held = held_of(at_most=1, packed=1000)
     held.keep("a", entry("a"))
     if packed:

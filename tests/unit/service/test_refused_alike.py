@@ -1,4 +1,4 @@
-"""What it costs to ask with a key that is refused does not tell whether anybody ever had it."""
+"""The cost of a request with a denied key does not reveal whether the key ever existed."""
 
 from dataclasses import replace
 from time import monotonic
@@ -30,7 +30,7 @@ async def calls_of(fake_service: FakeService) -> list[int]:
 
 
 async def costs(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """Calls after each of some refusals: two in one second, two in the next, one after the time of any record."""
+    """Calls after each of some denials: two in one second, two in the next, one after the time of any record."""
     passed = 0.0
     for module in (negative_cache, tiers, local_cache):
         monkeypatch.setattr(module, "monotonic", lambda: monotonic() + passed)
@@ -54,7 +54,7 @@ async def test_it_costs_the_same_calls(monkeypatch: pytest.MonkeyPatch, why: str
 
 
 async def test_a_key_that_expires_while_it_is_held() -> None:
-    """From its end on it is asked for like any other that is refused, not answered from what is held."""
+    """From its end on it is looked up like any other denied key, not answered from the local cache."""
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, expires_at=NOW + 10))
         assert (await fake_service.ask()).reason is Reason.ALLOW
@@ -63,8 +63,8 @@ async def test_a_key_that_expires_while_it_is_held() -> None:
         assert (fake_service.key_cache.finds, fake_service.keys.calls) == (2, 2)
 
 
-async def test_it_is_not_read_anew_behind_the_checks() -> None:
-    """A refused key that is asked for again and again is no record in use."""
+async def test_denied_key_is_not_renewed() -> None:
+    """A denied key does not count as a record in use, however often it is requested."""
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, revoked_at=NOW))
         for _ in range(3):
@@ -76,7 +76,7 @@ async def test_it_is_not_read_anew_behind_the_checks() -> None:
 
 @ALL
 async def test_it_works_at_once_when_it_is_good_again(why: str) -> None:
-    """Created, enabled or prolonged: in force with the message that tells of it. Revoked is for good."""
+    """A created, enabled or prolonged key works with its message. A revocation is for good."""
     async with open_house() as fake_service:
         ends = REFUSED[why]
         fake_service.keys.held = {} if ends is None else {NEW_DIGEST: replace(KEY, **ends)}  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ async def test_it_works_at_once_when_it_is_good_again(why: str) -> None:
 
 @pytest.mark.parametrize("where", ["process", "redis"])
 async def test_while_postgresql_is_away(where: str) -> None:
-    """What is known to be revoked is refused as such by every process that can tell, and an unknown key is 503."""
+    """A process that has a revocation denies as revoked, and an unknown key is 503."""
     async with open_house() as fake_service:
         if where == "process":
             fake_service.store(replace(KEY, revoked_at=NOW))

@@ -1,4 +1,4 @@
-"""Refusals that are kept: every one with its organization, in groups whose number is bounded, each once."""
+"""Rejections: every one with its organization, in groups whose number is bounded, each once."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def rows(store: RejectedRows) -> list[Rejected]:
 
 
 async def test_every_refusal_has_its_reason() -> None:
-    """Whatever refuses is counted, by organization and key where they are known, else by the client's address."""
+    """Every denial is counted, by organization and key where they are known, else by the client's address."""
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, revoked_at=NOW))
         await fake_service.ask()
@@ -65,7 +65,7 @@ async def test_every_refusal_has_its_reason() -> None:
 
 
 async def test_samples_are_the_last_ones(kept: Rejections, store: RejectedRows) -> None:
-    """A group counts all of its refusals, and keeps the last of them, without their queries."""
+    """A group counts all of its denials, and keeps the last of them, without their queries."""
     for number in range(SAMPLES + 5):
         kept.decided(refused(number, path=f"/api/{number}?secret=1", route="/api/**", key=KEY))
     await kept.write()
@@ -76,7 +76,7 @@ async def test_samples_are_the_last_ones(kept: Rejections, store: RejectedRows) 
 
 
 async def test_an_organization_has_so_many_groups(kept: Rejections, store: RejectedRows) -> None:
-    """What goes beyond is counted under `other`, by decision; other organizations have their own room."""
+    """Further groups are counted under `other`, by decision; other organizations have their own room."""
     for number in range(rejections.TENANT_GROUPS + 50):
         kept.decided(refused(route=f"/{number}", key=KEY))
     kept.decided(refused(route="/of another", key=replace(KEY, organization_id="another")))
@@ -88,7 +88,7 @@ async def test_an_organization_has_so_many_groups(kept: Rejections, store: Rejec
 
 
 async def test_addresses_have_so_many_groups(kept: Rejections, store: RejectedRows) -> None:
-    """A thousand of them in five minutes, the rest under `other`; the next five minutes begin anew."""
+    """A thousand of them in five minutes, the rest under `other`; the next five minutes start over."""
     for number in range(rejections.UNKNOWN_GROUPS + 10):
         kept.decided(refused(address=f"10.0.{number // 256}.{number % 256}"))
     kept.decided(refused(address="192.0.2.9", now=NOW + SPAN))
@@ -100,7 +100,7 @@ async def test_addresses_have_so_many_groups(kept: Rejections, store: RejectedRo
 
 
 async def test_what_could_not_be_written_is_sent_again_as_it_was(kept: Rejections, store: RejectedRows) -> None:
-    """The same batch under the same id, so that it counts once; what came meanwhile follows in another."""
+    """The same batch has the same id, so that it counts once; later denials follow in another."""
     store.away = True
     kept.decided(refused(key=KEY))
     assert not await kept.write()
@@ -114,7 +114,7 @@ async def test_what_could_not_be_written_is_sent_again_as_it_was(kept: Rejection
 async def test_memory_is_bounded(
     store: RejectedRows, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """While PostgreSQL is away there is room for so many groups and samples; what is lost is told."""
+    """While PostgreSQL is away, groups and samples are bounded; losses are reported."""
     monkeypatch.setattr(rejections, "GROUPS_MAX", 10)
     monkeypatch.setattr(rejections, "SAMPLES_MAX", 5)
     watch = Watch()
@@ -129,7 +129,7 @@ async def test_memory_is_bounded(
 
 
 async def test_nothing_is_kept_for_no_days(store: RejectedRows) -> None:
-    """With 0 days, refusals are neither counted nor written."""
+    """With 0 days, rejections are neither counted nor written."""
     kept = Rejections(store, kept_days=0, hide=str, observer=Watch())
     kept.decided(refused(key=KEY))
     assert await kept.write()
@@ -146,8 +146,8 @@ async def test_what_could_be_a_key_is_not_kept(store: RejectedRows) -> None:
     assert [each[1:] for each in row.samples] == [("…", "/api/…", "…")]
 
 
-async def test_all_that_is_old_is_forgotten(kept: Rejections, store: RejectedRows) -> None:
-    """The store forgets a part at a time; while there is more, each writing forgets another part."""
+async def test_all_old_rows_are_deleted(kept: Rejections, store: RejectedRows) -> None:
+    """The store deletes old rows in parts; while there are more, each write deletes another part."""
     store.old = 3
     for _ in range(5):
         await kept.write()

@@ -1,4 +1,4 @@
-"""What follows from a credential at a route is remembered no longer than the records that it follows from."""
+"""Results of a credential at a route are remembered no longer than the records that they come from."""
 
 import gc
 from collections.abc import AsyncIterator, Iterator
@@ -36,14 +36,14 @@ async def fake_service() -> AsyncIterator[FakeService]:
 def find(
     fake_service: FakeService, path: str = PATH, *, key: str = SECRET, now: float | None = None, later: float = 0.0
 ) -> Remembered | None:
-    """What is remembered of a key at a path; `later` by so many monotonic seconds."""
+    """The remembered result of a key at a path; `later` by so many monotonic seconds."""
     route = fake_service.service.find_route("GET", "api.example.com", path)
     place, at = Place(route, door="envoy"), fake_service.now if now is None else now
     return fake_service.fast.memory.find(place, f"Bearer {key}".encode(), at, monotonic() + later)
 
 
 def asked(fake_service: FakeService, path: str = PATH) -> Spend:
-    """What the key is remembered to ask of limits."""
+    """The spend that is remembered of the key."""
     found = find(fake_service, path)
     assert found is not None
     assert found.spend is not None
@@ -51,7 +51,7 @@ def asked(fake_service: FakeService, path: str = PATH) -> Spend:
 
 
 def refused(fake_service: FakeService, path: str = PATH) -> Reason:
-    """Why the key is remembered to be refused."""
+    """Why the key is remembered to be denied."""
     found = find(fake_service, path)
     assert found is not None
     assert isinstance(found.decision, Deny)
@@ -59,7 +59,7 @@ def refused(fake_service: FakeService, path: str = PATH) -> Reason:
 
 
 async def test_the_same_is_found_again(fake_service: FakeService) -> None:
-    """Once records are held, and each time its use is noted; a key that was never asked for is not known."""
+    """Once records are cached, and each time its use is noted; a key without a check before is not found."""
     fake_service.last_used._times.clear()
     found = find(fake_service)
     assert found is not None
@@ -82,7 +82,7 @@ CHANGES: dict[str, tuple[ApiKey, EntityRef]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_nothing_outlives_a_change(fake_service: FakeService, change: str) -> None:
-    """From the moment it is heard, nothing is remembered; once records are read anew, what follows from these is."""
+    """A received change ends what is remembered; once records are read again, new results are remembered."""
     before, (key, thing) = asked(fake_service), CHANGES[change]
     fake_service.change(key, thing)
     assert find(fake_service) is None
@@ -100,7 +100,7 @@ async def test_nothing_outlives_a_change(fake_service: FakeService, change: str)
 
 
 async def test_a_change_of_another_key_changes_nothing(fake_service: FakeService) -> None:
-    """The records are held against it once, and what is remembered stays the same object."""
+    """The records are confirmed against it once, and what is remembered stays the same object."""
     found = find(fake_service)
     fake_service.invalidations.apply(Change(EntityRef("api_key", "another"), 10_000))
     assert find(fake_service) is found
@@ -110,7 +110,7 @@ async def test_a_change_of_another_key_changes_nothing(fake_service: FakeService
 
 
 async def test_denied_and_allowed_in_turn(fake_service: FakeService) -> None:
-    """A key that loses a permission and has it back is remembered as it is, each time."""
+    """A key that loses a permission and has it back is remembered accordingly, each time."""
     for _ in range(3):
         fake_service.change(replace(KEY, permissions={}), KEY_ITSELF)
         await fake_service.ask()
@@ -154,7 +154,7 @@ async def test_a_feed_that_is_lost(fake_service: FakeService, monkeypatch: pytes
 
 
 async def test_stale_records_are_the_pipelines(fake_service: FakeService) -> None:
-    """While PostgreSQL is away, records are remembered to their end; beyond it, they stand in by the pipeline only."""
+    """While PostgreSQL is away, results are remembered to their records' end; stale records need the pipeline."""
     await fake_service.lose(fake_service.postgresql)
     assert find(fake_service) is not None
     fake_service.now += 130
@@ -164,7 +164,7 @@ async def test_stale_records_are_the_pipelines(fake_service: FakeService) -> Non
 
 
 async def test_nothing_is_shared() -> None:
-    """Two keys, or two routes, are remembered apart, and so are the words of two doors."""
+    """Two keys, or two routes, are remembered apart, and so are the answers of two listeners."""
     async with open_house() as fake_service:
         for key in (KEY, OTHER_KEY):
             fake_service.store(replace(key, permissions=FULL_ACCESS))
@@ -179,7 +179,7 @@ async def test_nothing_is_shared() -> None:
 
 
 def test_the_oldest_is_let_go() -> None:
-    """When it is full, one for each that comes; one that is put again is not older for it, nor counted twice."""
+    """When it is full, each new entry evicts the oldest; one that is put again is neither older nor counted twice."""
     kept: Bounded[int, str] = Bounded(3)
     for number in range(10):
         kept.put(number, str(number))
@@ -190,7 +190,7 @@ def test_the_oldest_is_let_go() -> None:
 
 
 async def test_denials_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients can make as many as they like: of malformed keys, and of resources that a key may not read."""
+    """Denials of malformed keys and of resources without permission, however many, evict no other entry."""
     monkeypatch.setattr(module, "DENIED_MAX", 2)
     async with open_house() as fake_service:
         await fake_service.ask()
@@ -203,7 +203,7 @@ async def test_denials_push_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_many_are_let_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where more is asked for than is remembered, the last ones are the same as before."""
+    """Where there are more entries than room, the last ones are the same as before."""
     monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, permissions=FULL_ACCESS))
@@ -214,7 +214,7 @@ async def test_many_are_let_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_what_follows_goes_with_its_key(fake_service: FakeService) -> None:
-    """Of a key that is in use no longer nothing is kept; what follows from another one stays."""
+    """When a key is evicted its results are dropped; those of another key stay."""
     fake_service.keys.held[OTHER_KEY.digest] = OTHER_KEY
     await fake_service.ask(PATH, f"Bearer {OTHER_SECRET}")
     other = find(fake_service, key=OTHER_SECRET)
@@ -224,7 +224,7 @@ async def test_what_follows_goes_with_its_key(fake_service: FakeService) -> None
 
 
 async def test_one_key_at_many_places(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is noted of a key for that is bounded, and what was noted before is let go."""
+    """The notes on a key's results are bounded, and earlier ones are dropped."""
     monkeypatch.setattr(module, "OF_ONE_KEY_MAX", 3)
     fake_service.change(replace(KEY, permissions=FULL_ACCESS), KEY_ITSELF)
     await fake_service.ask()
@@ -236,7 +236,7 @@ async def test_one_key_at_many_places(fake_service: FakeService, monkeypatch: py
 
 
 def texts_in(root: object) -> Iterator[str | bytes]:
-    """Every text and every bytes that an object leads to, without code."""
+    """Every text and every bytes object reachable from an object, without code."""
     seen, waiting = set[int](), [root]
     while waiting:
         each = waiting.pop()

@@ -1,4 +1,4 @@
-"""Records in use are read anew before they end, and served a while longer only while PostgreSQL is away."""
+"""Records in use are renewed before they end, and served stale only while PostgreSQL is away."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, open_house
 
 
 async def test_records_in_use_are_renewed_together() -> None:
-    """Before they end, in one query; who was not used again is left alone; steady traffic never waits."""
+    """Before they end, in one query; unused records are not renewed; steady traffic never waits."""
     async with open_house() as fake_service:
         digests = many(fake_service, 40)
         await read(fake_service, *digests)
@@ -65,7 +65,7 @@ async def test_renewal_takes_what_another_process_read() -> None:
 
 
 async def test_a_key_that_is_gone_is_gone_at_its_renewal() -> None:
-    """Renewal finds a deletion that nobody told of, and a revocation likewise."""
+    """Renewal finds a deletion without a message, and a revocation likewise."""
     async with open_house() as fake_service:
         await read(fake_service, *many(fake_service, 2))
         fake_service.key_cache.held.clear()
@@ -79,7 +79,7 @@ async def test_a_key_that_is_gone_is_gone_at_its_renewal() -> None:
 
 
 async def test_postgresql_away_for_long() -> None:
-    """A known key passes until its time and the time of staleness are over, and not a moment longer; then as ever."""
+    """A cached key passes until its time and the time of staleness are over, and no longer; then as ever."""
     async with open_house() as fake_service:
         await fake_service.ask()
         fake_service.key_cache.held.clear()
@@ -129,7 +129,7 @@ async def test_staleness_admits_no_key_that_has_ended(end: dict[str, float]) -> 
 
 @pytest.mark.parametrize("thing", [KEY_ITSELF, ORGANIZATION])
 async def test_staleness_ends_with_a_change(thing: EntityRef) -> None:
-    """Who was heard to have changed is not served from before, even where nobody can say what changed."""
+    """A changed record is not served stale, even if the message did not say what changed."""
     async with open_house() as fake_service:
         await fake_service.ask()
         await fake_service.lose(fake_service.postgresql)

@@ -17,7 +17,7 @@ WAIT = 5.0  # seconds
 
 
 class Watched:
-    """Remembers which tails the workers were told of."""
+    """Records which tails the workers were notified of."""
 
     def __init__(self) -> None:
         self.filters: Mapping[int, TailFilter] = {}
@@ -41,7 +41,7 @@ class Watched:
     ],
 )
 def test_what_a_filter_admits(only: TailFilter, wanted: list[bool]) -> None:
-    """All that is said must hold; a decision without a key is no organization's."""
+    """All conditions must hold; a decision without a key belongs to no organization."""
     allowed = CheckResult("envoy", None, 0.0, Allow(), None, KEY)
     results = (
         allowed,
@@ -51,8 +51,8 @@ def test_what_a_filter_admits(only: TailFilter, wanted: list[bool]) -> None:
     assert [only.admits(result) for result in results] == wanted
 
 
-async def test_lines_come_to_who_wants_them() -> None:
-    """Workers are told of each tail while it is there; a line for one that has gone is nobody's."""
+async def test_lines_reach_matching_tails() -> None:
+    """Workers are notified of each tail while it is open; a line for a closed one is dropped."""
     watched = Watched()
     async with watched.tails.open(TailFilter()) as first, watched.tails.open(TailFilter("org")) as second:
         one, two = watched.filters
@@ -67,7 +67,7 @@ async def test_lines_come_to_who_wants_them() -> None:
 
 
 async def test_one_that_does_not_read() -> None:
-    """A bounded number of lines waits for it; the rest is dropped, counted, and told to it."""
+    """A bounded number of lines waits for it; the rest is dropped, counted, and reported to it."""
     watched = Watched()
     async with watched.tails.open(TailFilter()) as tail:
         (number,) = watched.filters
@@ -95,7 +95,7 @@ async def test_few_at_once() -> None:
 
 
 async def test_the_end_of_all() -> None:
-    """Whoever waits for a line is told that there will be none."""
+    """Each tail that waits for a line learns that none will come."""
     watched = Watched()
     async with watched.tails.open(TailFilter()) as tail:
         waiting = asyncio.create_task(tail.take(WAIT))

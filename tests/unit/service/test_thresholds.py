@@ -75,7 +75,7 @@ def test_one_by_one(limit: int, noticed: dict[int, int]) -> None:
 
 
 def test_a_jump() -> None:
-    """A counter that begins anew at 95, or is beyond a quota that was lowered, has passed all that lies below."""
+    """A counter that starts over at 95, or is beyond a lowered quota, has passed all lower thresholds."""
     thresholds = Thresholds()
     note(thresholds, spend(), spent(95))
     assert passed(thresholds) == [("daily", 80, 95), ("daily", 90, 95)]
@@ -111,7 +111,7 @@ def test_no_quota_and_a_quota_of_nothing(quota: int | None) -> None:
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nobody can be told, memory has an end; what had no place is noticed by the next request."""
+    """While events cannot be written, memory is bounded; dropped ones are noticed by the next request."""
     monkeypatch.setattr(module, "WAITING_MAX", 2)
     thresholds = Thresholds()
     note(thresholds, spend(), spent(100))
@@ -121,7 +121,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A window that is forgotten is noticed twice, which is known where events are kept."""
+    """A window that was evicted is noticed twice, which the store of events detects."""
     monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
     thresholds = Thresholds()
     for number in range(10):

@@ -1,4 +1,4 @@
-"""What many want of PostgreSQL at one moment: few queries, each for all who wait, and none for who has left."""
+"""Concurrent reads of PostgreSQL: few queries, each for all waiting checks, and none for cancelled ones."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ def unknown(count: int) -> list[Credential]:
 
 
 class Crowd:
-    """A layer whose queries are all under way, and wait at a gate."""
+    """A tier whose queries are all under way, and wait at a gate."""
 
     def __init__(self, fake_service: FakeService) -> None:
         self.fake_service = fake_service
@@ -38,7 +38,7 @@ class Crowd:
         self.gate = fake_service.keys.gates["find"] = asyncio.Event()
 
     async def wants(self, *asked: Credential) -> list[asyncio.Task[ApiKey | None]]:
-        """Readings that have begun; the first of them are being answered."""
+        """Reads that have begun; the first of them are being answered."""
         wanting = [asyncio.create_task(self.below.fresh(each, inf)) for each in asked]
         for _ in range(5):
             await asyncio.sleep(0)
@@ -80,7 +80,7 @@ async def test_what_waits_goes_together(at_once: int, sizes: list[int]) -> None:
         assert crowd.sizes[MAX_CONCURRENT_QUERIES:] == sizes
 
 
-async def test_who_has_left_is_not_asked_for() -> None:
+async def test_no_query_for_cancelled_checks() -> None:
     """Nor does a query begin for them alone."""
     async with crowded() as crowd:
         left = await crowd.wants(*unknown(100))
@@ -94,8 +94,8 @@ async def test_who_has_left_is_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(POSTGRESQL, "deadline"), RuntimeError("a bug")])
-async def test_a_failure_is_for_all_who_wait(error: Exception) -> None:
-    """Whatever it is; who comes after it is asked for anew."""
+async def test_failure_reaches_all_waiting_checks(error: Exception) -> None:
+    """Whatever the failure; a check after it causes another read."""
     async with crowded() as crowd:
         wanting = await crowd.wants(*unknown(50))
         crowd.fake_service.keys.error = error

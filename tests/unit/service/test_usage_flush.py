@@ -1,4 +1,4 @@
-"""Charges, refusals and thresholds are written down: nothing twice, nothing left out, and nothing held up."""
+"""Charges, rejections and thresholds are written: nothing twice, nothing left out, and nothing delayed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class Log(Failing):
         self.told = asyncio.Event()
 
     async def mark(self, pairs: Sequence[tuple[str, str]]) -> None:
-        raise AssertionError(f"only who charges marks: {pairs}")
+        raise AssertionError(f"only charges set marks: {pairs}")
 
     async def read(self, at_most: int, position: int = 0) -> UsageBatch:
         self.called()
@@ -50,7 +50,7 @@ class Log(Failing):
 
 
 class Usage(Failing):
-    """What is written down. `mine` False: another saves. `lost` answers do not arrive, though it was done."""
+    """The store of usage. `mine` False: another process saves. `lost`: the answer is lost, though it was done."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,11 +103,11 @@ class Usage(Failing):
 
 
 class Room:
-    """Metering with all it stands on."""
+    """The usage flush with all that it needs."""
 
     def __init__(self, marks: int = 0) -> None:
         self.log, self.usage, self.watch = Log(marks), Usage(), Watch()
-        self.left = 0  # times that somebody has to be completed
+        self.left = 0  # how often one tenant has to be reconciled
         self.completed = 0
         self.away: StoreUnavailable | None = None
         self.usage_flush = UsageFlush(self.log, self.usage, complete=self._complete, observer=self.watch)
@@ -158,7 +158,7 @@ async def test_a_batch_keeps_its_id_until_it_is_known_to_be_added() -> None:
 
 
 async def test_a_stop_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is cancelled while adding adds the same batch at the end."""
+    """A flush that is cancelled while it adds a batch adds the same batch at the end."""
     monkeypatch.setattr(module, "ADD_EVERY", 0.0)
     room = Room()
     room.refuse()
@@ -174,7 +174,7 @@ async def test_a_stop_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has a row is counted on, however long it takes; those for whom there is no room are told of by number."""
+    """A key with a row is always counted; those without room are reported by number."""
     monkeypatch.setattr(refused_counts, "ROWS_MAX", 3)
     monkeypatch.setattr(refused_counts, "AT_ONCE", 2)
     room = Room()
@@ -192,7 +192,7 @@ async def test_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_thresholds_are_announced_once() -> None:
-    """What others have said already is not said again, and what could not be said is said later."""
+    """Events announced by other processes are not repeated, and failed ones are announced later."""
     room = Room()
     room.usage_flush.note(spend(), spent(95), Reason.ALLOW)
     room.usage.events = [QuotaEvent("org-1", "daily", TODAY, 80, 95, 100)]
@@ -205,7 +205,7 @@ async def test_thresholds_are_announced_once() -> None:
 
 
 async def test_a_refusal_says_how_much_is_used() -> None:
-    """A quota that was lowered below what is used is at 100 percent by the first request that it refuses."""
+    """A quota lowered below its use is at 100 percent at the first request that it refuses."""
     room = Room()
     room.usage_flush.note(spend(daily=10), spent(12), Reason.DAILY_QUOTA_EXCEEDED)
     assert await room.usage_flush.add()
@@ -214,7 +214,7 @@ async def test_a_refusal_says_how_much_is_used() -> None:
 
 @pytest.mark.parametrize("marks", [0, 1, 4, 5, 6])
 async def test_a_backlog_is_saved_in_portions(monkeypatch: pytest.MonkeyPatch, marks: int) -> None:
-    """Each is a transaction of its own, and what it saved is said before the next."""
+    """Each portion is a transaction of its own, and is reported saved before the next."""
     monkeypatch.setattr(module, "AT_ONCE", 2)
     room = Room(marks)
     assert await room.usage_flush.save()
@@ -222,8 +222,8 @@ async def test_a_backlog_is_saved_in_portions(monkeypatch: pytest.MonkeyPatch, m
     assert [len(batch.marks) for batch in room.log.said] == [2] * (marks // 2) + [marks % 2]
 
 
-async def test_somebody_else_saves() -> None:
-    """Who does not get the lock reads nothing and has nothing to do."""
+async def test_another_process_saves() -> None:
+    """A process without the lock reads nothing and has nothing to do."""
     room = Room(3)
     room.usage.mine = False
     assert await room.usage_flush.save()
@@ -241,16 +241,16 @@ async def test_a_store_that_is_away(away: str) -> None:
     assert next(iter(room.watch.failures)) == (away, "connection")
 
 
-async def test_a_commit_of_which_nobody_hears() -> None:
-    """Marks stay, since nobody knows: the same is saved again, which changes nothing."""
+async def test_commit_whose_answer_is_lost() -> None:
+    """Marks stay, because the outcome is unknown: the same is saved again, which changes nothing."""
     room = Room(1)
     room.usage.lost = 1
     assert not await room.usage_flush.save()
     assert room.log.said == []
 
 
-async def test_charged_while_nobody_knew_what_was_before() -> None:
-    """Whoever saves has it completed, each time as long as there is somebody; all is saved only then."""
+async def test_provisional_counters_are_reconciled() -> None:
+    """The flush reconciles provisional counters until none is left; only then is all saved."""
     room = Room(1)
     room.left = 2
     assert [await room.usage_flush.save() for _ in range(3)] == [False, False, True]
@@ -259,7 +259,7 @@ async def test_charged_while_nobody_knew_what_was_before() -> None:
     assert room.completed == 3
 
 
-async def test_what_cannot_be_completed_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_reconciliation_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are saved all the same, in every portion."""
     monkeypatch.setattr(module, "AT_ONCE", 2)
     room = Room(5)
@@ -269,8 +269,8 @@ async def test_what_cannot_be_completed_holds_nobody_up(monkeypatch: pytest.Monk
     assert room.watch.failures == {(POSTGRESQL, "timeout"): 3}
 
 
-async def test_at_the_end_somebody_is_completed_and_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that ends tries again at once, as with a store that failed."""
+async def test_last_flush_reconciles_and_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that ends tries again at once, as after a failure of a store."""
     monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
     room = Room(1)
     room.left = 1
@@ -280,7 +280,7 @@ async def test_at_the_end_somebody_is_completed_and_saved(monkeypatch: pytest.Mo
 
 
 async def test_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refusals are added and charges saved without being asked, each in its own rhythm."""
+    """Rejections and charges are saved periodically, each at its own interval."""
     monkeypatch.setattr(module, "ADD_EVERY", 0.001)
     monkeypatch.setattr(module, "SAVE_EVERY", 0.01)
     room = Room(1)
@@ -293,8 +293,8 @@ async def test_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (len(room.usage.refused()), room.usage.rows) == (1, [ROW])
 
 
-async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A moment's failure is tried again; a PostgreSQL that hangs is not waited for long."""
+async def test_last_flush_retries_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moment's failure is retried; a PostgreSQL that hangs is not waited for long."""
     monkeypatch.setattr(module, "AGAIN_AFTER", 0.01)
     room = Room(1)
     room.refuse()
@@ -310,8 +310,8 @@ async def test_at_the_end_there_is_some_patience(monkeypatch: pytest.MonkeyPatch
     assert len(room.usage.batches) == 1
 
 
-async def test_nobody_keeps_usage() -> None:
-    """Where keys are in tables of others, nothing is written, and nothing is collected for ever."""
+async def test_no_usage_is_kept_for_foreign_keys() -> None:
+    """Where keys are in foreign tables, nothing is written, and nothing accumulates."""
     usage_flush = UsageFlush(None, None, complete=None, observer=Watch())
     usage_flush.note(spend(daily=1), spent(1), Reason.RATE_LIMITED)
     assert await usage_flush.add()
