@@ -1,4 +1,4 @@
-"""What one process alone reports, beside the checks that it answers."""
+"""The reports of a single process, beside the checks that it answers."""
 
 import threading
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rules, alerts and their pages, as Prometheus and people will read them."""
+"""Rules, alerts and their pages, as Prometheus and operators read them."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from tests.servers.rules import ALERTS, FOLDER, PAGES, ROOT, RULES, Page, expres
 BASE = "https://example.com/extauthz/"
 TABLE = ROOT / "docs" / "howto" / "alerts.md"
 SEVERITIES = {"page": "*Page: wakes a person.*", "ticket": "*Ticket: for working hours.*"}
-# Programs that pages use beside ours; each comes with a server, Prometheus or the system.
+# Programs that pages use beside extauthz; each comes with a server, Prometheus or the system.
 PROGRAMS = {"curl", "df", "grep", "journalctl", "openssl", "promtool", "psql", "redis-cli", "systemctl", "timedatectl"}
 PATHS = {"/readyz", "/livez", "/metrics"}
 SOURCES = "\n".join(file.read_text("utf-8") for file in (ROOT / "extauthz").rglob("*.py"))
@@ -39,7 +39,7 @@ def test_each_alert_has_its_page_and_each_page_its_alert() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BY_ALERT))
-def test_an_alert_says_what_a_person_needs(name: str) -> None:
+def test_alert_has_what_operators_need(name: str) -> None:
     """A severity, one line of summary, a description that says more, and its value or labels in one of them."""
     rule = BY_ALERT[name]
     told = rule["annotations"]
@@ -53,7 +53,7 @@ def test_an_alert_says_what_a_person_needs(name: str) -> None:
 
 
 def test_pages_say_what_their_alert_is() -> None:
-    """How loud it is, how to see it, what to do."""
+    """Its severity, how to see it, what to do."""
     for page in pages():
         severity = SEVERITIES[BY_ALERT[page.title]["labels"]["severity"]]
         assert page.text.splitlines()[2].startswith(severity), page.name
@@ -84,7 +84,7 @@ def test_every_alert_looks_at_what_its_page_shows() -> None:
 
 @every_page
 def test_commands_of_a_page_are_there(page: Page) -> None:
-    """Commands of ours with their options, paths of the private listener, lines of the log, and known programs."""
+    """Commands of extauthz with their options, paths of the private listener, log lines, and listed programs."""
     for line in "\n".join(page.blocks("sh")).splitlines():
         for part in re.split(r" \| (?=\w)|; ", line):
             words = shlex.split(part)

@@ -1,4 +1,4 @@
-"""`compose/`: nothing in it leads nowhere, runs with more rights than it needs, or shows a secret."""
+"""`compose/`: every reference resolves, no service has more rights than it needs, no secret is shown."""
 
 import re
 import subprocess
@@ -116,7 +116,7 @@ def test_every_mount_is_there(files: tuple[str, ...]) -> None:
 
 @every_combination
 def test_every_image_is_pinned(files: tuple[str, ...]) -> None:
-    """To a full version; ours to the version of the project."""
+    """To a full version; the project's image to the version of the project."""
     for service in compose.services(*files).values():
         name, _, tag = service["image"].partition(":")
         assert service["image"] == OURS if name == "extauthz" else re.match(r"v?\d+\.\d+(\.\d+)?(-|$)", tag)
@@ -136,7 +136,7 @@ def test_no_service_may_do_more_than_it_must(files: tuple[str, ...]) -> None:
 
 @every_combination
 def test_names_and_ports_lead_to_a_service(files: tuple[str, ...], secrets: Path) -> None:
-    """Whatever host and port stand in a setting, a secret or a mounted file: that service listens there, in reach."""
+    """Every host and port in a setting, a secret or a mounted file is that of a reachable service."""
     services = compose.services(*files)
     seen: set[tuple[str, str]] = set()
     for name, service in services.items():
@@ -182,7 +182,7 @@ def test_published_ports_are_listened_on(files: tuple[str, ...]) -> None:
 
 
 def test_every_variable_is_documented() -> None:
-    """In the table of the README, with its default; and nothing stands there that has no effect."""
+    """In the table of the README, with its default; and each row of the table has an effect."""
     table = set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE))
     assert table == compose.variables(BASE, *OVERLAYS)
 
@@ -218,8 +218,8 @@ def test_secrets_are_made_once(secrets: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["extauthz", "load", "migrate"])
-def test_settings_of_our_services_are_settings(name: str, secrets: Path) -> None:
-    """They pass as `serve` reads them, and without a warning about a file."""
+def test_settings_of_services_are_valid(name: str, secrets: Path) -> None:
+    """`serve` reads them without an error, and without a warning about a file."""
     service = compose.services(BASE)[name]
     found = {mount.target: mount.source for mount in compose.mounts(service)}
     environ = {

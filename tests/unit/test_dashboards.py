@@ -171,7 +171,7 @@ def test_series_of_one_panel_are_told_apart() -> None:
 
 
 def test_the_page_brings_them_into_another_grafana(tmp_path: Path) -> None:
-    """Its commands put other addresses and another uid in, and leave nothing of the old ones."""
+    """Its commands replace addresses and the uid, and leave none of the old ones."""
     page = (ROOT / "docs/howto/grafana.md").read_text()
     commands = [block for block in re.findall(r"```sh\n(.+?)```", page, re.DOTALL) if "psql" not in block]
     assert len(commands) == 3

@@ -1,4 +1,4 @@
-"""What documents send their readers to is there: files, folders, headings and names of the code."""
+"""References in documents exist: files, folders, headings and names of the code."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ TREES = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.n
 FILES = [file for tree in TREES for file in tree.rglob("*") if "__pycache__" not in file.parts] + list(ROOT.iterdir())
 NAMES = sorted(str(file.relative_to(ROOT)) for file in FILES if file.suffix == ".md")
 CODE = "\n".join(file.read_text() for file in FILES if file.suffix == ".py" and ROOT / "extauthz" in file.parents)
-# What a reader, or a run of ours, makes.
+# What a reader, or a run of the project, makes.
 MADE = re.compile(r"yours\.py|bill\.sql|extauthz\.toml|data/.*|run/.*|\./data.*|bench/.*")
 EVERYDAY = {"uv"}  # names of other programs
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -33,7 +33,7 @@ def anchors(document: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
-    """To a file of ours, and to a heading in it."""
+    """To a file of the project, and to a heading in it."""
     missing = []
     for link in _LINK.findall(text(name)):
         target, _, anchor = link.partition("#")

@@ -1,4 +1,4 @@
-"""The pictures of dashboards say what the answers say."""
+"""The pictures of dashboards show the values of the answers."""
 
 from datetime import UTC, datetime
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""The texts of records in Redis: what the fast path writes and reads is what JSON would."""
+"""Texts of records in Redis: the fast path writes and reads the same as JSON."""
 
 import json
 import random
@@ -23,7 +23,7 @@ BYTES = st.sampled_from(b'"{}[],:\\0159.eE+- \x00\xffnultrabcd')
 
 
 def meaning(text: bytes, digest: str) -> ApiKey | str:
-    """What plain JSON says."""
+    """What plain JSON reads."""
     try:
         record = json.loads(text)
         if not isinstance(record, dict):
@@ -60,7 +60,7 @@ def test_an_organization_is_written_as_its_record(entry: Entry[str, Tenant]) -> 
 @given(keys())
 @examples(30, 4000)
 def test_a_key_is_read_as_json_would(entry: Entry[Credential, ApiKey]) -> None:
-    """The same key, or nonsense both ways: no value is let through that the record would refuse."""
+    """The same key, or an error in both: no value is accepted that the record would reject."""
     text, digest = record_codec.key_text(entry.record).encode(), entry.record.digest
     assert read(text, digest) == meaning(text, digest)
 

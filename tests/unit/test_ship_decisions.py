@@ -1,4 +1,4 @@
-"""The recipes for log stores: well-formed, and what they name of a decision is a field of the log."""
+"""The recipes for log stores are well-formed, and each field of a decision that they name is one of the log."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def read(file: Path) -> Any:
 
 @pytest.mark.parametrize("file", VECTOR, ids=lambda file: file.stem)
 def test_vector(file: Path) -> None:
-    """It reads our file, parses it, and sends it on; its expressions name fields of the log, or what it made itself."""
+    """It reads the decision log, parses it, and sends it on; its expressions name fields of the log, or its own."""
     made = read(file)
     assert made["sources"]["decisions"]["include"] == [FILE]
     assert made["transforms"]["parsed"]["inputs"] == list(made["sources"])
@@ -39,7 +39,7 @@ def test_vector(file: Path) -> None:
 
 
 def test_fluent_bit() -> None:
-    """It reads our file by a parser that is there, and each output takes what the input gives."""
+    """It reads the decision log by a parser that is defined, and each output takes what the input gives."""
     made = read(FOLDER / "fluent-bit.yaml")
     (source,) = made["pipeline"]["inputs"]
     (parser,) = made["parsers"]

@@ -1,4 +1,4 @@
-"""What a supervisor asks of a worker: as often as its reports are wanted, and no more of one that hangs."""
+"""A supervisor asks a worker for reports as often as they are wanted, and no more if the worker hangs."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ async def ends() -> AsyncIterator[tuple[Any, Control]]:
     """The supervisor's side of a worker, and the worker's end of their connection."""
     pair = socket.socketpair()
     ours, theirs = [Control(*await asyncio.open_connection(sock=sock)) for sock in pair]
-    # What is asked for reports is not the process.
+    # Reports are not requested from the process.
     yield workers._Worker(cast("asyncio.subprocess.Process", None), ours), theirs
     ours.close()
     theirs.close()
@@ -40,7 +40,7 @@ async def questions(end: Control) -> list[Question]:
 async def test_a_worker_that_hangs_is_not_asked_again(
     ends: tuple[Any, Control], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many scrapes come, one question waits for it; once it answers, reports are those of later questions."""
+    """With many scrapes one question waits for it; once it answers, reports are those of later questions."""
     worker, end = ends
     monkeypatch.setattr(workers, "REPORT_TIMEOUT", 0.02)
     for _ in range(2):
@@ -55,7 +55,7 @@ async def test_a_worker_that_hangs_is_not_asked_again(
 
 
 async def test_reports_at_once_are_shared(ends: tuple[Any, Control]) -> None:
-    """Who asks while a report is under way gets the next one, together with all others; never one begun before."""
+    """A request during a report gets the next one, together with all others; never one begun before."""
     worker, end = ends
     reports = [asyncio.create_task(worker.report()) for _ in range(AT_ONCE)]
     for number in (1, 2):

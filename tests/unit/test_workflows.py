@@ -1,4 +1,4 @@
-"""Workflows of CI fit their schema, run what exists here, and take actions of others at a fixed commit."""
+"""Workflows of CI fit their schema, run existing commands, and use foreign actions at a fixed commit."""
 
 import re
 import subprocess
@@ -52,7 +52,7 @@ def test_files_fit_the_schema_of_github(schema: str, files: list[Path]) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actions_of_others_are_pinned(path: Path) -> None:
-    """By commit, because a tag can be moved; the version stands in a comment, where Dependabot keeps it up to date."""
+    """By commit, because a tag can be moved; the version is in a comment, where Dependabot keeps it up to date."""
     used = re.findall(r"uses: (.+)", path.read_text())
     assert len(used) == len([step for step in steps(path) if "uses" in step])
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action) for action in used)

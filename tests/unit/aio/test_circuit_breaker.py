@@ -40,7 +40,7 @@ class Failures:
 
 
 class Observer:
-    """Records what it is told."""
+    """Records its events."""
 
     def __init__(self) -> None:
         self.failures: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Settings that contradict each other are told, what is rarely meant is a remark."""
+"""Contradictory settings fail, unusual ones are a remark."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CHECKS_OFF = {f"EXTAUTHZ_{name}_LISTEN": "off" for name in ("ENVOY", "NGINX", "F
 
 
 def found(**environment: str) -> list[Finding]:
-    """What is to say, on a machine with two processors."""
+    """The findings, on a machine with two processors."""
     environ = PLAIN | environment
     mistakes: tuple[str, ...] = ()
     try:
@@ -42,7 +42,7 @@ def test_settings_that_fit_together() -> None:
     ],
 )
 def test_contradictions(check: str, environment: dict[str, str], says: str) -> None:
-    """Each fails a check of its own, with what helps, and none is said to be there."""
+    """Each fails a check of its own, with advice, and is not reported as fine."""
     (failed,) = [finding for finding in found(**environment) if not finding.ok]
     assert failed.check == check
     assert says in failed.detail
@@ -64,7 +64,7 @@ def test_contradictions(check: str, environment: dict[str, str], says: str) -> N
     ],
 )
 def test_remarks(check: str, environment: dict[str, str], says: str) -> None:
-    """Each is ok, with what could be better."""
+    """Each passes, with advice."""
     first, remark = found(**environment)
     assert first == Finding("settings", True, "no settings contradict each other")
     assert (remark.check, remark.ok) == (check, True)

@@ -1,4 +1,4 @@
-"""No check keeps the others waiting for ever."""
+"""A check that hangs does not delay the others for ever."""
 
 import asyncio
 
@@ -30,7 +30,7 @@ def test_clocks() -> None:
     assert not behind.ok
 
 
-def test_what_is_said_at_the_end() -> None:
+def test_summary() -> None:
     """How many checks failed, and which, each once."""
     findings = [Finding("a", False, "x", "y"), Finding("b", True, "x"), Finding("a", False, "z", "y")]
     assert str(Unwell(findings)) == "2 of 3 checks failed: a"

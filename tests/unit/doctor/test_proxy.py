@@ -1,4 +1,4 @@
-"""What can be seen of a proxy from outside: each way to set one up wrong is told."""
+"""Checks of a proxy from outside: each kind of misconfiguration is reported."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,14 +20,14 @@ SETTINGS = load(PLAIN, None)
 
 
 def right(request: web.Request) -> Answer:
-    """As a proxy in order answers."""
+    """Answers as a correct proxy does."""
     if "%2e" in request.raw_path:
         return 400, ""
     return 401, "invalid_credentials" if "authorization" in request.headers else "no_credentials"
 
 
 def but(holds: Callable[[web.Request], bool], answer: Answer) -> Behaviour:
-    """In order, but for the requests for which that holds."""
+    """Answers correctly, except to the requests for which the condition holds."""
     return lambda request: answer if holds(request) else right(request)
 
 
@@ -91,7 +91,7 @@ def has(name: str) -> Callable[[web.Request], bool]:
     ],
 )
 async def test_a_proxy_that_is_set_up_wrong(behaviour: Behaviour, check: str, says: str) -> None:
-    """One check fails, with what helps; the others are as they are."""
+    """One check fails, with advice; the others are unchanged."""
     findings = await seen(behaviour)
     assert [finding.check for finding in findings.values() if not finding.ok] == [check]
     assert says in findings[check].detail
@@ -99,7 +99,7 @@ async def test_a_proxy_that_is_set_up_wrong(behaviour: Behaviour, check: str, sa
 
 
 async def test_an_address_that_says_little() -> None:
-    """A public route, and a path that no route has: a remark says which address says more."""
+    """For a public route, or a path without a route, a remark names a better address."""
     public = await seen(always((200, "allow")))
     assert public.keys() == {"proxy reachable"}
     assert (public["proxy reachable"].ok, "needs a key" in public["proxy reachable"].remedy) == (True, True)
@@ -114,8 +114,8 @@ async def test_nothing_there() -> None:
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:80", "ftp://host/", "http://", "http://user:secret@host/", "http://[::1"])
-def test_an_address_that_is_none(text: str) -> None:
-    """It is refused without being repeated, since it may hold a password."""
+def test_invalid_address(text: str) -> None:
+    """It is rejected without being repeated, since it may hold a password."""
     with pytest.raises(InvalidInput, match="--proxy must be") as refused:
         proxy_url(text)
     assert "secret" not in str(refused.value)

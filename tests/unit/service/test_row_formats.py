@@ -1,4 +1,4 @@
-"""Records as rows of bytes: what is packed comes back to the last bit, and what rows share is counted."""
+"""Records as rows of bytes: a packed record is restored exactly, and shared parts are counted."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -133,7 +133,7 @@ def comes_back(rows: Rows[Asked, Record], entry: Entry[Asked, Record]) -> None:
 
 
 def test_what_keys_share_is_kept_once() -> None:
-    """Permissions, limits and terms of many keys are the same objects; a key takes a place and no more."""
+    """Permissions, limits and policies of many keys are the same objects; a key takes a row and no more."""
     rows = KeyRows()
     packed = Packed(rows, places=1000)
     asked = [Credential((f"{number:064x}",)) for number in range(100)]
@@ -146,7 +146,7 @@ def test_what_keys_share_is_kept_once() -> None:
 
 
 def test_a_full_shelf_gives_up_what_ends_first() -> None:
-    """What is free is taken first, then the place of the row that ends first."""
+    """A free row is taken first, then that of the record that ends first."""
     packed = Packed(KeyRows(), places=1)
     asked = [Credential((f"{number:064x}",)) for number in range(40)]
     for number, credential in enumerate(asked):
@@ -169,7 +169,7 @@ def test_parts_that_find_no_room_cost_a_shelf() -> None:
 
 @pytest.mark.parametrize("changes", [{"digest": "f" * 64}, {"organization_id": "other"}])
 def test_what_cannot_be_packed_leaves_nothing_behind(changes: Mapping[str, str]) -> None:
-    """It is not held, and no part of it either."""
+    """It is not kept, and no part of it either."""
     rows = KeyRows()
     packed, asked = Packed(rows, places=1), Credential((f"{7:064x}",))
     entry = entry_with(asked)

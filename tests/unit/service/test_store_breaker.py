@@ -1,4 +1,4 @@
-"""A circuit breaker in front of a store: what the observer is told, and which failures are an outage."""
+"""A circuit breaker in front of a store: the events for the observer, and which failures are an outage."""
 
 import pytest
 
@@ -19,7 +19,7 @@ async def test_failures_of_the_caller_do_not_open_the_breaker(reason: str) -> No
 
 
 async def test_outage_is_told_with_its_store() -> None:
-    """The observer is told once that the store is away, and once that it is back."""
+    """The observer is notified once that the store is away, and once that it is back."""
     harness = BreakerHarness()
     await harness.guard.start()
     harness.guard.failed(StoreUnavailable(REDIS, "readonly", said="READONLY", remedy="ask the primary"))

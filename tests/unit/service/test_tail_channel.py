@@ -1,4 +1,4 @@
-"""From workers to the supervisor: lines of every worker, and what became of those that did not fit."""
+"""From workers to the supervisor: lines of every worker, and reports of those that did not fit."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ class Ends:
 
 
 async def test_lines_of_every_worker() -> None:
-    """A tail is open once all workers know of it; the lines of all come in; at its end they know that, too."""
+    """A tail opens once all workers were notified; lines of all arrive; its end reaches all workers, too."""
     async with Ends() as ends:
         first, second = ends.add(), ends.add()
         only = TailFilter("org", None, "allow")
@@ -70,7 +70,7 @@ async def test_lines_of_every_worker() -> None:
 
 
 async def test_a_worker_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the supervisor is busy, a worker's lines fill the socket; the rest is dropped, counted and told."""
+    """While the supervisor is busy, a worker's lines fill the socket; the rest is dropped, counted and reported."""
     monkeypatch.setattr(tails, "LINES_MAX", 10**6)
     async with Ends() as ends:
         worker = ends.add()

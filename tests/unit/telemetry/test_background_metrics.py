@@ -1,4 +1,4 @@
-"""Metrics of what goes on behind the checks."""
+"""Metrics of background tasks."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ def test_a_supervisor_is_a_process_of_its_own() -> None:
 
 
 def test_drops_are_asked_for() -> None:
-    """All parts of a kind together; 0 of what is off."""
+    """The sum over all parts of a kind; 0 for those switched off."""
     drops, counts = Drops(), {"one": 0, "other": 5}
     drops.watch("tail", lambda: counts["one"])
     drops.watch("tail", lambda: counts["other"])
@@ -70,7 +70,7 @@ def test_the_flush_lag_ends_with_a_whole_save(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_figures_are_told_until_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Peppers that the settings do not have are one; a name is cut; the audit log's number never falls."""
+    """Peppers without a setting count as one; a name is cut; the audit log's number never falls."""
     now = 1000.0
     monkeypatch.setattr(service, "monotonic", lambda: now)
     metrics = ServiceMetrics(commit="", peppers=["new", "old"])

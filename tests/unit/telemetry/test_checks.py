@@ -1,4 +1,4 @@
-"""What is counted as plain numbers reads as if the client library had counted it."""
+"""Metrics counted as plain numbers read as if the client library had counted them."""
 
 from typing import get_args
 
@@ -63,7 +63,7 @@ class Library:
             self.stages.labels(stage)
         for cache in get_args(Cache):
             self.ages.labels(cache)
-        for dialect in DIALECTS:  # all that may come is there from the start
+        for dialect in DIALECTS:  # all possible series exist from the start
             self.durations.labels(dialect)
             for reason in Reason:
                 self.decisions.labels(dialect, reason.value)
@@ -106,7 +106,7 @@ def exposition(counts: CheckCounts) -> bytes:
 
 
 def left(*names: str) -> Balance:
-    """What some limits have to say."""
+    """The state of some limits."""
     return Balance(tuple(LimitStatus(name, 10, 1, 9, 1) for name in names), (), 0, None)
 
 
@@ -159,6 +159,6 @@ def test_a_bound_belongs_to_its_bucket(bound: float) -> None:
         assert line.encode() in exposition(counts)
 
 
-def test_all_that_may_come_is_there_from_the_start() -> None:
+def test_all_series_exist_from_the_start() -> None:
     """A rate over a counter sees its first step."""
     assert exposition(CheckCounts(DIALECTS)) == generate_latest(Library().registry)

@@ -1,4 +1,4 @@
-"""Which checks are written, and what becomes of lines that cannot be."""
+"""Which checks are written to the decision log, and what happens to lines that cannot be written."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ DENIED = deny(Reason.PERMISSION_DENIED)
 
 @dataclass
 class ListSink:
-    """Keeps what is written; `takes` cleared: it blocks; `broken`: it takes nothing."""
+    """Keeps lines; `takes` cleared: it blocks; `broken`: it fails."""
 
     batch_bytes: int = 1 << 20
     broken: bool = False
@@ -68,7 +68,7 @@ def test_which_are_written(sink: ListSink, allowed: float, wanted: int) -> None:
 
 
 def test_a_sink_that_takes_nothing(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A blocked one costs a check nothing; what does not fit is counted, and said once, then again after a minute."""
+    """A blocked sink delays no check; losses are counted, and logged once, then again after a minute."""
     monkeypatch.setattr(decision_log, "QUEUE_BYTES", 10_000)
     clock = [100.0]
     sink.takes.clear()
@@ -88,7 +88,7 @@ def test_a_sink_that_takes_nothing(sink: ListSink, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_sink_that_is_blocked_at_the_end(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end does not wait for it, and says how many lines are lost with that."""
+    """The end does not wait for it, and logs how many lines are lost."""
     monkeypatch.setattr(decision_log, "FINISH_SECONDS", 0.01)
     sink.batch_bytes = 1  # of one line
     sink.takes.clear()
@@ -118,7 +118,7 @@ def test_a_sink_that_fails(sink: ListSink) -> None:
 
 @pytest.mark.parametrize("lines", [20_000, pytest.param(1_000_000, marks=pytest.mark.deep)])
 def test_more_than_can_be_written(tmp_path: Path, lines: int) -> None:
-    """Denials of one key, as fast as they come: every one is written or counted, and few wait."""
+    """Of a flood of denials of one key, every one is written or counted, and few wait."""
     result = decided(DENIED)
     log = DecisionLog(FileSink(str(tmp_path / "log")), RECORDS, allowed=1.0)
     for _ in range(lines):

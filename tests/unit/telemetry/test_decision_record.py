@@ -39,7 +39,7 @@ def fields(result: CheckResult) -> dict[str, object]:
 
 
 def test_every_field_of_an_allowed_check() -> None:
-    """What was asked, found and decided; the path without its query, the time in UTC with microseconds."""
+    """Request, subject and decision; the path without its query, the time in UTC with microseconds."""
     trace = "0af7651916cd43dd8448eb211c80319c"
     request = replace(REQUEST, traceparent=f"00-{trace}-b7ad6b7169203331-01")
     allow = Allow(Identity("org-1", "key-1", "x:read", "gold"), cost=5, degraded=True)
@@ -68,21 +68,21 @@ def test_every_field_of_an_allowed_check() -> None:
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.ALLOW])
 def test_denials(reason: Reason) -> None:
-    """Each has its token, the status that clients get, and why where that says more."""
+    """Each has its token, the status that clients get, and a detail where there is one."""
     found = fields(CheckResult("nginx", REQUEST, NOW, deny(reason), None, None, "revoked"))
     assert (found["decision"], found["reason"], found["cost"]) == (reason.value, "revoked", 0)
     assert found["route"] is found["organization_id"] is found["api_key_id"] is found["trace_id"] is None
 
 
-def test_a_question_that_is_none() -> None:
-    """A proxy's headers that do not say what is asked: nothing of them stands in the line."""
+def test_malformed_question() -> None:
+    """Headers of a proxy without a valid question: nothing of them is in the line."""
     found = fields(CheckResult("forward", None, NOW, deny(Reason.BAD_PROXY_REQUEST)))
     assert (found["method"], found["path"], found["host"], found["request_id"]) == ("", "", "", "")
 
 
 @given(anything, anything, anything, anything)
 def test_any_bytes(path: str, host: str, request_id: str, method: str) -> None:
-    """One valid line, whose texts any reader of JSON can take: none holds half a surrogate."""
+    """One valid line, whose texts any reader of JSON accepts: none holds half a surrogate."""
     request = replace(REQUEST, path=path, host=host, request_id=request_id, method=method)
     found = fields(CheckResult("envoy", request, NOW, Allow(), ROUTE, KEY))
     json.dumps(found, ensure_ascii=False).encode()
@@ -90,7 +90,7 @@ def test_any_bytes(path: str, host: str, request_id: str, method: str) -> None:
 
 @pytest.mark.parametrize("letter", ["x", "\0", "é", "😀", "\udcff", chr(0xD800), "%"], ids=ascii)
 def test_the_longest_line(letter: str) -> None:
-    """However a client blows its texts up, a line stays below what a pipe takes at once."""
+    """However long a client's texts are, a line stays below what a pipe takes at once."""
     long = letter * 70_000
     request = replace(REQUEST, path=long, host=long, request_id=long, method=long, traceparent=long)
     key = replace(KEY, id="k" * 255, organization_id="o" * 255)
@@ -117,7 +117,7 @@ def test_bytes_of_a_path_are_read_as_utf8() -> None:
     ],
 )
 def test_a_key_in_the_wrong_place(form: str) -> None:
-    """In a path, a host, a method or a request id nothing of its secret is left, also percent-encoded."""
+    """No part of its secret is left in a path, a host, a method or a request id, also percent-encoded."""
     request = replace(REQUEST, path=f"/a/{form}/b", host=form, method=form, request_id=f"x-{form}")
     line = RECORDS.line(CheckResult("envoy", request, NOW, Allow())).decode()
     for text in (SECRET[8:], form[len(form) // 4 :]):
@@ -140,7 +140,7 @@ def test_the_schema_that_is_published() -> None:
 
 
 def test_of_long_words_only_what_is_said_is_remembered() -> None:
-    """A client may send a thousand hosts and methods of 60 KiB: those that begin alike are one."""
+    """Of a thousand hosts and methods of 60 KiB only the logged part is cached: those that begin alike are one."""
     records = DecisionRecords(hide=str, worker=0)
     for end in "abc":
         long = "x" * 60_000 + end

@@ -22,7 +22,7 @@ for _ in range(200):
 
 
 def test_rotated_and_removed(tmp_path: Path) -> None:
-    """After a rename the new name has a new file; so it has after a removal; a file cut off begins anew."""
+    """After a rename or a removal the name has a new file; a truncated file starts over."""
     file = tmp_path / "decisions.jsonl"
     sink = FileSink(str(file))
     assert sink.write(b"1\n")
@@ -66,7 +66,7 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["/dev/full", "/proc/nothing/here"])
-def test_what_takes_nothing(target: str) -> None:
+def test_target_that_takes_no_lines(target: str) -> None:
     """A full device and an impossible path lose lines, and do not raise."""
     assert not FileSink(target).write(LINE)
 
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_keeps_whole_lines(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [b'{"time":', LINE + b"{"])
 def test_half_a_line_of_a_killed_process_spoils_no_other(tmp_path: Path, torn: bytes) -> None:
-    """It stays alone, whether it was there before or a process that writes beside this one left it."""
+    """It stays alone, whether it was there before or another process left it."""
     file = tmp_path / "log"
     file.write_bytes(torn)
     sink = FileSink(str(file))

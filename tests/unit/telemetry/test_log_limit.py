@@ -1,4 +1,4 @@
-"""What can be caused at will is told once a second."""
+"""Log events that clients can cause at will are limited to one a second."""
 
 import pytest
 import structlog
@@ -7,7 +7,7 @@ from extauthz.telemetry.log_limit import KINDS_MAX, SECONDS, Event, LogLimit
 
 
 class Limited:
-    """A limit with a clock of its own, and what it let through."""
+    """A limit with a clock of its own, and the events that passed it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -36,7 +36,7 @@ def limited() -> Limited:
 
 
 def test_the_first_passes_and_the_newest_follows(limited: Limited) -> None:
-    """The first of a kind is told at once, the newest of the others after a second, with the number of the rest."""
+    """The first of a kind passes at once, the newest of the others after a second, with the number of the rest."""
     for number in range(5):
         limited.say("storm", number=number)
     assert limited.passed == [{"event": "storm", "number": 0}]
@@ -50,7 +50,7 @@ def test_the_first_passes_and_the_newest_follows(limited: Limited) -> None:
 
 
 def test_a_minute_of_a_storm_is_a_line_a_second(limited: Limited) -> None:
-    """However many come, and nothing of the count is lost."""
+    """However many events come, and none is missing from the count."""
     for number in range(6000):
         limited.say("storm", number=number)
         limited.now += 0.01
@@ -61,7 +61,7 @@ def test_a_minute_of_a_storm_is_a_line_a_second(limited: Limited) -> None:
 
 
 def test_what_is_seldom_is_never_held(limited: Limited) -> None:
-    """An event that comes once in a second passes at once, whatever else is held."""
+    """An event that comes once in a second passes at once, whatever else is delayed."""
     for _ in range(5):
         limited.say("seldom")
         limited.now += SECONDS
@@ -69,7 +69,7 @@ def test_what_is_seldom_is_never_held(limited: Limited) -> None:
 
 
 def test_the_last_state_is_what_is_told_last(limited: Limited) -> None:
-    """A store that goes and comes many times in a second ends in the log as it ended."""
+    """After a store goes and returns many times in a second, the log ends with its last state."""
     for _ in range(10):
         limited.say("store_away", store="redis")
         limited.say("store_up", store="redis")
@@ -104,7 +104,7 @@ def test_many_kinds_are_bounded(limited: Limited) -> None:
 
 
 def test_a_worker_that_dies_is_told_each_time(limited: Limited) -> None:
-    """What is bounded by itself is not limited."""
+    """Events that are bounded by themselves are not limited."""
     for _ in range(3):
         limited.say("worker_restarted", worker=1)
     assert len(limited.passed) == 3

@@ -1,4 +1,4 @@
-"""Whatever becomes of the reader, lines are taken at once, and those that are lost are counted."""
+"""Whatever happens to the reader, lines are accepted at once, and lost ones are counted."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ LINE = b"x" * 99 + b"\n"
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """A small one: its reading and its writing end."""
+    """A small pipe: its reading and its writing end."""
     ends = os.pipe()
     fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, 4096)
     yield ends
@@ -35,7 +35,7 @@ def fill(descriptor: int) -> None:
 
 
 def test_a_reader_that_stops_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
-    """Nothing waits for it; what does not fit is counted, told once it reads again, and the end is not held up."""
+    """No line waits for it; losses are counted and reported once it reads again; the end is not delayed."""
     reader, writer = pipe
     fill(writer)
     told, said = [], threading.Event()
@@ -90,7 +90,7 @@ def test_a_disk_that_is_full_and_a_reader_that_is_gone() -> None:
 
 
 def test_what_python_prints_goes_the_same_way(pipe: tuple[int, int]) -> None:
-    """A stream in place of standard error hands on whole lines, and what was begun when it is flushed."""
+    """A stream in place of standard error passes whole lines on, and a partial one when it is flushed."""
     reader, writer = pipe
     log = LogWriter(DescriptorSink(writer))
     stream = LineStream(log, replaced=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a receiver of OTLP can do to the one who sends: nothing but refuse."""
+"""A receiver of OTLP cannot harm the sender: it can only refuse."""
 
 import socket
 import threading
@@ -55,7 +55,7 @@ def spans(url: str) -> bool:
 
 @pytest.mark.parametrize("send", [logs, spans])
 def test_an_answer_without_end_is_not_read(send: object) -> None:
-    """Its status is known: neither memory nor the sending thread is taken by the rest."""
+    """The status is enough: the rest takes neither memory nor the sending thread."""
     assert callable(send)
     with answering(b"HTTP/1.1 200 OK\r\n\r\n", endless=True) as (url, _):
         assert send(url)
@@ -63,7 +63,7 @@ def test_an_answer_without_end_is_not_read(send: object) -> None:
 
 @pytest.mark.parametrize("send", [logs, spans])
 def test_a_redirection_is_not_followed(send: object) -> None:
-    """It would hand our headers, of which one may be a credential, to another place."""
+    """It would send headers, one of which may be a credential, to another place."""
     assert callable(send)
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (other, stolen):
         head = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {other}\r\nContent-Length: 0\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""Several processes' samples become one, in the format that the scraper asks for."""
+"""Samples of several processes become one exposition, in the format that the scraper asks for."""
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -31,7 +31,7 @@ def gauge(family: str, value: float) -> Sample:
 
 
 def test_every_gauge_says_what_several_make_together() -> None:
-    """All gauges that a service exposes are in the table, and nothing else is: else two workers' flags are added up."""
+    """Every gauge of a service is in the table, because flags of two workers must not be added up."""
     service = ServiceMetrics(commit="", peppers=["p1"], supervises=True)
     registries = Metrics(["envoy"]).registry, service.registry
     families = {metric.name: metric.type for registry in registries for metric in registry.collect()}
@@ -50,7 +50,7 @@ def test_every_gauge_says_what_several_make_together() -> None:
     ],
 )
 def test_gauges_of_several_processes(family: str, values: tuple[float, ...], together: float) -> None:
-    """The worst of them or their sum, as the metric means; one process alone is itself, also below 0 or above."""
+    """The worst value or the sum, as the metric means; one process alone is unchanged, also below 0 or above."""
     parts = [[gauge(family, value)] for value in values]
     assert merge(parts) == [gauge(family, together)]
     assert merge(parts[:1]) == parts[0]

@@ -1,4 +1,4 @@
-"""What is sent behind the checks: a bounded queue, and a receiver that may do what it likes."""
+"""The sender: a bounded queue, and a receiver that may hang, fail or be slow."""
 
 import threading
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ async def test_all_is_sent_at_the_end() -> None:
 
 
 async def test_a_receiver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes on top of the queue is dropped and counted; the end does not wait for the hung request."""
+    """Items beyond the queue are dropped and counted; the end does not wait for the hung request."""
     monkeypatch.setattr(sender, "STOP_SECONDS", 0.01)
     receiver = Scripted()
     receiver.open.clear()
@@ -93,7 +93,7 @@ async def test_what_both_threads_drop_is_counted() -> None:
 
 
 async def test_a_receiver_that_fails() -> None:
-    """Once in an outage it is said why, and once that it is over; what was not taken is counted."""
+    """Each outage is logged once, and its end once; lost items are counted."""
     with capture_logs() as log:
         receiver = Scripted("HTTP 500")
         sending = Sender(receiver, "spans")
@@ -121,7 +121,7 @@ class Retrying(Scripted):
 
 
 async def test_the_end_waits_for_no_attempts_of_a_receiver_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that would be tried again for seconds is told to end before it is waited for."""
+    """A request that would be retried for seconds is stopped before it is waited for."""
     monkeypatch.setattr(sender, "STOP_SECONDS", 2 * PATIENCE)
     receiver = Retrying()
     sending = Sender(receiver, "spans")

@@ -1,4 +1,4 @@
-"""What is asked of stores' clients when metrics are read, and how long stores were away."""
+"""Metrics of stores' clients at each scrape, and how long stores were away."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class Breaker:
 
 
 def test_before_anything_was_seen() -> None:
-    """Both stores are away, and nothing is known of their clocks."""
+    """Both stores are away, and the offsets of their clocks are unknown."""
     found = read(StoreMetrics())
     for store in (POSTGRESQL, REDIS):
         assert found["extauthz_degraded", store] == found["extauthz_circuit_breaker_open", store] == 1
@@ -36,7 +36,7 @@ def test_before_anything_was_seen() -> None:
 
 
 def test_seconds_away_go_on_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the start until it is seen, and from each loss to its return; to be told twice changes nothing."""
+    """From the start to the first answer, and from each loss to its return; repeated events change nothing."""
     now = 100.0
     monkeypatch.setattr(stores, "monotonic", lambda: now)
     metrics = StoreMetrics()

@@ -1,4 +1,4 @@
-"""What the fast path counts: the same as of checks that are counted one by one."""
+"""The fast path counts the same as checks that are counted one by one."""
 
 from itertools import cycle, islice
 

@@ -1,4 +1,4 @@
-"""Series of organizations: so many, and no more; none of their sums ever falls."""
+"""Series of organizations: their number is bounded, and none of their sums ever falls."""
 
 import random
 from collections import Counter
@@ -68,7 +68,7 @@ def test_off_it_has_no_series() -> None:
 def test_series_are_bounded_with_ten_thousand_organizations() -> None:
     """Three workers, each with all of them in another order: at most (N + 1) x decisions and 2 N series, at any time.
 
-    Every check is counted once, and no counter ever falls, whoever got a place where and which worker died.
+    Every check is counted once, and no counter ever falls, whichever organizations got places and which worker died.
     """
     most, chance = 50, random.Random(1)
     organizations = [f"organization {number}" for number in range(10_000)]
@@ -99,8 +99,8 @@ def test_series_are_bounded_with_ten_thousand_organizations() -> None:
             assert len(by_organization(samples_of(worker))) <= most + 1
 
 
-def test_workers_agree_on_who_has_a_place() -> None:
-    """Once they were told, an organization with a place is counted under its name by all of them."""
+def test_workers_agree_on_places() -> None:
+    """Once notified, all workers count an organization with a place under its name."""
     places, one, other = TenantPlaces(2), TenantCounts(2), TenantCounts(2)
     for organization in ("a", "b"):
         one.decided(check(organization))
@@ -117,7 +117,7 @@ def test_workers_agree_on_who_has_a_place() -> None:
 
 
 def test_the_share_of_a_quota_ends_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was used of a day is nothing of the next one; a bucket is no quota; a quota of 0 is always used up."""
+    """Use of one day does not count on the next; a bucket is not a quota; a quota of 0 is always used up."""
     counts, now = TenantCounts(2), 1000.0
     limit_statuses = (
         LimitStatus(BURST, 5, 1, 1, 1),

@@ -1,4 +1,4 @@
-"""Which checks are recorded, and what is told of them."""
+"""Which checks are recorded as spans, and with which attributes."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ THEIRS: dict[str, Any] = {
 
 
 class Queue:
-    """What would send; `items` is what it was given."""
+    """A stand-in for the sender; `items` is what it was given."""
 
     def __init__(self) -> None:
         self.items: list[tuple[FinishedCheck, int]] = []
@@ -80,7 +80,7 @@ def result(trace: Trace | None, **request: Any) -> CheckResult:
     return CheckResult("envoy", CheckRequest(**asked | request), 1000.0, Allow(), seconds=0.5, trace=trace)
 
 
-def test_what_is_not_recorded_is_not_told() -> None:
+def test_unrecorded_checks_have_no_spans() -> None:
     """Of the others every span is counted, should the check not be sent."""
     queue = Queue()
     all_of_them = tracing(queue=queue)
@@ -92,7 +92,7 @@ def test_what_is_not_recorded_is_not_told() -> None:
 
 
 def test_nothing_of_a_request_is_kept_but_what_is_told() -> None:
-    """No header, no query, and no more of a long path than may be told."""
+    """No header, no query, and only the start of a long path."""
     trace = Trace("a" * 32, "b" * 16, "")
     told = finished(result(trace, path=f"/{'p' * 1000}?s3cret", host="h" * 1000, method="M" * 1000), trace)
     assert "s3cret" not in repr(told)
@@ -123,8 +123,8 @@ def test_a_shared_call() -> None:
     assert begin_call("redis", "spend", [None], 1) is None
 
 
-def test_what_asks_nothing() -> None:
-    """There is only the decision to tell."""
+def test_check_without_calls() -> None:
+    """Its only span is the decision."""
     trace = Trace("a" * 32, "b" * 16, "")
     refused = CheckResult("nginx", None, 1000.0, deny(Reason.BAD_PROXY_REQUEST), trace=trace)
     told = finished(refused, trace)

@@ -1,4 +1,4 @@
-"""Check listeners in front of a house of fakes, and answers as they stood on the wire, byte for byte but for `Date`."""
+"""Check listeners in front of a FakeService, and answers as sent on the wire, byte for byte except `Date`."""
 
 import asyncio
 import re
@@ -38,7 +38,7 @@ _DECISION = re.compile(rb"\r\nx-extauthz-decision: (\w+)\r\n")
 
 
 class Handler(CheckHandler):
-    """Counts what it judges, and what of it came as a request of aiohttp's."""
+    """Counts its checks, and how many of them came as a request of aiohttp's."""
 
     judged = 0
     by_aiohttp = 0
@@ -84,7 +84,7 @@ class Door:
 
     @property
     def by_aiohttp(self) -> int:
-        """How many requests went its way."""
+        """How many requests took aiohttp's path."""
         return sum(handler.by_aiohttp for handler in self.handlers.values())
 
     @asynccontextmanager
@@ -121,7 +121,7 @@ class Door:
             await asyncio.sleep(0)
 
     async def warm(self, listener: str = "envoy", *, key: str = SECRET) -> None:
-        """Has the records of a key read, so that the next check of it needs nothing but its limits."""
+        """Reads the records of a key, so that its next check needs nothing but its limits."""
         async with self.client(listener) as client:
             await client.ask(question(listener, "/api/beta/1", key=key))
 
@@ -166,7 +166,7 @@ class Client:
 
 
 async def held(door: Door, client: Client, data: bytes = WAITS) -> asyncio.Event:
-    """Has the check of a client wait for its limits, on the way that is meant, until the event is set."""
+    """Makes the check of a client wait for its limits, on the intended path, until the event is set."""
     await door.warm()
     limits, by_aiohttp = door.fake_service.limits, door.by_aiohttp
     gate, limits.entered = await asked_at(door.fake_service, "spend"), asyncio.Semaphore(0)
@@ -193,7 +193,7 @@ def tasks() -> set["asyncio.Task[None]"]:
 
 
 async def all_over() -> None:
-    """Returns when nobody is connected."""
+    """Returns when no connection is left."""
     under_way = tasks()
     if under_way:
         _, late = await asyncio.wait(under_way, timeout=PATIENCE)
@@ -201,5 +201,5 @@ async def all_over() -> None:
 
 
 def connections(objects: list[object]) -> int:
-    """How many connections of ours are among objects."""
+    """How many connections of extauthz are among objects."""
     return sum(type(each) is CheckConnection for each in objects)

@@ -13,13 +13,13 @@ def pytest_asyncio_loop_factories() -> LoopFactories:
 
 @pytest.fixture(autouse=True)
 def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test connects while a listener closes, so that none waits for it."""
+    """Closing a listener waits for no late connection, because no test makes one."""
     for module in ("server", "usage"):
         monkeypatch.setattr(f"extauthz.transports.http.{module}.LAST_CALL", 0)
 
 
 @pytest.fixture(autouse=True)
 def steady_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests come when the records and the limits of fakes say that it is."""
+    """The time is that of the records and limits of fakes."""
     for module in ("handler", "fast_check"):
         monkeypatch.setattr(f"extauthz.transports.http.{module}.time", lambda: NOW)

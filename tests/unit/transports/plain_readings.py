@@ -1,4 +1,4 @@
-"""What a request says, by our own reading of plain ones and by aiohttp's parsers."""
+"""The content of a request, read by extauthz's own reading of plain ones and by aiohttp's parsers."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class Parsers:
 
 
 def own_reading(data: bytes) -> Reading | None:
-    """What a plain request says, by our own reading; None where it is not plain."""
+    """The content of a plain request by extauthz's own reading; None where it is not plain."""
     recognised = recognise(data)
     if recognised is None:
         return None
@@ -102,7 +102,7 @@ def is_special(message: RawRequestMessage) -> bool:
 
 
 def parsed_reading(parser: HttpRequestParser, data: bytes) -> Reading | str:
-    """What a parser reads; in words where that is not one request alone after which the connection is as before."""
+    """The content by a parser; a text where that is not one request after which the connection is as before."""
     try:
         messages, upgraded, behind = parser.feed_data(data)
         parser.feed_eof()

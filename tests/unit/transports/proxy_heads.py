@@ -1,4 +1,4 @@
-"""What proxies send for a check, recorded: Envoy 1.40, nginx 1.31, Caddy 2.6 and 2.11, HAProxy 2.6 with our files.
+"""Recorded heads of checks: Envoy 1.40, nginx 1.31, Caddy 2.6 and 2.11, HAProxy 2.6 with the project's files.
 
 Traefik's is as its source writes it (pkg/middlewares/auth/forward.go, and net/http below that).
 """

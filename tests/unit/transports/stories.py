@@ -1,4 +1,4 @@
-"""Checks of every kind, each as a proxy of any family asks for it several times, and what is to be decided."""
+"""Checks of every kind, each asked several times by a proxy of any family, and the expected decisions."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ Prepare = Callable[[FakeService], Awaitable[None]]
 
 
 async def as_it_is(fake_service: FakeService) -> None:
-    """Nothing is special."""
+    """Changes nothing."""
 
 
 def stored(key: ApiKey) -> Prepare:
@@ -50,7 +50,7 @@ async def without_redis(fake_service: FakeService) -> None:
 
 
 def days_off(days: int) -> Prepare:
-    """Redis has another day than this machine."""
+    """Redis has another day than the worker."""
 
     async def prepare(fake_service: FakeService) -> None:
         fake_service.limits.now += days * 86_400
@@ -59,7 +59,7 @@ def days_off(days: int) -> Prepare:
 
 
 def hours_off(hours: int) -> Prepare:
-    """Redis has another hour than this machine, and hours are limited."""
+    """Redis has another hour than the worker, and hours are limited."""
 
     async def prepare(fake_service: FakeService) -> None:
         await limited(Limits(hourly_quota=100))(fake_service)

@@ -1,4 +1,4 @@
-"""Plays what happens on connections, without a socket: each piece of bytes arrives as it was cut."""
+"""Plays events on connections without a socket: each piece of bytes arrives as it was cut."""
 
 import asyncio
 import re
@@ -27,10 +27,10 @@ _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]+")
 
 
 class Outcome(NamedTuple):
-    """What came of a story.
+    """The outcome of a story.
 
     `answers` of each connection, and whether it has ended; `quiet`: how long they were whenever nothing was under way;
-    `charged` by owner; `refused`: how often, by whom, where and why, at any time.
+    `charged` by owner; `refused`: the number of denials by subject, route and reason, at any time.
     """
 
     answers: list[tuple[bytes, bool]]
@@ -93,7 +93,7 @@ class Pipe(asyncio.Transport):
 
 
 class Player:
-    """One house, one listener of it, and connections, of which one is used at a time."""
+    """A FakeService, one listener of it, and connections, of which one is used at a time."""
 
     def __init__(self, fake_service: FakeService, door: Door, connect: Callable[[], Pipe]) -> None:
         self._house = fake_service

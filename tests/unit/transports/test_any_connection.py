@@ -1,4 +1,4 @@
-"""Whatever happens on a connection: both ways say the same."""
+"""On any connection both paths give the same answers."""
 
 import logging
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for a new day are the same twice, and a body that does not come is not waited for."""
+    """Jitter is the same twice, and a missing body is not waited for."""
     monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
     monkeypatch.setitem(connection._OPTIONS, "lingering_time", 0)
 

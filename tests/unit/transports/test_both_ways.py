@@ -1,4 +1,4 @@
-"""A plain request's fast path and aiohttp's: the same bytes for every decision in every dialect and for what is odd."""
+"""The fast path and aiohttp's give the same bytes for every decision in every dialect and for unusual requests."""
 
 from collections.abc import Sequence
 
@@ -18,19 +18,19 @@ WORDINGS = (Wording(), Wording(False, ("ietf",)), Wording(True, ("x",)), Wording
 
 @pytest.fixture(autouse=True)
 def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for a new day are the same twice."""
+    """Jitter is the same twice."""
     monkeypatch.setattr("extauthz.service.check.rate_limit.JITTER", 0)
 
 
 def opened(fake_service: FakeService, proxy: str, *, fast_path: bool, wording: Wording = WORDINGS[0]) -> Door:
-    """A door that a proxy is to ask at."""
+    """A listener that a proxy is to ask."""
     by: NginxQuestion = "url" if proxy == "nginx by url" else "uri"
     prefix = PREFIX if proxy == "envoy with a prefix" else ""
     return Door(fake_service, fast_path=fast_path, question=by, path_prefix=prefix, wording=wording)
 
 
 async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -> tuple[object, ...]:
-    """The answers of a story, what was counted of them, and what is left of limits."""
+    """The answers of a story, their counts, and what is left of limits."""
     async with open_house(**story.fake_service) as fake_service:  # type: ignore[arg-type]
         await story.prepare(fake_service)
         door = opened(fake_service, proxy, fast_path=fast_path, wording=wording)
@@ -55,8 +55,8 @@ async def test_both_ways_say_the_same(proxy: str, story: str) -> None:
         assert fast == full
 
 
-def test_every_decision_is_told() -> None:
-    """No decision is missing above, but for those of requests that are no question, or whose host is ambiguous."""
+def test_every_decision_is_covered() -> None:
+    """Every decision occurs above, except those of malformed questions and of ambiguous hosts."""
     told = {decision for story in STORIES.values() for decision in story.expected}
     assert told == set(Reason) - {Reason.BAD_PROXY_REQUEST, Reason.HOST_AMBIGUOUS}
 
@@ -68,7 +68,7 @@ async def said(door: Door, listener: str, requests: Sequence[bytes]) -> list[byt
 
 
 async def test_listeners_share_no_words() -> None:
-    """A key that is used at every listener is answered in the words of each, whichever was asked first."""
+    """A key that is used at every listener is answered in the dialect of each, whichever was asked first."""
     for order in (LISTENERS, LISTENERS[::-1]):
         both = []
         for fast_path in (True, False):
@@ -87,7 +87,7 @@ HOSTS = ["api.example.com", "admin.example.org", "api.example.com?x", "admin.exa
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_hosts_are_told_apart(listener: str) -> None:
-    """Where a route names a host, each host is judged for itself, in any order; one that is ambiguous is refused."""
+    """Where a route names a host, each host is judged for itself, in any order; an ambiguous one is denied."""
     routes = [Route("/**", resource="customer"), Route("/**", host="admin.example.org", public=True)]
     name = {"envoy": "Host", "nginx": "X-Original-Host", "forward": "X-Forwarded-Host"}[listener]
     plain = question(listener, "/x").replace(
@@ -116,8 +116,8 @@ async def test_hosts_are_told_apart(listener: str) -> None:
 
 
 @pytest.mark.parametrize("listener", ["nginx", "forward"])
-async def test_a_method_with_a_query_is_none(listener: str) -> None:
-    """It is no method's name, also where that was asked for before."""
+async def test_method_with_a_query_is_invalid(listener: str) -> None:
+    """It is not a method's name, also where that method was used before."""
     plain = question(listener, PATH)
     for fast_path in (True, False):
         async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
@@ -127,7 +127,7 @@ async def test_a_method_with_a_query_is_none(listener: str) -> None:
 
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_queries_lead_to_one_place(proxy: str) -> None:
-    """What stands behind a question mark changes nothing but the request."""
+    """A query changes nothing but the request."""
     paths = [PATH, PATH + "?", PATH + "?a=b", PATH + "?a//b", PATH + "?/../x?", "/public/x?y", "/a//b?c", "?", "/?x"]
     both = []
     for fast_path in (True, False):
@@ -139,7 +139,7 @@ async def test_queries_lead_to_one_place(proxy: str) -> None:
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_a_drain_is_told_on_both_ways(listener: str) -> None:
-    """Every answer ends its connection from then on, also where the key was asked for before."""
+    """From then on every answer ends its connection, also where the key was used before."""
     both = []
     for fast_path in (True, False):
         async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
@@ -154,8 +154,8 @@ async def test_a_drain_is_told_on_both_ways(listener: str) -> None:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_what_is_no_question(listener: str) -> None:
-    """A request in the words of no dialect is refused with the same bytes, and takes aiohttp's way."""
+async def test_malformed_questions(listener: str) -> None:
+    """A request without a valid question in any dialect is denied with the same bytes, and takes aiohttp's path."""
     both = []
     for fast_path in (True, False):
         async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
@@ -192,7 +192,7 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("asked", UNUSUAL)
 async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
-    """With the same bytes for an answer and the same end; what is behind it is judged on both ways or on none."""
+    """The answer has the same bytes and the same end; requests behind it are judged on both paths or on none."""
     both = []
     for fast_path in (True, False):
         async with (
@@ -209,7 +209,7 @@ async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
 
 @pytest.mark.parametrize("line", [b"Content-Length: 0", b"Accept: */*", b"Connection: keep-alive", b"User-Agent: x"])
 async def test_what_is_usual_goes_the_fast_path(line: bytes) -> None:
-    """Also with headers that only seem to say more."""
+    """Also with headers that only seem to have a meaning."""
     both = []
     for fast_path in (True, False):
         async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:

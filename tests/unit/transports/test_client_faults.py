@@ -1,4 +1,4 @@
-"""Whatever a client sends, it is answered by a decision of ours: no 5xx, no silence, on both ways of every dialect."""
+"""Any request of a client is answered by a decision: no 5xx, no silence, on both paths of every dialect."""
 
 import pytest
 
@@ -56,7 +56,7 @@ METHODS = [b"get", b"HEAD", b"CONNECT", b"PRI", b"QUERY", b"UNHEARD-OF", b"\xff"
 
 
 async def test_no_header_line_makes_a_fault(listener: str, fast_path: bool) -> None:
-    """Also for a key that PostgreSQL must be asked for, which is where a deadline that a client sets would show."""
+    """Also for a key that PostgreSQL must be asked for, where a client's deadline would have an effect."""
     plain = question(listener, "/api/customers/7", key=SECRET)
     async with open_house(cache_keys=False) as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         for line in LINES:
@@ -76,7 +76,7 @@ async def test_no_header_line_makes_a_fault(listener: str, fast_path: bool) -> N
 
 
 async def test_no_target_and_no_method_makes_a_fault(listener: str, fast_path: bool) -> None:
-    """Where they cannot even stand in a request line, the parser's refusal is a decision, too."""
+    """Where a request line cannot contain them, the parser's refusal is a decision, too."""
     async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         for target in TARGETS:
             async with door.client(listener) as client:

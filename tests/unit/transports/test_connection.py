@@ -1,4 +1,4 @@
-"""Requests of one connection: in pieces, many at once, and during a check; each is answered once and in its order."""
+"""Requests of one connection: in pieces, pipelined, and during a check; each is answered once and in its order."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,7 +12,7 @@ from tests.unit.transports.check_listener import ALLOWED, AMBIGUOUS, LAST, REFUS
 
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
-    """A house whose key has been used, and its fast path."""
+    """A service whose key has been used, and its fast path."""
     async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door:
         fake_service.change(replace(KEY, tenant=replace(TENANT, limits=Limits())))
         await door.warm()
@@ -37,7 +37,7 @@ async def test_a_request_in_pieces(door: Door) -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order(door: Door) -> None:
-    """As many as come together, more than are taken in at once."""
+    """All that come together, also more than are taken in at once."""
     asked, expected = [ALLOWED, REFUSED, AMBIGUOUS], ["allow", "no_credentials", "path_ambiguous"]
     async with door.client() as client:
         for times in (1, 11, 100):
@@ -73,7 +73,7 @@ async def test_what_comes_during_a_check_waits_for_it(more: int, fast_path: bool
 @pytest.mark.parametrize("fast_path", [True, False])
 @pytest.mark.parametrize("line", [b"Content-Length: 3", b"Transfer-Encoding: chunked", b"Upgrade: h2c", b"Nonsense"])
 async def test_what_comes_during_a_check_and_is_not_plain(line: bytes, fast_path: bool) -> None:
-    """It is answered behind the check as ever, with the end of the connection; nothing behind it is judged."""
+    """It is answered after the check, with the end of the connection; nothing behind it is judged."""
     async with (
         open_house() as fake_service,
         Door(fake_service, fast_path=fast_path).open() as door,
@@ -101,7 +101,7 @@ async def test_a_plain_request_behind_a_body(door: Door) -> None:
 
 
 async def test_a_connection_changes_its_way(door: Door) -> None:
-    """Behind pipelined requests, which aiohttp answers, a plain one goes the fast path again."""
+    """After pipelined requests, which aiohttp answers, a plain one takes the fast path again."""
     async with door.client() as client:
         for _ in range(3):
             client.send(ALLOWED * 5)

@@ -1,4 +1,4 @@
-"""How a connection ends, and what is left of it: in the middle of a check, by a bug, by time, or with the service."""
+"""How a connection ends, and what is left of it: during a check, by a bug, by a timeout, or with the service."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ SOON = 0.15  # seconds
 
 
 def places(door: Door) -> dict[str, tuple[object, str]]:
-    """Where a bug may be, on the way that a door takes: what has it, and its name."""
+    """Where a bug may be, on the path that a listener takes: the object that has it, and its name."""
     fake_service, limits = door.fake_service, (door.fake_service.limits, "begin")
     if door.fast_path:
         return {
@@ -59,7 +59,7 @@ def places(door: Door) -> dict[str, tuple[object, str]]:
 
 @pytest.fixture
 async def fake_service(caplog: pytest.LogCaptureFixture) -> AsyncIterator[FakeService]:
-    """Ends with a look at what the loop had to say of tasks and futures that nobody minds."""
+    """Checks at the end what the loop reported of tasks and futures without a waiter."""
     async with open_house() as fake_service:
         yield fake_service
     gc.collect()
@@ -67,8 +67,8 @@ async def fake_service(caplog: pytest.LogCaptureFixture) -> AsyncIterator[FakeSe
     assert not [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_who_leaves_in_the_middle_of_a_check(fake_service: FakeService, fast_path: bool) -> None:
-    """The check ends as it would have, for nobody; the task of the connection ends with it, and nothing is left."""
+async def test_client_that_leaves_during_a_check(fake_service: FakeService, fast_path: bool) -> None:
+    """The check ends as usual, without an answer; the connection's task ends with it, and nothing is left."""
     async with Door(fake_service, fast_path=fast_path).open() as door:
         await door.warm()
         gate = await asked_at(fake_service, "spend")
@@ -105,7 +105,7 @@ async def test_a_drain_in_the_middle_of_a_check(fake_service: FakeService, fast_
 
 
 async def test_a_stop_in_the_middle_of_a_check(fake_service: FakeService, fast_path: bool) -> None:
-    """Who has asked is answered, whole; who has not is sent away."""
+    """A connection with a request is answered, whole; an idle one is closed."""
     async with AsyncExitStack() as stack:
         async with Door(fake_service, fast_path=fast_path).open() as door:
             client = await stack.enter_async_context(door.client())
@@ -121,7 +121,7 @@ async def test_a_stop_in_the_middle_of_a_check(fake_service: FakeService, fast_p
 
 
 async def test_a_stop_does_not_wait_for_ever(fake_service: FakeService, fast_path: bool) -> None:
-    """A check that does not end is left; when it does, nothing comes of it."""
+    """A check that does not end is abandoned; its later result has no effect."""
     async with AsyncExitStack() as stack:
         async with Door(fake_service, fast_path=fast_path).open() as door:
             client = await stack.enter_async_context(door.client())
@@ -141,7 +141,7 @@ async def test_a_bug_is_told_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Wherever it is, who asked gets a 500 without a word about it and the end; others are answered as before."""
+    """Wherever it is, its client gets a 500 without details and the end; others are answered as before."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("sesame")
@@ -171,7 +171,7 @@ async def test_a_bug_is_told_once(
 async def test_a_check_that_is_cancelled(
     fake_service: FakeService, fast_path: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connection ends, though nobody has left: also where it goes on in a task of its own."""
+    """Its connection ends, though its client is still there: also where it continues in a task of its own."""
 
     async def cancelled(*_: object) -> None:
         future = asyncio.get_running_loop().create_future()
@@ -192,7 +192,7 @@ async def test_a_check_that_is_cancelled(
 async def test_time_ends_idle_connections(
     fake_service: FakeService, fast_path: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that has asked nothing, half a question, or nothing more; never one whose check is under way."""
+    """One without a request, with a part of one, or without a further one; never one during its check."""
     monkeypatch.setattr(connection, "KEEPALIVE", SOON)
     monkeypatch.setitem(connection._OPTIONS, "keepalive_timeout", SOON)
     async with Door(fake_service, fast_path=fast_path).open() as door, AsyncExitStack() as stack:
@@ -212,8 +212,8 @@ async def test_time_ends_idle_connections(
         assert await waiting.rest() == b""
 
 
-async def test_who_does_not_read_is_not_read(fake_service: FakeService, fast_path: bool) -> None:
-    """Answers that are not taken stop the checks; once they are taken, none is missing."""
+async def test_client_that_does_not_read_is_not_read(fake_service: FakeService, fast_path: bool) -> None:
+    """Answers that are not read stop the checks; once they are read, none is missing."""
     door = Door(fake_service, fast_path=fast_path)
     for sock in door.sockets.values():
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -233,7 +233,7 @@ async def test_who_does_not_read_is_not_read(fake_service: FakeService, fast_pat
 
 
 async def test_nothing_is_left_of_connections(fake_service: FakeService, fast_path: bool) -> None:
-    """Many come and go, in the middle of whatever they do: afterwards there is no connection and no task of one."""
+    """Many open and close, at any point of their work: afterwards no connection and no task of one is left."""
     vault = question("envoy", "/api/vault/1", key=SECRET)  # PostgreSQL is asked each time
     endings = [b"", ALLOWED, ALLOWED[:40], ALLOWED + REFUSED[:9], LAST, b"NONSENSE\r\n\r\n", ALLOWED * 40, vault]
     async with Door(fake_service, fast_path=fast_path).open() as door:
@@ -253,7 +253,7 @@ async def test_nothing_is_left_of_connections(fake_service: FakeService, fast_pa
 
 
 async def test_a_check_leaves_no_cycle(fake_service: FakeService, fast_path: bool) -> None:
-    """What the garbage collector would have to find does not grow with the checks."""
+    """Garbage that only the collector can find does not grow with the checks."""
     async with Door(fake_service, fast_path=fast_path).open() as door, door.client() as client:
         await door.warm()
         gc.collect()

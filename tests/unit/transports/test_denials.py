@@ -1,4 +1,4 @@
-"""Denials that are gathered: told of in steps, each once."""
+"""Denials are gathered and reported in steps, each once."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tests.unit.service.fakes import NOW
 
 
 class Told:
-    """A DenialObserver that remembers."""
+    """A DenialObserver that records its calls."""
 
     def __init__(self) -> None:
         self.times: Counter[Reason] = Counter()
@@ -36,7 +36,7 @@ def denials(told: Told) -> Denials:
 
 
 def test_what_was_not_told_is_told_the_next_time() -> None:
-    """A count that is given up in the middle, as at the end of a process, loses nothing and tells nothing twice."""
+    """A report that is cancelled midway, as at the end of a process, loses nothing and repeats nothing."""
     told = Told()
     gathered = denials(told)
     reasons = [Reason.NO_CREDENTIALS, Reason.MALFORMED_CREDENTIALS, Reason.ROUTE_NOT_ALLOWED]
@@ -53,8 +53,8 @@ def test_what_was_not_told_is_told_the_next_time() -> None:
     assert list(gathered.count()) == []
 
 
-def test_what_came_first_is_told_first() -> None:
-    """Also where a group is gathered anew before it was told: of its requests the last ones are kept."""
+def test_oldest_groups_are_reported_first() -> None:
+    """Also where a group is gathered again before its report: its last requests are kept."""
     told = Told()
     gathered = denials(told)
     one, other = Remembered(None), Remembered(None)
@@ -67,7 +67,7 @@ def test_what_came_first_is_told_first() -> None:
 
 
 def test_many_groups_are_told_at_once() -> None:
-    """What is gathered stays bounded where clients make a group with each request."""
+    """Memory stays bounded where clients make a group with each request."""
     told = Told()
     gathered = denials(told)
     for _ in range(GROUPS_MAX + 1):

@@ -1,4 +1,4 @@
-"""What each dialect reads of a request, and nothing else."""
+"""The headers that each dialect reads of a request, and no others."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from extauthz.transports.http.dialects.nginx import Nginx
 ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
 BY_URL = Nginx(Wording(), question="url")
 PREFIXED = Envoy(Wording(), path_prefix="/authz")
-# What an honest proxy of each kind sends; the headers of the others stand beside them.
+# What a proxy of each kind sends; the headers of the others stand beside them.
 EVERYTHING = [
     ("Host", "envoy.example"),
     ("X-Forwarded-For", "203.0.113.7, 198.51.100.1"),
@@ -40,7 +40,7 @@ def without(*names: str) -> list[tuple[str, str]]:
 
 
 def test_each_dialect_reads_its_own_headers() -> None:
-    """With the headers of all proxies at once, each listener sees the question of its own."""
+    """With the headers of all proxies at once, each listener reads the question of its own dialect."""
     ours = (("Bearer abc",), "r-1")
     assert read(ENVOY, *EVERYTHING, method="DELETE", target="/seen?c=3") == Question(
         "DELETE", "/seen?c=3", "envoy.example", *ours, "198.51.100.1", 0.2
@@ -85,7 +85,7 @@ def test_each_dialect_reads_its_own_headers() -> None:
     ],
 )
 def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list[tuple[str, str]]) -> None:
-    """Such a request asks nothing, nor does one whose method is none: a client may have put its header in."""
+    """Such a request, or one with an invalid method, is malformed, because a client may have set the header."""
     assert read(dialect, *pairs) is None
 
 
@@ -107,7 +107,7 @@ def test_method_and_path_missing_empty_or_repeated(dialect: Dialect, pairs: list
     ],
 )
 def test_question_of_an_original_url(url: str, host: str, path: str) -> None:
-    """Where nginx is set up to send only `X-Original-URL`, host and path are those of the URL, as they stand there."""
+    """Where nginx sends only `X-Original-URL`, host and path are those of the URL, unchanged."""
     question = read(BY_URL, *without("X-Original-URI", "X-Original-Host"), ("X-Original-URL", url))
     assert question is not None
     assert (question.method, question.host, question.path) == ("PUT", host, path)
@@ -132,14 +132,14 @@ def test_question_of_an_original_url(url: str, host: str, path: str) -> None:
         "",
     ],
 )
-def test_an_original_url_that_is_none(url: str) -> None:
-    """It asks nothing where another reader could find another path in it, or none."""
+def test_invalid_original_url(url: str) -> None:
+    """A URL without a path, or with one that another reader could read differently, is malformed."""
     assert read(BY_URL, *without("X-Original-URI", "X-Original-Host"), ("X-Original-URL", url)) is None
 
 
 @pytest.mark.parametrize("value", ["http://h/public/x", "/nginx?a=1", ""])
 def test_only_the_configured_question_is_read(value: str) -> None:
-    """The header of nginx's other question is never a stand-in: that it is there, empty even, refuses the request."""
+    """The header of nginx's other question never replaces it: its presence, empty even, denies the request."""
     url, uri, host = ("X-Original-URL", "http://h/u"), ("X-Original-URI", value), ("X-Original-Host", value)
     mine = without("X-Original-URI", "X-Original-Host")
     assert read(BY_URL, *mine, url) is not None
@@ -167,14 +167,14 @@ def test_only_the_configured_question_is_read(value: str) -> None:
     ],
 )
 def test_prefix_that_envoy_puts_before_the_path(target: str, path: str | None) -> None:
-    """It is taken off once and byte for byte; a target without it was not sent by our Envoy."""
+    """It is removed once and byte for byte; a target without it did not come from the configured Envoy."""
     question = read(PREFIXED, target=target)
     assert (question and question.path) == path
 
 
 @pytest.mark.parametrize("dialect", [ENVOY, NGINX, FORWARD])
 def test_repeated_host_and_request_id_are_unused(dialect: Dialect) -> None:
-    """They are optional; of two values neither is believed, and the request is judged without."""
+    """They are optional; of two values neither is used, and the request is judged without."""
     names = ("Host", "X-Original-Host", "X-Forwarded-Host", "X-Request-ID")
     twice = read(dialect, *EVERYTHING, *((name, "other") for name in names))
     absent = read(dialect, *without(*names))
@@ -185,7 +185,7 @@ def test_repeated_host_and_request_id_are_unused(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", [ENVOY, NGINX, FORWARD])
 def test_every_authorization_header_is_handed_on(dialect: Dialect) -> None:
-    """None is chosen or joined here: that there are two is for the core to judge."""
+    """All of them reach the core, which judges that there are two."""
     question = read(dialect, *EVERYTHING, ("authorization", "Bearer def"))
     assert question is not None
     assert question.authorization == ("Bearer abc", "Bearer def")
@@ -194,8 +194,8 @@ def test_every_authorization_header_is_handed_on(dialect: Dialect) -> None:
     assert question.authorization == ()
 
 
-def test_client_address_is_the_one_our_proxy_added() -> None:
-    """What a client wrote into `X-Forwarded-For` stands before it and is not believed."""
+def test_client_address_is_the_one_the_proxy_added() -> None:
+    """A client's own `X-Forwarded-For` values come before it and are not used."""
     for dialect in (ENVOY, FORWARD):
         question = read(dialect, *EVERYTHING, ("X-Forwarded-For", "10.0.0.1 ,\t192.0.2.9 "))
         assert question is not None
@@ -212,8 +212,8 @@ def test_client_address_is_the_one_our_proxy_added() -> None:
      ("1e3", None), ("0x20", None), ("20 20", None), ("20,20", None), ("20ms", None), ("nan", None), ("\u0661", None),
      ("²", None), ("", None), ("9" * 10, None), ("9" * 5000, None)],
 )  # fmt: skip
-def test_envoys_patience(said: str, seconds: float | None) -> None:
-    """Whole milliseconds, at least twenty; anything else, and a repeated one, is as if it were not said."""
+def test_timeout_of_envoy(said: str, seconds: float | None) -> None:
+    """Whole milliseconds, at least twenty; any other value, and a repeated one, counts as absent."""
     twice = [*EVERYTHING, ("x-envoy-expected-rq-timeout-ms", said)]
     asked = read(ENVOY, *twice)
     assert asked is not None
@@ -235,6 +235,6 @@ def test_envoys_patience(said: str, seconds: float | None) -> None:
     ),
 )
 def test_any_headers_are_a_question_or_none(dialect: Dialect, target: str, pairs: list[tuple[str, str]]) -> None:
-    """Whatever stands in the headers, reading them raises nothing; a question has a method and a path."""
+    """Reading any headers raises nothing; a question has a method and a path."""
     question = read(dialect, *pairs, target=target)
     assert question is None or (question.method and question.path)

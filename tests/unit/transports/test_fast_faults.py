@@ -1,4 +1,4 @@
-"""What goes wrong while a check of the fast path waits for its limits: it is answered once, and charged once."""
+"""Faults while a check of the fast path waits for its limits: it is answered once, and charged once."""
 
 import gc
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ DEGRADED = b"\r\nx-extauthz-degraded: limits\r\n"
 
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
-    """A fast path, and a key whose records are held."""
+    """A fast path, and a key whose records are cached."""
     async with open_house() as fake_service, Door(fake_service, fast_path=True).open() as door:
         await door.warm()
         yield door
@@ -37,13 +37,13 @@ async def door() -> AsyncIterator[Door]:
 
 
 def charged(door: Door) -> int:
-    """What was charged in all."""
+    """The sum of all charges."""
     state = door.fake_service.limits.states[Owner("tenant", KEY.organization_id)]
     return state.counters["d:20270115"]
 
 
-async def test_who_leaves_has_been_charged(door: Door) -> None:
-    """The check is decided and counted for nobody, and nothing is left of its connection."""
+async def test_check_of_a_client_that_left_is_charged(door: Door) -> None:
+    """The check is decided and counted without an answer, and nothing is left of its connection."""
     async with door.client() as client:
         gate = await held(door, client)
         before = charged(door)
@@ -58,7 +58,7 @@ async def test_who_leaves_has_been_charged(door: Door) -> None:
 
 @pytest.mark.parametrize("reason", ["connection", "timeout"])
 async def test_redis_fails(door: Door, reason: str) -> None:
-    """The check passes uncharged, as is configured; the answer says so."""
+    """The check passes uncharged, as configured; the answer says so."""
     door.fake_service.limits.error = StoreUnavailable(REDIS, reason)
     async with door.client() as client:
         answer = await client.ask(ALLOWED)
@@ -82,7 +82,7 @@ async def test_an_answer_that_comes_late(door: Door) -> None:
 
 @pytest.mark.parametrize("why", ["window", "unseeded"])
 async def test_nothing_has_happened_at_first(door: Door, why: str) -> None:
-    """It is asked again, in a task, with the same answer as ever and one charge."""
+    """The spend is repeated in a task, with the same answer and one charge."""
     async with door.client() as client:
         before, usual = charged(door), await client.ask(ALLOWED)
         door.fake_service.limits.states.clear()
@@ -93,8 +93,8 @@ async def test_nothing_has_happened_at_first(door: Door, why: str) -> None:
         assert charged(door) == before + 1
 
 
-async def test_who_leaves_while_it_is_asked_again(door: Door) -> None:
-    """The same as while it is asked for the first time."""
+async def test_client_that_leaves_during_the_second_attempt(door: Door) -> None:
+    """The same as during the first attempt."""
     limits = door.fake_service.limits
     async with door.client() as client:
         gate = await held(door, client)
@@ -135,7 +135,7 @@ async def test_an_idle_connection_keeps_no_key(door: Door) -> None:
 
 @pytest.mark.parametrize("listener", ["envoy", "nginx", "forward"])
 async def test_a_sample_lacks_nothing_but_the_credential(door: Door, listener: str) -> None:
-    """A credential that stands elsewhere in the request as well is taken out of its own header alone."""
+    """Only its own header is removed, also where the credential occurs elsewhere in the request."""
     async with door.client(listener) as client:
         refused = await client.ask(question(listener, "/api/customers/7", more=b"Authorization: X\r\n"))
     assert decisions(refused) == ["no_credentials"]

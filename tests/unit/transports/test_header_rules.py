@@ -1,4 +1,4 @@
-"""Which header says what is asked: the same on the wire for every dialect, whatever else stands beside it."""
+"""Which header gives the question: the same on the wire for every dialect, whatever other headers there are."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ FORWARDED = [
 ]
 ORIGINAL = [b"X-Original-Method: OPTIONS", b"X-Original-URI: /public/x", b"X-Original-Host: public.example.com"]
 URL = b"X-Original-URL: http://public.example.com/public/x"
-# Headers that some proxy or framework takes a path, method or host from, and this service never does.
+# Sources of a path, method or host for some proxy or framework, and never for this service.
 FOREIGN = [
     b"Forwarded: host=public.example.com;proto=http",
     b"X-Auth-Request-Redirect: http://public.example.com/public/x",
@@ -62,8 +62,8 @@ def asked(dialect: str, more: Sequence[bytes], *, before: bool) -> bytes:
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "full path"])
 @pytest.mark.parametrize("dialect", IGNORED)
-async def test_who_may_say_what_is_asked(dialect: str, fast_path: bool) -> None:
-    """A header of another dialect, an unknown one and an underscore twin change nothing; a second voice is refused."""
+async def test_headers_that_give_the_question(dialect: str, fast_path: bool) -> None:
+    """Foreign, unknown and underscore variants of headers change nothing; a repeated header is denied."""
     by: NginxQuestion = "url" if dialect == "nginx by url" else "uri"
     ignored = [*IGNORED[dialect], *FOREIGN, *TWINS]
     async with open_house() as fake_service, Door(fake_service, fast_path=fast_path, question=by).open() as door:
@@ -82,8 +82,8 @@ async def test_who_may_say_what_is_asked(dialect: str, fast_path: bool) -> None:
 
 @pytest.mark.parametrize("fast_path", [True, False], ids=["fast path", "full path"])
 @pytest.mark.parametrize("by", ["uri", "url"])
-async def test_nginx_says_one_thing(by: NginxQuestion, fast_path: bool) -> None:
-    """The header of the question that is not configured is no question, alone or beside the right one."""
+async def test_nginx_has_one_question(by: NginxQuestion, fast_path: bool) -> None:
+    """The header of the question that is not configured counts as none, alone or beside the right one."""
     url, uri = b"X-Original-URL: http://api.example.com/public/x\r\n", b"X-Original-URI: /public/x\r\n"
     head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Original-Method: GET\r\n"
     right, wrong = (uri, url) if by == "uri" else (url, uri)

@@ -111,7 +111,7 @@ async def test_a_dripped_head_ends_in_time(name: str, unix: bool, tmp_path: Path
 
 @pytest.mark.parametrize("name", [*LISTENERS, "admin"])
 async def test_an_idle_connection_is_kept(name: str) -> None:
-    """Time before the first byte of a head is no time of it: neither on a new connection nor between two requests."""
+    """The time limit of a head begins with its first byte, on a new connection and between two requests."""
     asked = b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n" if name == "admin" else question(name, "/public/x")
     async with open_house() as fake_service, listening(fake_service, name, None) as sock, connected(sock) as connection:
         for _ in range(2):
@@ -150,7 +150,7 @@ async def test_half_a_head_behind_a_request(fast_path: bool) -> None:
 @WAYS
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_many_header_lines(listener: str, fast_path: bool) -> None:
-    """Far more than a library takes by itself are judged; beyond, and beyond a whole head's size, it is a refusal."""
+    """Far more than a library's default are judged; beyond the bound of lines or size, it is denied."""
     async with open_house() as fake_service, Door(fake_service, fast_path=fast_path).open() as door:
         asked = question(listener, "/api/customers/7", key=SECRET)
         for lines in (1, 125, 126, 127, 128, 129, 200, HEADER_LINES_MAX - 10):

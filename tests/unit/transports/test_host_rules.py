@@ -53,7 +53,7 @@ def asked(door: str, path: str, hosts: Sequence[str]) -> bytes:
 
 @pytest.mark.parametrize("door_name", DOORS)
 async def test_an_ambiguous_host_is_never_judged_by_a_wider_route(door_name: str, fast_path: bool) -> None:
-    """Not on a path that names it, not on a public one, not on one without a route; the path is judged before it."""
+    """It is denied on named, public and unknown paths alike; the path is judged before it."""
     by: NginxQuestion = "url" if door_name == "nginx by url" else "uri"
     listener = door_name.partition(" ")[0]
     async with (
@@ -95,7 +95,7 @@ async def test_without_hosts_in_routes_the_host_is_unused(door_name: str, fast_p
 
 
 async def test_an_old_request_without_a_host(fast_path: bool) -> None:
-    """HTTP/1.0 wants no Host; a route does."""
+    """HTTP/1.0 needs no Host; a route with a host does."""
     async with (
         open_house(routes=HOSTS) as fake_service,
         Door(fake_service, fast_path=fast_path).open() as door,

@@ -1,4 +1,4 @@
-"""What answers tell the proxy, for its access log: whose request it was."""
+"""Answers give the proxy the subject of the request, for its access log."""
 
 from dataclasses import replace
 
@@ -51,8 +51,8 @@ def told(answer: Answer) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-async def test_every_answer_tells_whose_request_it_was(dialect: Dialect) -> None:
-    """Allowed, refused by permission, suspension or limits; nothing where the caller is not known."""
+async def test_every_answer_has_the_subject(dialect: Dialect) -> None:
+    """Allowed, denied by permission, suspension or limits; empty where the subject is unknown."""
     async with open_house(routes=[PUBLIC, ANY]) as fake_service:
         seen = {}
         for name, path, method, key in (
@@ -89,8 +89,8 @@ async def test_a_revoked_key_looks_like_an_unknown_one(dialect: Dialect) -> None
         assert await judged(fake_service, dialect, "/api/x") == unknown
 
 
-def test_a_question_that_is_none_tells_nothing() -> None:
-    """Empty values where a proxy does not say what is asked, too."""
+def test_answer_to_a_malformed_question_has_no_subject() -> None:
+    """Its headers of the subject are empty, too."""
     for dialect in DIALECTS:
         fake_service = FakeService()
         health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)

@@ -1,4 +1,4 @@
-"""Where requests lead, as the fast path remembers it: whatever came before, it is where the pipeline would go."""
+"""Routes as the fast path remembers them: whatever was asked before, they are those of the pipeline."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -71,13 +71,13 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 def handler_of(fake_service: FakeService, dialect: Dialect) -> CheckHandler:
-    """What answers in a dialect."""
+    """The handler of a dialect."""
     health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
     return CheckHandler(fake_service.service, dialect, deadline=5, health=health)
 
 
 def leads(path: FastPath, data: bytes) -> object:
-    """Where the fast path leads a request."""
+    """The route of a request on the fast path."""
     recognised = recognise(data)
     assert recognised is not None
     place = path.place(recognised[0], data)
@@ -87,7 +87,7 @@ def leads(path: FastPath, data: bytes) -> object:
 
 
 def should_lead(fake_service: FakeService, handler: CheckHandler, data: bytes) -> object:
-    """Where the pipeline would."""
+    """The route by the pipeline."""
     request = PlainRequest(data)
     asked = handler.dialect.asked(request.method, request.target, request)
     if asked is None:
@@ -102,7 +102,7 @@ DIALECTS = [Envoy(Wording()), Nginx(Wording()), Forward(Wording())]
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda each: each.name)
 def test_one_request_after_another(dialect: Dialect) -> None:
-    """What is remembered of one path says nothing wrong of any other that differs from it a little."""
+    """A remembered path never decides for another one that differs a little."""
     fake_service = FakeService(routes=ROUTES)
     handler = handler_of(fake_service, dialect)
     for one, other in product(TARGETS, TARGETS):
@@ -123,7 +123,7 @@ def test_one_request_after_another(dialect: Dialect) -> None:
 def test_requests_lead_where_the_pipeline_goes(
     routes: Sequence[Route], path_prefix: str, question: NginxQuestion, several: list[bytes]
 ) -> None:
-    """In every dialect, with and without routes of hosts, for requests in any order that differ little."""
+    """In every dialect, with and without routes of hosts, for similar requests in any order."""
     fake_service = FakeService(routes=routes)
     wording = Wording()
     for dialect in (Envoy(wording, path_prefix=path_prefix), Nginx(wording, question=question), Forward(wording)):

@@ -48,7 +48,7 @@ def parsers() -> Parsers:
 @pytest.mark.fuzz
 @in_time()
 def test_what_is_plain_is_read_alike(parsers: Parsers) -> None:
-    """Whatever is plain is one request for aiohttp's parsers, that in C and that without, and says the same there."""
+    """A plain request is one request for aiohttp's parsers, that in C and that without, and reads the same."""
     in_python = Parsers(HttpRequestParserPy)
     tried = plain = 0
     for number in numbers(SUITE_NUMBERS):
@@ -89,7 +89,7 @@ def test_a_part_of_a_request_is_not_plain(head: bytes) -> None:
 
 @pytest.mark.parametrize("proxy", PROXY_HEADS)
 def test_what_proxies_send_is_plain(proxy: str, parsers: Parsers) -> None:
-    """A check of every proxy that keeps its connection to us."""
+    """A check of every proxy that keeps its connection open."""
     assert check(PROXY_HEADS[proxy], parsers)
 
 

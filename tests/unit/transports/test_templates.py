@@ -1,4 +1,4 @@
-"""Answers of the fast path are templates with numbers: those of the general rendering, byte for byte."""
+"""Answers of the fast path are templates with numbers, equal to the general rendering, byte for byte."""
 
 from dataclasses import replace
 from functools import cache
@@ -29,7 +29,7 @@ from tests.unit.service.fakes import KEY, FakeService
 
 DIALECTS = {"envoy": Envoy, "nginx": Nginx, "forward": Forward}
 FAMILIES = ((), ("ietf",), ("x",), ("ietf", "x"))
-# What a record may say, also where it looks like a place for a number, or nearly like the mark of one.
+# Texts of records, also those that look like a placeholder for a number, or nearly like its mark.
 _PIECES = ["%", "%d", "%%s", "{0}", "\\", "1" * 19, "9" * 22, f"{templates._BEGIN + 1}000", "a", ":", ";r=", " "]
 texts = st.lists(st.sampled_from(_PIECES), max_size=5).map(lambda parts: f"x{''.join(parts)}x")
 identities = st.builds(Identity, texts, texts, texts, texts)
@@ -38,7 +38,7 @@ handlers = st.tuples(st.sampled_from(list(DIALECTS)), st.sampled_from(FAMILIES),
 
 @cache
 def handler_of(dialect: str, families: tuple[str, ...], strip_credential: bool) -> CheckHandler:
-    """What answers in a dialect."""
+    """The handler of a dialect."""
     fake_service = FakeService()
     health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
     built: Dialect = DIALECTS[dialect](Wording(strip_credential, families))
@@ -68,7 +68,7 @@ def general(handler: CheckHandler, found: Remembered, outcome: tuple[Spend, int,
 
 @examples(30, 20_000)
 @given(handlers, outcomes(), st.none() | identities)
-def test_a_template_says_what_the_general_rendering_says(
+def test_template_equals_general_rendering(
     which: tuple[str, tuple[str, ...], bool], outcome: tuple[Spend, int, Row], who: Identity | None
 ) -> None:
     """For any limits, caller and outcome, in every dialect with all sets of headers."""

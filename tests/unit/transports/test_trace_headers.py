@@ -1,4 +1,4 @@
-"""What is kept of the headers of a trace until its spans are sent."""
+"""How much of the headers of a trace is kept until its spans are sent."""
 
 import pytest
 from multidict import CIMultiDict
@@ -31,7 +31,7 @@ class Recording:
     ],
 )
 def test_a_long_tracestate_does_not_wait_with_its_check(states: list[str], kept: str) -> None:
-    """Thousands of checks may wait for a receiver that hangs, and a client may send a header of 60 KiB with each."""
+    """It is dropped, because thousands of checks may wait for a hung receiver, each with a header of 60 KiB."""
     fake_service = FakeService()
     health = Health(postgresql=fake_service.postgresql, redis=fake_service.redis, on_redis_down=OnRedisDown.OPEN)
     handler = CheckHandler(fake_service.service, Envoy(Wording()), deadline=5, health=health, tracing=Recording())

@@ -1,4 +1,4 @@
-"""The usage listener: what it tells the holder of a key, and what it tells nobody."""
+"""The usage listener: what it shows the holder of a key, and what it hides."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +19,8 @@ __all__ = ["usage"]
 HOUR, DAY = 3600, 86_400
 
 
-async def test_what_a_caller_is_told(usage: Usage) -> None:
-    """Every limit of the organization and of the key: its size, its window, what is used and left, when more comes."""
+async def test_answer_to_a_caller(usage: Usage) -> None:
+    """Every limit of the organization and of the key: its size, window, use, remainder and reset."""
     tenant = replace(TENANT, limits=Limits(Rate(10, 1), 20, 1000, 30_000), calendar=Calendar("Europe/Berlin"))
     usage.fake_service.store(replace(KEY, tenant=tenant, limits=Limits(Rate(1, 60), 5, None, 50)))
     await usage.fake_service.ask()
@@ -53,8 +53,8 @@ async def test_an_hour_is_told_where_it_is_limited(usage: Usage) -> None:
     ]
 
 
-async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
-    """However often: nothing is taken, counted or decided, and the key has not been used."""
+async def test_request_is_not_charged_or_counted(usage: Usage) -> None:
+    """However often: nothing is taken, counted or decided, and the key's last use does not change."""
     first = await usage.told()
     assert [await usage.told() for _ in range(5)] == [first] * 5
     assert [limit["remaining"] for limit in first["limits"]] == [20, 1000, None]
@@ -62,8 +62,8 @@ async def test_asking_costs_nothing_and_is_no_use(usage: Usage) -> None:
     assert len(usage.fake_service.last_used) == 0
 
 
-async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
-    """Where every check is refused, what is left is 0 and until when is said."""
+async def test_caller_without_remainder(usage: Usage) -> None:
+    """Where every check is refused, the remainder is 0, with the time of the reset."""
     usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=Limits(Rate(1, 60), 1, 1))))
     assert [(await usage.fake_service.ask()).reason for _ in range(2)] == [Reason.ALLOW, Reason.DAILY_QUOTA_EXCEEDED]
     assert [(limit["name"], limit["remaining"], limit["reset"]) for limit in (await usage.told())["limits"]] == [
@@ -74,7 +74,7 @@ async def test_who_has_used_up_everything_is_told_so(usage: Usage) -> None:
 
 
 async def test_a_quota_below_what_was_used(usage: Usage) -> None:
-    """It leaves 0, not less."""
+    """The remainder is 0, not less."""
     for _ in range(3):
         await usage.fake_service.ask()
     tenant = replace(TENANT, limits=Limits(None, None, 2))
@@ -84,7 +84,7 @@ async def test_a_quota_below_what_was_used(usage: Usage) -> None:
 
 
 async def test_without_limits_and_in_shadow(usage: Usage) -> None:
-    """Without a quota the day and month say what was used; in shadow figures are as ever and are not enforced."""
+    """Without a quota, day and month show the use; in shadow mode figures are unchanged and not enforced."""
     usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=UNLIMITED)))
     await usage.fake_service.ask()
     told = await usage.told()
@@ -113,7 +113,7 @@ async def test_without_limits_and_in_shadow(usage: Usage) -> None:
     ],
 )
 async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKey, reason: Reason) -> None:
-    """Status, code and challenge are the same, and no limit is looked at."""
+    """Status, code and challenge are the same, and no limit is read."""
     usage.fake_service.store(key)
     answer = await usage.ask(sent)
     outcome = OUTCOMES[reason]
@@ -123,8 +123,8 @@ async def test_refusals_are_those_of_a_check(usage: Usage, sent: str, key: ApiKe
     assert usage.fake_service.limits.calls == 0
 
 
-async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They began at zero while PostgreSQL was away: what they leave would be a guess, and is told to nobody."""
+async def test_provisional_counters_are_not_shown(usage: Usage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They began at zero while PostgreSQL was away: the remainder would be wrong, and is not shown."""
     results = usage.fake_service.limits._results
 
     def provisional(asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
@@ -139,7 +139,7 @@ async def test_counters_that_nobody_could_complete(usage: Usage, monkeypatch: py
 
 
 async def test_stores_that_are_away(usage: Usage) -> None:
-    """Nobody is told a guess: 503 with Retry-After, by the name of what is missing."""
+    """503 with Retry-After and the name of the store, instead of wrong figures."""
     await usage.told()
     await usage.fake_service.lose(usage.fake_service.redis)
     answer = await usage.ask()

@@ -1,4 +1,4 @@
-"""The usage listener spoken to in bytes: its one path, its two methods, and what is no request at all."""
+"""The usage listener on the wire: its one path, its two methods, and malformed requests."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ REQUEST = f"GET /usage HTTP/1.1\r\nHost: h\r\n{GOOD}\r\n".encode()
     ],
 )
 async def test_there_is_one_path(usage: Usage, target: str) -> None:
-    """Any other one is 404, with or without a key, and nobody looks at the key."""
+    """Any other path is 404, with or without a key, and the key is not read."""
     for more in (GOOD, ""):
         check_problem(await usage.ask(more, target=target), 404, "not_found")
     assert usage.fake_service.keys.calls == 0
@@ -45,7 +45,7 @@ async def test_there_is_one_path(usage: Usage, target: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "QUERY"])
 async def test_there_are_two_methods(usage: Usage, method: str) -> None:
-    """Any other one is 405, which names them."""
+    """Any other method is 405, which names them."""
     answer = await usage.ask(method=method)
     check_problem(answer, 405, "method_not_allowed")
     assert answer["allow"] == "GET, HEAD"
@@ -53,7 +53,7 @@ async def test_there_are_two_methods(usage: Usage, method: str) -> None:
 
 
 async def test_head_and_a_query(usage: Usage) -> None:
-    """HEAD has the headers of GET, the length of its body and none; what stands behind ? changes nothing."""
+    """HEAD has the headers of GET, the length of its body and no body; a query changes nothing."""
     get, head, queried = await usage.ask(), await usage.ask(method="HEAD"), await usage.ask(target="/usage?key=x")
     assert head.status == queried.status == 200
     assert (head["content-length"], head["content-type"]) == (str(len(get.body)), "application/json")
@@ -72,7 +72,7 @@ async def test_head_and_a_query(usage: Usage) -> None:
     ],
 )
 async def test_nothing_behind_a_request_is_read(usage: Usage, more: str) -> None:
-    """One answer comes at once, and no other, whatever follows; 400 where what follows makes no sense."""
+    """One answer comes at once, and no other, whatever follows; 400 where what follows is malformed."""
     for late in (b"", b"hello", REQUEST, b"0\r\n\r\n" + REQUEST):
         async with wire(usage.port) as connection:
             connection.send(REQUEST.replace(b"\r\n\r\n", f"\r\n{more}\r\n".encode()) + late)
@@ -94,8 +94,8 @@ async def test_nothing_behind_a_request_is_read(usage: Usage, more: str) -> None
     ],
     ids=["word", "method", "version", "name", "control", "length", "long", "tls"],
 )
-async def test_what_is_no_http(usage: Usage, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Bytes that are no request get 400 and the end; neither the answer nor the log repeats them."""
+async def test_malformed_bytes(usage: Usage, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Malformed bytes get 400 and the end; neither the answer nor the log repeats them."""
     caplog.set_level(logging.DEBUG)
     check_problem(await ask(usage.port, data), 400, "bad_request")
     assert SECRET[8:20] not in caplog.text
@@ -103,14 +103,14 @@ async def test_what_is_no_http(usage: Usage, data: bytes, caplog: pytest.LogCapt
 
 
 async def test_60_kib_of_headers_are_taken(usage: Usage) -> None:
-    """As much as Envoy passes; a credential of that length is one that nobody has."""
+    """As much as Envoy passes; a credential of that length matches no key."""
     long = "h" * 60 * 1024
     assert (await usage.ask(f"X-Long: {long}\r\n{GOOD}")).status == 200
     assert (await usage.ask(f"Authorization: Bearer {long}\r\n")).decision == "invalid_credentials"
 
 
-async def test_who_has_asked_is_answered_at_the_end(usage: Usage) -> None:
-    """A listener that is left answers the request that it has read, and takes no other."""
+async def test_request_that_was_read_is_answered_at_the_end(usage: Usage) -> None:
+    """A listener that closes answers the request that it has read, and accepts no other."""
     gate = await asked_at(usage.fake_service, "find")
     async with AsyncExitStack() as stack:
         async with listening(usage.fake_service) as ending:

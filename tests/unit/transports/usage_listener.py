@@ -1,4 +1,4 @@
-"""A usage listener in front of a house of fakes, and what every answer of it owes."""
+"""A usage listener in front of a FakeService, and the properties of each of its answers."""
 
 import json
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ STRANGER = f"Authorization: Bearer {KEY_FORMAT.issue(bytes(20))}\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A listener in front of a house of fakes."""
+    """A listener in front of a FakeService."""
 
     fake_service: FakeService
     port: int
@@ -35,7 +35,7 @@ class Usage:
         return answer
 
     async def told(self) -> Any:
-        """What the holder of the key is told."""
+        """The figures in the answer to the holder of the key."""
         answer = await self.ask()
         assert (answer.status, answer["content-type"]) == (200, "application/json")
         return json.loads(answer.body)
@@ -51,7 +51,7 @@ async def listening(fake_service: FakeService) -> AsyncIterator[Usage]:
 
 @pytest.fixture
 async def usage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Usage]:
-    """Its clock is that of the house."""
+    """A listener with the clock of its FakeService."""
     async with open_house() as fake_service:
         monkeypatch.setattr("extauthz.transports.http.usage.time", lambda: fake_service.now)
         async with listening(fake_service) as usage:

@@ -1,4 +1,4 @@
-"""What may happen on a connection, generated: requests in pieces and behind each other, and what changes in between.
+"""Generated events on a connection: requests in pieces and pipelined, and changes in between.
 
 The same number gives the same story.
 """
