@@ -68,7 +68,7 @@ def all_processes() -> list[int]:
 
 
 def working_folder(pid: int) -> str:
-    """Where a process works, be the folder deleted; empty where that is not for us to know."""
+    """The working folder of a process, even if it was deleted; empty where it cannot be read."""
     try:
         return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:

@@ -1,4 +1,4 @@
-"""The proxies whose shipped files are tested alike, in front of an upstream that tells every byte that arrived."""
+"""The proxies whose shipped files are tested alike, in front of an upstream that returns every byte that arrived."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -39,7 +39,7 @@ class Unprotected(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request that a block is judged by. `reaches`: how many upstreams get it; `public`: it needs no key."""
+    """A request that tests a block. `reaches`: how many upstreams get it; `public`: it needs no key."""
 
     path: str = PATH
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -69,7 +69,7 @@ def test_answers_a_page_may_read(site: Site, proxy: Proxy, reader: Customer) -> 
 
 
 def test_answers_another_origin_may_not_read(proxy: Proxy, reader: Customer) -> None:
-    """A page of another origin gets no CORS headers, on no answer; caches are told that origins differ."""
+    """A page of another origin gets no CORS headers, on no answer; `Vary` has Origin for caches."""
     for headers in ({}, bearer(reader.key)):
         for origin in ({}, {"Origin": STRANGERS[0]}):
             answer = ask(proxy, headers=headers | origin)

@@ -184,7 +184,7 @@ def test_trailers(edge: Front, customer: Customer) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_subjects_of_any_text(site: Site, upstream: RawUpstream, name: str) -> None:
-    """A subject in the place of a key arrives as it is, also where it looks like a placeholder of the proxy's."""
+    """A subject in place of a key arrives as it is, also where it looks like a placeholder of the proxy."""
     subject = "auth0|{env.PATH}%[src]%REQ(:path)% a/b@c"
     removed = ("authorization", "x-api-key-id")
     said = {"x-organization-id": "o", "x-subject": subject, "x-permissions": "customer:read", "x-plan": "p"}

@@ -39,7 +39,7 @@ def replacing(*pairs: tuple[str, str]) -> Change:
 
 
 def test_a_path_without_a_check(site: Site, upstream: RawUpstream, customer: Customer) -> None:
-    """The page's example: no question, identity headers stripped, and the credential reaches the upstream."""
+    """The page's example: no check, identity headers stripped, and the credential reaches the upstream."""
     (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     route = indent(dedent("  " + example.lstrip()), " " * 24)
     with front("envoy", site.stack.ports, upstream, change=replacing((ROUTES, ROUTES + route))) as edge:

@@ -26,7 +26,7 @@ def start(site: Site, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def counted(site: Site) -> dict[str, float]:
-    """How often each proxy was told each decision that is wanted."""
+    """The number of answers of each proxy with each wanted decision."""
     metrics = site.metrics()
     names = [f"extauthz_decisions_total/{decision}/{dialect}" for decision in WANTED for dialect in ("envoy", "nginx")]
     return {name: metrics.get(name, 0.0) for name in names}

@@ -238,7 +238,7 @@ def test_the_upstreams_own_rate_limits(nginx: Running, reader: Customer) -> None
 
 
 class Asked:
-    """Something in the place of extauthz that allows everything, or hangs, and keeps what it was sent."""
+    """A server in place of extauthz that allows everything, or hangs, and records its requests."""
 
     def __init__(self) -> None:
         self.connections = 0

@@ -50,7 +50,7 @@ def nginx(site: Site, request: pytest.FixtureRequest) -> Iterator[Running]:
 
 
 def probes(block: Block) -> list[Probe]:
-    """What it is judged by."""
+    """The requests that test it."""
     return next((some for words, some in PROBES.items() if words in block.text), [Probe()])
 
 

@@ -29,13 +29,13 @@ def address() -> str:
 
 
 def check_untold(answer: Answer) -> None:
-    """Allowed, without a word on limits."""
+    """Allowed, without limit headers."""
     assert (answer.status, answer.decision) == (200, "allow")
     assert not answer.names & {*LIMIT_HEADERS, "retry-after", "x-extauthz-degraded"}
 
 
 def test_limits_of_a_key(site: Site, proxy: Proxy) -> None:
-    """They refuse before the organization's, which its other keys go on to use, and have names of their own."""
+    """They refuse while the organization has tokens left for its other keys, and have names of their own."""
     owner = site.customer(rate="1/h", burst=10, daily_quota=100, own=Limits(Rate(1, HOUR), 2, 50))
     first, second, third = (get(proxy, owner) for _ in range(3))
     assert [first.status, second.status] == [200, 200]

@@ -113,7 +113,7 @@ def shell(settings: str, line: str) -> str:
 
 
 def paste(settings: str, line: str) -> int:
-    """The status that a `curl` line of the demo gets. A shell takes it apart; the request is ours."""
+    """The status that a `curl` line of the demo gets. The shell splits the line; the test sends the request."""
     _, _, url, *options = shell(settings, f"printf '%s\\n' {line}").splitlines()
     address = urlsplit(url)
     headers = [option.split(": ", 1) for option in options if option != "-H"]

@@ -58,7 +58,7 @@ def check_in(receiver: OtlpReceiver, trace_id: str) -> Span:
 
 
 def test_envoy_that_traces(traced: Site, receiver: OtlpReceiver, customer: Customer) -> None:
-    """Envoy's span is the root; the check is a child of its question, and the upstream is in the same trace."""
+    """Envoy's span is the root; the check is a child of its request, and the upstream is in the same trace."""
     tracing, cluster = blocks("yaml")
 
     def change(text: str) -> str:

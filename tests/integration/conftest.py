@@ -77,7 +77,7 @@ async def service(
 
 @pytest.fixture
 def silence(key: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """No part of the key is in any log or on any output, and no error is logged."""
+    """No part of the key is in any log or on any output, and no traceback either."""
     caplog.set_level(logging.DEBUG)
     yield
     out, err = capfd.readouterr()

@@ -278,7 +278,7 @@ async def test_a_limit_that_no_request_fits(ops: Caller) -> None:
 
 
 async def test_without_redis_a_change_stands(database: str, redis_server: RedisServer) -> None:
-    """Where Redis cannot be told, the change is made all the same and the answer warns."""
+    """Without Redis the change is made all the same, and the answer has a warning."""
     async with (
         open_pool(database, size=2, wait=5, statement_timeout=5) as pool,
         connect(redis_server.redis_url, patience=1) as redis,

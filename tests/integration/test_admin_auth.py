@@ -16,7 +16,7 @@ from tests.servers.admin_api import TOKENS, Caller, bearer, call, check_form, co
 from tests.servers.raw_http import ask, wire
 
 DOCUMENT = "/v1/openapi.json"
-HELD = 400  # open files of a process are few in places: both ends of each connection are ours here
+HELD = 400  # a process may open few files, and both ends of each connection are in this one
 WRONG = b"no token of anybody, whatever its length"
 
 

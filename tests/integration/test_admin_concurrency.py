@@ -51,7 +51,7 @@ async def test_a_server_that_hangs_does_not_hold_callers(
             for answer in await asyncio.gather(*begun):
                 assert (answer.status, code(answer), answer["retry-after"]) == (503, "store_unavailable", "1")
                 assert "whether anything was changed is not known" in value(answer)["detail"]
-            still = await ops("GET", "/v1/plans")  # the places are kept until the server lets go
+            still = await ops("GET", "/v1/plans")  # slots stay taken until the server answers
             assert (still.status, code(still)) == (503, "busy")
         answer = await _answered(ops)
         names = [plan["name"] for plan in value(answer)["items"]]
@@ -79,8 +79,8 @@ async def test_a_server_that_hangs_does_not_hold_up_a_stop(
                 assert (await Caller(port)("GET", "/v1/plans")).status == 503
 
 
-async def test_what_an_operation_raises_goes_to_its_caller() -> None:
-    """An operation that fails in time fails its caller, and its place is free again."""
+async def test_an_error_of_an_operation_reaches_its_caller() -> None:
+    """An operation that fails in time raises its error to its caller, and frees its slot."""
     turns = ConcurrencyLimit(1, slot_timeout=0.01)
 
     async def fail() -> None:

@@ -21,7 +21,7 @@ KEPT = ("timezone_before", "last_day", "anchor_before", "next_month")
 
 
 class Clocked:
-    """A database with one organization, whose trigger reads our clock."""
+    """A database with one organization, whose trigger reads the clock of the test."""
 
     def __init__(self, connection: psycopg.Connection[dict[str, object]]) -> None:
         self.connection = connection
@@ -62,7 +62,7 @@ class Clocked:
         return row
 
     def kept(self) -> tuple[object, ...]:
-        """What the trigger remembers: zone before and its last day, anchor before and the month after it."""
+        """The columns of the trigger: zone before and its last day, anchor before and the month after it."""
         row = self.row()
         return tuple(row[name] for name in KEPT)
 

@@ -48,7 +48,7 @@ def placed(text: str, places: Mapping[str, str | Path]) -> str:
 
 @pytest.fixture(scope="module")
 def database(secrets: Path) -> Iterator[str]:
-    """A server as the containers prepare it, with our schema and Grafana's grants; its address but for the user."""
+    """A server as the containers prepare it, with the schema and Grafana's grants; its address but for the user."""
     with temporary_folder("extauthz test ") as folder, Postgres(folder / "pg") as server:
         at = {"PGHOST": "127.0.0.1", "PGPORT": str(server.port), "PGUSER": "postgres", "PGDATABASE": "postgres"}
         with psycopg.connect(server.dsn, autocommit=True) as ours:

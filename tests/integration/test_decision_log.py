@@ -207,7 +207,7 @@ def attributes(record: LogRecord) -> dict[str, Any]:
 
 
 async def test_to_a_collector(database: str, redis_url: str, key: str) -> None:
-    """As OTLP logs, with the names of the semantic conventions, the trace, our headers and our service's name."""
+    """OTLP logs, with the names of the semantic conventions, the trace, and configured headers and service name."""
     async with collecting() as (collector, at):
         environ = settings(
             database,

@@ -224,7 +224,7 @@ async def test_a_supervisor_has_no_record_of_its_own(
         return b"", accept
 
     async def watch(_: object) -> None:
-        """There are no workers to tell."""
+        """There are no workers to notify."""
 
     sock = bind("127.0.0.1", 0, None)
     service = service_metrics(loaded, supervises=True)

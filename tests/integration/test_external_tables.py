@@ -93,7 +93,7 @@ async def test_lago_keys_are_found(lago: Pool) -> None:
 
 @pytest.mark.parametrize("through_a_view", [False, True])
 async def test_the_index_serves_the_look_up(lago: Pool, through_a_view: bool) -> None:
-    """Among many keys the documentation's index is used, also inside our wrapper and through the view."""
+    """Among many keys the documentation's index is used, also inside the wrapping statement and through the view."""
     await run(
         lago,
         "INSERT INTO api_keys (value, organization_id) SELECT gen_random_uuid()::text, id"
@@ -141,8 +141,8 @@ async def told(pool: Pool, dsn: str, *statements: str) -> list[str]:
     return heard
 
 
-async def test_every_change_is_told_by_id(lago: Pool, empty_database: str) -> None:
-    """Revoking, deleting and other changes by SQL tell the row's id and a fence that later reads pass, no value."""
+async def test_every_change_is_notified_by_id(lago: Pool, empty_database: str) -> None:
+    """Revocations, deletions and other changes in SQL send the row's id and a fence that later reads pass, no value."""
     (before,) = await find(lago, LAGO_SQL, VALUE)
     assert isinstance(before, ApiKey)
     messages = await told(

@@ -42,7 +42,7 @@ async def test_keys_by_pepper(operator: ManagementClient, figures: PostgresFigur
 
 
 async def test_events_that_wait(operator: ManagementClient, figures: PostgresFigures) -> None:
-    """Undelivered ones, but not those that are too old to be tried, or given up; none where no webhook is told."""
+    """Undelivered ones, but not those that are too old to be tried, or given up; none without a webhook."""
     acme = (await operator.tenants.create_organization("acme")).id
     assert (await figures.read(())).backlog == (await figures.read(())).oldest_seconds == 0
     rows: Sequence[tuple[float, str]] = (

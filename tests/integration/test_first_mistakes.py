@@ -20,7 +20,7 @@ from tests.servers.shell import Here
 WRONG = "sesame-that-is-wrong"
 MENDED = "sesame-that-was-set-later"
 HERE = 'connection to server at "10.0.0.1", port 5432 failed: '
-# What libpq says, the reason, what is told of it, and a word of what helps.
+# The error of libpq, the reason, the reported text, and a part of the remedy.
 SAID = (
     (
         f'{HERE}FATAL:  password authentication failed for user "app"\n',
@@ -75,7 +75,7 @@ def test_words_of_the_server(text: str, reason: str, said: str, helps: str) -> N
     ("error", "reason"), [(pg.ReadOnlySqlTransaction, "read_only"), (pg.DiskFull, "disk_full")], ids=str
 )
 def test_a_server_that_only_reads(error: type[psycopg.Error], reason: str) -> None:
-    """A server that takes no writes is told apart from one that is away, with its words."""
+    """A server that refuses writes has another reason than one that is away, with the server's error."""
     with pytest.raises(StoreUnavailable) as away, translated():
         raise error("cannot execute INSERT in a read-only transaction")
     assert away.value.reason == reason

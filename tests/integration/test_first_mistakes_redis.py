@@ -23,8 +23,8 @@ def guarded() -> Iterator[Redis]:
         yield server
 
 
-async def test_the_servers_words_and_what_helps(guarded: Redis, redis_url: str) -> None:
-    """Each wrong address is told with its reason, with the words of the server or the network, and with a remedy."""
+async def test_errors_have_a_reason_and_a_remedy(guarded: Redis, redis_url: str) -> None:
+    """Each wrong address has its reason, the error of the server or the network, and a remedy."""
     at = f"127.0.0.1:{guarded.port}/0"
     mistakes = {
         f"redis://:{WRONG}@{at}": ("authentication", "WRONGPASS", "password in REDIS_URL"),

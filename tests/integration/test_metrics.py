@@ -104,7 +104,7 @@ async def test_one_answer_for_all_workers(database: str, redis_url: str, operato
     async with listening(given, "--workers", "2") as service:
         await service.until(lambda report: report["workers"] == "ok" and report["status"] == "ready")
         assert (await service.check(keys[0])).decision == "allow"
-        for _ in range(2):  # the first one gives the place away, the next one tells all workers
+        for _ in range(2):  # the first one assigns the slot, the next one notifies all workers
             assert allowed(await service.metrics(), first.id) == 1
         answers = await asyncio.gather(*(service.check(key) for key in keys * 10))
         assert {answer.decision for answer in answers} == {"allow"}

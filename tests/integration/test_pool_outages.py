@@ -65,7 +65,7 @@ async def use_every_place(pool: Pool) -> None:
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
 async def test_a_pool_works_again_at_once(hurt: Victim, outage: Outage, size: int) -> None:
-    """At its start or later: after an outage that outlasts every limit, each place of a pool works within a second."""
+    """At its start or later, after an outage longer than every limit, each connection of a pool works in a second."""
     async with open_pool(hurt.dsn, size=size, wait=WAIT, statement_timeout=STATEMENT_TIMEOUT, limits=SHORT) as pool:
         for _ in range(2):
             async with outage(hurt):

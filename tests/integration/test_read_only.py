@@ -50,7 +50,7 @@ async def test_usage_waits_while_postgresql_only_reads(
             await until(partial(unsaved, service, 1))
             assert service.health.readiness().stores["usage"].startswith("read_only: cannot execute")
             assert service.health.readiness().ready
-            await until(partial(tried, service, 5))  # more attempts, which are not told
+            await until(partial(tried, service, 5))  # more attempts, which are not logged
             await hurt.sql(WRITABLE, hurt.role)
             await until(partial(saved, operator, details.id))
             await until(partial(unsaved, service, 0))

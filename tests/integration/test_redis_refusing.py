@@ -50,7 +50,7 @@ class Harm:
 
 
 def user(name: str, reason: str, begin: str, end: str) -> Harm:
-    """The rights of our user change."""
+    """The rights of extauthz's user change."""
     return Harm(name, reason, (f"ACL SETUSER {USER} {begin}",), (f"ACL SETUSER {USER} {end}",))
 
 

@@ -36,7 +36,7 @@ async def test_a_new_key_has_the_terms_of_the_old_one(operator: ManagementClient
 
 
 async def test_how_long_both_keys_live(operator: ManagementClient) -> None:
-    """The old one never longer than it would have; the new one as long as the old one was given, or as it is told."""
+    """The old one never longer than before; the new one as long as the old one was given, or as the caller says."""
     now = datetime.now(UTC)
     given = timedelta(days=30)
     old, _ = await operator.new_key("acme", expires_at=now + given)

@@ -20,7 +20,7 @@ SLOW = 1.0  # seconds, more than Redis may take
 
 
 class Proxy:
-    """Envoy, as far as the service can tell."""
+    """A client of the Envoy listener."""
 
     def __init__(self, service: Serving, keys: dict[str, str]) -> None:
         self.service = service

@@ -161,7 +161,7 @@ async def test_at_a_unix_socket(environ: dict[str, str], key: tuple[KeyDetails, 
 
 
 async def test_a_pipe_that_is_closed(environ: dict[str, str], key: tuple[KeyDetails, str]) -> None:
-    """As by `head`: the tail ends with nothing on standard error, and its place is free."""
+    """After a closed pipe, as by `head`, the tail ends with nothing on standard error, and its slot is free."""
     async with listening(environ) as service, tailing(service, "--json") as tail:
         assert tail.process.stdout is not None
         tail.process.stdout._transport.close()  # type: ignore[attr-defined]  # there is no other way

@@ -152,7 +152,7 @@ async def test_refused_checks(service: Serving, receiver: OtlpReceiver, operator
         ("bad_proxy_request", "_OTHER", None),
     ]
     assert [span.attributes["http.response.status_code"] for span in spans] == [401, 401, 403, 403, 403]
-    assert [span.status for span in spans] == [0] * 5  # the client's affair
+    assert [span.status for span in spans] == [0] * 5  # not an error of the server
     assert spans[1].attributes["extauthz.reason"] == "revoked"
     assert spans[1].attributes["extauthz.organization_id"] == details.organization_id
     assert [span.parent_id for span in spans] == ["", "", "", SPAN, ""]

@@ -90,7 +90,7 @@ def test_a_busy_socket_is_alive(tmp_path: Path) -> None:
 
 
 def test_the_file_of_a_successor_is_left(tmp_path: Path) -> None:
-    """An end removes its own file and no other that has come in its place."""
+    """A stop removes its own file, and not that of a successor at the same path."""
     path = tmp_path / "socket"
     first = bind("", 0, str(path))
     files = SocketFiles([first])

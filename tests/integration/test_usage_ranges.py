@@ -118,7 +118,7 @@ async def test_a_month(ops: Caller, at_new_year: ManagementClient, today: Day) -
 
 
 async def test_recent_days_come_from_redis(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """Whichever way it is told, today and yesterday are as Redis has them, each key once, and earlier days as saved."""
+    """By day, month and key, today and yesterday are as Redis has them, each key once, and earlier days as saved."""
     await save(acme, ONE, today.before(2), allowed=1, cost=1, revision=1)
     await save(acme, ONE, today.before(), allowed=10, cost=10, rate_limited=5, revision=1)
     await save(acme, TWO, allowed=100, cost=100, over_quota=7, revision=1)

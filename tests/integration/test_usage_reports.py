@@ -114,7 +114,7 @@ async def test_without_redis(ops: Caller, acme: ManagementClient, redis_server: 
 
 
 async def test_a_day_in_the_past(ops: Caller, acme: ManagementClient, today: Day) -> None:
-    """Yesterday is told with what Redis still has of it; what is left is left now. Before there was anything: zeros."""
+    """Yesterday is reported with what Redis still has of it; balances are those of now. Earlier days are zero."""
     await save(acme, ONE, today.before(), allowed=5, cost=50, rate_limited=4, revision=5)
     await save(acme, TWO, allowed=1, cost=100, revision=1)
     await count(acme, {"seeded": "0123456789ab", f"{Day(today.before()).field}:{ONE}": "51 6 6"})

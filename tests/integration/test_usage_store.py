@@ -165,7 +165,7 @@ async def test_seeds_are_sums_of_spans(usage: PostgresUsage) -> None:
 
 
 async def test_sums_of_a_period(usage: PostgresUsage) -> None:
-    """By key or by day; days that are told apart come row by row, with their revisions."""
+    """By key or by day; days that are listed apart come row by row, with their revisions."""
     before = DAY - timedelta(days=1)
     await save(
         usage,

@@ -202,7 +202,7 @@ async def test_a_worker_that_dies_while_it_delivers(
 
 
 async def test_postgresql_is_away(database: str, hook: Hook, event: QuotaEvent, postgres_server: Postgres) -> None:
-    """Without PostgreSQL nothing is due; it counts as a failure, and deliveries go on afterwards."""
+    """Without PostgreSQL nothing is delivered; it counts as a failure, and deliveries go on afterwards."""
     watch = Watch()
     async with (
         open_pool(database, size=1, wait=1, statement_timeout=5) as pool,

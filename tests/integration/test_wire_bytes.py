@@ -80,7 +80,7 @@ async def test_a_credential_of_any_bytes_gets_a_decision(service: Serving, liste
 @given(path=st.one_of(LINE, VISIBLE, st.builds(bytes.__add__, st.just(b"/"), VISIBLE)))
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_a_path_of_any_bytes_gets_a_decision(service: Serving, listener: str, key: str, path: bytes) -> None:
-    """Whatever stands in the place of the path: allowed as it is, ambiguous, or no question at all."""
+    """Any bytes in the place of the path are allowed as they are, ambiguous, or a bad request."""
     answer = await ask(service.ports[listener], question(listener, path, key=key))
     check_form(answer, listener)
     assert answer.decision in {"allow", "path_ambiguous", "bad_proxy_request"}

@@ -27,7 +27,7 @@ def filled(text: str, ports: Mapping[int, int]) -> str:
 
 
 def patient(text: str) -> str:
-    """The file of a proxy with a second in place of the 200 ms after which a proxy gives extauthz up."""
+    """The file of a proxy with a second in place of the 200 ms after which a check times out."""
     return re.sub(r"\b(200ms|0\.2s)\b", "1s", text)
 
 

@@ -95,7 +95,7 @@ async def keep_our_loop_busy(seconds: float, *, after: int) -> None:
 
 @pytest.fixture(scope="session")
 def migrated(postgres_server: Postgres) -> Iterator[str]:
-    """The name of a database with our schema, to make others from."""
+    """The name of a database with the schema, as a template for others."""
     with new_database(postgres_server) as dsn:
         asyncio.run(migrate.upgrade(dsn))
         yield dsn.rpartition("/")[2].replace("%20", " ")
@@ -109,7 +109,7 @@ def empty_database(postgres_server: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def database(postgres_server: Postgres, migrated: str) -> Iterator[str]:
-    """The address of a fresh database with our schema."""
+    """The address of a fresh database with the schema."""
     with new_database(postgres_server, template=migrated) as dsn:
         yield dsn
 

@@ -31,7 +31,7 @@ class ForkServer:
         """Returns the number of a new child of this process, which has these descriptors as 0, 1 and 2."""
         with self._lock:
             channel = self._channel = self._channel or self._start()
-            # The child's parent ends at once, so that the child comes to us: only a parent can wait for it.
+            # The child's parent ends at once, so that this process adopts the child: only a parent can wait for it.
             _adopt_orphans(True)
             try:
                 socket.send_fds(channel, [json.dumps(request).encode()], descriptors)

@@ -66,7 +66,7 @@ class HurtingProxy:
         self._target = (host, port)
 
     def inject(self, data: bytes) -> None:
-        """Sends bytes of our own to every client."""
+        """Sends bytes that no server sent to every client."""
         for client in self._clients:
             client.write(data)
 

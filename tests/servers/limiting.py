@@ -148,5 +148,5 @@ async def microseconds(redis: RedisClient) -> int:
 
 
 def now() -> float:
-    """Our own clock, which is Redis's here."""
+    """The clock of this process, which is Redis's here."""
     return time.time()

@@ -74,7 +74,7 @@ class Monitored:
 
 @asynccontextmanager
 async def monitored(postgres: Postgres, redis: Redis, *, template: str, folder: Path) -> AsyncIterator[Monitored]:
-    """Everything that runs, with traffic until it is left. `template` is a database with our schema."""
+    """All servers, with traffic until the block ends. `template` is a database with the schema."""
     async with AsyncExitStack() as stack:
         database = stack.enter_context(new_database(postgres, template=template))
         operator = await _office(stack, database, redis)

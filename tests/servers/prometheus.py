@@ -59,7 +59,7 @@ class Prometheus(prometheus.Prometheus):
         return found
 
     async def ask(self, path: str, **parameters: str | float) -> Any:
-        """The `data` of an answer of `/api/v1/`, while our own loop goes on."""
+        """The `data` of an answer of `/api/v1/`, without blocking the event loop."""
         return await asyncio.to_thread(self.answer, f"{path}?{urlencode(parameters)}")
 
 

@@ -39,7 +39,7 @@ class Arrived:
             self.body_bytes = len(await reader.readexactly(length))
 
     def told(self) -> bytes:
-        """All of it, as the upstream answers."""
+        """All parts, as the upstream answers."""
         fields = ("method", "path", "headers", "body_bytes", "trailers")
         return json.dumps({name: getattr(self, name) for name in fields}).encode()
 

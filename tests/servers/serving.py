@@ -75,7 +75,7 @@ async def serving(database: str, redis_url: str, **environment: str) -> AsyncIte
 def question(
     listener: str, path: str | bytes = "/", *, key: str | None = None, method: str = "GET", more: bytes = b""
 ) -> bytes:
-    """What a proxy of that family sends for a request; `more` is further header lines."""
+    """The check of a request by a proxy of that family; `more` is further header lines."""
     raw = path.encode() if isinstance(path, str) else path
     verb = method.encode()
     target, told = {

@@ -47,7 +47,7 @@ class Shell:
         return json.loads(done.stdout)
 
     def refused(self, status: int, *arguments: str, **settings: str) -> str:
-        """The one line of a command that fails, without our name."""
+        """The one line of a command that fails, without the prefix `extauthz: `."""
         done = self.run(*arguments, **settings)
         assert (done.returncode, done.stdout) == (status, "")
         assert done.stderr.startswith("extauthz: ")
