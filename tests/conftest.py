@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures and hooks of every test."""
 
 import asyncio
 import gc
@@ -54,7 +54,7 @@ def within_one_day(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def forked_processes() -> Iterator[None]:
-    """Spares processes of extauthz their imports."""
+    """Processes of extauthz are forked, which spares their imports."""
     if os.environ.get("TEST_FORKS") == "off":
         yield
         return
@@ -71,6 +71,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what is there by now, the modules and all tests, out of every later look for garbage."""
+    """Excludes all modules and tests loaded by now from later garbage collections."""
     gc.collect()
     gc.freeze()

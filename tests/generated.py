@@ -22,7 +22,7 @@ def is_deep() -> bool:
 
 
 def examples(suite: int, deep: int) -> settings:
-    """So many in `make test`, and so many in `make test-deep`."""
+    """The number of examples in `make test` and in `make test-deep`."""
     return settings(max_examples=deep if is_deep() else suite, deadline=None)
 
 
@@ -41,5 +41,5 @@ def numbers(suite: int) -> Iterator[int]:
 
 
 def in_time() -> pytest.MarkDecorator:
-    """What a test needs that tries `numbers`."""
+    """Markers of a test that tries `numbers`."""
     return pytest.mark.timeout(FUZZ_SECONDS + _MARGIN if is_deep() else 60)

@@ -50,12 +50,12 @@ class Book:
         return f"{next(self._ids):x}", 0
 
     def end(self, place: int) -> None:
-        """It is over."""
+        """Does nothing: no record of the lease is kept."""
 
 
 @dataclass
 class Call:
-    """A message of a worker; the answer is there once the store has seen it."""
+    """A message of a worker; it has an answer once the store has processed it."""
 
     kind: int
     ask: LeaseAsk
@@ -154,7 +154,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def look(self, worker: int) -> None:
-        """A worker looks what is to be renewed or given back."""
+        """A worker checks which leases to renew or give back."""
         for kind, account in enumerate(self.workers[worker].accounts):
             if account.look(self.real / MICRO):
                 self._send(self.workers[worker], kind)
@@ -169,7 +169,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def deliver(self, worker: int) -> None:
-        """Messages arrive, and so do answers; what is asked next as well."""
+        """Messages and answers arrive; so do messages that they cause."""
         while self.workers[worker].calls:
             self.arrive(worker)
             calls, self.workers[worker].calls = self.workers[worker].calls, []
@@ -202,7 +202,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def kill(self, worker: int) -> None:
-        """A worker dies, with its messages in the air, and another one takes its place."""
+        """A worker dies with its messages under way, and another one takes its place."""
         self.arrive(worker)
         mine = {account.lease_id: account for account in self.workers[worker].accounts if account.lease_id}
         for lease_id, account in mine.items():
@@ -221,7 +221,7 @@ class Leasing(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """When all is given back, counters are what was served, to the unit, and nothing is held."""
+        """When all is given back, counters equal what was served, to the unit, and no lease is left."""
         for number in range(WORKERS):
             self.deliver(number)
             self.drain(number)
@@ -250,11 +250,11 @@ class Leasing(RuleBasedStateMachine):
     # what may be
 
     def _touched(self, asked: Spend) -> None:
-        """The store has looked at its buckets: so does the one that is asked each time, because clocks step."""
+        """The store has read its buckets; so does the reference bucket, because clocks step."""
         Step(self.reference, _of_bucket(asked), self.now, (0, 0)).store()
 
     def _admitted(self, asked: Spend, day: int, month: int) -> None:
-        """A bucket that is asked each time allows it, and no quota is passed."""
+        """The reference bucket allows it, and no quota is exceeded."""
         spent = spend(self.reference, _of_bucket(asked), self.now)
         assert isinstance(spent, Spent)
         assert not spent.refused, "over-admitted"
@@ -267,7 +267,7 @@ class Leasing(RuleBasedStateMachine):
             assert quota is None or self.served[name] <= quota, name
 
     def _may_refuse(self, asked: Spend, spent: Spent) -> None:
-        """A bucket that is asked each time would refuse, or hardly not: by what others hold or never gave back."""
+        """The reference bucket would refuse, or nearly: because of units that other workers hold or never gave back."""
         peeked = spend(self.reference, replace(_of_bucket(asked), operation="peek"), self.now)
         assert isinstance(peeked, Spent)
         assert asked.windows is not None
@@ -287,7 +287,7 @@ class Leasing(RuleBasedStateMachine):
                     assert left < asked.cost + size // SHARE + self.lost, (name, left)
 
     def _give_back(self, worker: Worker, kind: int) -> None:
-        """Until the store has it; then the account is another."""
+        """Gives back units until the store has all of them; then the worker has a new account."""
         account = worker.accounts[kind]
         while account.lease_id:
             if account.give_back():
@@ -304,7 +304,7 @@ def _counters(day: str, month: str, key_id: str) -> tuple[str, str, str, str]:
 
 
 def _of_bucket(asked: Spend) -> Spend:
-    """The same of the buckets alone."""
+    """The same for the buckets alone."""
     limits, own = asked.limits, asked.key_limits
     return Spend(
         TENANT,

@@ -67,7 +67,7 @@ async def test_revoked_is_for_good(keys: RedisKeyCache, number: int) -> None:
     assert await stays(keys, revoked, replace(revoked, version=number, id="k2")) is (number < 7)
 
 
-async def test_nonsense_is_overwritten(keys: RedisKeyCache, redis: Redis) -> None:
+async def test_corrupt_record_is_overwritten(keys: RedisKeyCache, redis: Redis) -> None:
     """A corrupt record keeps no record out."""
     for nonsense in (b"", b"{", b"[]", b"null", b"7", b'"x"', b'{"version": null}', b'{"version": {}}', b"\xff\x00"):
         await redis.set(NAME, nonsense)
@@ -131,7 +131,7 @@ async def test_a_fence_round_everything(keys: RedisKeyCache, redis: Redis) -> No
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"6.5", b"nan", b"\xff", b"9" * 5000])
-async def test_a_fence_that_is_garbage_keeps_out(keys: RedisKeyCache, redis: Redis, garbage: bytes) -> None:
+async def test_corrupt_fence_keeps_out(keys: RedisKeyCache, redis: Redis, garbage: bytes) -> None:
     """What it kept out is unknown, so it keeps out everything; the next change replaces it by a fence."""
     tenants = RedisTenantCache(redis, ttl=30)
     await keys.put([KEY], NOW)

@@ -1,4 +1,4 @@
-"""Hourly quotas on a real Redis: hours of any zone under load, what is stored, and what an outage leaves of it."""
+"""Hourly quotas on a real Redis: hours of any zone under load, stored fields, and the effect of an outage."""
 
 import asyncio
 from collections import Counter
@@ -79,7 +79,7 @@ async def test_a_full_hour_under_load(
 
 
 async def test_without_hourly_quotas_nothing_is_stored(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """The hash has the fields it always had, and so has an organization beside it in the same call."""
+    """The hash has no additional field, nor has that of another organization in the same call."""
     limits = await seed(redis_connection, TENANT.id)
     await limits.spend([spend_of(WITHOUT, now(), key_limits=WITHOUT)])
     fields = set(await redis.hkeys(HASH))
@@ -89,7 +89,7 @@ async def test_without_hourly_quotas_nothing_is_stored(redis: RedisClient, redis
 
 
 async def test_long_and_short_rows_in_one_call(redis_connection: RedisConnection) -> None:
-    """Each asked gets its own row, whichever of its neighbours has hours, or fails."""
+    """Each spend gets its own row, even if another one in the call has hours or fails."""
     limits = await seed(redis_connection)
     hourly = Limits(hourly_quota=2)
     asked = [spend_of(each, now(), key=f"key-{n}") for n, each in enumerate((WITHOUT, hourly, WITHOUT, hourly, hourly))]
@@ -101,7 +101,7 @@ async def test_long_and_short_rows_in_one_call(redis_connection: RedisConnection
 
 
 @pytest.mark.parametrize("nonsense", ["", "x", "1 2 3", "-1 5 0 0", "1 2 3 4 5", "9" * 30 + " 1 0 0"])
-async def test_nonsense_in_an_hour(redis: RedisClient, redis_connection: RedisConnection, nonsense: str) -> None:
+async def test_corrupt_hour(redis: RedisClient, redis_connection: RedisConnection, nonsense: str) -> None:
     """It counts as never written; the next charge writes the field again."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now(), key_limits=PLENTY)
     await limits.spend([asked])
@@ -112,7 +112,7 @@ async def test_nonsense_in_an_hour(redis: RedisClient, redis_connection: RedisCo
 
 
 async def test_after_redis_lost_its_memory(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Day and month begin with what is saved, an hour with nothing: its quota can be spent once more in that hour."""
+    """Day and month begin with saved usage, an hour at zero: its quota can be spent once more in that hour."""
     tight = Limits(hourly_quota=2, daily_quota=5)
     limits, asked = await seed(redis_connection), spend_of(tight, now(), cost=2)
     assert [taken((await limits.spend([asked]))[0]).refused for _ in range(2)] == [(), (HOURLY,)]
@@ -125,7 +125,7 @@ async def test_after_redis_lost_its_memory(redis: RedisClient, redis_connection:
 
 
 async def test_what_is_there_is_kept(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """A copy of Redis that another server took over has its hour: a restore leaves it, and so explain finds it."""
+    """A copy of Redis that another server took over keeps its hour: a restore leaves it, and so explain finds it."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now(), key_limits=PLENTY)
     await limits.spend([asked])
     await redis.hset(HASH, "seeded", "another epoch")

@@ -24,7 +24,7 @@ def other() -> Iterator[Server]:
 
 
 async def follow(client: RedisClient, port: int) -> None:
-    """It is a replica from now on, and has all of its master's data."""
+    """Makes a server a replica that has all data of its master."""
     await client.execute_command("REPLICAOF", "127.0.0.1", port)  # type: ignore[no-untyped-call]
     async with asyncio.timeout(20):
         while (await client.info("replication"))["master_link_status"] != "up":  # noqa: ASYNC110 - Redis sends no event
@@ -32,12 +32,12 @@ async def follow(client: RedisClient, port: int) -> None:
 
 
 async def promote(client: RedisClient) -> None:
-    """It is a master again."""
+    """Makes a server a master again."""
     await client.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call]
 
 
 async def test_a_restart(redis_server: Server, redis_url: str, redis_connection: RedisConnection) -> None:
-    """Another epoch, also where all data is there again; on every connection the same one."""
+    """Another epoch, also where all data is restored; the same one on every connection."""
     before = await redis_connection.epoch()
     with stopped(redis_server):
         pass
@@ -48,7 +48,7 @@ async def test_a_restart(redis_server: Server, redis_url: str, redis_connection:
 async def test_a_server_that_has_followed_another(
     redis_url: str, other: Server, redis_connection: RedisConnection
 ) -> None:
-    """A to B and back to A is another epoch: A may lack what it had before. Its open connections learn of it, too."""
+    """From A to B and back to A is another epoch: A may lack earlier data. Its open connections see it, too."""
     before = await redis_connection.epoch()
     async with open_connection(other.redis_url) as elsewhere:
         assert await elsewhere.epoch() != before
@@ -66,7 +66,7 @@ async def test_a_server_that_has_followed_another(
 
 
 async def test_a_replica_that_is_promoted(redis_url: str, other: Server) -> None:
-    """It need not close its connections: the next look at it sees another epoch."""
+    """Its connections stay open: their next look at it sees another epoch."""
     master = RedisClient.from_url(redis_url)
     port = master.connection_pool.connection_kwargs["port"]
     async with (

@@ -25,7 +25,7 @@ KNOWN = [Seed(DAY, key, 10, 1, 1) for key in KEYS]
 
 
 class Steps:
-    """A Link that counts commands and their parts, and lets others go first at random."""
+    """A connection that counts commands and their parts, and yields to other tasks at random."""
 
     def __init__(self, redis_connection: RedisConnection, random: Random | None = None) -> None:
         self._link = redis_connection
@@ -184,8 +184,8 @@ async def test_what_was_kept_at_an_earlier_time(
     assert (found[f"{DAY}:{KEYS[0]}"], found[DAY]) == ("11 2 2", str(10 * MANY + 1))
 
 
-async def test_restore_marks_all_keys(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Marks may be lost together with counters while other workers rely on theirs: all keys of the tenant are read."""
+async def test_restore_marks_the_organization(redis: RedisClient, redis_connection: RedisConnection) -> None:
+    """Workers may rely on lost marks: a mark of the organization makes the usage flush read all its keys."""
     limits = RedisLimits(redis_connection, RedisUsage(redis_connection))
     for known in (None, KNOWN[:1]):
         await redis.delete("usage_due")

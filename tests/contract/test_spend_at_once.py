@@ -59,7 +59,7 @@ async def test_the_last_token_is_spent_once(redis_url: str, limits: Limits, own:
 
 
 async def spend_until(limiter: Limiter, asked: Spend, done: asyncio.Event, passed: "list[tuple[Spend, Spent]]") -> None:
-    """Spends again and again; what was not refused goes to `passed`."""
+    """Spends repeatedly; accepted spends are added to `passed`."""
     while not done.is_set():
         found = await limiter.spend(asked)
         if not found[1].refused:
@@ -165,8 +165,8 @@ async def test_two_tenants_never_share_a_key(redis: RedisClient, redis_url: str)
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(), st.text())
-def test_names_of_keys_are_the_names_of_tenants(one: str, other: str, request: str) -> None:
-    """Whatever two tenants, addresses and requests are called: their keys are equal only where all of it is."""
+def test_different_names_have_different_keys(one: str, other: str, request: str) -> None:
+    """Keys of two tenants, addresses and requests are equal only where all their names are."""
     assert (tenant_limits(one) == tenant_limits(other)) is (one == other)
     assert (charge_once(one, request) == charge_once(other, request)) is (one == other)
     assert (charge_once(one, request) == charge_once(one, other)) is (request == other)
@@ -215,7 +215,7 @@ async def test_a_request_is_charged_once(redis: RedisClient, redis_connection: R
 
 
 async def test_a_refused_request_was_not_charged_once(redis_connection: RedisConnection) -> None:
-    """A refused request was not charged and is charged when it comes again; another tenant's id is separate."""
+    """A refused request does not count as charged when it comes again; the same id at another tenant is separate."""
     limits, asked = (
         await seed(redis_connection, TENANT.id, "a"),
         replace(spend_of(Limits(daily_quota=0), now()), once="r1"),

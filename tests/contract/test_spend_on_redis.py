@@ -125,7 +125,7 @@ NONSENSE = ["", "x", "-1", "1.5", "1e3", "0x10", "nan", "inf", " 1", "1 ", "9" *
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
 @pytest.mark.parametrize("field", ["d:{}", "m:{}01", "m:{}01:" + KEY, "d:{}:" + KEY])
-async def test_nonsense_in_a_counter(
+async def test_corrupt_counter(
     redis: RedisClient, redis_connection: RedisConnection, field: str, nonsense: str
 ) -> None:
     """A corrupt counter counts as 0 and is overwritten by a valid one; the others stay."""
@@ -146,9 +146,7 @@ async def test_nonsense_in_a_counter(
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("nonsense", NONSENSE)
-async def test_nonsense_in_a_bucket(
-    redis: RedisClient, redis_connection: RedisConnection, place: int, nonsense: str
-) -> None:
+async def test_corrupt_bucket(redis: RedisClient, redis_connection: RedisConnection, place: int, nonsense: str) -> None:
     """A bucket with a corrupt part is full; its organization's counters stay as they are."""
     limits = await seed(redis_connection)
     parts: list[str] = ["0", "0", str(await microseconds(redis))]
@@ -164,7 +162,7 @@ PACKED = [b"", b"x", b"\1" * 52, b"\2" + bytes(52), b"\2" + bytes(60), b"\1" + b
 
 @pytest.mark.parametrize("state", PACKED)
 @pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
-async def test_nonsense_in_a_packed_state(
+async def test_corrupt_packed_state(
     redis: RedisClient, redis_connection: RedisConnection, of_key: bool, state: bytes
 ) -> None:
     """It counts as never written: a full bucket, counters at 0; the day's counter, which is its own field, stays."""
@@ -201,7 +199,7 @@ async def test_a_carry_of_another_rate(redis: RedisClient, redis_connection: Red
     ],
 )
 async def test_expiry(redis: RedisClient, redis_connection: RedisConnection, limits: Limits) -> None:
-    """Set by a spend, never shorter than the time to full buckets, all keys' too, or to a week after the month."""
+    """A spend sets it, never shorter than the time to full buckets of all keys, or to a week after the month."""
     store, key_limits = await seed(redis_connection), Limits(Rate(1, 864_000), 500)
     await redis.persist(HASH)
     full = 0
@@ -231,7 +229,7 @@ async def test_expiry_is_never_brought_forward(redis: RedisClient, redis_connect
 
 
 async def test_unlimited_is_counted(redis: RedisClient, redis_connection: RedisConnection) -> None:
-    """Usage is counted whether or not a quota is set; a refused key's is not."""
+    """Usage is counted with and without a quota; a refused request is not counted."""
     store = await seed(redis_connection)
     asked = [
         spend_of(UNLIMITED, now(), cost=7),

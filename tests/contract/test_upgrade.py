@@ -178,7 +178,7 @@ async def test_charged_while_it_is_unpacked(
         await Script(read("layout", "named", "unpack")).run(redis_connection, HASH, "state")
 
 
-async def test_a_worker_that_was_left_behind(
+async def test_worker_of_the_release_before_on_packed_state(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits
 ) -> None:
     """What a worker of the release before charges to a packed hash is added: usage and quotas have all of it."""

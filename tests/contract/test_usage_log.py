@@ -48,7 +48,7 @@ async def test_what_was_charged(spender: ChargingClient) -> None:
 
 
 @pytest.mark.parametrize("name", ["org 1}", "a:b{c}", "*", "x" * 255, "d:20270331", "'\" \\ %"])
-async def test_whatever_a_tenant_or_a_key_is_called(spender: ChargingClient, name: str) -> None:
+async def test_any_names_of_tenants_and_keys(spender: ChargingClient, name: str) -> None:
     """Printable ASCII of any kind keeps tenant and key apart, and is saved under its own name."""
     await spender.charge(name, tenant_id=name)
     await spender.charge(name[:-1] + "y", tenant_id=name)
@@ -83,7 +83,7 @@ async def test_marked_again_while_it_was_saved(spender: ChargingClient) -> None:
 
 
 async def test_portions(spender: ChargingClient) -> None:
-    """However few at once, whether marks stay or go: all are read, one portion after the other, the last one short."""
+    """With any portion size, whether marks stay or go, all are read, one portion after the other."""
     for number in range(7):
         await spender.charge(id_of(number), tenant_id=id_of(number % 3))
         if number == 3:
@@ -121,7 +121,7 @@ async def test_provisional_counters_are_not_saved(spender: ChargingClient) -> No
 
 
 async def test_an_organization_that_is_marked(spender: ChargingClient) -> None:
-    """All its keys are saved, on each of its days, and dropped where these are long past; its mark goes like others."""
+    """All its keys are saved, on each of its days, and old days are deleted; its mark is deleted like others."""
     for day in (BEFORE, YESTERDAY, TODAY):
         await spender.charge(ONE, day=day, mark=False)
     await spender.charge(TWO, mark=False)
@@ -219,7 +219,7 @@ async def test_days_long_past_go_once_they_are_saved(spender: ChargingClient) ->
 
 
 async def test_a_clock_that_was_ahead_takes_nothing_from_today(spender: ChargingClient) -> None:
-    """Days and months that a wrong clock has begun do not make today an old day: its counters stay, and are saved."""
+    """Days and months begun by a wrong clock do not make today an old day: its counters stay, and are saved."""
     for day in (TODAY + 40 * DAY, TODAY + 80 * DAY, TODAY + 81 * DAY):
         await spender.charge(ONE, day=day)
     await spender.charge(ONE)

@@ -1,4 +1,4 @@
-"""The dashboards of `compose/grafana/dashboards/`, as Grafana will read them."""
+"""The dashboards of `compose/grafana/dashboards/`, as Grafana reads them."""
 
 import json
 import re

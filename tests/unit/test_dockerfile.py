@@ -1,4 +1,4 @@
-"""`compose/Dockerfile` and `.dockerignore`: what the builder gets, and what the image is."""
+"""`compose/Dockerfile` and `.dockerignore`: files of the builder, and properties of the image."""
 
 import re
 
@@ -7,7 +7,7 @@ from tests.servers.dockerfile import PROJECT, PYPROJECT
 
 
 def test_the_builder_gets_what_it_copies() -> None:
-    """And nothing that it does not: no tests, no history, no secret of a developer."""
+    """And no other files: no tests, no history, no secret of a developer."""
     build = dockerfile.stages()[0]
     sources = [word for each in build.all("COPY") for word in each.words[:-1]]
     given = {str(path) for path in dockerfile.context()}

@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
 
 
 def test_type_checkers_read_types_of_package(wheel: ZipFile) -> None:
-    """PEP 561: without the marker a type checker takes everything from here for Any."""
+    """PEP 561: without the marker a type checker treats everything from the package as Any."""
     assert "extauthz/py.typed" in wheel.namelist()
 
 

@@ -99,12 +99,12 @@ def test_a_torn_text_is_read_as_json_would(changes: list[tuple[int, int]], chanc
     ],
 )
 def test_texts_of_others(text: bytes) -> None:
-    """Names that stand twice, more of them, another order: it means what JSON says it means."""
+    """Repeated, additional and reordered names are read as JSON does."""
     assert read(text, KEY.digest) == meaning(text, KEY.digest)
 
 
 def test_what_is_shared_is_one_object() -> None:
-    """Keys that say the same have the same permissions and limits, and their organizations the same terms."""
+    """Equal permissions and limits of keys are one object, and so are policies of their organizations."""
     first, second = (
         record_codec.read_key(
             record_codec.key_text(replace(KEY, id=name, tenant=replace(TENANT, version=number))).encode(), KEY.digest

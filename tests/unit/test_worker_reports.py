@@ -20,7 +20,7 @@ async def ends() -> AsyncIterator[tuple[Any, Control]]:
     """The supervisor's side of a worker, and the worker's end of their connection."""
     pair = socket.socketpair()
     ours, theirs = [Control(*await asyncio.open_connection(sock=sock)) for sock in pair]
-    # Reports are not requested from the process.
+    # A report does not use the process.
     yield workers._Worker(cast("asyncio.subprocess.Process", None), ours), theirs
     ours.close()
     theirs.close()

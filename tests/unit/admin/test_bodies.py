@@ -134,7 +134,7 @@ def test_a_field_that_cannot_be_is_named(model: type[BaseModel], field: str, val
 
 
 @pytest.mark.parametrize("zone", ["", "/UTC", "Europe/" + "x" * 58, "x" * 5000])
-def test_a_wrong_time_zone_is_told_what_is_right(zone: str) -> None:
+def test_wrong_time_zone(zone: str) -> None:
     """The same words for a name of any length."""
     problem = refused({"timezone": zone}, OrganizationChanges)
     assert problem.detail == "timezone: is the name of a time zone, as Europe/Berlin"
@@ -166,7 +166,7 @@ def test_a_part_of_a_field_is_named(field: str, value: object, named: str) -> No
 
 
 def test_no_key_is_repeated_where_a_name_belongs() -> None:
-    """A key that was sent as the name of a field is not in the refusal."""
+    """A key that was sent as the name of a field is not in the error."""
     key = "imported-plain-0123456789"
     for problem in (
         refused({key: 1}, NewPlan),
@@ -220,7 +220,7 @@ def test_times_and_durations_are_read_exactly() -> None:
 
 @given(st.sampled_from(["name", "organization_id", "metadata", "expires_at", "key"]), st.text(min_size=20))
 def test_no_refusal_repeats_a_value(field: str, text: str) -> None:
-    """What was sent for a field, a key above all, is not in the refusal."""
+    """The value of a field, a key above all, is not in the error."""
     problem = refused({"organization_id": 1, field: [text]}, ImportedApiKey)
     assert text not in problem.body().decode()
     assert text not in repr(problem)

@@ -169,7 +169,7 @@ TWO = [("key-of-another-system-1", "one"), ("key-of-another-system-2", "two")]
     ],
 )
 def test_files_of_spreadsheets(content: str) -> None:
-    """Line ends, separators, blanks, empty columns and texts that are written as formulas, as programs write them."""
+    """Line ends, separators, blanks, empty columns and texts written as formulas, as spreadsheets export them."""
     found = rows(content.replace("KEY", "key-of-another-system-").encode())
     assert [(row.key, row.terms.name) for row in found if isinstance(row, Row)] == TWO
 
@@ -210,7 +210,7 @@ def test_a_quote_that_is_left_open() -> None:
 
 
 class _Endless:
-    """A stream without an end, and without the end of a line."""
+    """An endless stream without a line break."""
 
     def read1(self, size: int, /) -> bytes:
         return bytes(size)

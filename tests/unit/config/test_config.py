@@ -80,7 +80,7 @@ def test_needs() -> None:
 
 
 def test_empty_is_not_set() -> None:
-    """Compose passes `NAME=` on for what is not there."""
+    """An empty variable counts as not set, because Compose passes `NAME=` for absent ones."""
     assert settings(EXTAUTHZ_WORKERS="", EXTAUTHZ_ADMIN_TOKEN_FILE="").workers == 1
     assert mistakes({**GIVEN, "REDIS_URL": ""})[0].startswith("REDIS_URL: required")
 

@@ -51,7 +51,7 @@ def test_long_texts_are_not_remembered() -> None:
 
 
 @given(st.text(max_size=60))
-def test_anything_is_a_group(address: str) -> None:
+def test_any_text_is_a_group(address: str) -> None:
     """Any text of a proxy gives a short printable name, never an exception."""
     group = address_group(address)
     assert group.isascii()

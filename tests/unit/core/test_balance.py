@@ -169,7 +169,7 @@ def test_a_second_is_rounded_up() -> None:
     assert [standing.reset for standing in left.limit_statuses] == [2, 2]
 
 
-def test_what_was_carried_counts() -> None:
+def test_carry_shortens_the_wait() -> None:
     """The carried part of a micro-token shortens the wait: here from two seconds to one."""
     almost = (MICRO - 16_667, 20, NOW * MICRO)
     assert ask(State(buckets={"": almost}), Limits(Rate(1, 60), 1)).retry_after == 1

@@ -194,7 +194,7 @@ def test_a_date_that_was_skipped() -> None:
     ],
 )
 def test_months_begin_on_the_anchor(anchor: int, today: str, expected: list[str]) -> None:
-    """Calendar months of 28 to 31 days; one that lacks the day begins on its last."""
+    """Calendar months of 28 to 31 days; a month without the anchor's day begins on its last day."""
     assert months(Calendar(anchor=anchor), unix(today) + 12 * HOUR) == expected
 
 
@@ -208,8 +208,8 @@ def test_quotas_follow_the_organizations_midnight() -> None:
 @pytest.mark.parametrize(
     ("zone", "begins", "hours"),
     [
-        ("America/New_York", "2027-01-16T05:00", 29),  # to the west: the day under way ends with theirs
-        ("Asia/Tokyo", "2027-01-16T00:00", 24),  # to the east: with ours, and their next one has begun already
+        ("America/New_York", "2027-01-16T05:00", 29),  # to the west: the current day ends with the new zone's
+        ("Asia/Tokyo", "2027-01-16T00:00", 24),  # to the east: with the old zone's; the new zone's next day has begun
         ("UTC", "2027-01-16T00:00", 24),  # there and back again on one day
     ],
 )

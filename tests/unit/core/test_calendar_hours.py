@@ -49,8 +49,8 @@ def test_hours_follow_each_other(drawn: tuple[Calendar, int]) -> None:
 @pytest.mark.parametrize(
     ("zone", "minute"), [("UTC", 0), ("Asia/Kolkata", 30), ("Asia/Kathmandu", 15), ("America/St_Johns", 30)]
 )
-def test_an_hour_is_the_clocks(zone: str, minute: int) -> None:
-    """Where a zone is 30 or 15 minutes off, its hours begin in the midst of UTC's."""
+def test_hours_follow_the_zones_clock(zone: str, minute: int) -> None:
+    """Where a zone's offset has 30 or 15 minutes, its hours begin in the middle of UTC's."""
     begin, end = hours(Calendar(zone), at("2027-01-15T08:50")).bounds[1:3]
     assert datetime.fromtimestamp(begin, ZoneInfo(zone)).minute == 0
     assert (datetime.fromtimestamp(begin, UTC).minute, end - begin) == (minute, HOUR)

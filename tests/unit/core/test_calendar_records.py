@@ -36,7 +36,7 @@ def test_record_of_a_calendar_is_the_calendar(drawn: tuple[Calendar, int]) -> No
         ({"next_month": "9999-01-01"}, "next_month must be a date that can be counted"),
     ],
 )
-def test_calendars_that_cannot_be(changed: dict[str, object], complaint: str) -> None:
+def test_invalid_calendars(changed: dict[str, object], complaint: str) -> None:
     """Each wrong value is reported by its field, and not repeated."""
     with pytest.raises(ValueError, match=complaint) as caught:
         Calendar.from_record(UTC_CALENDAR.to_record() | changed)

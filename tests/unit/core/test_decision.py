@@ -154,8 +154,8 @@ def test_no_header_of_the_clients_own_survives(allow: Allow, strip: bool) -> Non
     assert not set(said) & set(removed)
 
 
-def test_an_uncharged_allow_says_so() -> None:
-    """`x-extauthz-degraded: limits` marks it, and it stands on no other answer."""
+def test_uncharged_allow_is_marked() -> None:
+    """`x-extauthz-degraded: limits` marks it, and no other answer has it."""
     for dialect in (ENVOY, NGINX, FORWARD):
         marked = [dict(dialect.render(allow).headers).get("x-extauthz-degraded") for allow in ALLOWS]
         assert marked == [None, "limits", None, None]

@@ -25,7 +25,7 @@ def test_rate_limit_headers_word_for_word(families: set[str], expected: list[tup
 
 
 def test_the_binding_limit_is_the_old_headers_limit() -> None:
-    """`X-RateLimit-*` speak of the limit that refused, whatever else applies."""
+    """`X-RateLimit-*` describe the limit that refused, whatever else applies."""
     refused = Balance((BURST, DAILY), ("daily",), 41_532, DAILY)
     assert headers.rate_limit_headers(refused, {"x"}) == [
         ("x-ratelimit-limit", "100000"),

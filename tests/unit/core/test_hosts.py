@@ -93,14 +93,14 @@ def test_an_ipv6_address_has_one_form(number: int) -> None:
 
 
 @given(st.text(max_size=30) | st.from_regex(r"[a-z0-9.:\[\]@_-]{0,30}", fullmatch=True))
-def test_what_is_plain_stays_plain(text: str) -> None:
+def test_normal_form_is_stable(text: str) -> None:
     """Any text gives nothing, or a form that is its own normal form, whatever port follows."""
     host = normal_host(text)
     if host is not None:
         assert normal_host(host) == normal_host(host.upper() + ":8443") == configured_host(host) == host
 
 
-def test_long_hosts_take_no_long_time() -> None:
+def test_time_is_linear_in_length() -> None:
     """Time grows with the length alone."""
     for text in ("a." * 30_000, "1." * 30_000, "a" * 60_000 + ":", "[" + ":" * 60_000 + "]", "a.." * 20_000):
         assert normal_host(text) is None or text.startswith("a.a")

@@ -20,7 +20,7 @@ FEW, DEAR = 0, 3  # kinds of requests: of cost 1 and 40
 
 @pytest.mark.fuzz
 def test_leases_never_admit_too_much() -> None:
-    """However messages, deaths and clocks interleave: never one too much, hardly one too early, charged to the unit."""
+    """With any order of messages, deaths and clocks: none too many, hardly one too early, charged to the unit."""
     run_state_machine_as_test(Leasing, settings=settings(examples(5, 3_000), stateful_step_count=40))
 
 
@@ -36,7 +36,7 @@ def leasing(limits: Limits, own: Limits = UNLIMITED, *, until_midnight: int = 72
 
 
 def empty(world: Leasing) -> None:
-    """Another worker takes all that is left, and the first serves what it holds."""
+    """Another worker takes all that is left, and the first serves from its lease."""
     world.request(worker=1, kind=DEAR, times=20)
     world.request(worker=1, kind=FEW, times=50)
     world.request(worker=0, kind=FEW, times=20)
@@ -85,7 +85,7 @@ def test_nothing_is_served_from_a_lease_for_long() -> None:
 
 
 def test_a_lease_ends_before_its_day_does() -> None:
-    """What was counted on one day is not served on the next."""
+    """Units counted on one day are not served on the next."""
     world = leasing(UNLIMITED, until_midnight=1)
     world.wait(998_000)
     assert world.workers[0].accounts[FEW].serve(world.real / MICRO) is not None
@@ -105,7 +105,7 @@ def test_reported_units_refill_from_the_report_on() -> None:
     world.request(worker=0, kind=FEW, times=20)
 
 
-def test_a_killed_worker_holds_nothing_for_ever() -> None:
+def test_lease_of_a_killed_worker_ends() -> None:
     """Its lease ends four seconds later, charged; the bucket is whole again, and other workers may lease."""
     world = leasing(BUCKET)
     world.kill(worker=0)

@@ -1,4 +1,4 @@
-"""The numbers of a row are those of `balance`, whatever the limits, the windows and the outcome."""
+"""The numbers of a row equal those of `balance`, whatever the limits, the windows and the outcome."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +77,7 @@ def numbers_of(told: Balance) -> list[int]:
 @examples(30, 20_000)
 @given(outcomes())
 def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
-    """Of every limit, and of the one that binds."""
+    """The remainder of every limit, and of the one that binds."""
     asked, now, row = outcome
     row = (0, *row[1:])
     spent = result_of(now, row)
@@ -88,7 +88,7 @@ def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
 @examples(30, 20_000)
 @given(outcomes(refused=True), st.integers(0, 5))
 def test_what_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
-    """The limit that refuses the longest, what is left of every one, and the wait."""
+    """The limit that refuses the longest, the remainder of every limit, and the wait."""
     asked, now, row = outcome
     spent = result_of(now, row)
     assert isinstance(spent, Spent)

@@ -61,7 +61,7 @@ def test_rates_as_written(text: str, tokens: int, seconds: int) -> None:
         ("60000000001/min", "above 1000000000 a second"),
     ],
 )
-def test_rates_that_cannot_be(text: str, complaint: str) -> None:
+def test_invalid_rates(text: str, complaint: str) -> None:
     """No rate is rounded or guessed; the error names the fault and stays short."""
     with pytest.raises(ValueError, match=complaint) as caught:
         Rate.parse(text)
@@ -82,7 +82,7 @@ def rates(draw: st.DrawFn) -> tuple[str, Fraction]:
 
 @given(rates())
 def test_a_rate_is_exact_and_survives_writing(given_rate: tuple[str, Fraction]) -> None:
-    """Parsing loses nothing, and a rate that is printed and parsed again is the same count in the same period."""
+    """Parsing loses nothing, and a printed rate parses to the same count in the same period."""
     text, exact = given_rate
     rate = Rate.parse(text)
     assert Fraction(rate.tokens, rate.seconds) == exact
@@ -140,7 +140,7 @@ def test_record_of_limits_is_the_limits(limits: Limits) -> None:
         ({"monthly_quota": []}, "monthly_quota must be a whole number"),
     ],
 )
-def test_limits_that_cannot_be(changed: dict[str, object], complaint: str) -> None:
+def test_invalid_limits(changed: dict[str, object], complaint: str) -> None:
     """Each wrong value is named by its field."""
     with pytest.raises(ValueError, match=complaint):
         Limits.from_record(LIMITS.to_record() | changed)

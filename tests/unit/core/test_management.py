@@ -57,7 +57,7 @@ ACME = Organization(
     ],
 )
 def test_the_status_of_a_key(changes: dict[str, Any], status: str) -> None:
-    """Revoked is revoked whatever the clock says; the JSON form says the same, and counts changes as `version`."""
+    """A revoked key is revoked at any time; the JSON form agrees, and counts changes as `version`."""
     key = replace(KEY, **changes)
     assert key.status(NOW) == status
     shown = key.to_json(NOW)
@@ -66,15 +66,15 @@ def test_the_status_of_a_key(changes: dict[str, Any], status: str) -> None:
 
 
 def test_a_new_key_shows_no_digest() -> None:
-    """What is about to be stored can be logged without harm."""
+    """A new key can be logged before it is stored."""
     assert "ab" * 32 not in repr(NewKey("2", KeyTerms(), ("ab" * 32,), "p1", "h"))
 
 
 @pytest.mark.parametrize(
     "good", [{}, {"a": ""}, {"é" * 64: "✓" * 500}, {str(number): "" for number in range(50)}, {"a\nb": "\t"}]
 )
-def test_what_metadata_may_be(good: dict[str, str]) -> None:
-    """The bounds themselves are inside."""
+def test_valid_metadata(good: dict[str, str]) -> None:
+    """The bounds are inclusive."""
     assert parse_metadata(good) == good
 
 
@@ -85,7 +85,7 @@ def test_what_metadata_may_be(good: dict[str, str]) -> None:
         *({"a": "\0"}, {"\0": "a"}, {"a": "\udcff"}, {"\ud800": "a"}, {str(number): "" for number in range(51)}),
     ],
 )
-def test_what_metadata_may_not_be(bad: object) -> None:
+def test_invalid_metadata(bad: object) -> None:
     """Invalid metadata are rejected before the database has to."""
     with pytest.raises(ValueError, match="metadata"):
         parse_metadata(bad)
@@ -99,7 +99,7 @@ def test_mistakes_of_a_map_are_named() -> None:
 
 
 def test_an_organizations_own_limits_on_a_plan() -> None:
-    """Its own go first; a rate without a bucket to put it in fits no plan."""
+    """Its own limits win; a rate without a bucket fits no plan."""
     overrides: dict[str, object] = {"rate": "1/s", "burst": None, "daily_quota": 0, "monthly_quota": None}
     acme = replace(ACME, overrides=overrides)
     gold = Plan("3", "gold", Limits(Rate(9, 1), 9, 9, 9), NOW, NOW, 1)
@@ -109,7 +109,7 @@ def test_an_organizations_own_limits_on_a_plan() -> None:
 
 
 def test_what_is_shown_of_an_organization() -> None:
-    """How its days and months are counted, whether its limits are enforced, and when its own end: ISO 8601 or null."""
+    """Its calendar, its limits mode, and the end of its own limits: ISO 8601 or null."""
     shown = ACME.to_json()
     assert [shown[name] for name in ("until", "limits_mode", "timezone", "anchor")] == [
         "2026-01-01T00:00:00+00:00",

@@ -82,7 +82,7 @@ def test_nothing_like_it() -> None:
     st.sampled_from(["api.example.com", "other.example"]),
 )
 def test_the_match_is_explained_by_the_same_rules(path: str, method: str, host: str) -> None:
-    """The route that answers differs in nothing and is not among the near ones, of which there are few."""
+    """The matching route has no difference and is not among the near ones, of which there are few."""
     asked = Asked(method, host, path)
     match = TABLE.match(method, host, path)
     matched = None if match is None else matched_route(TABLE, asked, match)

@@ -28,7 +28,7 @@ def test_one_form(name: str, stored: str) -> None:
     assert visible(stored) == stored
 
 
-def test_what_no_name_holds() -> None:
+def test_characters_that_names_must_not_contain() -> None:
     """Every control, line, format and private character that cannot be seen, by the tables of Python's Unicode."""
     seen = {0x0600, 0x0601, 0x0602, 0x0603, 0x0604, 0x0605, 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x110BD, 0x110CD}
     seen |= {*range(0x13430, 0x13440)}  # signs that are drawn though their category is that of format characters

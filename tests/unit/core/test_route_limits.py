@@ -23,7 +23,7 @@ def bucket(route: Route, *others: Route) -> Bucket:
 
 
 def test_shadow() -> None:
-    """A route in the shadow says so for every method and resource; the default enforces."""
+    """A route in shadow mode marks every method and resource; the default enforces."""
     routes = (
         Route("/{resource}/**", limits="shadow"),
         Route("/p", public=True, rate="1", burst=2, limits="shadow"),

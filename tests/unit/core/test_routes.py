@@ -202,7 +202,7 @@ def test_a_route_for_get_holds_for_head() -> None:
 
 
 def test_a_route_that_names_head() -> None:
-    """It is the one for HEAD beside a route for GET of the same path and host; elsewhere the more specific one is."""
+    """It matches HEAD beside a route for GET of the same path and host; elsewhere the more specific one does."""
     head = Route("/a", methods=frozenset({"HEAD", "PUT"}), resource="head")
     for order in permutations((DEAR, head, WIDER)):
         assert found(table(*order), "/a", method="HEAD") == "head"
@@ -220,7 +220,7 @@ def test_a_route_that_names_head() -> None:
 
 @pytest.mark.parametrize("path", ["/a", "/b", "/c/d"])
 def test_a_method_that_differs_by_case_alone(path: str) -> None:
-    """Where any route names it, another case matches nothing, on no path: some frameworks make the named one of it."""
+    """A named method in another case matches no route, because some frameworks treat both alike."""
     routes = table(Route("/a", methods=frozenset({"GET", "POST", "Purge"}), resource="a"), Route("/**", resource="api"))
     for method in ("get", "Get", "post", "pOST", "head", "HeaD", "purge", "PURGE", "po\u017ft"):
         assert routes.match(method, None, path) is None
@@ -316,8 +316,8 @@ def test_tree_agrees_with_a_search(routes: list[Route], path: str, method: str, 
 
 @examples(30, 20_000)
 @given(st.lists(ROUTES, min_size=1, max_size=8), PATTERNS, METHODS, st.sampled_from(["h", "x"]))
-def test_an_end_that_says_nothing(routes: list[Route], above: str, method: str, host: str) -> None:
-    """Where a table says that any end does, paths that differ in their last segment alone lead to the same place."""
+def test_last_segment_without_meaning(routes: list[Route], above: str, method: str, host: str) -> None:
+    """Where the table marks the last segment as irrelevant, paths that differ in it alone have the same route."""
     routing = table(*apart(routes))
     stem = path_of(above).removesuffix("/")
     places = [routing.match(method, host, f"{stem}/{end}") for end in ("a", "b", "c", "42", "x.y", "d~e_F-9", "a?x/y")]
@@ -327,8 +327,8 @@ def test_an_end_that_says_nothing(routes: list[Route], above: str, method: str, 
         assert len(set(places)) == 1
 
 
-def test_ends_that_say_something() -> None:
-    """A literal or a resource at the place of the last segment tells paths apart; an id there does not."""
+def test_last_segment_with_meaning() -> None:
+    """A literal or a resource in the last segment distinguishes paths; an id there does not."""
     routing = table(
         Route("/v1/{resource}/**"), Route("/v1/orders/*/lines", resource="lines"), Route("/public/*", public=True)
     )

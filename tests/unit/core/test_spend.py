@@ -195,7 +195,7 @@ def operate(state: State, operation: Operation, *, cost: int = 1, at: int = NOW)
 
 
 def test_a_peek_takes_nothing() -> None:
-    """It says what a spend would say, and leaves everything as it was."""
+    """It has the result of a spend, and changes nothing."""
     state = State()
     assert operate(state, "peek") == operate(State(), "peek")
     assert state == State()
@@ -221,7 +221,7 @@ def test_a_request_that_is_charged_once() -> None:
 
 
 def test_windows_that_do_not_fit() -> None:
-    """Where the store's day is none of the three, nothing happens, and windows for its clock can be had."""
+    """Where the store's day is none of the three, no spend is applied, and windows for its clock can be computed."""
     state, asked = State(), question(limits(daily=1))
     later = NOW + 40 * DAY
     assert spend(state, asked, later * MICRO) == NotApplied("window", later * MICRO)

@@ -33,7 +33,7 @@ def test_each_hour_has_its_quota() -> None:
 
 
 def test_a_key_has_its_own() -> None:
-    """Its hour is counted beside its organization's, and its refusal takes nothing from it."""
+    """Its hour is counted beside its organization's, and its refusal charges neither."""
     state, own = State(), Limits(hourly_quota=1)
     asked = question(Limits(hourly_quota=9), own=own)
     assert [ask(state, asked).refused for _ in range(2)] == [(), (KEY_HOURLY,)]
@@ -42,7 +42,7 @@ def test_a_key_has_its_own() -> None:
 
 
 def test_only_where_there_is_one() -> None:
-    """Without an hourly quota a row is as short as ever, and no hour is stored."""
+    """Without an hourly quota a row has no fields for it, and no hour is stored."""
     state = State()
     spent = ask(state, question(Limits(daily_quota=5)))
     assert (len(spent.row), state.hours) == (12, {})

@@ -1,4 +1,4 @@
-"""The arithmetic of a bucket: what comes in over time, exactly, in numbers that a double holds."""
+"""The arithmetic of a bucket: exact refill over time, in numbers that a double holds."""
 
 from fractions import Fraction
 from itertools import product

@@ -98,7 +98,7 @@ def _stored(saved: Mapping[tuple[date, str], Tally], apart: Mapping[date, object
 
 @given(counts, counts, counts, counts)
 def test_what_is_left(quota: int, saved: int, was: int, since: int) -> None:
-    """Never below nothing; what Redis began with counts where it is more than what is saved."""
+    """Never negative; the first value in Redis counts where it is more than what is saved."""
     live = Live({}, {"d:20260131": (was + since, was)})
     assert left(quota, "d:20260131", {"d:20260131": saved}, live) == max(quota - max(saved, was) - since, 0)
     assert left(None, "d:20260131", {}, live) is None

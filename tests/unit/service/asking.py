@@ -57,7 +57,7 @@ def end_refusals(local: LocalCache[Any, Any]) -> None:
 
 
 def pack_all(local: LocalCache[Any, Any]) -> None:
-    """Packs all that is in use, as if as many others had come since."""
+    """Packs all records in use, as if as many others had been used since."""
     held = local.held
     while held._entries:
         held._packed.put(*held._entries.popitem())

@@ -87,7 +87,7 @@ class Hashes(Failing):
         self.restorer = self.most = 0
 
     def state(self, owner: Owner) -> State:
-        """What is kept of an owner; a tenant's has to be seeded."""
+        """The stored state of an owner; a tenant's has to be restored first."""
         return self.states.setdefault(owner, State(seeded=owner.kind == "address"))
 
     async def connect(self) -> None:
@@ -227,7 +227,7 @@ class Counter:
         return (await self.limiter.spend(asked))[1]
 
     def ready(self, *tenants: str) -> None:
-        """These tenants' counters are there, and at zero."""
+        """The counters of these tenants exist, at zero."""
         for tenant_id in tenants or ("org-1",):
             self.hashes.state(Owner("tenant", tenant_id)).seeded = True
 
@@ -249,7 +249,7 @@ class Counter:
 
 @asynccontextmanager
 async def open_counter(**bounds: Any) -> AsyncIterator[Counter]:
-    """A counter whose stores were seen; `bounds` as Counter has them."""
+    """A Counter whose stores were probed; `bounds` as Counter has them."""
     counter = Counter(**bounds)
     guards = (counter.redis, counter.postgresql)
     for guard in guards:

@@ -103,7 +103,7 @@ class Records(Failing, Generic[Record]):
 
 
 class Source(Records[Record], Generic[Asked, Record]):
-    """Where records are kept for good. Nonsense is an answer here, and a failure in a cache."""
+    """The permanent store of records. A corrupt record is an answer here, and a failure in a cache."""
 
     at_once = 100
 
@@ -167,7 +167,7 @@ def _read_at(record: Record | None, now: float) -> Record | None:
 
 
 def row_of(result: Spent | NotApplied | StoreUnavailable) -> Row | StoreUnavailable:
-    """A result as stores tell it to calls."""
+    """A result in the form of a store's row."""
     if isinstance(result, StoreUnavailable):
         return result
     if isinstance(result, NotApplied):
@@ -248,7 +248,7 @@ class LimitsInMemory(Failing):
 
 
 class Watch(RecordingObserver):
-    """A RecordingObserver of a whole service. `back` is set from the moment a store is said to be up."""
+    """A RecordingObserver of a whole service. `back` is set from the moment a store is reported up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,7 +267,7 @@ class Watch(RecordingObserver):
         self.limited += result.identified_after > 0
 
     def tally(self, dialect: str) -> "Tallied":
-        """What counts checks of a dialect of which there is no CheckResult."""
+        """Counts checks of a dialect of which there is no CheckResult."""
         return Tallied(self, dialect)
 
     def cache_read(self, cache: Kind, layer: Layer | None, age: float | None, times: int = 1) -> None:
@@ -286,7 +286,7 @@ class Watch(RecordingObserver):
 
 
 class Tallied:
-    """A CheckTally that tells a Watch."""
+    """A CheckTally that reports to a Watch."""
 
     def __init__(self, watch: Watch, dialect: str) -> None:
         self._watch = watch
@@ -436,7 +436,7 @@ class FakeService:
         self.tenants.held[key.tenant.id] = key.tenant
 
     def change(self, key: ApiKey, *things: EntityRef) -> None:
-        """Stores a key that is read with a higher number from now on, and tells of the change of `things`."""
+        """Stores a key that is read with a higher number from now on, and notifies of the change of `things`."""
         self.transaction += 1
         self.store(replace(key, version=self.transaction, tenant=replace(key.tenant, version=self.transaction)))
         for thing in things:

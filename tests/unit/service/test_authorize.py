@@ -82,7 +82,7 @@ def test_the_cost_is_that_of_the_route() -> None:
 @pytest.mark.parametrize("name", ["burst", "daily_quota", "monthly_quota"])
 @pytest.mark.parametrize("of_key", [False, True], ids=["organization", "key"])
 def test_no_wait_makes_a_limit_larger(name: str, of_key: bool) -> None:
-    """Whichever limit is below the cost, of the organization or of its key, the request is refused for good."""
+    """A cost above a limit of the organization or of its key is refused for good."""
     rate = Rate(1, 1) if name == "burst" else None
     for size in (0, 4, 5, 6):
         if name == "burst" and not size:

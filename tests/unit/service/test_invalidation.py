@@ -89,7 +89,7 @@ def test_no_record_older_than_a_received_change_is_admitted(at_most: int, taken:
 
 
 def test_a_number_or_a_time_lets_in() -> None:
-    """A fence of one thing keeps out its older records, and those alone."""
+    """A fence of one entity keeps out its older records, and no others."""
     invalidations = Invalidations(seconds=1000)
     before = monotonic()
     invalidations.apply(Change(ONE, 8))

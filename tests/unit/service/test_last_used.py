@@ -109,7 +109,7 @@ async def test_a_stop_in_the_middle_loses_nothing(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("bad", [{"7"}, {"0", "9"}, set("0123456789")])
 async def test_a_row_that_is_refused_does_not_hold_up_the_others(bad: set[str]) -> None:
-    """Every other key is noted, once, and what is refused is not tried for ever; nor is what is being changed lost."""
+    """Every other key is written once; a rejected one is not retried for ever, a locked one is kept."""
     log = Log()
     last_used = LastUsed(log)
     for number in range(10):

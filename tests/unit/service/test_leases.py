@@ -174,7 +174,7 @@ async def test_busy_keys_ask_together(worker: Worker) -> None:
 
 
 async def test_all_is_given_back_at_the_end(worker: Worker) -> None:
-    """A worker that drains holds nothing, and takes nothing more."""
+    """A worker that drains has no lease, and takes no other."""
     asked = question(PLENTY)
     await worker.busy(asked)
     assert worker.request(asked)
@@ -187,7 +187,7 @@ async def test_all_is_given_back_at_the_end(worker: Worker) -> None:
 
 
 async def test_a_refusal_gives_back_what_its_organization_holds(worker: Worker) -> None:
-    """Where one key of an organization is refused, what is held for others comes back at once."""
+    """When one key of an organization is refused, leases of its other keys are given back at once."""
     asked, other = question(PLENTY), question(PLENTY, key="key-2", own=Limits(daily_quota=0))
     await worker.busy(asked)
     assert not worker.request(other)

@@ -55,7 +55,7 @@ async def test_what_comes_during_a_call_leaves_together() -> None:
 
 
 async def test_many_do_not_wait_for_a_call() -> None:
-    """As many as fit into one call leave at once, whatever is under way."""
+    """As many as fit into one call leave at once, even during another call."""
     async with open_counter() as counter:
         counter.ready()
         counter.hashes.gate.open.clear()
@@ -69,7 +69,7 @@ async def test_many_do_not_wait_for_a_call() -> None:
 
 
 async def test_each_has_its_own_result() -> None:
-    """Tenants, keys and addresses of one call are told apart; one that is refused or harmed is so alone."""
+    """Tenants, keys and addresses of one call have separate results; a refusal or failure affects one alone."""
     async with open_counter() as counter:
         counter.ready("a", "b", "c")
         counter.hashes.harmed.add("b")

@@ -25,7 +25,7 @@ async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
         await fake_service.keys.entered.acquire()
         del fake_service.keys.gates["find"]
         fake_service.change(replace(KEY, revoked_at=NOW))
-        fake_service.freshness.flowing(True)  # messages were lost for a while: what is held has to be confirmed
+        fake_service.freshness.flowing(True)  # messages were lost for a while: cached records have to be confirmed
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
         gate.set()
         await renewal
@@ -72,7 +72,7 @@ async def test_redis_does_not_put_the_past_back() -> None:
     async with open_house() as fake_service:
         fake_service.change(replace(KEY, revoked_at=NOW))
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS
-        fake_service.key_cache.held[NEW_DIGEST] = KEY  # Redis lost what it was told, or was told late
+        fake_service.key_cache.held[NEW_DIGEST] = KEY  # Redis lost its fence, or got it late
         fake_service.freshness.flowing(True)
         end_refusals(fake_service.lookup.keys.local)  # its second is over
         assert (await fake_service.ask()).reason is Reason.INVALID_CREDENTIALS

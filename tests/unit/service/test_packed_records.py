@@ -72,7 +72,7 @@ async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, rea
 
 
 async def test_what_is_packed_is_confirmed_after_messages_were_lost() -> None:
-    """From the moment they arrive again, Redis is asked once for what was taken in before."""
+    """When messages arrive again, Redis is asked once for records from before."""
     async with open_house() as fake_service:
         await fake_service.ask()
         pack(fake_service)
@@ -114,7 +114,7 @@ async def test_a_packed_record_is_not_replaced_by_an_older_one() -> None:
         fake_service.change(replace(KEY, permissions={}))
         assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED
         await fake_service.lookup.keys.shared()
-        fake_service.key_cache.held[KEY.digest] = KEY  # Redis lost what it was told
+        fake_service.key_cache.held[KEY.digest] = KEY  # Redis lost its fence
         pack(fake_service)
         fake_service.freshness.flowing(True)
         assert (await fake_service.ask()).reason is Reason.PERMISSION_DENIED

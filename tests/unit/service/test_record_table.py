@@ -53,7 +53,7 @@ def test_a_million_names_do_not_grow_it() -> None:
 
 
 def test_the_limits_themselves() -> None:
-    """The numbers that memory was counted with."""
+    """The limits on which the memory estimate is based."""
     policy = CachePolicy(120, 600)
     assert (policy.in_use, policy.packed) == (10_000, 204_800)
     assert (negative_cache.REFUSALS_MAX, negative_cache.REFUSAL_TTL_SECONDS) == (10_000, 1.0)

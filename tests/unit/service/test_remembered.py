@@ -121,7 +121,7 @@ async def test_denied_and_allowed_in_turn(fake_service: FakeService) -> None:
 
 
 async def test_what_ends_by_itself() -> None:
-    """A key at its expiry, limits of its own at theirs: neither is used in that moment."""
+    """At a key's expiry, and at the end of its own limits, neither is used."""
     tenant = replace(TENANT, overrides_until=NOW + 20, plan_limits=Limits(daily_quota=7))
     async with open_house() as fake_service:
         fake_service.store(replace(KEY, expires_at=NOW + 25, tenant=tenant))
@@ -134,7 +134,7 @@ async def test_what_ends_by_itself() -> None:
 
 
 async def test_steps_of_clocks(fake_service: FakeService) -> None:
-    """Neither clock prolongs what the other one ends."""
+    """A step of one clock does not prolong what the other one ends."""
     assert find(fake_service, now=NOW - 86_400) is not None
     assert find(fake_service, now=NOW - 86_400, later=121) is None
     assert find(fake_service, now=NOW + 86_400) is None
@@ -142,7 +142,7 @@ async def test_steps_of_clocks(fake_service: FakeService) -> None:
 
 
 async def test_a_feed_that_is_lost(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered is used for some seconds more, and then, and when the feed is back, only once confirmed."""
+    """Results are used for some seconds more, and then, and when the feed is back, only once confirmed."""
     fake_service.freshness.flowing(False)
     assert find(fake_service) is not None
     with monkeypatch.context() as patch:

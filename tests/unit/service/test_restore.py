@@ -145,7 +145,7 @@ async def test_close_leaves_nothing() -> None:
 
 
 async def test_complete_while_a_store_is_away() -> None:
-    """Nothing is tried, and the caller is told that the store is away."""
+    """Nothing is tried, and the caller gets the store's outage."""
     async with open_counter() as counter:
         await counter.lose_books()
         with pytest.raises(StoreUnavailable, match="postgresql is away"):

@@ -110,14 +110,14 @@ def parts_of(rows: object) -> list[int]:
 @given(keys())
 @examples(16, 2000)
 def test_a_packed_key_comes_back(entry: Entry[Credential, ApiKey]) -> None:
-    """The same record with the same times, whatever it says; once it is gone, nothing of it is left."""
+    """The same record with the same times, for any content; once it is removed, no part of it is left."""
     comes_back(KeyRows(), entry)
 
 
 @given(organizations())
 @examples(16, 2000)
 def test_a_packed_organization_comes_back(entry: Entry[str, Tenant]) -> None:
-    """The same record with the same times, whatever it says; once it is gone, nothing of it is left."""
+    """The same record with the same times, for any content; once it is removed, no part of it is left."""
     comes_back(TenantRows(), entry)
 
 
@@ -157,7 +157,7 @@ def test_a_full_shelf_gives_up_what_ends_first() -> None:
 
 
 def test_parts_that_find_no_room_cost_a_shelf() -> None:
-    """A record whose parts have no room is not held; rows that are asked for no more make room for the next."""
+    """A record whose parts find no room is not kept; unused rows make room for the next."""
     rows = KeyRows(parts=3)
     packed = Packed(rows, places=1)
     asked = [Credential((f"{number:064x}",)) for number in range(5)]
@@ -180,7 +180,7 @@ def test_what_cannot_be_packed_leaves_nothing_behind(changes: Mapping[str, str])
 
 
 def test_codes_of_nothing_but_zeros() -> None:
-    """A code that looks like a free place, or like the ends of two others, is found all the same."""
+    """A code that looks like a free row, or like the ends of two others, is found all the same."""
     packed = Packed(KeyRows(), places=1)
     asked = [Credential((digits * 2,)) for digits in ("0" * 32, "0" * 31 + "1", "1" + "0" * 31)]
     for credential in asked:

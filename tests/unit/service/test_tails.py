@@ -1,4 +1,4 @@
-"""Live tails: each has what it wants, a slow one loses lines and delays nothing, and there are few at once."""
+"""Live tails: each gets matching lines, a slow one loses lines and delays nothing, and their number is bounded."""
 
 import asyncio
 from collections.abc import Mapping

@@ -31,14 +31,14 @@ def note(thresholds: Thresholds, asked: Spend, result: Row) -> None:
 
 
 def passed(thresholds: Thresholds) -> list[tuple[str, int, int]]:
-    """Quota, threshold and use of all that waits, which then waits no longer."""
+    """Quota, threshold and use of all waiting events, which are removed."""
     events = list(thresholds.next())
     thresholds.announced(events)
     return [(event.quota, event.threshold, event.used) for event in events]
 
 
 def test_an_hourly_quota_once_a_day() -> None:
-    """However many hours pass a threshold, an event of the day says so; on the next day there is another."""
+    """Of many hours that pass a threshold one event is written in a day; the next day has another."""
     thresholds, asked = Thresholds(), replace(spend(daily=None), limits=Limits(hourly_quota=10))
     for hours in (0, 1, 2, 24):
         asked = asked.at(NOW + hours * 3600)
@@ -61,7 +61,7 @@ def test_an_hourly_quota_once_a_day() -> None:
     ],
 )
 def test_one_by_one(limit: int, noticed: dict[int, int]) -> None:
-    """The request that passes a threshold is the one that is noticed, to the unit; later ones are not."""
+    """Exactly the request that passes the threshold is noticed; later ones are not."""
     thresholds = Thresholds()
     seen = {}
     for used in range(1, limit + 1):
@@ -84,7 +84,7 @@ def test_a_jump() -> None:
 
 
 def test_what_an_event_says() -> None:
-    """The organization, the quota, the first date of the window that held by Redis's clock, use and limit."""
+    """The organization, the quota, the first date of the window by Redis's clock, use and limit."""
     thresholds = Thresholds()
     note(thresholds, spend(monthly=1000), spent(80, 900, day=0, month=2))
     assert thresholds.next() == [
@@ -104,7 +104,7 @@ def test_each_window_and_organization_has_its_own() -> None:
 
 @pytest.mark.parametrize("quota", [None, 0])
 def test_no_quota_and_a_quota_of_nothing(quota: int | None) -> None:
-    """Nothing is passed where there is nothing to use."""
+    """Without a quota, or with a quota of 0, no threshold is passed."""
     thresholds = Thresholds()
     note(thresholds, spend(daily=quota, monthly=quota), spent(10**12, 10**12))
     assert passed(thresholds) == []
@@ -133,7 +133,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not announced comes again, and what is new waits behind it."""
+    """An event that was not announced is returned again, before new ones."""
     monkeypatch.setattr(module, "AT_ONCE", 2)
     thresholds = Thresholds()
     note(thresholds, spend(), spent(100))

@@ -66,7 +66,7 @@ async def crowded() -> AsyncIterator[Crowd]:
 
 @pytest.mark.parametrize(("at_once", "sizes"), [(500, [500, 1]), (200, [200, 200, 101]), (1000, [501])])
 async def test_what_waits_goes_together(at_once: int, sizes: list[int]) -> None:
-    """A key that is there is not asked for behind five hundred that are not, one by one, and each gets its own."""
+    """A valid key behind 500 unknown ones does not wait for each of them, and each key gets its own answer."""
     async with crowded() as crowd:
         crowd.fake_service.keys.at_once = at_once
         others = [replace(KEY, id=str(number), digest=f"{number:064x}") for number in range(100, 400)]

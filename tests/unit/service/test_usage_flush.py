@@ -24,7 +24,7 @@ ROW = Counted("org-1", "key-1", TODAY, 1, 1, 1)
 
 
 class Log(Failing):
-    """Marks that wait, read in portions; `said` is what was told to be saved."""
+    """Marks that wait, read in portions; `said` are those reported as saved."""
 
     def __init__(self, marks: int = 0) -> None:
         super().__init__()
@@ -144,8 +144,8 @@ async def test_refusals_are_added_up() -> None:
     ]
 
 
-async def test_a_batch_keeps_its_id_until_it_is_known_to_be_added() -> None:
-    """An answer that was lost, or never came: the same batch comes again, what was refused since in another."""
+async def test_a_batch_keeps_its_id_until_it_is_added() -> None:
+    """After a lost answer the same batch is sent again; later rejections go into another."""
     room = Room()
     room.refuse()
     room.usage.lost = 2
@@ -232,7 +232,7 @@ async def test_another_process_saves() -> None:
 
 @pytest.mark.parametrize("away", [POSTGRESQL, REDIS])
 async def test_a_store_that_is_away(away: str) -> None:
-    """Everything waits for the next time; no mark is taken away that was not saved."""
+    """All is kept for the next flush; no mark is deleted that was not saved."""
     room = Room(3)
     (room.usage if away == POSTGRESQL else room.log).error = StoreUnavailable(away, "connection")
     assert not await room.usage_flush.save()

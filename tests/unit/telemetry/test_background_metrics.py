@@ -57,7 +57,7 @@ def test_drops_are_asked_for() -> None:
 
 
 def test_the_flush_lag_ends_with_a_whole_save(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reaches back to the beginning of the last save after which nothing was left; a partial one leaves it."""
+    """It reaches back to the beginning of the last complete save; a partial one does not change it."""
     now = 100.0
     monkeypatch.setattr(usage, "monotonic", lambda: now)
     metrics = UsageMetrics()

@@ -111,7 +111,7 @@ async def test_a_receiver_that_fails() -> None:
 
 
 class Retrying(Scripted):
-    """Fails at once the first time; then it waits between two attempts, until it is told to end."""
+    """Fails at once the first time; then it waits between two attempts, until it has to end."""
 
     def send(self, items: Sequence[int]) -> str:
         self.asked.release()

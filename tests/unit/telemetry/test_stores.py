@@ -51,7 +51,7 @@ def test_seconds_away_go_on_and_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_clients_are_added_up() -> None:
-    """Calls of all of them; the clock that is farthest from ours; connections of those that checks wait for."""
+    """Calls of all clients; the largest clock offset; connections that checks use."""
     metrics = StoreMetrics()
     pool, behind = Client(5, 0.1, idle=1, busy=2, waiting=3), Client(7, -0.4, idle=9, busy=9, waiting=9)
     breakers = Breaker(POSTGRESQL, up=True), Breaker(REDIS, up=False)

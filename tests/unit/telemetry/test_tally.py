@@ -16,7 +16,7 @@ TIMES = [0.0, *(bound * share for bound in DURATION_BUCKETS for share in (0.999,
 
 @pytest.mark.parametrize("count", [1, 31, module.WAITING_MAX - 1, module.WAITING_MAX, 3 * module.WAITING_MAX + 7])
 def test_times_fall_into_the_buckets_of_their_bounds(count: int) -> None:
-    """However many waited: a bucket has the times up to its bound, that bound included, and the sum is theirs."""
+    """With any number of waits a bucket has the times up to its bound, inclusive, and their sum."""
     times = list(islice(cycle(TIMES), count))
     counts = CheckCounts(["envoy"])
     tally = counts.tally("envoy")
@@ -33,7 +33,7 @@ def test_times_fall_into_the_buckets_of_their_bounds(count: int) -> None:
 
 
 def test_nothing_is_counted_twice() -> None:
-    """What was read is not read again, and what came after it is added, of every kind of check."""
+    """A second read has the same counts, and later checks are added, for every kind of check."""
     counts = CheckCounts(["envoy"])
     tally = counts.tally("envoy")
     for expected in (1, 2):

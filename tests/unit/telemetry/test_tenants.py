@@ -52,7 +52,7 @@ def used(samples: list[Sample]) -> dict[tuple[str, str], float]:
 
 
 def test_the_first_keep_their_places() -> None:
-    """The rest is one; nothing without an organization is counted; an organization called other has no place."""
+    """Other organizations share a series; checks without one are not counted; one called other has no place."""
     counts = TenantCounts(2)
     for organization in ("a", OTHER, "b", "c", "a", "d", "c"):
         counts.decided(check(organization))

@@ -56,7 +56,7 @@ def test_samplers_agree_with_those_of_the_sdk(sampler: str, share: float, trace_
 
 @pytest.mark.parametrize("sampler", ["traceidratio", "parentbased_traceidratio"])
 def test_a_share_of_the_checks_without_a_parent(sampler: str) -> None:
-    """About so many of them are kept, each with ids of its own."""
+    """About that share of them is recorded, each with ids of its own."""
     some = tracing(sampler, 0.25)
     kept = [trace for trace in (some.begin("") for _ in range(8000)) if trace is not None]
     assert 1600 < len(kept) < 2400

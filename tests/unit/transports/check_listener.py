@@ -29,7 +29,7 @@ PATIENCE = 20.0  # seconds that anything may take on a busy machine
 ALLOWED = question("envoy", "/api/customers/7", key=SECRET)
 REFUSED = question("envoy", "/api/customers/7")
 AMBIGUOUS = question("envoy", "/a//b")
-WAITS = question("envoy", "/api/customers/8", key=SECRET)  # for its limits, where these are held
+WAITS = question("envoy", "/api/customers/8", key=SECRET)  # for its limits, where their store waits
 LAST = question("envoy", "/api/customers/7", more=b"Connection: close\r\n")
 
 _DATE = re.compile(rb"(?<=\r\nDate: )[^\r]+")
@@ -53,7 +53,7 @@ class Handler(CheckHandler):
 
 
 class Door:
-    """A listener for each dialect."""
+    """A check listener for each dialect."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Door:
             yield self
 
     def check_door(self, listener: str) -> CheckDoor:
-        """How a listener answers."""
+        """Answers of a listener."""
         handler = self.handlers[listener]
         return CheckDoor(handler, self._fast_path(handler) if self.fast_path else None)
 

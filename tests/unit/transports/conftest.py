@@ -13,7 +13,7 @@ def pytest_asyncio_loop_factories() -> LoopFactories:
 
 @pytest.fixture(autouse=True)
 def no_last_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closing a listener waits for no late connection, because no test makes one."""
+    """Listeners close at once, because no test connects meanwhile."""
     for module in ("server", "usage"):
         monkeypatch.setattr(f"extauthz.transports.http.{module}.LAST_CALL", 0)
 

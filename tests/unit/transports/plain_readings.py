@@ -35,7 +35,7 @@ OPTIONS: dict[str, Any] = {
 
 
 class Reading(NamedTuple):
-    """What a request says: `headers` in order by their names in lower case, and how many lines there are."""
+    """The content of a request: `headers` in order by their names in lower case, and the number of lines."""
 
     method: str
     target: str
@@ -106,7 +106,7 @@ def parsed_reading(parser: HttpRequestParser, data: bytes) -> Reading | str:
     try:
         messages, upgraded, behind = parser.feed_data(data)
         parser.feed_eof()
-    except Exception as error:  # noqa: BLE001 - of any kind: it is told as the difference
+    except Exception as error:  # noqa: BLE001 - of any kind: it is reported as the difference
         return repr(error)
     if len(messages) != 1 or upgraded or behind:
         return f"{len(messages)} requests, upgraded: {upgraded}, behind: {behind!r}"

@@ -167,7 +167,7 @@ class Player:
                 pipe.connection.resume_writing()
 
     def _change(self, change: str, *things: EntityRef) -> None:
-        """The key or its organization changes, and a change of `things` is told; or time passes."""
+        """The key or its organization changes with a notification of `things`; or time passes."""
         key = self._key
         match change:
             case "suspended" | "active":

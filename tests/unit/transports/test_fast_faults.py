@@ -81,7 +81,7 @@ async def test_an_answer_that_comes_late(door: Door) -> None:
 
 
 @pytest.mark.parametrize("why", ["window", "unseeded"])
-async def test_nothing_has_happened_at_first(door: Door, why: str) -> None:
+async def test_spend_that_was_not_applied_is_repeated(door: Door, why: str) -> None:
     """The spend is repeated in a task, with the same answer and one charge."""
     async with door.client() as client:
         before, usual = charged(door), await client.ask(ALLOWED)

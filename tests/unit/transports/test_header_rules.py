@@ -9,7 +9,7 @@ from tests.servers.serving import question
 from tests.unit.service.fakes import open_house
 from tests.unit.transports.check_listener import Door, decisions
 
-KEPT = "/api/customers/7"  # asked without a key; what stands beside says that it is public, or another host's
+KEPT = "/api/customers/7"  # without a key; other headers claim that it is public, or another host's
 
 FORWARDED = [
     b"X-Forwarded-Method: OPTIONS",

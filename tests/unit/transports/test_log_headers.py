@@ -44,7 +44,7 @@ async def judged(
 
 
 def told(answer: Answer) -> tuple[str, str]:
-    """Organization and key; each stands once on every answer."""
+    """Organization and key of an answer, each of which occurs once."""
     (organization,) = [value for name, value in answer.headers if name == "x-extauthz-organization"]
     (key,) = [value for name, value in answer.headers if name == "x-extauthz-key"]
     return organization, key
@@ -82,7 +82,7 @@ async def test_every_answer_has_the_subject(dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 async def test_a_revoked_key_looks_like_an_unknown_one(dialect: Dialect) -> None:
-    """A proxy that passes all headers on must not tell the two apart to the client."""
+    """A proxy that passes all headers on must not reveal the difference to the client."""
     async with open_house(routes=[ANY]) as fake_service:
         unknown = await judged(fake_service, dialect, "/api/x", key="k" * 30)
         fake_service.store(replace(KEY, revoked_at=NOW))

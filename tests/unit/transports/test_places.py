@@ -41,7 +41,7 @@ queries = st.sampled_from(["", "", "?", "?a=/b", "?/7", "??"])
 targets = st.tuples(paths, queries).map("".join)
 hosts = st.sampled_from(["api.example.com", "files.example.com", "FILES.example.com:443", "a/b", "x?y"])
 methods = st.sampled_from(["GET", "POST", "PUT", "get", "a/b", "G?T"])
-# What a header says, or that it is absent, or there twice.
+# A header's value, its absence, or its repetition.
 times = st.sampled_from([1, 1, 1, 1, 0, 2])
 
 

@@ -50,7 +50,7 @@ CHANGES = (
 
 
 class Step(NamedTuple):
-    """What is done, as the player says it, with bytes to send, a number of turns of the loop, or a change."""
+    """An action of the player, with bytes to send, a number of turns of the loop, or a change."""
 
     kind: str
     data: bytes = b""
