@@ -170,7 +170,12 @@ class NewApiKey(_NewLimits):
 class ImportedApiKey(NewApiKey):
     """A key that another system issued."""
 
-    key: str = Field(min_length=16, repr=False, description="The key as its clients send it. Only its digest is kept.")
+    key: str = Field(
+        min_length=16,
+        repr=False,
+        description="The key as its clients send it. Only its digest is kept.",
+        json_schema_extra={"pattern": r"^[A-Za-z0-9._~+/-]{16,}=*$"},  # a mistake is told without the key
+    )
 
 
 class ApiKeyChanges(_Changes, _Limits):

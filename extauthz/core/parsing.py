@@ -55,7 +55,7 @@ def parse_since(text: str, now: datetime) -> datetime:
         try:
             return parse_moment(text)
         except ValueError as error:
-            raise ValueError(f"{error}, nor a duration like 90s, 15m, 24h or 30d") from None
+            raise ValueError(f"{error}, or a duration such as 90s, 15m, 24h or 30d") from None
     try:
         return now - ago
     except OverflowError:

@@ -75,7 +75,7 @@ real_things = document(
     generation={"mode": "positive"},
 )
 few = settings(examples(2, 30), suppress_health_check=list(HealthCheck))
-enough = settings(examples(16, 30), suppress_health_check=list(HealthCheck))  # that one of them succeeds
+enough = settings(examples(8, 30), suppress_health_check=list(HealthCheck))  # that one of them succeeds
 pytestmark = pytest.mark.fuzz
 
 

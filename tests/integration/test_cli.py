@@ -59,8 +59,8 @@ def test_plans(here: Here) -> None:
     assert [plan["name"] for plan in listed] == ["default", "gold"]
     assert listed[1] == changed
     table = here.run("plans", "list").stdout.splitlines()
-    assert table[0].split() == ["NAME", "RATE", "BURST", "DAILY", "QUOTA", "MONTHLY", "QUOTA"]
-    assert table[2].split() == ["gold", "100/min", "50", "none", "1"]
+    assert table[0].split() == ["NAME", "RATE", "BURST", *["DAILY", "QUOTA", "MONTHLY", "QUOTA", "HOURLY", "QUOTA"]]
+    assert table[2].split() == ["gold", "100/min", "50", "none", "1", "none"]
     assert (
         here.refused(1, "plans", "create", "gold", "--rate", "1", "--burst", "1")
         == "a plan of that name is there already"

@@ -186,7 +186,7 @@ def test_audit(here: Here) -> None:
     assert "(did you mean 'gold'?)" in here.refused(1, "audit", "--plan", "Gold")
     assert "no key has the id" in here.refused(1, "audit", "--key", made["organization_id"])
     for text in ("yesterday", "1w", "2026-01-31", "2026-01-31T12:00:00", "-1h", ""):
-        assert f"--since {text!r}" in here.refused(2, "audit", "--since", text)
+        assert f"(got {text!r})" in here.refused(2, "audit", "--since", text)
     assert "'nobody'" in here.refused(1, "audit", "--org", "nobody")
     assert "(did you mean 'other'?)" in here.refused(1, "audit", "--org", "Other")
 

@@ -82,7 +82,9 @@ def test_an_hourly_quota(here: Here) -> None:
     assert (back["hourly_quota"], back["until"]) == (None, None)
     key = here.json("keys", "create", "acme", "--hourly-quota", "1")
     assert here.json("keys", "update", key["id"], "--hourly-quota", "3")["hourly_quota"] == 3
-    assert "--hourly-quota '-1' is" in here.refused(2, "plans", "update", "by the hour", "--hourly-quota", "-1")
+    assert "--hourly-quota must be a whole number" in here.refused(
+        2, "plans", "update", "by the hour", "--hourly-quota", "-1"
+    )
 
 
 def test_usage_without_redis(here: Here) -> None:

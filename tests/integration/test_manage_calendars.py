@@ -86,7 +86,7 @@ async def test_overrides_with_an_end(operator: ManagementClient) -> None:
     ):
         changed, _ = await operator.tenants.update_organization("acme", changes)
         assert changed.until == until
-    assert changed.overrides == {"rate": None, "burst": 3, "daily_quota": 7, "monthly_quota": None}
+    assert changed.overrides == NO_LIMITS | {"burst": 3, "daily_quota": 7}
     await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
     renamed, _ = await operator.tenants.update_organization("acme", {"name": "umbrella", "rate": None})
     assert (renamed.overrides, renamed.until) == (changed.overrides, datetime(2026, 1, 1, tzinfo=UTC))
@@ -102,7 +102,7 @@ async def test_overrides_that_are_over_do_not_come_back(operator: ManagementClie
     await operator.sql("UPDATE organizations SET overrides_until = '2026-01-01Z'")
     named: dict[str, object] = {} if until is None else {"until": until}
     changed, _ = await operator.tenants.update_organization("acme", {"monthly_quota": 100} | named)
-    assert changed.overrides == {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": 100}
+    assert changed.overrides == NO_LIMITS | {"monthly_quota": 100}
     assert changed.until == until
 
 

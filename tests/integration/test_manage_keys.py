@@ -69,8 +69,11 @@ async def test_an_invalid_key_is_refused(operator: ManagementClient) -> None:
     for terms, words in (
         (KeyTerms(expires_at=now - timedelta(seconds=1)), "is in the past"),
         (KeyTerms(expires_at=datetime(9999, 1, 1, tzinfo=UTC)), "must be at most in the year 9998"),
-        (KeyTerms(expires_at=datetime(9998, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1)))), "is 9998, in UTC"),
-        (KeyTerms(expires_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))), "the last year is 9998"),
+        (
+            KeyTerms(expires_at=datetime(9998, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=1)))),
+            "in the year 9998, in UTC",
+        ),
+        (KeyTerms(expires_at=datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))), "in the year 9998"),
         (KeyTerms(expires_at=datetime(2100, 1, 1)), "must have a time zone"),  # noqa: DTZ001 - that is the mistake
         (KeyTerms(permissions={"invoice": frozenset()}), "no route has the resource invoice"),
         (KeyTerms(permissions={"a b": frozenset()}), "a resource must be 1 to 64 of"),
@@ -78,7 +81,7 @@ async def test_an_invalid_key_is_refused(operator: ManagementClient) -> None:
         (KeyTerms(name="a\x1b[2J"), "name must hold no control and no invisible character"),
         (KeyTerms(name="nul\0"), "(got U+0000)"),
         (KeyTerms(name="half \udcff"), "cannot hold NUL or half a character"),
-        (KeyTerms(metadata={"": "x"}), "a name that is not 1 to 64 characters"),
+        (KeyTerms(metadata={"": "x"}), "a name in metadata must have 1 to 64 characters"),
         (KeyTerms(metadata={"a": "x" * 501}), "no text of at most 500 characters"),
         (KeyTerms(metadata={f"{number}": "" for number in range(51)}), "more than 50 entries"),
         (KeyTerms(metadata={"a": "\0"}), "NUL or half a character"),

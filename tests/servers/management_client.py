@@ -13,6 +13,7 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.core.credentials import KeyFormat, Pepper
+from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.management import KeyDetails, KeyTerms
 from extauthz.core.permissions import FULL_ACCESS, Permissions
 from extauthz.service.manage.audit import AuditService
@@ -23,7 +24,7 @@ PEPPERS = (Pepper("p1", b"pepper one of the tests of extauthz"), Pepper("p2", b"
 KEY_FORMAT = KeyFormat(prefix="xa", env="live", peppers=PEPPERS)
 ACTOR = "cli:tester"
 
-NO_LIMITS: dict[str, object] = {"rate": None, "burst": None, "daily_quota": None, "monthly_quota": None}
+NO_LIMITS: dict[str, object] = dict.fromkeys(LIMIT_COLUMNS)
 
 
 class ManagementClient:

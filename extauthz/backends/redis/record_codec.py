@@ -155,7 +155,7 @@ def _permissions_text(items: tuple[tuple[str, frozenset[str]], ...]) -> str:
 
 @lru_cache(maxsize=PARTS_MAX)
 def _limits_text(limits: Limits) -> str:
-    return json.dumps(limits.to_record(), separators=(",", ":"))
+    return json.dumps(limits.to_cache(), separators=(",", ":"))
 
 
 @lru_cache(maxsize=PARTS_MAX)
