@@ -33,7 +33,7 @@ async def limits(redis_connection: RedisConnection) -> RedisLimits:
 
 @pytest.mark.parametrize("held", HELD)
 @pytest.mark.parametrize("seeds", [(), SEEDS], ids=["nothing known", "known"])
-async def test_it_is_what_a_check_finds(
+async def test_report_equals_what_a_check_finds(
     redis: RedisClient, redis_connection: RedisConnection, limits: RedisLimits, held: str, seeds: tuple[Seed, ...]
 ) -> None:
     """For every state that this server's epoch does not cover."""

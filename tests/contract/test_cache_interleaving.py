@@ -103,7 +103,7 @@ async def test_a_fill_that_was_under_way(
 
 
 @pytest.mark.parametrize(("change", "after"), CHANGES)
-async def test_what_was_held_already(
+async def test_copies_that_were_cached_already(
     one: Reader, deaf: Reader, operator: ManagementClient, key: str, change: str, after: str
 ) -> None:
     """A message ends cached copies in process and Redis, also for a process that starts to read later without it."""
@@ -174,7 +174,7 @@ async def test_a_writer_that_stays_open_costs_caching_and_no_more(
             assert (fourth.keys.queries, fourth.tenants.queries) == (0, 0)  # as before, once it has ended
 
 
-async def test_a_transaction_is_told_when_it_is_over(one: Reader, operator: ManagementClient, key: str) -> None:
+async def test_a_transaction_is_notified_at_its_commit(one: Reader, operator: ManagementClient, key: str) -> None:
     """A change has no effect while it is open or rolled back; committed, it is effective at once."""
     async with operator.pool.connection() as connection:
         async with connection.transaction(force_rollback=True):

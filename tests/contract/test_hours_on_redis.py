@@ -124,7 +124,7 @@ async def test_after_redis_lost_its_memory(redis: RedisClient, redis_connection:
     assert [one.refused for one in found] == [(), (DAILY, HOURLY)]
 
 
-async def test_what_is_there_is_kept(redis: RedisClient, redis_connection: RedisConnection) -> None:
+async def test_existing_hour_is_kept(redis: RedisClient, redis_connection: RedisConnection) -> None:
     """A copy of Redis that another server took over keeps its hour: a restore leaves it, and so explain finds it."""
     limits, asked = await seed(redis_connection), spend_of(PLENTY, now(), key_limits=PLENTY)
     await limits.spend([asked])

@@ -173,7 +173,7 @@ async def test_raised_while_what_is_there_is_remembered(redis: RedisClient, redi
 
 
 @pytest.mark.parametrize("more", [0, MANY])
-async def test_what_was_kept_at_an_earlier_time(
+async def test_first_values_of_an_earlier_restore(
     redis: RedisClient, redis_connection: RedisConnection, more: int
 ) -> None:
     """First values of an earlier restore that were not deleted are not taken for those of this one."""

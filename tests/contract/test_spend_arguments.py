@@ -58,7 +58,7 @@ async def test_a_bad_number_of_ids(redis: RedisClient, value: str | int) -> None
 
 
 @pytest.mark.parametrize("place", range(5))
-async def test_a_place_of_nothing(redis: RedisClient, place: int) -> None:
+async def test_references_to_missing_arguments(redis: RedisClient, place: int) -> None:
     """References to limits, hashes, ids, calendars or marks that are not in the call are rejected uncharged."""
     beyond = [1, 2, 1, 1, 0]
     beyond[place] = 9

@@ -63,7 +63,7 @@ def adapted(text: str) -> str:
 
 
 def configuration(name: str, service: Service, secrets: Path) -> Iterator[str]:
-    """All that tells a service where others are: its settings, its command, its secrets, and the files it mounts."""
+    """All references of a service to others: its settings, its command, its secrets, and the files it mounts."""
     values = [*compose.environment(service).values(), *compose.words(service, "command")]
     yield from values
     yield from ((secrets / Path(value).name).read_text() for value in values if value.startswith(SECRETS + "/"))
@@ -89,7 +89,7 @@ def test_the_files_are_valid_together(files: tuple[str, ...]) -> None:
 
 @every_combination
 def test_what_a_service_waits_for_is_there(files: tuple[str, ...]) -> None:
-    """A service that is waited for until it is healthy has a health check; one that must end is never started again."""
+    """A service that others wait for has a health check; one that must end is never restarted."""
     services = compose.services(*files)
     inherited = {OURS: dockerfile.stages()[-1].last("HEALTHCHECK")}
     for service in services.values():
@@ -241,7 +241,7 @@ def test_the_collector_uses_what_it_defines() -> None:
 
 
 def test_grafana_finds_what_it_is_provisioned_with(secrets: Path) -> None:
-    """The folder of the dashboards is mounted where it is looked for, and the files of secrets are made."""
+    """The folder of the dashboards is mounted at the provider's path, and the files of secrets are created."""
     targets = {mount.target: mount.source for mount in compose.mounts(compose.services(BASE)["grafana"])}
     texts = [file.read_text("utf-8") for file in targets["/etc/grafana/provisioning"].rglob("*.yaml")]
     providers = [provider for text in texts for provider in yaml.safe_load(text).get("providers", ())]

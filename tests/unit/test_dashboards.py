@@ -108,7 +108,7 @@ def test_data_sources_are_those_that_are_provisioned(name: str) -> None:
 
 @every_board
 def test_variables_are_used_and_known(name: str) -> None:
-    """Each variable is asked for by a query or a link; each `$name` is a variable, or Grafana's own."""
+    """Each variable is used by a query or a link; each `$name` is a variable, or Grafana's own."""
     board = BOARDS[name]
     variables = {variable["name"]: variable for variable in board["templating"]["list"]}
     used = {
@@ -162,7 +162,7 @@ def test_every_metric_that_is_asked_for_is_documented() -> None:
     assert {each for each in asked if each not in documented} == set()
 
 
-def test_series_of_one_panel_are_told_apart() -> None:
+def test_series_of_one_panel_have_names() -> None:
     """Where a panel asks more than once, each query names its series."""
     for name in BOARDS:
         for panel in panels(name):

@@ -103,7 +103,7 @@ def test_texts_of_others(text: bytes) -> None:
     assert read(text, KEY.digest) == meaning(text, KEY.digest)
 
 
-def test_what_is_shared_is_one_object() -> None:
+def test_equal_parts_are_one_object() -> None:
     """Equal permissions and limits of keys are one object, and so are policies of their organizations."""
     first, second = (
         record_codec.read_key(

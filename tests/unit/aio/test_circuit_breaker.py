@@ -107,7 +107,7 @@ class Harness:
 async def until_up(breaker: CircuitBreaker[str]) -> None:
     """Return when calls go through."""
     async with asyncio.timeout(5):
-        while not breaker.up:  # noqa: ASYNC110 - nothing is told of it
+        while not breaker.up:  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(0)
 
 
@@ -272,7 +272,7 @@ async def test_too_many_calls_do_not_open_the_breaker() -> None:
 
 
 async def test_passed_deadline_does_not_open_the_breaker(harness: Harness) -> None:
-    """A caller without time left says nothing of the dependency, and its call is not made."""
+    """A caller without time left proves nothing about the dependency, and its call is not made."""
     assert await harness.refused(silence, within=TIMEOUT / 4) == "deadline"
     made = False
 

@@ -44,7 +44,7 @@ def test_shapes_of_files(bom: bytes, end: bytes) -> None:
     assert [(row.line, getattr(row, "key", None)) for row in rows(bom + end.join(lines))] == [(2, "a"), (5, "b")]
 
 
-def test_what_a_row_leaves_empty() -> None:
+def test_empty_cells_and_absent_columns() -> None:
     """Empty cells and absent columns take the value of the options; `none` is a key that never ends."""
     ends = datetime(2031, 1, 1, tzinfo=UTC)
     terms = KeyTerms(name="imported", permissions={"a": frozenset({"read"})}, expires_at=ends, metadata={"a": "b"})

@@ -20,7 +20,7 @@ def test_duration(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "90", "s", "1w", "1.5h", "-1d", "+1d", " 1h", "1h ", "1h30m", "1H", "१d", "1d\n"])
-def test_no_duration(text: str) -> None:
+def test_invalid_duration(text: str) -> None:
     """An invalid duration is rejected with valid examples."""
     with pytest.raises(InvalidInput, match=r"--expires-in must be a duration such as 90s, 15m, 1h or 30d \(got .*\)"):
         parse.expiry(text, None, NOW)
@@ -62,7 +62,7 @@ def test_impossible_moment(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x00", "\x7f", "\x85", "a\u2028b", "\u2029"])
-def test_no_name(name: str) -> None:
+def test_invalid_name(name: str) -> None:
     """A name that would break a line is rejected; any other stays as it is."""
     with pytest.raises(InvalidInput, match="a name must hold no control and no invisible character"):
         parse.name(name)
@@ -83,7 +83,7 @@ def test_no_name(name: str) -> None:
         "10000-01-01T00:00:00Z",
     ],
 )
-def test_no_moment(text: str) -> None:
+def test_invalid_moment(text: str) -> None:
     """An invalid time is rejected with a valid example."""
     with pytest.raises(InvalidInput, match="must be a time in ISO 8601 with a zone, as 2030-01-31T12:00:00Z"):
         parse.expiry(None, text, NOW)
@@ -201,7 +201,7 @@ def test_metadata() -> None:
         (["a=b", "a=c"], "--metadata must name each entry once"),
     ],
 )
-def test_no_metadata(texts: list[str], said: str) -> None:
+def test_invalid_metadata_options(texts: list[str], said: str) -> None:
     """Malformed and contradictory pairs are rejected."""
     with pytest.raises(InvalidInput) as refused:
         parse.metadata(texts)
@@ -220,14 +220,14 @@ def test_permissions_merge() -> None:
 @pytest.mark.parametrize(
     "text", ["", "customer", ":read", "a b:read", "**:read", "kundé:read", "x" * 65 + ":read", "a:b:read"]
 )
-def test_no_resource(text: str) -> None:
+def test_invalid_resource(text: str) -> None:
     """A permission with an invalid resource is rejected, shortened, with an example."""
     with pytest.raises(InvalidInput, match=r"--permission must be RESOURCE:MODE, such as customer:read .{0,70}"):
         parse.permissions(["api:read", text])
 
 
 @pytest.mark.parametrize("text", ["customer:", "customer:delete", "customer:READ", "customer:read,write"])
-def test_no_mode(text: str) -> None:
+def test_invalid_mode(text: str) -> None:
     """A permission with an unknown mode is rejected and named."""
     with pytest.raises(InvalidInput, match="the mode of --permission must be read or write"):
         parse.permissions([text])
@@ -271,7 +271,7 @@ def test_own_limits() -> None:
         ("monthly_quota", "None", "--monthly-quota must be a whole number"),
     ],
 )
-def test_no_limit(name: str, text: str, said: str) -> None:
+def test_invalid_limit(name: str, text: str, said: str) -> None:
     """An invalid limit is rejected by the name of its option, whatever its length."""
     with pytest.raises(InvalidInput) as refused:
         parse.limits({name: text})

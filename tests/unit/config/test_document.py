@@ -54,7 +54,7 @@ def test_files_that_are_not_toml(toml: Path, text: bytes, line: str) -> None:
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
-    """A missing file or a folder is named, and settings that it might have held are not reported missing."""
+    """A missing file or a folder is named, and its settings are not reported missing."""
     assert mistakes({"EXTAUTHZ_CONFIG": "/nowhere.toml"}) == (
         "/nowhere.toml: cannot be read: No such file or directory",
     )

@@ -94,7 +94,7 @@ def test_mounted_secrets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "file", "exposed"), [(0o755, 0o644, True), (0o750, 0o644, False), (0o755, 0o640, False)]
 )
-def test_what_every_user_can_read(tmp_path: Path, folder: int, file: int, exposed: bool) -> None:
+def test_files_that_every_user_can_read(tmp_path: Path, folder: int, file: int, exposed: bool) -> None:
     """A private folder on the path protects as well as the file's own mode; a link does not matter."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "pepper").write_text(PEPPER)
@@ -104,7 +104,7 @@ def test_what_every_user_can_read(tmp_path: Path, folder: int, file: int, expose
     assert files.is_exposed(tmp_path / "link", below=tmp_path / "folder") == exposed
 
 
-def test_secrets_that_every_user_can_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readable_secrets_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are accepted with a warning, because tools often mount secrets into containers with that mode."""
     (tmp_path / "pepper").write_text(PEPPER)
     (tmp_path / "toml").write_text(f'[settings]\nkey_pepper = "{PEPPER}"\n')

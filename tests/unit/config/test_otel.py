@@ -37,7 +37,7 @@ def test_metrics_are_sent_only_when_asked_for() -> None:
     assert settings(**{BASE: "http://otel:4318"}).otlp_url("logs") == "http://otel:4318/v1/logs"
 
 
-def test_what_describes_the_service() -> None:
+def test_resource_attributes() -> None:
     """OTEL_SERVICE_NAME wins over the attribute, which wins over the default name; values are percent-decoded."""
     assert settings().resource_attributes == {"service.name": "extauthz"}
     attributes = settings(OTEL_RESOURCE_ATTRIBUTES="team=a%2Cb , service.name=gate").resource_attributes

@@ -103,7 +103,7 @@ def test_secrets_are_reserved() -> None:
     assert not keys.is_reserved("sk_of_another_system_1")
 
 
-def test_a_wrong_value_is_told_although_another_place_wins(tmp_path: Path) -> None:
+def test_wrong_value_is_reported_although_another_place_wins(tmp_path: Path) -> None:
     """A wrong value in the file is reported, because it would stop a start without the variable."""
     file = tmp_path / "toml"
     file.write_text('[settings]\nworkers = 0\nkey_pepper = "short"\nenvoy_listen = "x"\nlog_level = "info"\n')
@@ -120,7 +120,7 @@ def test_a_wrong_value_is_told_although_another_place_wins(tmp_path: Path) -> No
         load({**GIVEN, "EXTAUTHZ_WORKERS": "many"}, None, options={"EXTAUTHZ_WORKERS": "2"})
 
 
-def test_what_serve_alone_needs_stops_no_other_command() -> None:
+def test_mistakes_of_serve_alone_stop_no_other_command() -> None:
     """Half a webhook, two listeners on one address, timeouts over the deadline: `serve` refuses, others work."""
     for wrong in (
         {"EXTAUTHZ_WEBHOOK_URL": "https://h/"},

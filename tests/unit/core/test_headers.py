@@ -34,7 +34,7 @@ def test_the_binding_limit_is_the_old_headers_limit() -> None:
     ]
 
 
-def test_without_limits_nothing_is_said() -> None:
+def test_no_headers_without_limits() -> None:
     """A tenant without limits gets no headers of limits."""
     assert headers.rate_limit_headers(Balance((), (), 0, None), {"ietf", "x"}) == []
 

@@ -76,7 +76,7 @@ def numbers_of(told: Balance) -> list[int]:
 
 @examples(30, 20_000)
 @given(outcomes())
-def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
+def test_remainders(outcome: tuple[Spend, int, Row]) -> None:
     """The remainder of every limit, and of the one that binds."""
     asked, now, row = outcome
     row = (0, *row[1:])
@@ -87,7 +87,7 @@ def test_what_is_left(outcome: tuple[Spend, int, Row]) -> None:
 
 @examples(30, 20_000)
 @given(outcomes(refused=True), st.integers(0, 5))
-def test_what_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
+def test_limit_that_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
     """The limit that refuses the longest, the remainder of every limit, and the wait."""
     asked, now, row = outcome
     spent = result_of(now, row)

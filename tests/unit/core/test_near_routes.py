@@ -59,7 +59,7 @@ def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> li
         ("/api/v1/reports/1", "GET", ("/api/v1/{resource}/**", "less_specific")),
     ],
 )
-def test_what_was_different(path: str, method: str, expected: tuple[str, str]) -> None:
+def test_causes_of_near_routes(path: str, method: str, expected: tuple[str, str]) -> None:
     """A segment, the method, the encoding, the name of a resource; or another route is more specific."""
     assert expected in near(path, method=method)
 
@@ -71,7 +71,7 @@ def test_a_host_that_is_another() -> None:
     assert found[-1] == ("/api/v1/reports/**", "method")
 
 
-def test_nothing_like_it() -> None:
+def test_request_without_near_routes() -> None:
     """A request that resembles no route has no near route."""
     assert near("/zzz/qqq/xxx/yyy") == []
 

@@ -13,7 +13,7 @@ NEEDLESS = set(b"-._~/\\%") | {byte for byte in range(128) if chr(byte).isalnum(
 
 
 def two_readings(path: str) -> bool:
-    """The list of the contract, word for word and slowly."""
+    """The slow list of the contract, word for word."""
     segments = path.split("/")
     escapes = re.findall(r"%([0-9A-Fa-f]{2})", path)
     if not path.startswith("/") or "." in segments or ".." in segments or "//" in path:
@@ -132,7 +132,7 @@ def test_rule_for_paths(tail: str) -> None:
 
 
 @given(st.text().map("/{}".format) | st.binary().map(lambda raw: raw.decode("ascii", "surrogateescape")))
-def test_why_is_said_of_every_ambiguous_path(path: str) -> None:
+def test_every_ambiguous_path_has_a_cause(path: str) -> None:
     """And of no other; in printable characters."""
     why = why_ambiguous(path)
     assert bool(why) == is_ambiguous(path)

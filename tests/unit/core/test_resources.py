@@ -20,7 +20,7 @@ FIXED = RouteTable.compile([Route("/a", resource="order"), Route("/b/**", resour
 @pytest.mark.parametrize(
     "name", ["order", "customer", "report", "part", "parts", "anything", "new", "Order", "orders-of-all"]
 )
-def test_what_a_route_can_ask_for(name: str) -> None:
+def test_names_that_routes_use(name: str) -> None:
     """Fixed names, names of mapped segments, and any segment that is not mapped to another name."""
     assert name in FROM_PATH
 

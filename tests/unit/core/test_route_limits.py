@@ -59,7 +59,7 @@ def test_each_route_has_its_own_bucket() -> None:
     assert len({bucket(route).name for route in routes}) == len(routes)
 
 
-def test_no_bucket_where_none_is_said() -> None:
+def test_routes_without_a_bucket() -> None:
     """Public routes without a rate, and routes that ask for a credential, have no bucket by address."""
     for route in (Route("/a", public=True), Route("/{resource}"), Route("/a", resource="a")):
         assert match("GET", "/a", route).bucket is None

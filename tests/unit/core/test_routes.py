@@ -277,7 +277,7 @@ def rank(route: Route) -> tuple[list[int], bool, bool]:
 
 
 def apart(routes: list[Route]) -> list[Route]:
-    """Those of the routes that may stand in one table."""
+    """Those of the routes that may be in one table."""
     unique: list[Route] = []
     for route in routes:
         whole = replace(route, resource=None) if "{resource}" in route.path else route
@@ -290,7 +290,7 @@ def apart(routes: list[Route]) -> list[Route]:
 
 
 def path_of(pattern: str) -> str:
-    """A path that a pattern may be meant for."""
+    """A path that may match a pattern."""
     return pattern.replace("{resource}", "c").replace("/**", "/d/e").replace("*", "f")
 
 

@@ -61,7 +61,7 @@ def test_a_clock_that_steps_back_gives_nothing(back: int) -> None:
     assert ask(state, asked, NOW).refused == (HOURLY,)
 
 
-def test_what_headers_say() -> None:
+def test_values_of_headers() -> None:
     """The size, the hour's length, what is left, and the seconds until the clock shows a full hour."""
     calendar = Calendar("Asia/Kolkata")  # at half past by UTC
     asked = replace(question(Limits(hourly_quota=5, daily_quota=9)), calendar=calendar).at(NOW + 60)
@@ -88,7 +88,7 @@ def test_the_longest_wait_decides() -> None:
     assert (set(again.refused), told.binding and told.binding.name) == ({HOURLY, DAILY}, DAILY)
 
 
-def test_a_spend_of_another_hour_says_so() -> None:
+def test_spend_with_windows_of_another_hour() -> None:
     """A worker whose clock is an hour behind sends hours of which the last one matches."""
     asked = question(Limits(hourly_quota=5), NOW - HOUR)
     spent = spend(State(), asked, NOW * MICRO)

@@ -47,7 +47,7 @@ def calendars(draw: st.DrawFn) -> Calendar:
         (UsageRange(month=date.min), ANCHORED, date.min, date(1, 2, 14)),
     ],
 )
-def test_what_is_asked_for(asked: UsageRange, calendar: Calendar, first: date, last: date) -> None:
+def test_valid_ranges(asked: UsageRange, calendar: Calendar, first: date, last: date) -> None:
     """Today, a day, a month by the organization's anchor, or a range, which ends today where no end is given."""
     assert asked.period(calendar, TODAY) == (first, last)
 

@@ -39,7 +39,7 @@ def told(saved: Tally, revision: int, live: Live) -> list[Tally]:
 
 
 @given(numbers, counts)
-def test_what_is_saved_is_told_as_it_is(saved: Charged, refused: int) -> None:
+def test_saved_usage_is_reported_unchanged(saved: Charged, refused: int) -> None:
     """Redis without counts, without that key, or with the same count changes nothing."""
     tally = Tally(saved.allowed, saved.cost, refused, refused)
     for live in (NOTHING, Live({DAY: {}}, {}), counted(saved, saved)):
@@ -47,7 +47,7 @@ def test_what_is_saved_is_told_as_it_is(saved: Charged, refused: int) -> None:
 
 
 @given(numbers, st.integers(0, 1000), counts)
-def test_what_was_counted_since_is_newer(saved: Charged, more: int, refused: int) -> None:
+def test_later_revision_replaces_saved_usage(saved: Charged, more: int, refused: int) -> None:
     """A later revision replaces the saved one, also where units were given back."""
     here = Charged(max(saved.cost - more, 0), saved.allowed + more, saved.revision + 1)
     found = told(Tally(saved.allowed, saved.cost, refused, 0), saved.revision, counted(here, here))
@@ -55,7 +55,7 @@ def test_what_was_counted_since_is_newer(saved: Charged, more: int, refused: int
 
 
 @given(numbers, numbers)
-def test_what_was_counted_without_postgresql_is_added(saved: Charged, since: Charged) -> None:
+def test_provisional_counters_are_added(saved: Charged, since: Charged) -> None:
     """Provisional counters, from zero or from what Redis had, are added to saved usage."""
     tally = Tally(saved.allowed, saved.cost)
     for was in (Charged(), saved):
@@ -97,7 +97,7 @@ def _stored(saved: Mapping[tuple[date, str], Tally], apart: Mapping[date, object
 
 
 @given(counts, counts, counts, counts)
-def test_what_is_left(quota: int, saved: int, was: int, since: int) -> None:
+def test_remainders(quota: int, saved: int, was: int, since: int) -> None:
     """Never negative; the first value in Redis counts where it is more than what is saved."""
     live = Live({}, {"d:20260131": (was + since, was)})
     assert left(quota, "d:20260131", {"d:20260131": saved}, live) == max(quota - max(saved, was) - since, 0)

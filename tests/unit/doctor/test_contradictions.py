@@ -28,7 +28,7 @@ def found(**environment: str) -> list[Finding]:
 
 
 def test_settings_that_fit_together() -> None:
-    """One row says so, and there is no remark."""
+    """One row confirms it, and there is no remark."""
     assert found(EXTAUTHZ_WORKERS="2") == [Finding("settings", True, "no settings contradict each other")]
 
 

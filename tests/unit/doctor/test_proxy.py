@@ -98,7 +98,7 @@ async def test_a_proxy_that_is_set_up_wrong(behaviour: Behaviour, check: str, sa
     assert findings[check].remedy
 
 
-async def test_an_address_that_says_little() -> None:
+async def test_address_with_a_remark() -> None:
     """For a public route, or a path without a route, a remark names a better address."""
     public = await seen(always((200, "allow")))
     assert public.keys() == {"proxy reachable"}
@@ -107,7 +107,7 @@ async def test_an_address_that_says_little() -> None:
     assert (nowhere.ok, "a route has" in nowhere.remedy) == (True, True)
 
 
-async def test_nothing_there() -> None:
+async def test_unreachable_proxy() -> None:
     (finding,) = await proxy(SETTINGS, URL(f"http://127.0.0.1:{free_port()}/"))
     assert not finding.ok
     assert finding.detail.endswith(": Connection refused")

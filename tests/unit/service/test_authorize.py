@@ -137,7 +137,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert held.of(key, TENANT, READ._replace(resource=f"r{number}"), NOW) is grant
 
 
-def test_what_is_refused_is_not_kept() -> None:
+def test_denials_are_not_kept() -> None:
     """A key that names resources without permission fills no memory, and evicts no other authorization."""
     held = Authorizations()
     grant = held.of(KEY, TENANT, READ, NOW)

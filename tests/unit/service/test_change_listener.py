@@ -82,7 +82,7 @@ async def hearing() -> AsyncIterator[Ear]:
         await ear.bench.guard.close()
 
 
-async def test_a_change_is_effective_at_once_and_told_to_redis() -> None:
+async def test_a_change_is_effective_at_once_and_sent_to_redis() -> None:
     """The fence is raised in this process first; Redis has it a moment later, once."""
     async with hearing() as ear:
         ear.feed.hear(ONE)
@@ -90,7 +90,7 @@ async def test_a_change_is_effective_at_once_and_told_to_redis() -> None:
         assert await ear.told(1) == [[ONE]]
 
 
-async def test_many_changes_are_told_in_order() -> None:
+async def test_many_changes_are_sent_in_order() -> None:
     """A flood of changes goes to Redis in batches, in order."""
     async with hearing() as ear:
         for change in MANY:
@@ -126,7 +126,7 @@ async def test_what_waits_for_redis_is_bounded() -> None:
         assert first[0] == Change(EVERYTHING, 100_000)
 
 
-async def test_a_redis_that_is_away_is_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changes_are_sent_when_redis_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Changes received during an outage wait, in order, and are sent when Redis is back."""
     monkeypatch.setattr(module, "RETRY_INTERVAL_SECONDS", 0.001)
     async with hearing() as ear:
@@ -145,7 +145,7 @@ async def test_a_redis_that_is_away_is_told_later(monkeypatch: pytest.MonkeyPatc
         assert [change for batch in ear.shared.batches for change in batch] == [ONE, *MANY[:3]]
 
 
-async def test_whether_messages_flow_is_told() -> None:
+async def test_lost_feed_is_reported() -> None:
     """While messages do not arrive, cached records are confirmed, and operators are notified."""
     async with hearing() as ear:
         for flows in (True, False):

@@ -83,7 +83,7 @@ async def test_order_of_refusals() -> None:
         assert fake_service.limits.calls == 2
 
 
-async def test_what_asks_no_store() -> None:
+async def test_decisions_without_a_store() -> None:
     """A denial before the key is read and a public route use no store, so requests of strangers cost little."""
     async with open_house() as fake_service:
         wrong = SECRET[:-1] + ("a" if SECRET[-1] != "a" else "b")

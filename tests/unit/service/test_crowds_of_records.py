@@ -46,7 +46,7 @@ async def test_an_organization_is_not_written_again_for_each_of_its_keys() -> No
         assert (fake_service.tenant_cache.calls, fake_service.tenant_cache.held[TENANT.id].plan) == (3, "gold")
 
 
-async def test_a_suspension_that_no_message_told_comes_with_the_next_key() -> None:
+async def test_suspension_without_a_message_comes_with_the_next_key() -> None:
     """The latest read is kept, whichever key it came with."""
     async with open_house() as fake_service:
         first, second = many(fake_service, 2)

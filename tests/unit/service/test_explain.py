@@ -65,7 +65,7 @@ def changed(fake_service: FakeService, **changes: Any) -> None:
         ({"limits": Limits(monthly_quota=0)}, "key-monthly 0 -> extauthz keys update key-1 --monthly-quota N"),
     ],
 )
-async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words: str) -> None:
+async def test_denial_has_cause_and_advice(changes: dict[str, Any], words: str) -> None:
     """In the words of the step that denied, with the command that changes it."""
     async with open_house() as fake_service:
         changed(fake_service, **changes)
@@ -89,7 +89,7 @@ async def test_a_refusal_says_why_and_what_to_do(changes: dict[str, Any], words:
         ({"path": "/nowhere"}, "route: no route takes the request"),
     ],
 )
-async def test_a_request_that_no_key_could_help(question: dict[str, Any], words: str) -> None:
+async def test_denials_independent_of_the_key(question: dict[str, Any], words: str) -> None:
     """What is wrong with the request itself."""
     routes = (*HOSTED, Route("/search", methods=frozenset({"GET"}), host="api.example.com", public=True))
     async with open_house(routes=routes) as fake_service:
@@ -219,7 +219,7 @@ class _Late:
 
 
 async def test_counters_that_come_too_late_do_not_make_redis_away() -> None:
-    """Checks read no counters of all keys of an organization, so their circuit breaker is left alone."""
+    """Their read does not open the circuit breaker, because checks never read all keys of an organization."""
     async with open_house() as fake_service:
         peek = Peek(
             _Unseeded(), _Late(), None, redis=fake_service.redis, postgresql=fake_service.postgresql, clock=lambda: NOW

@@ -134,7 +134,7 @@ def as_sent(case: Mapping[str, Any]) -> dict[str, Any]:
 @given(cases())
 @examples(16, 3000)
 @pytest.mark.fuzz
-async def test_it_says_what_a_check_decides(case: Mapping[str, Any]) -> None:
+async def test_explanation_agrees_with_a_check(case: Mapping[str, Any]) -> None:
     """In every dialect: the same decision, status and code; and it leaves everything as it was."""
     setup = {name: case[name] for name in ("routes", "on_redis_down", "cache_keys")}
     request, header = as_sent(case), "" if case["key"] is None else f"Bearer {case['key']}"

@@ -71,7 +71,7 @@ async def test_a_key_that_is_being_changed_is_noted_the_next_time() -> None:
 
 
 @pytest.mark.parametrize("newer", [False, True])
-async def test_what_could_not_be_written_is_kept(monkeypatch: pytest.MonkeyPatch, newer: bool) -> None:
+async def test_failed_writes_are_kept(monkeypatch: pytest.MonkeyPatch, newer: bool) -> None:
     """PostgreSQL away in the middle: what was not written is written later, with the newer time where there is one."""
     monkeypatch.setattr(module, "WRITE_BATCH_MAX", 1)
     log = Log()

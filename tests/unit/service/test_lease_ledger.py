@@ -8,7 +8,7 @@ PLENTY = Limits(Rate(1000, 1), 100_000, 1_000_000)
 
 
 def test_a_ledger_has_room_for_so_many() -> None:
-    """A place is free again once its lease is closed; what does not fit is not leased."""
+    """A row is free again once its lease is closed; without a free row no lease is taken."""
     memory = memoryview(bytearray(SIZE))
     ledger, asked = Ledger(memory), question(PLENTY, own=Limits(Rate(7, 60), 3))
     places = [ledger.begin(asked)[1] for _ in range(LEDGER_PLACES)]

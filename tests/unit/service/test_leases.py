@@ -127,7 +127,7 @@ async def test_a_busy_spend_is_served_without_a_call(worker: Worker) -> None:
     assert set(map(tuple, worker.store.marks)) == {(("org-1", "key-1"),)}
 
 
-async def test_what_is_left_comes_back_in_silence(worker: Worker) -> None:
+async def test_unused_units_are_given_back(worker: Worker) -> None:
     """Without requests a lease is closed; what was served is charged, to the unit."""
     asked = question(PLENTY, cost=2)
     await worker.busy(asked)

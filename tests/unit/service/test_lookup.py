@@ -31,7 +31,7 @@ async def test_caches_spare_postgresql() -> None:
         }
 
 
-async def test_the_age_of_what_is_served_is_told() -> None:
+async def test_age_of_served_records_is_observed() -> None:
     """From its read of PostgreSQL to the request that it serves; an absent record has no age."""
     async with open_house() as fake_service:
         await fake_service.ask()

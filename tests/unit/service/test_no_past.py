@@ -14,7 +14,7 @@ from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at, e
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
 
-async def test_a_renewal_that_was_slow_does_not_put_the_past_back() -> None:
+async def test_slow_renewal_does_not_replace_a_younger_record() -> None:
     """Of two reads that end in the wrong order, without any message, the younger one stays."""
     async with open_house() as fake_service:
         await fake_service.ask()
@@ -67,7 +67,7 @@ async def test_another_machines_clock_is_ahead() -> None:
         assert fake_service.keys.calls == 1
 
 
-async def test_redis_does_not_put_the_past_back() -> None:
+async def test_older_record_in_redis_is_not_used() -> None:
     """A process without messages that read a revocation asks PostgreSQL when Redis has an older record."""
     async with open_house() as fake_service:
         fake_service.change(replace(KEY, revoked_at=NOW))
@@ -132,7 +132,7 @@ async def test_slow_worker_prolongs_nothing(monkeypatch: pytest.MonkeyPatch, our
         assert isinstance(await fake_service.ask(), Allow)
 
 
-async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cached_records_are_confirmed_without_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service without messages asks Redis again after five seconds, and serves its copies until then."""
     later = 0.0
     for module in (invalidation, negative_cache, local_cache):
@@ -148,7 +148,7 @@ async def test_what_is_held_is_confirmed_where_no_message_arrives(monkeypatch: p
         assert (await fake_service.ask(patience=FAR)).reason is Reason.INVALID_CREDENTIALS
 
 
-async def test_what_was_held_while_messages_were_lost_is_confirmed_once() -> None:
+async def test_cached_records_are_confirmed_once_messages_return() -> None:
     """When messages arrive again, older records are read once more, and then kept as before."""
     async with open_house() as fake_service:
         await fake_service.ask()

@@ -53,7 +53,7 @@ async def test_a_packed_record_answers() -> None:
     ],
 )
 @pytest.mark.parametrize("packed", ["before", "after", "before another"])
-async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, reason: Reason, packed: str) -> None:
+async def test_a_change_ends_packed_records(after: ApiKey, thing: EntityRef, reason: Reason, packed: str) -> None:
     """Packed before the message, in use when it came, or packed earlier: no old record is served."""
     async with open_house() as fake_service:
         await fake_service.ask()
@@ -71,7 +71,7 @@ async def test_a_change_ends_what_is_packed(after: ApiKey, thing: EntityRef, rea
         assert (await fake_service.ask()).reason is reason
 
 
-async def test_what_is_packed_is_confirmed_after_messages_were_lost() -> None:
+async def test_packed_records_are_confirmed_after_lost_messages() -> None:
     """When messages arrive again, Redis is asked once for records from before."""
     async with open_house() as fake_service:
         await fake_service.ask()

@@ -72,7 +72,7 @@ async def test_shadow_refuses_nothing(by_route: bool) -> None:
             assert not [name for name in names if "ratelimit" in name]
 
 
-async def test_shadow_of_what_never_fits() -> None:
+async def test_cost_above_the_burst_in_shadow() -> None:
     """A cost above the burst passes in shadow mode, and is observed."""
     async with open_house() as fake_service:
         with_limits(fake_service, tenant=TWO, shadow=True)

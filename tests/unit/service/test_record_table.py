@@ -108,7 +108,7 @@ def test_everything_in_use_comes_due_once(tenth: int) -> None:
     assert sorted(seen, key=int) == [str(number) for number in range(30)]
 
 
-def test_what_comes_due_no_more() -> None:
+def test_dropped_records_do_not_come_due() -> None:
     """A record that was dropped, replaced or postponed does not come due at its old time."""
     held = held_of()
     for name in ("dropped", "replaced", "postponed", "stays"):
@@ -121,7 +121,7 @@ def test_what_comes_due_no_more() -> None:
     assert due(held, NOW + 52) == {"replaced", "postponed"}
 
 
-def test_what_is_not_used_is_packed_and_found_again() -> None:
+def test_unused_record_is_packed_and_found_again() -> None:
     """It leaves the records in use, is equal when it is found, and is in use again, as another object."""
     held = held_of(at_most=2, packed=1000)
     first = entry("a", renew_at=NOW + 7)
@@ -142,7 +142,7 @@ def test_what_is_not_used_is_packed_and_found_again() -> None:
     assert len(held) == 3
 
 
-def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
+def test_packed_record_comes_due_when_used_again() -> None:
     """Packed records end by themselves; one that is in use again is renewed at its time."""
     held = held_of(at_most=1, packed=1000)
     for name in "abc":
@@ -153,7 +153,7 @@ def test_what_is_packed_comes_due_when_it_is_used_again() -> None:
     assert due(held, NOW + 2) == {"a"}
 
 
-def test_evicted_entries_are_told() -> None:
+def test_evicted_entries_are_reported() -> None:
     """Each entry is reported once, whether packed, replaced or removed, also one that was packed before."""
     evicted: list[Entry[str, Tenant]] = []
     held = held_of(at_most=2, packed=1000, evicted=evicted.append)

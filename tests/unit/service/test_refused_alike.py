@@ -44,7 +44,7 @@ async def costs(fake_service: FakeService, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 @ALL
-async def test_it_costs_the_same_calls(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+async def test_denied_keys_cost_the_same_calls(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     """Unknown, revoked, disabled, expired: at first, a moment later and later on, whether or not Redis has it."""
     async with open_house() as fake_service:
         ends = REFUSED[why]

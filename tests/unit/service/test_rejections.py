@@ -99,7 +99,7 @@ async def test_addresses_have_so_many_groups(kept: Rejections, store: RejectedRo
     assert [row.group.since - int(NOW) // SPAN * SPAN for row in found if row.group.address == "192.0.2.9"] == [SPAN]
 
 
-async def test_what_could_not_be_written_is_sent_again_as_it_was(kept: Rejections, store: RejectedRows) -> None:
+async def test_failed_batch_is_sent_again_unchanged(kept: Rejections, store: RejectedRows) -> None:
     """The same batch has the same id, so that it counts once; later denials follow in another."""
     store.away = True
     kept.decided(refused(key=KEY))
@@ -136,7 +136,7 @@ async def test_nothing_is_kept_for_no_days(store: RejectedRows) -> None:
     assert not store.batches
 
 
-async def test_what_could_be_a_key_is_not_kept(store: RejectedRows) -> None:
+async def test_possible_keys_are_not_kept(store: RejectedRows) -> None:
     """Neither of a path nor of a request id, nor of a method, which may be any word."""
     kept = Rejections(store, kept_days=30, hide=lambda text: text.replace("secret", "…"), observer=Watch())
     result = refused(path="/api/secret?secret", method="secret")

@@ -120,7 +120,7 @@ async def test_denied_and_allowed_in_turn(fake_service: FakeService) -> None:
         assert asked(fake_service).cost == 1
 
 
-async def test_what_ends_by_itself() -> None:
+async def test_expiry_ends_results() -> None:
     """At a key's expiry, and at the end of its own limits, neither is used."""
     tenant = replace(TENANT, overrides_until=NOW + 20, plan_limits=Limits(daily_quota=7))
     async with open_house() as fake_service:
@@ -213,7 +213,7 @@ async def test_many_are_let_go_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
         assert find(fake_service, "/api/r0/1") is not first
 
 
-async def test_what_follows_goes_with_its_key(fake_service: FakeService) -> None:
+async def test_results_are_dropped_with_their_key(fake_service: FakeService) -> None:
     """When a key is evicted its results are dropped; those of another key stay."""
     fake_service.keys.held[OTHER_KEY.digest] = OTHER_KEY
     await fake_service.ask(PATH, f"Bearer {OTHER_SECRET}")

@@ -132,7 +132,7 @@ def comes_back(rows: Rows[Asked, Record], entry: Entry[Asked, Record]) -> None:
     assert set(parts_of(rows)) == {0}
 
 
-def test_what_keys_share_is_kept_once() -> None:
+def test_shared_parts_are_kept_once() -> None:
     """Permissions, limits and policies of many keys are the same objects; a key takes a row and no more."""
     rows = KeyRows()
     packed = Packed(rows, places=1000)
@@ -168,7 +168,7 @@ def test_parts_that_find_no_room_cost_a_shelf() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"digest": "f" * 64}, {"organization_id": "other"}])
-def test_what_cannot_be_packed_leaves_nothing_behind(changes: Mapping[str, str]) -> None:
+def test_failed_packing_leaves_nothing_behind(changes: Mapping[str, str]) -> None:
     """It is not kept, and no part of it either."""
     rows = KeyRows()
     packed, asked = Packed(rows, places=1), Credential((f"{7:064x}",))

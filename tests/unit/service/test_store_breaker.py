@@ -18,7 +18,7 @@ async def test_failures_of_the_caller_do_not_open_the_breaker(reason: str) -> No
     await harness.guard.close()
 
 
-async def test_outage_is_told_with_its_store() -> None:
+async def test_outage_is_reported_with_its_store() -> None:
     """The observer is notified once that the store is away, and once that it is back."""
     harness = BreakerHarness()
     await harness.guard.start()

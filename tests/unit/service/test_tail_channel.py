@@ -88,7 +88,7 @@ async def test_a_worker_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_end_of_a_worker_and_of_the_supervisor() -> None:
-    """A tail opens though a worker has died; a worker without a supervisor has nothing to send."""
+    """A tail opens though a worker has died; a worker without a supervisor sends nothing."""
     async with Ends() as ends:
         first, second = ends.add(), ends.add()
         first.close()

@@ -40,7 +40,7 @@ class Watched:
         (TailFilter(decision="no_credentials", api_key_id=KEY.id), [False, False, False]),
     ],
 )
-def test_what_a_filter_admits(only: TailFilter, wanted: list[bool]) -> None:
+def test_filters(only: TailFilter, wanted: list[bool]) -> None:
     """All conditions must hold; a decision without a key belongs to no organization."""
     allowed = CheckResult("envoy", None, 0.0, Allow(), None, KEY)
     results = (

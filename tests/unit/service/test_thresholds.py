@@ -83,7 +83,7 @@ def test_a_jump() -> None:
     assert passed(thresholds) == [("daily", 100, 95)]
 
 
-def test_what_an_event_says() -> None:
+def test_fields_of_an_event() -> None:
     """The organization, the quota, the first date of the window by Redis's clock, use and limit."""
     thresholds = Thresholds()
     note(thresholds, spend(monthly=1000), spent(80, 900, day=0, month=2))
@@ -110,7 +110,7 @@ def test_no_quota_and_a_quota_of_nothing(quota: int | None) -> None:
     assert passed(thresholds) == []
 
 
-def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_events_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While events cannot be written, memory is bounded; dropped ones are noticed by the next request."""
     monkeypatch.setattr(module, "WAITING_MAX", 2)
     thresholds = Thresholds()
@@ -120,7 +120,7 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert passed(thresholds) == [("daily", 100, 100)]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_windows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A window that was evicted is noticed twice, which the store of events detects."""
     monkeypatch.setattr(module, "REMEMBERED_MAX", 3)
     thresholds = Thresholds()

@@ -65,7 +65,7 @@ async def crowded() -> AsyncIterator[Crowd]:
 
 
 @pytest.mark.parametrize(("at_once", "sizes"), [(500, [500, 1]), (200, [200, 200, 101]), (1000, [501])])
-async def test_what_waits_goes_together(at_once: int, sizes: list[int]) -> None:
+async def test_waiting_keys_are_read_together(at_once: int, sizes: list[int]) -> None:
     """A valid key behind 500 unknown ones does not wait for each of them, and each key gets its own answer."""
     async with crowded() as crowd:
         crowd.fake_service.keys.at_once = at_once

@@ -232,7 +232,7 @@ async def test_another_process_saves() -> None:
 
 @pytest.mark.parametrize("away", [POSTGRESQL, REDIS])
 async def test_a_store_that_is_away(away: str) -> None:
-    """All is kept for the next flush; no mark is deleted that was not saved."""
+    """Nothing is lost before the next flush; a mark is deleted only after it was saved."""
     room = Room(3)
     (room.usage if away == POSTGRESQL else room.log).error = StoreUnavailable(away, "connection")
     assert not await room.usage_flush.save()

@@ -69,7 +69,7 @@ def test_the_flush_lag_ends_with_a_whole_save(monkeypatch: pytest.MonkeyPatch) -
     assert read(metrics)["extauthz_usage_save_seconds_count",] == 2
 
 
-def test_figures_are_told_until_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_reported_until_they_are_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Peppers without a setting count as one; a name is cut; the audit log's number never falls."""
     now = 1000.0
     monkeypatch.setattr(service, "monotonic", lambda: now)

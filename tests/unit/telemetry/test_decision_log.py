@@ -67,7 +67,7 @@ def test_which_are_written(sink: ListSink, allowed: float, wanted: int) -> None:
     assert [line["decision"] for line in lines[-10:]] == ["permission_denied"] * 10
 
 
-def test_a_sink_that_takes_nothing(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_sink(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blocked sink delays no check; losses are counted, and logged once, then again after a minute."""
     monkeypatch.setattr(decision_log, "QUEUE_BYTES", 10_000)
     clock = [100.0]
@@ -104,7 +104,7 @@ def test_a_sink_that_is_blocked_at_the_end(sink: ListSink, monkeypatch: pytest.M
 
 
 def test_a_sink_that_fails(sink: ListSink) -> None:
-    """As on a full disk: each line is counted, one line of the log says how many."""
+    """As with a full disk, each line is counted, and one log line gives their number."""
     sink.broken = True
     with capture_logs() as logged:
         log = DecisionLog(sink, RECORDS, allowed=1.0)

@@ -101,7 +101,7 @@ def test_the_longest_line(letter: str) -> None:
 
 
 def test_bytes_of_a_path_are_read_as_utf8() -> None:
-    """A proxy passes bytes on; what is UTF-8 stands as its characters, the rest as escapes."""
+    """A proxy passes bytes on; valid UTF-8 is written as its characters, the rest as escapes."""
     path = "/käse/".encode().decode("ascii", "surrogateescape") + "\udcff"
     assert fields(CheckResult("envoy", replace(REQUEST, path=path), NOW, Allow()))["path"] == r"/käse/\xff"
 

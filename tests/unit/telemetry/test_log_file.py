@@ -1,4 +1,4 @@
-"""A file that is rotated, removed, cut off or full under the process that appends to it."""
+"""A file that is rotated, removed, truncated or full under the process that appends to it."""
 
 import os
 import resource
@@ -84,7 +84,7 @@ def test_a_pipe_without_a_reader_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_keeps_whole_lines(tmp_path: Path) -> None:
-    """Where only a part of a batch fits, nothing of it is left."""
+    """Where only a part of a batch fits, none of it is written."""
     file = tmp_path / "log"
     sink = FileSink(str(file))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -60,7 +60,7 @@ def test_a_minute_of_a_storm_is_a_line_a_second(limited: Limited) -> None:
     assert sum(1 + int(event.get("suppressed", 0)) for event in limited.passed) == 6000
 
 
-def test_what_is_seldom_is_never_held(limited: Limited) -> None:
+def test_rare_events_are_not_delayed(limited: Limited) -> None:
     """An event that comes once in a second passes at once, whatever else is delayed."""
     for _ in range(5):
         limited.say("seldom")
@@ -68,7 +68,7 @@ def test_what_is_seldom_is_never_held(limited: Limited) -> None:
     assert [event["event"] for event in limited.passed] == ["seldom"] * 5
 
 
-def test_the_last_state_is_what_is_told_last(limited: Limited) -> None:
+def test_the_last_state_is_logged_last(limited: Limited) -> None:
     """After a store goes and returns many times in a second, the log ends with its last state."""
     for _ in range(10):
         limited.say("store_away", store="redis")
@@ -103,7 +103,7 @@ def test_many_kinds_are_bounded(limited: Limited) -> None:
     assert len(limited.passed) == 2 * (KINDS_MAX + 1)
 
 
-def test_a_worker_that_dies_is_told_each_time(limited: Limited) -> None:
+def test_each_death_of_a_worker_is_logged(limited: Limited) -> None:
     """Events that are bounded by themselves are not limited."""
     for _ in range(3):
         limited.say("worker_restarted", worker=1)

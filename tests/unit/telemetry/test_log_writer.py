@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_and_a_reader_that_is_gone() -> None:
     assert log.dropped == 1
 
 
-def test_what_python_prints_goes_the_same_way(pipe: tuple[int, int]) -> None:
+def test_output_of_python_is_written_like_lines(pipe: tuple[int, int]) -> None:
     """A stream in place of standard error passes whole lines on, and a partial one when it is flushed."""
     reader, writer = pipe
     log = LogWriter(DescriptorSink(writer))

@@ -30,7 +30,7 @@ def gauge(family: str, value: float) -> Sample:
     return Sample(family, family, (), value)
 
 
-def test_every_gauge_says_what_several_make_together() -> None:
+def test_every_gauge_has_an_aggregation() -> None:
     """Every gauge of a service is in the table, because flags of two workers must not be added up."""
     service = ServiceMetrics(commit="", peppers=["p1"], supervises=True)
     registries = Metrics(["envoy"]).registry, service.registry
@@ -56,7 +56,7 @@ def test_gauges_of_several_processes(family: str, values: tuple[float, ...], tog
     assert merge(parts[:1]) == parts[0]
 
 
-def test_what_is_counted_outlives_its_process() -> None:
+def test_counters_outlive_their_process() -> None:
     """Counters and histograms stay when a worker ends, gauges do not."""
     registry = CollectorRegistry()
     counter = Counter("redis_down_events", "What.", registry=registry)

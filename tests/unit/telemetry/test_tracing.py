@@ -91,7 +91,7 @@ def test_unrecorded_checks_have_no_spans() -> None:
     assert [(check.trace, count) for check, count in queue.items] == [(trace, 2)]
 
 
-def test_nothing_of_a_request_is_kept_but_what_is_told() -> None:
+def test_spans_keep_only_reported_parts_of_a_request() -> None:
     """No header, no query, and only the start of a long path."""
     trace = Trace("a" * 32, "b" * 16, "")
     told = finished(result(trace, path=f"/{'p' * 1000}?s3cret", host="h" * 1000, method="M" * 1000), trace)

@@ -126,7 +126,7 @@ class Door:
             await client.ask(question(listener, "/api/beta/1", key=key))
 
     async def has_read(self, listener: str = "envoy") -> None:
-        """Returns when what was sent before is read: another connection was answered since."""
+        """Returns when earlier bytes were read, because another connection was answered since."""
         async with self.client(listener) as other:
             await other.ask(question(listener, "/a//b"))
 
@@ -157,7 +157,7 @@ class Client:
         return await self.answer()
 
     async def rest(self) -> bytes:
-        """What comes until the other side closes."""
+        """The bytes until the other side closes."""
         async with asyncio.timeout(PATIENCE):
             try:
                 return _DATE.sub(b"-", await self._reader.read())

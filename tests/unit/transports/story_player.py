@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 class Pipe(asyncio.Transport):
-    """The other side of a connection: what is sent to it arrives at once, unless its reading is paused."""
+    """The client's side of a connection: bytes sent to it arrive at once, unless its reading is paused."""
 
     def __init__(self, connection: asyncio.Protocol) -> None:
         super().__init__()
@@ -222,7 +222,7 @@ async def play(story: Story, *, fast_path: bool) -> tuple[Outcome, int]:
     factories: dict[object, Callable[[], asyncio.Protocol]] = {}
 
     class Acceptor:
-        """Instead of the one of sockets."""
+        """A stand-in for the acceptor of sockets."""
 
         def __init__(self, connection: Callable[[], asyncio.Protocol], sock: object) -> None:
             factories[sock] = connection

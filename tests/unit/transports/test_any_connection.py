@@ -24,7 +24,7 @@ def no_chance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.fuzz
 @in_time()
-async def test_both_ways_say_the_same() -> None:
+async def test_both_paths_give_the_same_answers() -> None:
     """Requests in pieces, behind each other and during checks, drains and changes in between: the same bytes in the
     same order, the same decisions and the same end.
     """

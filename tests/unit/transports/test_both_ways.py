@@ -48,7 +48,7 @@ async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -
 
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("proxy", PROXIES)
-async def test_both_ways_say_the_same(proxy: str, story: str) -> None:
+async def test_both_paths_give_the_same_answers(proxy: str, story: str) -> None:
     """Every decision in every dialect and wording: the same bytes, at first, again, and to HEAD; the same charges."""
     for wording in WORDINGS if proxy in LISTENERS else WORDINGS[:1]:
         fast, full = [await told(STORIES[story], proxy, wording, fast_path=way) for way in (True, False)]
@@ -67,7 +67,7 @@ async def said(door: Door, listener: str, requests: Sequence[bytes]) -> list[byt
         return [await client.ask(each) for each in requests]
 
 
-async def test_listeners_share_no_words() -> None:
+async def test_listeners_share_no_answers() -> None:
     """A key that is used at every listener is answered in the dialect of each, whichever was asked first."""
     for order in (LISTENERS, LISTENERS[::-1]):
         both = []
@@ -86,7 +86,7 @@ HOSTS = ["api.example.com", "admin.example.org", "api.example.com?x", "admin.exa
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_hosts_are_told_apart(listener: str) -> None:
+async def test_hosts_are_judged_separately(listener: str) -> None:
     """Where a route names a host, each host is judged for itself, in any order; an ambiguous one is denied."""
     routes = [Route("/**", resource="customer"), Route("/**", host="admin.example.org", public=True)]
     name = {"envoy": "Host", "nginx": "X-Original-Host", "forward": "X-Forwarded-Host"}[listener]
@@ -138,7 +138,7 @@ async def test_queries_lead_to_one_place(proxy: str) -> None:
 
 
 @pytest.mark.parametrize("listener", LISTENERS)
-async def test_a_drain_is_told_on_both_ways(listener: str) -> None:
+async def test_a_drain_is_announced_on_both_paths(listener: str) -> None:
     """From then on every answer ends its connection, also where the key was used before."""
     both = []
     for fast_path in (True, False):
@@ -191,7 +191,7 @@ UNUSUAL = [
 
 
 @pytest.mark.parametrize("asked", UNUSUAL)
-async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
+async def test_unusual_requests_take_the_path_of_aiohttp(asked: bytes) -> None:
     """The answer has the same bytes and the same end; requests behind it are judged on both paths or on none."""
     both = []
     for fast_path in (True, False):
@@ -208,7 +208,7 @@ async def test_what_is_unusual_goes_the_way_of_aiohttp(asked: bytes) -> None:
 
 
 @pytest.mark.parametrize("line", [b"Content-Length: 0", b"Accept: */*", b"Connection: keep-alive", b"User-Agent: x"])
-async def test_what_is_usual_goes_the_fast_path(line: bytes) -> None:
+async def test_usual_requests_take_the_fast_path(line: bytes) -> None:
     """Also with headers that only seem to have a meaning."""
     both = []
     for fast_path in (True, False):

@@ -134,7 +134,7 @@ async def test_a_stop_does_not_wait_for_ever(fake_service: FakeService, fast_pat
 
 
 @pytest.mark.parametrize("place", ["read", "check", "limits", "later", "render"])
-async def test_a_bug_is_told_once(
+async def test_a_bug_is_logged_once(
     fake_service: FakeService,
     fast_path: bool,
     place: str,

@@ -35,7 +35,7 @@ def denials(told: Told) -> Denials:
     )
 
 
-def test_what_was_not_told_is_told_the_next_time() -> None:
+def test_cancelled_report_is_completed_by_the_next() -> None:
     """A report that is cancelled midway, as at the end of a process, loses nothing and repeats nothing."""
     told = Told()
     gathered = denials(told)
@@ -66,7 +66,7 @@ def test_oldest_groups_are_reported_first() -> None:
     assert told.came_at == [NOW, NOW, NOW + 1]
 
 
-def test_many_groups_are_told_at_once() -> None:
+def test_many_groups_are_reported_at_once() -> None:
     """Memory stays bounded where clients make a group with each request."""
     told = Told()
     gathered = denials(told)

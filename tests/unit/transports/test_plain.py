@@ -47,7 +47,7 @@ def parsers() -> Parsers:
 
 @pytest.mark.fuzz
 @in_time()
-def test_what_is_plain_is_read_alike(parsers: Parsers) -> None:
+def test_plain_requests_are_read_alike(parsers: Parsers) -> None:
     """A plain request is one request for aiohttp's parsers, that in C and that without, and reads the same."""
     in_python = Parsers(HttpRequestParserPy)
     tried = plain = 0

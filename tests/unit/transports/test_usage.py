@@ -40,7 +40,7 @@ async def test_answer_to_a_caller(usage: Usage) -> None:
     }
 
 
-async def test_an_hour_is_told_where_it_is_limited(usage: Usage) -> None:
+async def test_an_hour_is_shown_where_it_is_limited(usage: Usage) -> None:
     """Beside day and month, which are counted without a quota, too."""
     usage.fake_service.store(replace(KEY, tenant=replace(TENANT, limits=Limits(hourly_quota=5))))
     await usage.fake_service.ask()
