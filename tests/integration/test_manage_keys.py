@@ -82,7 +82,7 @@ async def test_an_invalid_key_is_refused(operator: ManagementClient) -> None:
         (KeyTerms(name="nul\0"), "(got U+0000)"),
         (KeyTerms(name="half \udcff"), "cannot hold NUL or half a character"),
         (KeyTerms(metadata={"": "x"}), "a name in metadata must have 1 to 64 characters"),
-        (KeyTerms(metadata={"a": "x" * 501}), "no text of at most 500 characters"),
+        (KeyTerms(metadata={"a": "x" * 501}), "must be a text of at most 500 characters"),
         (KeyTerms(metadata={f"{number}": "" for number in range(51)}), "more than 50 entries"),
         (KeyTerms(metadata={"a": "\0"}), "NUL or half a character"),
         (KeyTerms(metadata={"\udcff": "a"}), "NUL or half a character"),

@@ -150,7 +150,7 @@ def test_every_ambiguous_path_has_a_cause(path: str) -> None:
         ("/%4", "without two hexadecimal digits"),
         ("/a;b", "the character `;`"),
         ("/\t", "the character `U+0009`"),
-        ("/%ff", "no UTF-8"),
+        ("/%ff", "not UTF-8"),
     ],
 )
 def test_why_names_what_is_wrong(path: str, said: str) -> None:
