@@ -204,7 +204,7 @@ class AuditEntry:
     `subject_name` is what the thing is called now or, where it is gone, was called by this change where that says so.
 
     `actor` is `token:` and a token's name, `cli:` and a user's, or `sql:` and a database role. `role` is the one that
-    was logged in to PostgreSQL: a person who writes SQL cannot choose it, unlike the actor.
+    was logged in to PostgreSQL: a person writing SQL cannot choose it, unlike the actor.
     """
 
     id: int

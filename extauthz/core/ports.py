@@ -223,7 +223,7 @@ class RejectionStore(Protocol):
         """Adds refusals, once for each batch id."""
         ...
 
-    async def forget(self, days: int) -> bool:
+    async def delete_old(self, days: int) -> bool:
         """Deletes some of what is older than so many days; whether there may be more of it."""
         ...
 

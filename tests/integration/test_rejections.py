@@ -50,7 +50,7 @@ async def test_old_rejections_are_deleted(store: PostgresRejections, monkeypatch
     for days in (1, 40, 41, 42):
         group = REFUSED._replace(since=int((now - timedelta(days=days)).timestamp()))
         await store.add(uuid4(), [Rejected(group, 1, [])])
-    assert [await store.forget(30) for _ in range(2)] == [True, False]
+    assert [await store.delete_old(30) for _ in range(2)] == [True, False]
     assert len((await store.page(REFUSED.tenant_id, EVERY_REJECTION, limit=10, cursor=None)).items) == 1
 
 

@@ -60,7 +60,7 @@ class PostgresRejections:
                 if await cursor.fetchall():
                     await connection.execute(STATEMENTS["add_rejections"].encode(), arguments)
 
-    async def forget(self, days: int) -> bool:
+    async def delete_old(self, days: int) -> bool:
         """Deletes some of what is older than so many days; whether there may be more of it."""
         (gone,) = await execute(self._pool, "forget_rejections", {"days": days, "at_most": FORGOTTEN_AT_ONCE})
         return bool(gone["count"] >= FORGOTTEN_AT_ONCE)

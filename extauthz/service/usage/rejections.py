@@ -114,7 +114,7 @@ class Rejections:
                 self._observer.rejections_written(len(rows))
             if self._forgot_at is None or monotonic() - self._forgot_at >= FORGET_EVERY:
                 self._forgot_at = monotonic()
-                if await bounded_call(self._store.forget(self._kept_days), PATIENCE, POSTGRESQL):
+                if await bounded_call(self._store.delete_old(self._kept_days), PATIENCE, POSTGRESQL):
                     self._forgot_at = None  # the rest next time, or more rows could come than go
         except StoreUnavailable as error:
             self._observer.store_failed(POSTGRESQL, error.reason)

@@ -323,7 +323,7 @@ class RejectedRows:
         if self.away:
             raise StoreUnavailable(POSTGRESQL, "connection")
 
-    async def forget(self, days: int) -> bool:
+    async def delete_old(self, days: int) -> bool:
         self.forgotten.append(days)
         self.old -= 1
         return self.old > 0
