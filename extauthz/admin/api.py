@@ -30,7 +30,7 @@ from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
 from extauthz.admin.payloads import Nothing
 from extauthz.admin.problems import Problem
 from extauthz.admin.request import parse_body, parse_precondition, parse_query, read_body, refuse_idempotency_key
-from extauthz.admin.services import AllServices, Explains, Rooms
+from extauthz.admin.services import AllServices, Explains, Services
 from extauthz.core.errors import ExtauthzError, InvalidInput
 from extauthz.core.explanation import Explanation, Question
 from extauthz.service.tails import Tails
@@ -69,7 +69,7 @@ class _Elsewhere:
     places = 1
     highest_cost = 0
 
-    def as_actor(self, actor: str) -> Rooms:  # noqa: ARG002 - no actor has services here
+    def as_actor(self, actor: str) -> Services:  # noqa: ARG002 - no actor has services here
         raise Problem(409, "keys_kept_elsewhere", "keys come from [keys] lookup_sql; manage them where they are kept")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from extauthz.admin.payloads import Nothing
-from extauthz.admin.services import AllServices, Explains, Rooms
+from extauthz.admin.services import AllServices, Explains, Services
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.management import Listing
 from extauthz.core.preconditions import Precondition
@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 class Call(Generic[Body, Query]):
     """A request that was let in and read. `ref` is what its path names, `version` what it asks of the version."""
 
-    fake_service: AllServices
+    all_services: AllServices
     tails: Tails
     actor: str
     ref: str
@@ -35,9 +35,9 @@ class Call(Generic[Body, Query]):
     explain: Explains
 
     @property
-    def services(self) -> Rooms:
+    def services(self) -> Services:
         """The services, which write down what is changed under the caller's name."""
-        return self.fake_service.as_actor(self.actor)
+        return self.all_services.as_actor(self.actor)
 
 
 @dataclass(frozen=True, slots=True)

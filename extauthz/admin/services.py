@@ -10,7 +10,7 @@ from extauthz.service.manage.rejections import RejectionLog
 from extauthz.service.manage.usage import UsageService
 
 
-class Rooms(Protocol):
+class Services(Protocol):
     """What one caller may use; changes are written down under the caller's name."""
 
     @property
@@ -60,6 +60,6 @@ class AllServices(Protocol):
         """The cost of the dearest route whose limits are enforced."""
         ...
 
-    def as_actor(self, actor: str) -> Rooms:
+    def as_actor(self, actor: str) -> Services:
         """The rooms for `actor`, as `token:ops`. Cheap: one call for every request."""
         ...

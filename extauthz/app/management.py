@@ -48,7 +48,7 @@ class ManagementServices:
 
     def __init__(self, pool: Pool, *, invalidations: SharedInvalidations, live: LiveUsage, settings: Settings) -> None:
         self._pool = pool
-        self._fences = invalidations
+        self._invalidations = invalidations
         self._live = live
         self._highest_cost = max((route.cost for route in settings.routes.charged), default=0)
         self._resources = settings.routes.resources
@@ -80,12 +80,12 @@ class ManagementServices:
             KeyService(
                 keys=keys,
                 tenants=tenants,
-                invalidations=self._fences,
+                invalidations=self._invalidations,
                 key_format=self._key_format,
                 peppers=self._peppers,
                 resources=self._resources,
             ),
-            TenantService(tenants=tenants, invalidations=self._fences),
+            TenantService(tenants=tenants, invalidations=self._invalidations),
             AuditService(audit=PostgresAudit(self._pool), tenants=tenants),
             UsageService(
                 tenants=tenants,
@@ -130,7 +130,7 @@ def trials(settings: Settings) -> list[probe.Trial]:
 
 @asynccontextmanager
 async def open_services(settings: Settings, *, size: int = ROOM_FOR_MANY) -> AsyncIterator[ManagementServices]:
-    """Rooms with a pool of `size` connections. It opens in the background: stores may come later."""
+    """Services with a pool of `size` connections. It opens in the background: stores may come later."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
             open_pool(settings.database_url.get_secret_value(), size=size, wait=PATIENCE, statement_timeout=PATIENCE)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from extauthz.admin import auth
 from extauthz.admin.api import AdminApi
 from extauthz.admin.auth import BearerAuth
-from extauthz.admin.services import Rooms
+from extauthz.admin.services import Services
 from tests.servers.admin_api import TOKENS, Caller, bearer, call, check_form, code, serving, value
 from tests.servers.raw_http import ask, wire
 
@@ -223,7 +223,7 @@ class Broken:
     places = 1
     highest_cost = 0
 
-    def as_actor(self, actor: str) -> Rooms:
+    def as_actor(self, actor: str) -> Services:
         raise RuntimeError(f"what only the log should say of {actor}")
 
 

@@ -31,18 +31,18 @@ class RedisLimits:
         script: str = SPEND,
         leasing: str = leases.LEASE,
     ) -> None:
-        self._link = redis_connection
+        self._connection = redis_connection
         self._log = log
         self._script, self._leasing = scripts.Script(script), scripts.Script(leasing)
 
     async def connect(self) -> None:
         """Returns when calls can begin. Raises StoreUnavailable."""
         with translated():
-            await self._link.connect()
+            await self._connection.connect()
 
     def begin(self, asked: Sequence[Spend], marks: Sequence[Mark], call: SpendCall) -> Callable[[], None] | None:
         """Spends in one call, without waiting; see LimitStore. `marks` leave before it, in the same write."""
-        wire = self._link.wire
+        wire = self._connection.wire
         if wire is None:
             return None
         keys, arguments = command(asked, wire.info.epoch)
@@ -61,23 +61,23 @@ class RedisLimits:
         before = None
         if marks and self._log is not None:
             before = self._log.begun(wire, marks, call.unmarked)
-        self._link.operations += 1 if before is None else 2
+        self._connection.operations += 1 if before is None else 2
         self._script.begin(wire, keys, arguments, answered=answered, before=before)
         return wire.leave
 
     async def spend(self, asked: Sequence[Spend]) -> list[Spent | NotApplied | StoreUnavailable]:
         """One result for each, in a call of its own. Raises StoreUnavailable; all outcomes are then unknown."""
         with translated():
-            epoch = await self._link.epoch()
+            epoch = await self._connection.epoch()
             keys, arguments = command(asked, epoch)
-            now, results = read_answer(asked, *await self._script.run_many(self._link, keys, arguments))
+            now, results = read_answer(asked, *await self._script.run_many(self._connection, keys, arguments))
             return [each if isinstance(each, StoreUnavailable) else result_of(now, each) for each in results]
 
     async def lease(self, asks: Sequence[LeaseAsk], marks: Sequence[Mark]) -> list[Leased]:
         """One answer for each, in one call; see LeaseStore. `marks` leave before it, in the same write."""
         with translated():
-            keys, arguments = leases.command(asks, await self._link.epoch())
-            work = self._leasing.run_many(self._link, keys, arguments)
+            keys, arguments = leases.command(asks, await self._connection.epoch())
+            work = self._leasing.run_many(self._connection, keys, arguments)
             if marks and self._log is not None:
                 _, answer = await asyncio.gather(self._log.mark(marks), work)
             else:
@@ -90,7 +90,7 @@ class RedisLimits:
         Raises StoreUnavailable.
         """
         with translated():
-            redis_connection, epoch = self._link, await self._link.epoch()
+            redis_connection, epoch = self._connection, await self._connection.epoch()
             work = (
                 begin(redis_connection, tenant_id, epoch)
                 if seeds is None

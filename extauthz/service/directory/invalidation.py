@@ -178,7 +178,7 @@ class ChangeNotifier:
         self._log = log
         self._invalidations = invalidations
 
-    async def tell(self, thing: EntityRef) -> bool:
+    async def notify_change(self, thing: EntityRef) -> bool:
         """Raise a fence for `thing`; return whether Redis took it. If not, cached copies end by themselves.
 
         It is never an error: the change is committed, and must not be reported as if it were not.

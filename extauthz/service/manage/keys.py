@@ -42,7 +42,7 @@ class KeyService:
         """
         self._keys = keys
         self._tenants = tenants
-        self._herald = ChangeNotifier(keys, invalidations)
+        self._notifier = ChangeNotifier(keys, invalidations)
         self._key_format = key_format
         self._peppers = peppers
         self._resources = resources
@@ -153,7 +153,7 @@ class KeyService:
             return Succession(self._new(old.organization_id, secret, terms), rotation.end_of_old(old, grace, now))
 
         new, old = await self._keys.rotate(key_id, succeed)
-        return Rotated(new, secret, old, await self._herald.tell(EntityRef("api_key", old.id)))
+        return Rotated(new, secret, old, await self._notifier.notify_change(EntityRef("api_key", old.id)))
 
     async def revoke(self, key_id: str, *, last: bool) -> tuple[KeyDetails, bool]:
         """Ends a key for good. Revoking twice keeps the first time.
@@ -161,7 +161,7 @@ class KeyService:
         Raises NotFound; Conflict for the last usable key of an organization unless `last`.
         """
         key = await self._keys.revoke(key_id, last=last)
-        return key, await self._herald.tell(EntityRef("api_key", key.id))
+        return key, await self._notifier.notify_change(EntityRef("api_key", key.id))
 
     async def peppers(self) -> list[PepperUse]:
         """How many keys hang on each pepper: those of the settings in their order, then those that no setting has.
@@ -186,7 +186,7 @@ class KeyService:
             return edit(before)
 
         key = await self._keys.update(key_id, edit_unless_revoked, version=version)
-        return key, await self._herald.tell(EntityRef("api_key", key.id))
+        return key, await self._notifier.notify_change(EntityRef("api_key", key.id))
 
     def _issue(self) -> str:
         return self._key_format.issue(secrets.token_bytes(SECRET_BYTES))

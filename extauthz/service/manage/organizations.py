@@ -46,7 +46,7 @@ class TenantService:
 
     def __init__(self, *, tenants: TenantStore, invalidations: SharedInvalidations) -> None:
         self._tenants = tenants
-        self._herald = ChangeNotifier(tenants, invalidations)
+        self._notifier = ChangeNotifier(tenants, invalidations)
 
     async def create_plan(self, name: str, own: Mapping[str, object]) -> Plan:
         """A new plan with the limits `own`. Raises Conflict, InvalidInput."""
@@ -77,7 +77,7 @@ class TenantService:
             return limits(before.limits.to_record() | dict(changes))
 
         plan = await self._tenants.update_plan(ref, edit, version=version)
-        return plan, await self._herald.tell(EntityRef("plan", plan.id))
+        return plan, await self._notifier.notify_change(EntityRef("plan", plan.id))
 
     async def delete_plan(self, ref: str) -> bool:
         """Removes a plan that no organization has. Raises NotFound, Conflict."""
@@ -85,7 +85,7 @@ class TenantService:
         if plan.name == DEFAULT_PLAN:
             raise Conflict(f"the plan {DEFAULT_PLAN!r} stays: organizations get it when none is named")
         await self._tenants.delete_plan(plan.id)
-        return await self._herald.tell(EntityRef("plan", plan.id))
+        return await self._notifier.notify_change(EntityRef("plan", plan.id))
 
     async def create_organization(
         self, name: str, plan: str = DEFAULT_PLAN, *, timezone: str = UTC_CALENDAR.timezone, anchor: int = 1
@@ -138,12 +138,12 @@ class TenantService:
             return after
 
         after = await self._tenants.update_organization(ref, edit, version=version)
-        return after, await self._herald.tell(EntityRef("organization", after.id))
+        return after, await self._notifier.notify_change(EntityRef("organization", after.id))
 
     async def delete_organization(self, ref: str) -> tuple[Organization, bool]:
         """Removes an organization that has no usable key any more. Raises NotFound, Conflict."""
         gone = await self._tenants.delete_organization(ref)
-        return gone, await self._herald.tell(EntityRef("organization", gone.id))
+        return gone, await self._notifier.notify_change(EntityRef("organization", gone.id))
 
 
 def _without_what_is_over(organization: Organization, now: datetime) -> Organization:
