@@ -95,7 +95,7 @@ def test_mistakes_of_a_map_are_named() -> None:
     """Unknown names and modes are listed, readable whatever they hold; valid maps give nothing."""
     assert mistakes(FULL_ACCESS) == []
     wrong = mistakes({"a b": frozenset({"admin"}), "ok": frozenset({"read", "x\n"}), "**": frozenset()})
-    assert [text.partition(" is no ")[0] for text in wrong] == ["'a b'", "'**'", "'admin'", "'x\\n'"]
+    assert [text.partition(" (got ")[2] for text in wrong] == ["'a b')", "'**')", "'admin')", "'x\\n')"]
 
 
 def test_an_organizations_own_limits_on_a_plan() -> None:
