@@ -32,7 +32,7 @@ HOOK = Path(__file__).with_name("hooks")
 PLACES = (
     "site-packages/",
     f"{Path(asyncio.__file__).parents[1]}/",
-    f"{HOOK.parents[2]}/",
+    f"{HOOK.parents[1]}/",
 )  # what paths are shown without
 
 Stats = Mapping[tuple[str, int, str], tuple[int, int, float, float, Any]]

@@ -25,7 +25,7 @@ QUICK = (*cases.KINDS, "connections", "rates", "half")
 QUICK_CONNECTIONS = (1, 8)
 QUICK_RATES = (rates.JUDGED_RATE,)
 QUICK_KEYS = 10_000
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 REPORT = ROOT / "docs/explanation/performance"
 ELSEWHERE = ROOT / ".venv/bench"  # of a part: not a report
 
