@@ -79,8 +79,9 @@ def test_a_cost_above_the_burst(site: Site, proxy: Proxy, whose: str) -> None:
 
 def test_a_route_in_shadow(site: Site, proxy: Proxy) -> None:
     """It is charged as before, refuses nothing and sends no limit headers; its refusals are only counted."""
-    owner = site.customer(rate="1/h", burst=2, daily_quota=2)
-    name = "extauthz_shadow_decisions_total/daily_quota_exceeded"
+    # The bucket binds whatever the hour is, because its next token is farther away than midnight.
+    owner = site.customer(rate="0.5/d", burst=2, daily_quota=2)
+    name = "extauthz_shadow_decisions_total/rate_limited"
     before = site.metrics()
     for _ in range(4):
         answer = get(proxy, owner, BETA)
@@ -89,7 +90,7 @@ def test_a_route_in_shadow(site: Site, proxy: Proxy) -> None:
     after = site.metrics()
     assert after[name] - before[name] == 2
     assert after["rate_limiter_rejections_total"] == before["rate_limiter_rejections_total"]
-    check_refused(get(proxy, owner), "daily_quota_exceeded", "burst", "daily")
+    check_refused(get(proxy, owner), "rate_limited", "burst", "daily")
 
 
 def test_an_organization_in_shadow(site: Site, proxy: Proxy) -> None:
