@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 
-from extauthz.config import decision_log, document, files, secrets, unavailable
+from extauthz.config import decision_log, document, files, secrets
 from extauthz.config.document import plain, suggestion
 from extauthz.config.settings import Settings, parser
 from extauthz.core.errors import ConfigError
@@ -34,8 +34,7 @@ SECRETS = (
     "OTEL_EXPORTER_OTLP_HEADERS",
 )
 _OTLP = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-_UNSPOKEN = (*SECRETS, *_OTLP, "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
-_REDIS = ("REDIS_URL", "RATE_LIMIT_REDIS_CLUSTER_NODES", "RATE_LIMIT_REDIS_SENTINELS")
+_UNSPOKEN = (*SECRETS, *_OTLP)
 _EXPOSED = "can be read by every user of this machine: chmod o-r"
 _KUBERNETES = re.compile(r"\w+_(?:SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_\w+)")
 
@@ -109,7 +108,6 @@ def load(
     for place in places:
         mistakes += _hidden((name, given[name]) for name in place if name in given)
         given |= place
-    mistakes += _clashes(given)
     if not file.failed:
         mistakes += _missing(given, REQUIRED if needs is None else needs)
         mistakes += _halves(given) if serves and needs is None else ()
@@ -195,14 +193,9 @@ def _hidden(entries: Iterable[tuple[str, _Given]]) -> Iterator[str]:
             yield _line(name, entry.label, entry.text or "", error)
 
 
-def _clashes(given: Mapping[str, _Given]) -> Iterator[str]:
-    first, *others = [given[name].label for name in _REDIS if name in given] or [""]
-    yield from (f"{other}: must not be set together with {first}; there is one Redis" for other in others)
-
-
 def _missing(given: Mapping[str, _Given], needs: Collection[str]) -> Iterator[str]:
     for name, right in REQUIRED.items():
-        if name in needs and given.keys().isdisjoint(_REDIS if name in _REDIS else [name]):
+        if name in needs and name not in given:
             yield f"{name}: required; {right}"
 
 
@@ -229,6 +222,5 @@ def _label(name: str, given: Mapping[str, _Given]) -> str:
 
 
 def _line(name: str, label: str, text: str, cause: Exception) -> str:
-    silent = name in _UNSPOKEN or isinstance(cause, unavailable.NotYetError)
-    shown = "" if silent else f"{text if len(text) <= 40 else text[:40] + '...'!a} "
+    shown = "" if name in _UNSPOKEN else f"{text if len(text) <= 40 else text[:40] + '...'!a} "
     return f"{label}: {shown}{cause}"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import ConfigDict, Field, InstanceOf, PlainValidator, SecretBytes, SecretStr, ValidationInfo
 from pydantic import field_validator as check
 
-from extauthz.config import unavailable, urls, values
+from extauthz.config import urls, values
 from extauthz.config.fields import Boolean, setting
 from extauthz.config.otel import OtelSettings
 from extauthz.config.values import DecisionShare, Listen, NamedSecret
@@ -17,14 +17,11 @@ LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 NginxQuestion = Literal["uri", "url"]
 Leasing = Literal["off", "auto"]
-OnRedisDown = Literal["local", "open", "closed"]
+OnRedisDown = Literal["open", "closed"]
 
 DatabaseUrl = Annotated[SecretStr, PlainValidator(urls.database_url)]
 Endpoint = Annotated[Listen | None, PlainValidator(values.listen)]
 Milliseconds = Annotated[int, PlainValidator(values.whole(1, 10_000))]
-Nodes = Annotated[tuple[tuple[str, int], ...], PlainValidator(values.nodes)]
-
-_OF_SERVE_ALONE = ("rate_limit_on_redis_down", "grpc_listen")  # what other commands need not have, in this version
 
 
 def _serves(info: ValidationInfo) -> bool:
@@ -51,11 +48,6 @@ class Settings(OtelSettings):
     redis_url: Annotated[SecretStr, PlainValidator(urls.redis_url)] = setting(
         "REDIS_URL", SecretStr(""), "one Redis server", secret=True
     )
-    rate_limit_redis_cluster_nodes: Nodes = setting("RATE_LIMIT_REDIS_CLUSTER_NODES", (), "Redis Cluster")
-    rate_limit_redis_sentinels: Nodes = setting("RATE_LIMIT_REDIS_SENTINELS", (), "Redis Sentinel")
-    rate_limit_redis_sentinel_master: Annotated[
-        str, PlainValidator(values.matching(r"[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -"))
-    ] = setting("RATE_LIMIT_REDIS_SENTINEL_MASTER", "mymaster", "what the sentinels call the master")
     rate_limit_on_redis_down: Annotated[OnRedisDown, PlainValidator(values.one_of(*get_args(OnRedisDown)))] = setting(
         "RATE_LIMIT_ON_REDIS_DOWN", "open", "without Redis: `open` allows, `closed` answers 503"
     )
@@ -127,7 +119,6 @@ class Settings(OtelSettings):
         "EXTAUTHZ_NGINX_QUESTION", "uri", "the header that carries nginx's question: X-Original-URI or X-Original-URL"
     )
     forward_listen: Endpoint = setting("EXTAUTHZ_FORWARD_LISTEN", "127.0.0.1:9003", "for forward auth")
-    grpc_listen: Endpoint = setting("EXTAUTHZ_GRPC_LISTEN", "off", "for Envoy's ext_authz over gRPC")
     usage_listen: Endpoint = setting("EXTAUTHZ_USAGE_LISTEN", "127.0.0.1:9004", "for callers' own usage")
     admin_listen: Endpoint = setting("EXTAUTHZ_ADMIN_LISTEN", "127.0.0.1:9000", "health, metrics, private REST API")
 
@@ -175,13 +166,6 @@ class Settings(OtelSettings):
             raise ValueError(f"must be at most EXTAUTHZ_DEADLINE_MS, {deadline}")
         return mine
 
-    @check("*")
-    @classmethod
-    def _available(cls, mine: Any, info: ValidationInfo) -> Any:
-        if _serves(info) or info.field_name not in _OF_SERVE_ALONE:
-            unavailable.refuse(info.field_name or "", mine)
-        return mine
-
     def log_form(self, *, terminal: bool) -> str:
         """The form of the log: what is set, else `console` on a terminal."""
         return "console" if terminal and "EXTAUTHZ_LOG_FORMAT" not in self.sources else self.log_format
@@ -220,7 +204,6 @@ def show(value: object) -> str:
         case frozenset():
             return ",".join(sorted(value)) or "off"
         case tuple():
-            parts = (repr(part) if isinstance(part, NamedSecret) else "{}:{}".format(*part) for part in value)
-            return ",".join(parts) or "-"
+            return ",".join(map(repr, value)) or "-"
         case _:
             return str(value) or "-"

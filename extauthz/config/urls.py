@@ -18,7 +18,7 @@ _HARMLESS = re.compile(r"[\w.,:/-]*")
 _SHOWN = {"host", "hostaddr", "port", "user", "dbname", "db", "sslmode", "target_session_attrs", "application_name"}
 _TAKEN = _SHOWN | {"password", "passfile", "service", "options", "connect_timeout"}
 _TAKEN |= {"sslcert", "sslkey", "sslpassword", "sslrootcert"}
-POSTGRES, REDIS, REDIS_GROUP = ("postgresql", "postgres"), ("redis", "rediss"), ("redis+sentinel", "redis+cluster")
+POSTGRES, REDIS = ("postgresql", "postgres"), ("redis", "rediss")
 WEB = ("http", "https")
 
 
@@ -35,11 +35,11 @@ def database_url(text: str) -> SecretStr:
 
 
 def redis_url(text: str) -> SecretStr:
-    """A `redis://` or `rediss://` URL with a host and at most a database number; or a Sentinel or Cluster one."""
+    """A `redis://` or `rediss://` URL with a host and at most a database number."""
     right = "redis://host:6379/0 or rediss://…"
-    match = _checked(text, REDIS + REDIS_GROUP, right)
+    match = _checked(text, REDIS, right)
     database = re.fullmatch(r"(?:/[0-9]{0,5})?", match["path"] or "")
-    if match["scheme"] in REDIS and not (database and _is_one_host(match["hosts"])):
+    if not (database and _is_one_host(match["hosts"])):
         raise ValueError(f"must be {right}, with one host, its port and at most the number of a database")
     return SecretStr(text)
 
@@ -88,7 +88,7 @@ def masked(text: str) -> str:
         # Redis and the web know passwords and tokens without a user; PostgreSQL does not.
         named = match["password"] is not None or match["scheme"] in POSTGRES
         shown += (match["user"] if named else "***") + (":***" if match["password"] else "") + "@"
-    store = match["scheme"] in POSTGRES + REDIS + REDIS_GROUP
+    store = match["scheme"] in POSTGRES + REDIS
     shown += match["hosts"] + ((match["path"] or "") if store else "/***" * bool(match["path"]))
     if match["query"]:
         words = (part.partition("=")[::2] for part in match["query"].split("&"))

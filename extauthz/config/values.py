@@ -63,20 +63,10 @@ def listen(text: str) -> Listen | None:
         return None
     if text.startswith("unix:/") and text.isprintable():
         return Listen(path=text.removeprefix("unix:"))
-    host, port = _host_port(text, "must be host:port, [::1]:port, unix:/path or off")
-    return Listen(host, port)
-
-
-def nodes(text: str) -> tuple[tuple[str, int], ...]:
-    """`host:port,host:port`."""
-    return tuple(_host_port(part.strip(), "must be host:port,host:port") for part in text.split(","))
-
-
-def _host_port(text: str, right: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
-        raise ValueError(right)
-    return match["host"], int(match["port"])
+        raise ValueError("must be host:port, [::1]:port, unix:/path or off")
+    return Listen(match["host"], int(match["port"]))
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -52,7 +52,6 @@ def test_the_least_that_is_needed() -> None:
     assert least.notify_database_url == least.database_url
     assert least.key_pepper == (NamedSecret("2026", VALUE.encode()),)
     assert least.envoy_listen == Listen("127.0.0.1", 9001)
-    assert least.grpc_listen is None
     assert least.rate_limit_headers == {"ietf", "x"}
     assert (least.deadline_ms, least.redis_timeout_ms, least.database_timeout_ms) == (150, 25, 100)
     assert least.routes.match("GET", None, "/x") is not None

@@ -128,7 +128,6 @@ def test_mistakes_of_serve_alone_stop_no_other_command() -> None:
         {"EXTAUTHZ_NGINX_LISTEN": "127.0.0.1:9001"},
         {"EXTAUTHZ_DEADLINE_MS": "50"},
         {"EXTAUTHZ_REDIS_TIMEOUT_MS": "151"},
-        {"EXTAUTHZ_GRPC_LISTEN": "127.0.0.1:9005"},
     ):
         mistake(**wrong)
         assert load({**GIVEN, **wrong}, None, serves=False).key_pepper

@@ -114,14 +114,13 @@ def test_values(name: str, text: str, key: str, value: object) -> None:
         ("EXTAUTHZ_TENANT_METRICS", ["0", "1001", "on", "OFF", "-1"], "must be a whole number from 1 to 1000, or off"),
         ("EXTAUTHZ_COMMIT", ["a b", "<commit>"], "must be 1 to 64 of A-Z a-z 0-9 . _ -"),
         ("API_KEY_CACHE_ENABLED", ["maybe", "2"], "must be true or false"),
-        ("RATE_LIMIT_ON_REDIS_DOWN", ["allow"], "must be local, open or closed"),
+        ("RATE_LIMIT_ON_REDIS_DOWN", ["allow"], "must be open or closed"),
         ("RATE_LIMIT_HEADERS", ["y", "x,off", ","], "must be ietf,x or one of them, or off"),
         ("EXTAUTHZ_KEY_PREFIX", ["XA", "a_b", "a" * 17], "must be 1 to 16 of a-z 0-9"),
         ("EXTAUTHZ_KEY_ENV", ["prod"], "must be live or test"),
         ("EXTAUTHZ_NGINX_QUESTION", ["URL", "both", "X-Original-URL"], "must be uri or url"),
         ("EXTAUTHZ_LOG_FORMAT", ["text"], "must be json or console"),
         ("EXTAUTHZ_LOG_LEVEL", ["INFO", "trace"], "must be debug, info, warning or error"),
-        ("RATE_LIMIT_REDIS_SENTINEL_MASTER", ["a b"], "must be 1 to 64 of"),
         ("OTEL_TRACES_SAMPLER", ["sometimes"], "must be always_on, always_off, traceidratio"),
         ("OTEL_TRACES_EXPORTER", ["console", "zipkin"], "must be otlp or none"),
         ("OTEL_METRICS_EXPORTER", ["prometheus"], "must be otlp or none"),
@@ -200,14 +199,12 @@ def test_long_values_are_shortened() -> None:
             ],
             "begins with whsec_; then base64 of at least 32 bytes must follow",
         ),
-        ("RATE_LIMIT_REDIS_CLUSTER_NODES", ["redis://:s3cret@a:1"], "must be host:port,host:port"),
     ],
 )
 def test_wrong_secrets(name: str, texts: list[str], right: str) -> None:
     """The error of a wrong secret shows a right form, never the secret."""
     for text in texts:
-        others = {"REDIS_URL": ""} if name == "RATE_LIMIT_REDIS_CLUSTER_NODES" else {}
-        assert mistake(**{name: text}, **others).startswith(f"{name}: {right}")
+        assert mistake(**{name: text}).startswith(f"{name}: {right}")
 
 
 @pytest.mark.parametrize(
@@ -248,30 +245,6 @@ def test_addresses_that_differ() -> None:
     settings(EXTAUTHZ_NGINX_LISTEN="127.0.0.1:0", EXTAUTHZ_ENVOY_LISTEN="127.0.0.1:0")
     line = mistake(EXTAUTHZ_NGINX_LISTEN="unix:/run/x", EXTAUTHZ_ADMIN_LISTEN="unix:/run/x")
     assert line.startswith("EXTAUTHZ_ADMIN_LISTEN: 'unix:/run/x' must not be the address of EXTAUTHZ_NGINX_LISTEN")
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("RATE_LIMIT_ON_REDIS_DOWN", "local"),
-        ("EXTAUTHZ_GRPC_LISTEN", "127.0.0.1:9005"),
-        ("REDIS_URL", "redis+sentinel://h1:26379,h2:26379/mymaster"),
-        ("REDIS_URL", "redis+cluster://h1:6379,h2:6379"),
-        ("RATE_LIMIT_REDIS_CLUSTER_NODES", "h1:6379, h2:6379"),
-        ("RATE_LIMIT_REDIS_SENTINELS", "h1:26379"),
-    ],
-)
-def test_not_in_this_version(name: str, text: str) -> None:
-    """An unsupported setting is rejected with its replacement, never silently ignored."""
-    line = mistake(**{"REDIS_URL": "", name: text} if name.startswith("RATE_LIMIT_REDIS") else {name: text})
-    assert line.startswith(f"{name}: ")
-    assert "not available in this version (0.1.0); use " in line
-
-
-def test_one_redis() -> None:
-    """Two settings that name Redis are a mistake, even if one of them is unsupported."""
-    with pytest.raises(ConfigError, match="RATE_LIMIT_REDIS_SENTINELS: must not be set together with REDIS_URL"):
-        settings(RATE_LIMIT_REDIS_SENTINELS="h:1")
 
 
 @pytest.mark.parametrize(
