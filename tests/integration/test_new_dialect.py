@@ -19,7 +19,8 @@ from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import Sample
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Asked, Question, ReceivedHeaders, Wording, only
+from extauthz.transports.http.dialect import Answer, Asked, ReceivedHeaders, Wording, only
+from extauthz.transports.question import Question
 from tests.servers.raw_http import ask
 from tests.servers.serving import PEPPER_SETTING
 

@@ -7,6 +7,7 @@ import asyncio
 from asyncio import AbstractEventLoop
 from typing import Any
 
+import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -57,6 +58,28 @@ class BoundedConnection(web.RequestHandler):
         """Nothing more will come."""
         self._drop_head()
         super().connection_lost(exc)
+
+    def refusal(self, status: int) -> web.StreamResponse:
+        """The answer of this listener where aiohttp would make one: `status` is below 500 for a parser's refusal.
+
+        It ends the connection, and nothing of the request is echoed.
+        """
+        raise NotImplementedError
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - it quotes the client
+    ) -> web.StreamResponse:
+        """Answers a parser's refusal; anything else is a bug, logged with its traceback."""
+        if status >= 500:
+            structlog.get_logger().error("unhandled_exception", exc_info=exc or True)  # aiohttp keeps back a timeout
+        return self.refusal(status)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
 
     def _await_head(self, seconds: float) -> None:
         self._head_timer = self._loop.call_later(seconds, self._end_late_head)

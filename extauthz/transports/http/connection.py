@@ -13,7 +13,6 @@ from functools import lru_cache
 from time import time
 from typing import Any
 
-import structlog
 from aiohttp import web
 from aiohttp.streams import EMPTY_PAYLOAD
 
@@ -133,18 +132,6 @@ class CheckConnection(BoundedConnection):
         elif data:
             self._clean = False
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the client
-    ) -> web.StreamResponse:
-        """A parser's refusal is a decision like any other; anything else is a bug, logged with its traceback."""
-        if status < 500:
-            return self._handler.refuse()
-        structlog.get_logger().error("unhandled_exception", exc_info=exc or True)  # aiohttp keeps a timeout to itself
-        return as_response(FAILED, last=True)
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
+    def refusal(self, status: int) -> web.StreamResponse:
+        """A parser's refusal is a decision like any other."""
+        return self._handler.refuse() if status < 500 else as_response(FAILED, last=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from extauthz.core.decision import Decision
 from extauthz.core.route_rules import METHOD
+from extauthz.transports.question import Question
 
 Headers = list[tuple[str, str]]
 
@@ -24,18 +25,6 @@ class Asked(NamedTuple):
     method: str
     path: str
     host: str
-
-
-class Question(NamedTuple):
-    """What a proxy asked. `time_left` is the proxy's own timeout in seconds, where it says a usable one."""
-
-    method: str
-    path: str
-    host: str
-    authorization: tuple[str, ...]
-    request_id: str
-    client_address: str
-    time_left: float | None = None
 
 
 class Fixed:

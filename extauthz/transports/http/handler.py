@@ -16,8 +16,9 @@ from extauthz.core.request import CheckRequest
 from extauthz.core.trace import STATE_LONGEST, Trace
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.health import Health
-from extauthz.transports.http.dialect import Answer, Dialect, Question, ReceivedHeaders, in_lines, only
+from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
 from extauthz.transports.http.render import OF_NOBODY, to_log
+from extauthz.transports.question import Question, RequestBuilder
 
 # To a request that has met a bug; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
@@ -55,7 +56,7 @@ class CheckHandler:
         self.health = health
         self.traces = tracing is not None  # some checks are recorded
         self._service = service
-        self._deadline = deadline
+        self._requests = RequestBuilder(dialect.name, deadline=deadline)
         self._tracing = tracing
         self._reads_traceparent = reads_traceparent or tracing is not None
 
@@ -75,22 +76,8 @@ class CheckHandler:
 
     def request_of(self, question: Question, received: ReceivedHeaders, *, now: float, started: float) -> CheckRequest:
         """The request of a question that came at `now` (Unix seconds), `started` on the monotonic clock."""
-        patience = self._deadline
-        if question.time_left is not None:
-            patience = min(patience, question.time_left)
-        return CheckRequest(
-            dialect=self.dialect.name,
-            method=question.method,
-            path=question.path,
-            host=question.host,
-            authorization=question.authorization,
-            request_id=question.request_id,
-            client_address=question.client_address,
-            now=now,
-            started=started,
-            deadline=started + patience,
-            traceparent=only(received, headers.TRACEPARENT) if self._reads_traceparent else "",
-        )
+        traceparent = only(received, headers.TRACEPARENT) if self._reads_traceparent else ""
+        return self._requests.build(question, now=now, started=started, traceparent=traceparent)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The same for a request of aiohttp's."""

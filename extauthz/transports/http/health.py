@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from socket import socket
 
-import structlog
 from aiohttp import hdrs, web
 
 from extauthz.service.health import Readiness
@@ -56,16 +55,8 @@ class _Connection(BoundedConnection):
             logger=logging.getLogger("extauthz.http"),
         )
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the client
-    ) -> web.StreamResponse:
-        """A parser's refusal says only its status; anything else is a bug, logged with its traceback."""
-        if status >= 500:
-            structlog.get_logger().error("unhandled_exception", exc_info=exc)
+    def refusal(self, status: int) -> web.StreamResponse:
+        """That status alone."""
         return _refusal(status)
 
     async def finish_response(
@@ -79,9 +70,6 @@ class _Connection(BoundedConnection):
             # aiohttp 3.14's parser hands the last trailer of a chunked request to the next request of its connection.
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
-
-    def log_exception(self, *args: object, **kw: object) -> None:
-        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
 
 
 def _refusal(status: int, allow: str | None = None) -> web.Response:

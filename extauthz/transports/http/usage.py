@@ -11,20 +11,19 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from socket import socket
 from time import monotonic, time
-from typing import Any
 
-import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from extauthz.core import headers
 from extauthz.core.decision import Deny
-from extauthz.core.request import CheckRequest
 from extauthz.service.check.limit_status import LimitStatusReader
 from extauthz.transports.http import render
 from extauthz.transports.http.accept import LAST_CALL, Acceptor
 from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 from extauthz.transports.http.connection import HEADER_BYTES_MAX, LINGER
 from extauthz.transports.http.dialect import Answer, Headers, Wording
+from extauthz.transports.http.handler import as_response
+from extauthz.transports.question import Question, RequestBuilder
 
 PATH = "/usage"
 METHODS = ("GET", "HEAD")
@@ -37,12 +36,12 @@ class UsageHandler:
 
     def __init__(self, limit_status: LimitStatusReader, *, deadline: float) -> None:
         """`deadline` is the seconds in which it must be known whose key it is."""
-        self._own_usage = limit_status
-        self._deadline = deadline
+        self._limit_status = limit_status
+        self._requests = RequestBuilder("usage", deadline=deadline)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to any request. The clock is read once, here."""
-        return _last_response(await self._answer(request))
+        return as_response(await self._answer(request), last=True)
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
         if request.raw_path.partition("?")[0] != PATH:
@@ -50,18 +49,12 @@ class UsageHandler:
         if request.method not in METHODS:
             return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, [("allow", ", ".join(METHODS))])
         started = monotonic()
-        shown = await self._own_usage.show(
-            CheckRequest(
-                dialect="usage",
-                method=request.method,
-                path=PATH,
-                host="",
-                authorization=tuple(request.headers.getall(headers.AUTHORIZATION, ())),
-                request_id="",
-                client_address="",
+        authorization = tuple(request.headers.getall(headers.AUTHORIZATION, ()))
+        shown = await self._limit_status.show(
+            self._requests.build(
+                Question(request.method, PATH, "", authorization, request_id="", client_address=""),
                 now=time(),
                 started=started,
-                deadline=started + self._deadline,
             )
         )
         if isinstance(shown, Deny):
@@ -88,20 +81,9 @@ class _Connection(BoundedConnection):
             logger=logging.getLogger("extauthz.http"),
         )
 
-    def handle_error(
-        self,
-        request: web.BaseRequest,  # noqa: ARG002 - the base class calls it so
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the client
-    ) -> web.StreamResponse:
-        """A parser's refusal says only its status; anything else is a bug, logged with its traceback."""
-        if status >= 500:
-            structlog.get_logger().error("unhandled_exception", exc_info=exc)
-        return _last_response(_refusal(HTTPStatus(status)))
-
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Logs nothing: a broken body is the client's error, and its bytes could be a credential."""
+    def refusal(self, status: int) -> web.StreamResponse:
+        """A problem of that status."""
+        return as_response(_refusal(HTTPStatus(status)), last=True)
 
 
 @asynccontextmanager
@@ -126,11 +108,3 @@ def _refusal(status: HTTPStatus, more: Headers | None = None) -> Answer:
     fields = {"type": "about:blank", "title": status.phrase, "status": status.value, "code": status.name.lower()}
     body = json.dumps(fields, separators=(",", ":")).encode()
     return Answer(status.value, [*_ALWAYS, *(more or []), (headers.CONTENT_TYPE, render.PROBLEM_JSON)], body)
-
-
-def _last_response(answer: Answer) -> web.Response:
-    # aiohttp omits the length of an empty answer to HEAD.
-    length = (hdrs.CONTENT_LENGTH, str(len(answer.body)))
-    response = web.Response(status=answer.status, headers=[*answer.headers, length], body=answer.body)
-    response.force_close()
-    return response

@@ -9,12 +9,12 @@ from extauthz.transports.http.dialect import (
     Answer,
     Asked,
     Headers,
-    Question,
     ReceivedHeaders,
     Wording,
     last_address,
     only,
 )
+from extauthz.transports.question import Question
 
 TIME_LEFT_MIN = 20  # milliseconds; with fewer a check of a key that is not cached would end as if PostgreSQL were away
 

@@ -8,13 +8,13 @@ from extauthz.transports.http import render
 from extauthz.transports.http.dialect import (
     Answer,
     Asked,
-    Question,
     ReceivedHeaders,
     Wording,
     asked_method,
     last_address,
     only,
 )
+from extauthz.transports.question import Question
 
 
 class Forward:

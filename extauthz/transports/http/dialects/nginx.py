@@ -7,7 +7,8 @@ from typing import Literal
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
 from extauthz.transports.http import render
-from extauthz.transports.http.dialect import Answer, Asked, Question, ReceivedHeaders, Wording, asked_method, only
+from extauthz.transports.http.dialect import Answer, Asked, ReceivedHeaders, Wording, asked_method, only
+from extauthz.transports.question import Question
 
 NginxQuestion = Literal["uri", "url"]
 
