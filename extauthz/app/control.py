@@ -10,7 +10,7 @@ from extauthz.telemetry.distribution import Seen
 from extauthz.telemetry.samples import Sample
 
 
-class Question(NamedTuple):
+class ReportRequest(NamedTuple):
     """The supervisor asks for a report; `placed` are the organizations that have metrics of their own."""
 
     number: int
@@ -21,28 +21,28 @@ class Question(NamedTuple):
         return [self.number, list(self.placed)]
 
     @classmethod
-    def from_json(cls, value: Any) -> "Question":
-        """The question of that value."""
+    def from_json(cls, value: Any) -> "ReportRequest":
+        """The request of that value."""
         return cls(*value)
 
 
 class Report(NamedTuple):
-    """The answer to the question of that number."""
+    """The answer to the request of that number."""
 
-    question: int
+    number: int
     readiness: Readiness
     samples: list[Sample]
 
     def to_json(self) -> list[object]:
         """One JSON value."""
         readiness = self.readiness
-        return [self.question, [readiness.ready, readiness.draining, readiness.stores], self.samples]
+        return [self.number, [readiness.ready, readiness.draining, readiness.stores], self.samples]
 
     @classmethod
     def from_json(cls, value: Any) -> "Report":
         """The report of that value."""
-        question, readiness, samples = value
-        return cls(question, Readiness(*readiness), [_sample(sample) for sample in samples])
+        number, readiness, samples = value
+        return cls(number, Readiness(*readiness), [_sample(sample) for sample in samples])
 
 
 def _sample(values: list[Any]) -> Sample:

@@ -9,7 +9,7 @@ from extauthz.app.management import PATIENCE, key_format
 from extauthz.app.stores import OpenStores, open_stores
 from extauthz.config import Settings
 from extauthz.core.decision import Decision
-from extauthz.core.explanation import Explanation, Question
+from extauthz.core.explanation import ExplainQuestion, Explanation
 from extauthz.core.failure import OnRedisDown
 from extauthz.service.check.explain.explain import Explain, Ground
 from extauthz.service.check.explain.findings import LookupParts
@@ -62,7 +62,7 @@ class ExplainAlone:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def explain(self, question: Question) -> Explanation:
+    async def explain(self, question: ExplainQuestion) -> Explanation:
         """As Explain does."""
         async with explaining(self._settings) as explain:
             return await explain.explain(question)

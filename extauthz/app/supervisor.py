@@ -1,34 +1,24 @@
-"""Several processes on the same sockets: started, watched, started again, and spoken for on one private listener.
-
-A worker has one control connection to its supervisor. First it gets its settings there, so that it never differs from
-the others, whatever became of files since. Then it is asked for its report again and again; the end of the connection
-is the end of the supervisor, and the worker stops.
-"""
+"""Several processes on the same sockets: started, watched, started again, and spoken for on one private listener."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from mmap import mmap
 
 import structlog
 
-from extauthz.app import signals, wiring
 from extauthz.app.admin_listener import Live, private_listener, service_metrics
-from extauthz.app.control import Control, Question, Report
 from extauthz.app.listeners import ADMIN, dialect_names
-from extauthz.app.process import addresses, run, settle
+from extauthz.app.process import addresses
 from extauthz.app.signals import StopSignals
-from extauthz.app.tail_channel import SupervisorEnd, WorkerEnd
-from extauthz.config import Settings, handover
+from extauthz.app.tail_channel import SupervisorEnd
+from extauthz.app.worker_process import ADDRESS_TAKEN, WorkerProcess, start_worker
+from extauthz.config import Settings
 from extauthz.service.health import LOOK_EVERY, OK, Readiness
-from extauthz.service.limits.lease_ledger import SIZE, Ledger
+from extauthz.service.limits.lease_ledger import SIZE
 from extauthz.service.tails import Tails
-from extauthz.telemetry import logs
 from extauthz.telemetry.drops import Drops
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
@@ -37,55 +27,10 @@ from extauthz.telemetry.tenants import TenantPlaces
 from extauthz.transports.http.health import Reports
 from extauthz.transports.http.listen import AddressTaken
 
-REPORT_EVERY = 1.0  # seconds between reports kept for the day a worker dies; its last ones are lost
-REPORT_TIMEOUT = 1.0
-RESTART_AFTER = (0.1, 0.5, 2.0, 5.0)  # seconds; the last for every further death in a row
-STEADY = 10.0  # seconds after which a worker's death is the first in a row again
-STOP_TIMEOUT = 5.0  # seconds after the drain in which workers have to end
-TAKEN = 98  # exit status of a worker whose address another process has begun to listen on
-
-
-class _Worker:
-    """The supervisor's side of one worker process."""
-
-    def __init__(self, process: asyncio.subprocess.Process, control: Control) -> None:
-        self.process = process
-        self.samples: list[Sample] = []
-        self._control = control
-        self._turn = asyncio.Lock()
-        self._begun = 0  # reports that were asked for
-        self._last: tuple[int, Readiness | None] = 0, None  # the number of the last one that ended, and what it says
-        self._asked = self._answered = 0  # questions
-
-    async def report(self, placed: Collection[str] = ()) -> Readiness | None:
-        """Its readiness, with its samples kept; None where it does not answer in time. `placed` as for Question.
-
-        Callers that ask while one report is under way share the next one, so that a worker that hangs makes no queue.
-        """
-        wanted = self._begun + 1
-        async with self._turn:
-            if self._last[0] < wanted:
-                self._begun += 1
-                number = self._begun
-                self._last = number, await self._ask(placed)
-            return self._last[1]
-
-    async def _ask(self, placed: Collection[str]) -> Readiness | None:
-        try:
-            async with asyncio.timeout(REPORT_TIMEOUT):
-                while self._answered < self._asked:  # or questions would pile up before a worker that hangs
-                    self._answered = Report.from_json(await self._control.receive()).question
-                self._asked += 1
-                await self._control.send(Question(self._asked, placed).to_json())
-                report = Report.from_json(await self._control.receive())
-        except (TimeoutError, OSError, EOFError):
-            return None
-        self._answered = report.question
-        self.samples = report.samples
-        return report.readiness
-
-    def close(self) -> None:
-        self._control.close()
+REPORT_INTERVAL_SECONDS = 1.0  # between reports that are kept because a worker may die: its last counts are lost
+RESTART_DELAYS_SECONDS = (0.1, 0.5, 2.0, 5.0)  # the last for every further death in a row
+STEADY_SECONDS = 10.0  # after which a worker's death is the first in a row again
+STOP_TIMEOUT_SECONDS = 5.0  # after the drain, in which workers have to end
 
 
 class Supervisor:
@@ -98,7 +43,7 @@ class Supervisor:
         self._addresses = addresses(sockets)
         self._shared = {name: sock for name, sock in sockets.items() if name != ADMIN.name}
         self._admin = sockets.get(ADMIN.name)
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         metrics = Metrics(dialect_names())
         self._service = service_metrics(settings, supervises=True)
         self._exposition = Exposition(metrics.registry, self._service.registry)
@@ -136,7 +81,7 @@ class Supervisor:
             async with self._listener(reports):
                 self._log.info("listening", workers=self._settings.workers, **self._addresses)
                 await self._stopping.wait()
-                await asyncio.wait(keepers, timeout=self._settings.drain_seconds + STOP_TIMEOUT)
+                await asyncio.wait(keepers, timeout=self._settings.drain_seconds + STOP_TIMEOUT_SECONDS)
                 self._signal(signal.SIGKILL)
             for helper in helpers:
                 helper.cancel()
@@ -177,15 +122,15 @@ class Supervisor:
         while not self._stopping.is_set():
             started = clock()
             status = await self._live(number)
-            if status == TAKEN:
+            if status == ADDRESS_TAKEN:
                 ours = ", ".join(self._addresses.values())
                 raise AddressTaken(f"another process listens on one of our addresses: {ours}")
             if not self._stopping.is_set():
-                deaths = deaths + 1 if clock() - started < STEADY else 1
+                deaths = deaths + 1 if clock() - started < STEADY_SECONDS else 1
                 self._log.warning("worker_restarted", worker=number, status=status)
                 self._service.restarts += 1
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(RESTART_AFTER[min(deaths, len(RESTART_AFTER)) - 1]):
+                    async with asyncio.timeout(RESTART_DELAYS_SECONDS[min(deaths, len(RESTART_DELAYS_SECONDS)) - 1]):
                         await self._stopping.wait()
 
     async def _live(self, number: int) -> int | str:
@@ -202,38 +147,17 @@ class Supervisor:
         self._bury(worker)
         return status
 
-    async def _start(self, number: int) -> _Worker:
-        ours, theirs = socket.socketpair()
-        inherited = {name: sock.fileno() for name, sock in self._shared.items()}
-        tail = self._tail_channel.connect(self._tails)
-        arguments = {
-            "number": number,
-            "control": theirs.fileno(),
-            "tail": tail.fileno(),
-            "sockets": inherited,
-            "patience": self._patience,
-            "ledger": self._ledgers[number] if self._ledgers else None,
-        }
-        with theirs, tail:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",  # modules in the current folder are not imported
-                    "-m",
-                    "extauthz.app.workers",
-                    json.dumps(arguments),
-                    pass_fds=(theirs.fileno(), tail.fileno(), *inherited.values(), *self._ledgers[number : number + 1]),
-                    start_new_session=True,  # Ctrl-C reaches the supervisor alone, and it ends them in order
-                )
-            except OSError:
-                ours.close()
-                raise
-        control = Control(*await asyncio.open_connection(sock=ours))
-        with suppress(ConnectionError):  # its end is seen soon enough
-            await control.send(handover.to_record(self._settings))
-        return _Worker(process, control)
+    async def _start(self, number: int) -> WorkerProcess:
+        return await start_worker(
+            self._settings,
+            number,
+            sockets=self._shared,
+            tail=self._tail_channel.connect(self._tails),
+            patience=self._patience,
+            ledger=self._ledgers[number] if self._ledgers else None,
+        )
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         """A counter never goes back: what a dead worker counted stays counted."""
         worker.close()
         self._of_the_dead = counted(self._places.assign([self._of_the_dead, worker.samples]))
@@ -241,7 +165,7 @@ class Supervisor:
     async def _refresh(self) -> None:
         while True:
             await self._reports()
-            await asyncio.sleep(REPORT_EVERY)
+            await asyncio.sleep(REPORT_INTERVAL_SECONDS)
 
     async def _reports(self) -> list[Readiness]:
         """What those workers say that answer; what they have counted is kept."""
@@ -277,78 +201,8 @@ class Supervisor:
         return self._exposition.render([self._places.assign(parts), take(self._service.registry)], accept)
 
 
-async def _work(
-    number: int,
-    sockets: Mapping[str, socket.socket],
-    *,
-    control: socket.socket,
-    tail: socket.socket,
-    patience: float,
-    ledger: Ledger | None,
-) -> None:
-    """The worker's side."""
-    supervisor = Control(*await asyncio.open_connection(sock=control))
-    try:
-        settings = handover.from_record(await supervisor.receive())
-    except (EOFError, ConnectionError):  # it ended before it could send them
-        return
-    form = settings.log_form(terminal=sys.stderr.isatty())
-    logs.configure(form=form, level=settings.log_level, worker=number)
-    stop = StopSignals()
-    channel = WorkerEnd(tail)
-    async with wiring.running(
-        settings, sockets, patience=patience, settle=settle, slot=wiring.WorkerSlot(number, channel.send, ledger)
-    ) as service:
-        service.metrics.drops.watch("tail", channel.count_dropped)
-        channel.listen(service.outputs.watch)
-        drain = 0 if stop.asked.is_set() else settings.drain_seconds
-        structlog.get_logger().info("serving", **service.health.readiness().stores)
-        reporter = asyncio.create_task(_answer(supervisor, service, stop))
-        await stop.asked.wait()
-        service.drain()
-        await stop.pause(drain)
-        reporter.cancel()
-    channel.close()
-    supervisor.close()
-
-
-async def _answer(supervisor: Control, service: wiring.Running, stop: StopSignals) -> None:
-    """Reports as often as the supervisor asks; asks for a quick end when it is gone."""
-    with suppress(EOFError, ConnectionError):
-        while True:
-            question = Question.from_json(await supervisor.receive())
-            service.metrics.tenants.keep(question.placed)
-            report = Report(question.number, service.health.readiness(), service.metrics.samples())
-            await supervisor.send(report.to_json())
-    stop.hurry()  # what replaces the supervisor needs the addresses
-
-
 def _shared_memory() -> int:
     """The descriptor of memory that is there as long as the supervisor is."""
     descriptor = os.memfd_create("extauthz leases")
     os.ftruncate(descriptor, SIZE)
     return descriptor
-
-
-def main() -> None:
-    """What a worker process runs."""
-    signals.hold()
-    arguments = json.loads(sys.argv[1])
-    sockets = {name: socket.socket(fileno=number) for name, number in arguments["sockets"].items()}
-    control, tail = (socket.socket(fileno=arguments[name]) for name in ("control", "tail"))
-    try:
-        work = _work(
-            arguments["number"],
-            sockets,
-            control=control,
-            tail=tail,
-            patience=arguments["patience"],
-            ledger=None if arguments["ledger"] is None else Ledger(memoryview(mmap(arguments["ledger"], SIZE))),
-        )
-        run(work)
-    except AddressTaken:
-        sys.exit(TAKEN)
-
-
-if __name__ == "__main__":
-    main()

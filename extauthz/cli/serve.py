@@ -64,7 +64,7 @@ def serve(
             if settings.workers == 1:
                 process.run(process.serve(settings, sockets, patience=passed.patience))
             else:
-                from extauthz.app.workers import Supervisor
+                from extauthz.app.supervisor import Supervisor
 
                 asyncio.run(Supervisor(settings, sockets, patience=passed.patience).run())
         finally:

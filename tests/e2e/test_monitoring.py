@@ -155,7 +155,7 @@ def test_a_database_that_is_away_fires(monitored: Monitored) -> None:
 def workers(monitored: Monitored) -> list[int]:
     """The processes of the service's workers."""
     everyone = {pid: Path(f"/proc/{pid}/cmdline") for pid in family(monitored.stack.extauthz.pid)}
-    return [pid for pid, file in everyone.items() if file.exists() and b"extauthz.app.workers" in file.read_bytes()]
+    return [pid for pid, file in everyone.items() if file.exists() and b"extauthz.app.worker" in file.read_bytes()]
 
 
 @pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.app.workers import RESTART_AFTER
+from extauthz.app.supervisor import RESTART_DELAYS_SECONDS
 from extauthz.demo.process import family
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import Report, Service, listening, settings
@@ -124,7 +124,7 @@ async def test_a_worker_that_cannot_start_is_retried(service: Service) -> None:
     assert (await service.check()).decision == "no_credentials"
     moments = [datetime.fromisoformat(record["timestamp"]) for record in (died, *failed)]
     pauses = [(after - before).total_seconds() for before, after in pairwise(moments)]
-    assert all(pause >= least for pause, least in zip(pauses, RESTART_AFTER, strict=False))
+    assert all(pause >= least for pause, least in zip(pauses, RESTART_DELAYS_SECONDS, strict=False))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
     await service.until(both)
 

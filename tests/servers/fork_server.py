@@ -15,7 +15,8 @@ from typing import Any
 
 MODULES = (
     "cli.main",
-    "app.workers",
+    "app.supervisor",
+    "app.worker",
     "app.management",
     "app.explain",
     "backends.postgres.migrate",
