@@ -32,7 +32,7 @@ from extauthz.admin.problems import Problem
 from extauthz.admin.request import parse_body, parse_precondition, parse_query, read_body, refuse_idempotency_key
 from extauthz.admin.services import AllServices, Explains, Services
 from extauthz.core.errors import ExtauthzError, InvalidInput
-from extauthz.core.explanation import Explanation, Question
+from extauthz.core.explanation import ExplainQuestion, Explanation
 from extauthz.service.tails import Tails
 
 
@@ -76,7 +76,7 @@ class _Elsewhere:
 class _Unexplained:
     """An API that was given nothing to explain decisions with."""
 
-    async def explain(self, question: Question) -> Explanation:  # noqa: ARG002 - there is no answer
+    async def explain(self, question: ExplainQuestion) -> Explanation:  # noqa: ARG002 - there is no answer
         raise Problem(409, "explains_nothing", "this API cannot explain decisions")
 
 

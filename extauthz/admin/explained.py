@@ -9,7 +9,7 @@ from extauthz.admin.answers import Time
 from extauthz.admin.fields import KeyId, LimitsMode, Shape, Status
 from extauthz.admin.payloads import Strict
 from extauthz.core.explain_input import URL_MAX, check_method, parse_at, parse_url
-from extauthz.core.explanation import KEY_MAX, Question
+from extauthz.core.explanation import KEY_MAX, ExplainQuestion
 
 
 def _at(value: object) -> datetime | None:
@@ -76,10 +76,10 @@ class ExplainedRequest(Strict):
             raise ValueError("key and key_id exclude each other")
         return self
 
-    def question(self) -> Question:
+    def question(self) -> ExplainQuestion:
         """What is to be explained."""
         url = parse_url(self.url)
-        return Question(
+        return ExplainQuestion(
             method=self.method,
             path=url.path,
             host=url.host if self.host is None else self.host,

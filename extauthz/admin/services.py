@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from extauthz.core.explanation import Explanation, Question
+from extauthz.core.explanation import ExplainQuestion, Explanation
 from extauthz.service.manage.audit import AuditService
 from extauthz.service.manage.keys import KeyService
 from extauthz.service.manage.organizations import TenantService
@@ -42,7 +42,7 @@ class Services(Protocol):
 class Explains(Protocol):
     """What explains decisions."""
 
-    async def explain(self, question: Question) -> Explanation:
+    async def explain(self, question: ExplainQuestion) -> Explanation:
         """The decision and its steps. Raises InvalidInput, NotFound, StoreUnavailable."""
         ...
 

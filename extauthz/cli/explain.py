@@ -10,7 +10,7 @@ from extauthz.cli import explain_texts, key_input, options, output
 from extauthz.cli.session import read_settings, run
 from extauthz.core.errors import InvalidInput
 from extauthz.core.explain_input import NOW, check_method, parse_at, parse_url
-from extauthz.core.explanation import Question
+from extauthz.core.explanation import ExplainQuestion
 from extauthz.core.masking import shown
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def explain(
     question = _question(method, url, host=host, at=at)
     settings = read_settings(config, serves=True)
     key = None if key_id is not None else _given_key()
-    question = Question(
+    question = ExplainQuestion(
         method=question.method,
         path=question.path,
         host=question.host,
@@ -78,7 +78,7 @@ def explain(
         explain_texts.print_explanation(explanation, method, dialect)
 
 
-def _question(method: str, url: str, *, host: str | None, at: str) -> Question:
+def _question(method: str, url: str, *, host: str | None, at: str) -> ExplainQuestion:
     """What was typed, but for the key and the dialect. Raises InvalidInput that names the argument."""
     try:
         check_method(method)
@@ -92,7 +92,7 @@ def _question(method: str, url: str, *, host: str | None, at: str) -> Question:
         moment = parse_at(at, datetime.now(UTC))
     except ValueError as error:
         raise InvalidInput(f"--at {shown(at)!r} {error}") from None
-    return Question(
+    return ExplainQuestion(
         method=method,
         path=asked.path,
         host=asked.host if host is None else host,

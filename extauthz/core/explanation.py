@@ -13,7 +13,7 @@ KEY_MAX = 8192  # characters; a longer key fits into no request
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ExplainQuestion:
     """What is to be explained. `path` is raw and may have a query; `host` is empty where none is known.
 
     `key` is the key that the request carries, `key_id` the id of one that it shall be taken to carry; neither: it

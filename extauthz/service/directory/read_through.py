@@ -17,8 +17,8 @@ from extauthz.core.ports import POSTGRESQL, Cache, Layer
 from extauthz.core.trace import Trace
 from extauthz.service.directory.entry import Asked, Record
 from extauthz.service.directory.local_cache import LocalCache
-from extauthz.service.directory.question import Question
 from extauthz.service.directory.renewal import Renewal
+from extauthz.service.directory.store_query import StoreQuery
 from extauthz.service.directory.tiers import SHARED_BATCH_MAX, Answer, BackingStores, CacheContext
 from extauthz.service.store_breaker import OURS
 
@@ -37,7 +37,7 @@ class _Reading(NamedTuple, Generic[Record]):
     epoch: int
 
 
-_Asking: TypeAlias = Question[Asked, _Reading[Record]]
+_Asking: TypeAlias = StoreQuery[Asked, _Reading[Record]]
 _Named: TypeAlias = tuple[Hashable, _Asking[Asked, Record]]
 
 
@@ -70,7 +70,7 @@ class ReadThrough(Generic[Asked, Record]):
     async def read(self, asked: Asked, now: float, deadline: float, trace: Trace | None = None) -> Record | None:
         """Return the record, None where there is none or it is corrupt, not later than `deadline` (monotonic seconds).
 
-        It is later only where a crowd of requests makes this process late, not PostgreSQL: see `Question.answer`.
+        It is later only where a crowd of requests makes this process late, not PostgreSQL: see `StoreQuery.answer`.
         Raises StoreUnavailable where the record cannot be read, and is not held from before PostgreSQL went away.
         """
         record = self.lookup(asked, now)
@@ -116,8 +116,8 @@ class ReadThrough(Generic[Asked, Record]):
         await self._backing.close()
         await self._begun.close()
         await self._unshared.close()
-        for question in self._readings.under_way:
-            question.leave()
+        for query in self._readings.under_way:
+            query.leave()
 
     def _note_layer(self, trace: Trace | None, layer: str) -> None:
         if trace is not None and self._kind == "api_key":
@@ -146,46 +146,46 @@ class ReadThrough(Generic[Asked, Record]):
 
     async def _joined(self, name: Hashable, asked: Asked, deadline: float, trace: Trace | None) -> _Reading[Record]:
         """Return the result of the one reading of a record, whichever request began it."""
-        question = self._readings.join(name, partial(self._ask, name, asked))
+        query = self._readings.join(name, partial(self._ask, name, asked))
         if trace is not None:
-            question.traces.append(trace)
-        return await question.answer(deadline, up=lambda: self._backing.up)
+            query.traces.append(trace)
+        return await query.answer(deadline, up=lambda: self._backing.up)
 
     def _ask(self, name: Hashable, asked: Asked) -> _Asking[Asked, Record]:
-        question: _Asking[Asked, Record] = Question(asked)
-        self._begun.add((name, question))
-        return question
+        query: _Asking[Asked, Record] = StoreQuery(asked)
+        self._begun.add((name, query))
+        return query
 
     async def _begin(self, begun: Sequence[_Named[Asked, Record]]) -> None:
         """Ask Redis first, for all at once, and PostgreSQL for the rest."""
         epoch = self._invalidations.epoch
         try:
-            traces = [trace for _, question in begun for trace in question.traces]
-            shared = await self._backing.shared([question.asked for _, question in begun], traces=traces)
-            for (name, question), record in zip(begun, shared, strict=True):
-                if record is not None and self.local.keep(question.asked, record, -inf):
-                    question.tell(_Reading(record, "redis", -inf, epoch))
+            traces = [trace for _, query in begun for trace in query.traces]
+            shared = await self._backing.shared([query.asked for _, query in begun], traces=traces)
+            for (name, query), record in zip(begun, shared, strict=True):
+                if record is not None and self.local.keep(query.asked, record, -inf):
+                    query.tell(_Reading(record, "redis", -inf, epoch))
                 else:
-                    self._backing.ask(question, partial(self._take, name, question))
+                    self._backing.ask(query, partial(self._take, name, query))
         except Exception as error:  # noqa: BLE001 - any failure is given to the requests that wait
-            for _, question in begun:
-                question.fail(error)
+            for _, query in begun:
+                query.fail(error)
 
-    def _take(self, name: Hashable, question: _Asking[Asked, Record], answer: Answer[Record]) -> None:
+    def _take(self, name: Hashable, query: _Asking[Asked, Record], answer: Answer[Record]) -> None:
         """Hold what PostgreSQL has, and give it to the requests that wait; other processes come after them."""
         record, read_at, epoch = answer
         if record is not None and not self.local.admits(record, read_at):
-            question.attempts += 1
-            if question.attempts >= READ_ATTEMPTS_MAX:
-                question.fail(StoreUnavailable(POSTGRESQL, "changing"))
+            query.attempts += 1
+            if query.attempts >= READ_ATTEMPTS_MAX:
+                query.fail(StoreUnavailable(POSTGRESQL, "changing"))
             else:
-                self._backing.ask(question, partial(self._take, name, question))
+                self._backing.ask(query, partial(self._take, name, query))
             return
-        question.tell(_Reading(record, None, read_at, epoch))
+        query.tell(_Reading(record, None, read_at, epoch))
         if record is None:
             self.local.held.drop(name)
         else:
-            self.local.keep(question.asked, record, read_at)
+            self.local.keep(query.asked, record, read_at)
             self._unshared.add(record)  # one that has ended as well: Redis may have an older one
         if record is None or record.ends_at <= self._clock():
             self.local.refuse(name, read_at=read_at, epoch=epoch)

@@ -1,4 +1,4 @@
-"""A question to a backing store, for whose answer several requests may wait."""
+"""A query to a backing store, for whose answer several requests may wait."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Told = TypeVar("Told")
 TURN_TIMEOUT_SECONDS = 5.0  # that a request waits beyond its deadline where the queue of this process is what is late
 
 
-class Question(Generic[Asked, Told]):
+class StoreQuery(Generic[Asked, Told]):
     """What is asked for, and the answer once it is there. It is wanted while a request waits for it."""
 
     __slots__ = ("_answer", "_asked_at", "_sent_at", "_waiting", "asked", "attempts", "traces")
@@ -42,7 +42,7 @@ class Question(Generic[Asked, Told]):
         self._answer.add_done_callback(callback)
 
     def sent(self) -> None:
-        """Note that the question is sent now."""
+        """Note that the query is sent now."""
         self._sent_at = monotonic()
 
     def tell(self, answer: Told) -> None:
@@ -63,7 +63,7 @@ class Question(Generic[Asked, Told]):
         """Return the answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
 
         Where this process itself is late and the store is `up`, the request waits some seconds more, so that a crowd of
-        requests does not look like an outage. Raises StoreUnavailable, `busy` where the question was not sent by then.
+        requests does not look like an outage. Raises StoreUnavailable, `busy` where the query was not sent by then.
         """
         self._waiting += 1
         reason = "deadline"
@@ -82,7 +82,7 @@ class Question(Generic[Asked, Told]):
         return self._answer.result()
 
     def _late_here(self, deadline: float) -> bool:
-        """Whether the deadline has passed because the loop woke up late, or the question was sent late.
+        """Whether the deadline has passed because the loop woke up late, or the query was sent late.
 
         What was sent is bounded by the time limit of a query.
         """

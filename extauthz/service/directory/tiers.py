@@ -13,7 +13,7 @@ from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache,
 from extauthz.core.trace import Trace
 from extauthz.service.directory.entry import Asked, Record
 from extauthz.service.directory.invalidation import Freshness, Invalidations
-from extauthz.service.directory.question import Question
+from extauthz.service.directory.store_query import StoreQuery
 from extauthz.service.store_breaker import StoreBreaker
 from extauthz.service.store_calls import begin_call, end_call
 
@@ -65,14 +65,14 @@ Take = Callable[[Answer[Record]], None]
 
 
 class _Queued(NamedTuple, Generic[Asked, Record]):
-    question: Question[Asked, Any]
+    query: StoreQuery[Asked, Any]
     take: Take[Record]
 
 
 class BackingStores(Generic[Asked, Record]):
     """Reads records from Redis, whose failures are cache misses, and from PostgreSQL, whose failures are raised.
 
-    Questions for PostgreSQL are answered in the order in which they came: at most MAX_CONCURRENT_QUERIES are under way,
+    Queries for PostgreSQL are answered in the order in which they came: at most MAX_CONCURRENT_QUERIES are under way,
     and what is asked meanwhile goes together in the next query.
     """
 
@@ -90,7 +90,7 @@ class BackingStores(Generic[Asked, Record]):
         self._queries: Batcher[_Queued[Asked, Record]] = Batcher(
             self._query, batch_max=lambda: source.at_once, max_concurrency=MAX_CONCURRENT_QUERIES
         )
-        self._unsent: dict[Asked, Question[Asked, Record | None]] = {}  # those of `fresh`
+        self._unsent: dict[Asked, StoreQuery[Asked, Record | None]] = {}  # those of `fresh`
 
     @property
     def up(self) -> bool:
@@ -125,26 +125,26 @@ class BackingStores(Generic[Asked, Record]):
         answers = await context.postgresql.run(lambda: self._source.find(asked, context.clock()), deadline)
         return self._without_corrupt(answers)
 
-    def ask(self, question: Question[Asked, Any], take: Take[Record]) -> None:
-        """Queue a question for PostgreSQL. `take` is given the answer, the question itself a failure."""
+    def ask(self, query: StoreQuery[Asked, Any], take: Take[Record]) -> None:
+        """Queue a query for PostgreSQL. `take` is given the answer, the query itself a failure."""
         if len(self._queries) >= MAX_QUEUED_QUESTIONS:
             self._context.observer.store_failed(POSTGRESQL, "busy")
-            question.fail(StoreUnavailable(POSTGRESQL, "busy"))
+            query.fail(StoreUnavailable(POSTGRESQL, "busy"))
             return
-        self._queries.add(_Queued(question, take))
+        self._queries.add(_Queued(query, take))
 
     async def fresh(self, asked: Asked, deadline: float, trace: Trace | None = None) -> Record | None:
-        """Return what PostgreSQL has of one, read from now on; requests of one instant share the question.
+        """Return what PostgreSQL has of one, read from now on; requests of one instant share the query.
 
         Raises StoreUnavailable.
         """
-        question = self._unsent.get(asked)
-        if question is None:
-            question = self._unsent[asked] = Question(asked)
-            self.ask(question, lambda answer: question.tell(answer.record))
+        query = self._unsent.get(asked)
+        if query is None:
+            query = self._unsent[asked] = StoreQuery(asked)
+            self.ask(query, lambda answer: query.tell(answer.record))
         if trace is not None:
-            question.traces.append(trace)
-        return await question.answer(deadline, up=lambda: self.up)
+            query.traces.append(trace)
+        return await query.answer(deadline, up=lambda: self.up)
 
     async def share(self, records: Sequence[Record]) -> None:
         """Hand records to the other processes, where Redis is up."""
@@ -156,9 +156,9 @@ class BackingStores(Generic[Asked, Record]):
                 return
 
     async def close(self) -> None:
-        """End the queries under way, and the questions that wait for one."""
+        """End the queries under way, and the queries that wait for one."""
         for queued in await self._queries.close():
-            queued.question.leave()
+            queued.query.leave()
 
     def _admitted(self, record: Record) -> Record | None:
         return record if self._context.invalidations.admits(record.made_of, record.version, -inf) else None
@@ -169,25 +169,25 @@ class BackingStores(Generic[Asked, Record]):
                 self._context.observer.record_corrupt(answer)
         return [None if isinstance(answer, StoreCorrupt) else answer for answer in answers]
 
-    def _sent(self, question: Question[Asked, Any]) -> bool:
-        """Whether a request still waits for the answer. A request that asks `fresh` later has a question of its own."""
-        if self._unsent.get(question.asked) is question:
-            del self._unsent[question.asked]
-        if not question.wanted:
-            question.leave()
+    def _sent(self, query: StoreQuery[Asked, Any]) -> bool:
+        """Whether a request still waits for the answer. A request that asks `fresh` later has a query of its own."""
+        if self._unsent.get(query.asked) is query:
+            del self._unsent[query.asked]
+        if not query.wanted:
+            query.leave()
             return False
-        question.sent()
+        query.sent()
         return True
 
     async def _query(self, batch: Sequence[_Queued[Asked, Record]]) -> None:
         read_at, epoch = monotonic(), self._context.invalidations.epoch
-        wanted = [queued for queued in batch if self._sent(queued.question)]
+        wanted = [queued for queued in batch if self._sent(queued.query)]
         if not wanted:
             return
-        traces = [trace for queued in wanted for trace in queued.question.traces]
+        traces = [trace for queued in wanted for trace in queued.query.traces]
         call = begin_call(POSTGRESQL, self._kind, traces, len(wanted))
         try:
-            asked = [queued.question.asked for queued in wanted]
+            asked = [queued.query.asked for queued in wanted]
             records = await self.source(asked, read_at + QUERY_TIMEOUT_SECONDS)
             end_call(call)
             for queued, record in zip(wanted, records, strict=True):
@@ -195,7 +195,7 @@ class BackingStores(Generic[Asked, Record]):
         except Exception as error:  # noqa: BLE001 - any failure is given to the requests that wait
             end_call(call, error)
             for queued in wanted:
-                queued.question.fail(error)
+                queued.query.fail(error)
 
 
 def portions(many: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

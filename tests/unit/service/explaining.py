@@ -6,7 +6,7 @@ from typing import Any, Generic
 
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
-from extauthz.core.explanation import Explanation, NamedKey, Question, Step
+from extauthz.core.explanation import ExplainQuestion, Explanation, NamedKey, Step
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import Spend
@@ -111,9 +111,9 @@ def _status_of(dialect: Dialect) -> Callable[[Decision], int]:
     return lambda decision: dialect.render(decision).status
 
 
-def asked(path: str = "/api/customers/7", **more: Any) -> Question:
+def asked(path: str = "/api/customers/7", **more: Any) -> ExplainQuestion:
     """A question of a GET, by the host that FakeService.ask names."""
-    return Question(**{"method": "GET", "path": path, "host": "api.example.com", **more})
+    return ExplainQuestion(**{"method": "GET", "path": path, "host": "api.example.com", **more})
 
 
 def step(explanation: Explanation, name: str) -> Step:

@@ -9,7 +9,7 @@ import pytest
 from extauthz.core.changes import Change
 from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, Allow
 from extauthz.core.reason import Reason
-from extauthz.service.directory import invalidation, local_cache, negative_cache, question, tiers
+from extauthz.service.directory import invalidation, local_cache, negative_cache, store_query, tiers
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, asked_at, end_refusals
 from tests.unit.service.fakes import KEY, NEW_DIGEST, NOW, TENANT, open_house
 
@@ -115,7 +115,7 @@ async def test_slow_worker_prolongs_nothing(monkeypatch: pytest.MonkeyPatch, our
         await fake_service.ask()
         fake_service.key_cache.held.clear()
         await asked_at(fake_service, "find")
-        monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
+        monkeypatch.setattr(store_query, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
         monkeypatch.setattr(tiers, "QUERY_TIMEOUT_SECONDS", 0.02)
         if ours == "busy":
             monkeypatch.setattr(tiers, "MAX_QUEUED_QUESTIONS", 0)

@@ -14,7 +14,7 @@ from extauthz.core.decision import AUTHENTICATION_UNAVAILABLE, TOO_MANY_UNREAD, 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.reason import Reason
-from extauthz.service.directory import invalidation, local_cache, negative_cache, question, read_through, tiers
+from extauthz.service.directory import invalidation, local_cache, negative_cache, read_through, store_query, tiers
 from tests.unit.service.asking import FAR, KEY_ITSELF, ORGANIZATION, OTHER, asked_at, read
 from tests.unit.service.fakes import KEY, KEY_FORMAT, NEW_DIGEST, NOW, SECRET, TENANT, FakeService, open_house
 
@@ -33,7 +33,7 @@ async def test_many_first_uses_are_one_query() -> None:
 
 async def test_check_that_leaves_does_not_end_the_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A check that is cancelled, even the first, or times out leaves the others their answer."""
-    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
+    monkeypatch.setattr(store_query, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
     async with open_house() as fake_service:
         gate = await asked_at(fake_service, "find")
         first = asyncio.create_task(fake_service.ask())
@@ -107,7 +107,7 @@ async def test_a_turn_that_does_not_come(monkeypatch: pytest.MonkeyPatch, path: 
     """It is waited for some seconds, then the answer is 429: PostgreSQL is up, and the key may be valid. If PostgreSQL
     went away meanwhile, it is 503.
     """
-    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)
+    monkeypatch.setattr(store_query, "TURN_TIMEOUT_SECONDS", 0.02)
     async with busy_house(path) as (fake_service, _):
         assert await fake_service.ask(path, patience=0.01) == TOO_MANY_UNREAD
         await fake_service.lose(fake_service.postgresql)
@@ -146,7 +146,7 @@ async def test_a_key_that_was_made_meanwhile_is_found() -> None:
 
 async def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reads without waiting checks end with the service."""
-    monkeypatch.setattr(question, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
+    monkeypatch.setattr(store_query, "TURN_TIMEOUT_SECONDS", 0.02)  # where the event loop is late
     others = asyncio.all_tasks()
     async with open_house() as fake_service:
         await asked_at(fake_service, "find")

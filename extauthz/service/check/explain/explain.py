@@ -9,7 +9,7 @@ from extauthz.core.check_result import CheckResult
 from extauthz.core.credentials import Credential, KeyFormat
 from extauthz.core.decision import Decision, Deny
 from extauthz.core.errors import InvalidInput, NotFound, StoreUnavailable
-from extauthz.core.explanation import Explanation, NamedKey, Question, Step, StepName, StepOutcome
+from extauthz.core.explanation import ExplainQuestion, Explanation, NamedKey, Step, StepName, StepOutcome
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.masking import shown
 from extauthz.core.ports import CounterReader, LimitStore, UsageStore
@@ -96,7 +96,7 @@ class Explain:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
 
-    async def explain(self, question: Question) -> Explanation:
+    async def explain(self, question: ExplainQuestion) -> Explanation:
         """The decision and its steps. Nothing is charged, counted, noted or kept.
 
         Raises InvalidInput, NotFound (of a key by its id), and StoreUnavailable where that cannot be looked for.
@@ -113,7 +113,7 @@ class Explain:
         code = hide(decision.code) if isinstance(decision, Deny) else None
         return Explanation(decision.reason, ground.statuses[question.dialect](decision), code, steps)
 
-    async def _seen(self, question: Question, named: NamedKey | None) -> Seen:
+    async def _seen(self, question: ExplainQuestion, named: NamedKey | None) -> Seen:
         ground, clock = self._ground, self._ground.lookup.cache_context.clock
         now = clock()
         request = _request(question, now if question.at is None else question.at)
@@ -186,7 +186,7 @@ class Explain:
         except StoreUnavailable:
             return None
 
-    def _hider(self, question: Question) -> Callable[[str], str]:
+    def _hider(self, question: ExplainQuestion) -> Callable[[str], str]:
         """What takes keys out of a text: those of our form, and the one that was given."""
         key, own = question.key or "", self._ground.key_format.hide
         if len(key) < SECRET_MIN:
@@ -194,7 +194,7 @@ class Explain:
         return lambda text: own(text.replace(key, "…"))
 
 
-def _request(question: Question, at: float) -> CheckRequest:
+def _request(question: ExplainQuestion, at: float) -> CheckRequest:
     started = monotonic()
     return CheckRequest(
         dialect=question.dialect,
