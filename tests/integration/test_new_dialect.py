@@ -15,12 +15,12 @@ from extauthz.core import headers
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision
 from extauthz.core.reason import Reason
+from extauthz.core.request import Question
 from extauthz.telemetry.exposition import Exposition
 from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.samples import Sample
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import Answer, Asked, ReceivedHeaders, Wording, only
-from extauthz.transports.question import Question
 from tests.servers.raw_http import ask
 from tests.servers.serving import PEPPER_SETTING
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from extauthz.core.decision import Decision
+from extauthz.core.request import Question
 from extauthz.core.route_rules import METHOD
-from extauthz.transports.question import Question
 
 Headers = list[tuple[str, str]]
 

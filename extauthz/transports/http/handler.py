@@ -12,13 +12,12 @@ from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
 from extauthz.core.ports import Tracing
 from extauthz.core.reason import Reason
-from extauthz.core.request import CheckRequest
+from extauthz.core.request import CheckRequest, Question, RequestBuilder
 from extauthz.core.trace import STATE_LONGEST, Trace
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
 from extauthz.transports.http.render import OF_NOBODY, to_log
-from extauthz.transports.question import Question, RequestBuilder
 
 # To a request that has met a bug; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from extauthz.core import headers
 from extauthz.core.decision import Deny
+from extauthz.core.request import Question, RequestBuilder
 from extauthz.service.check.limit_status import LimitStatusReader
 from extauthz.transports.http import render
 from extauthz.transports.http.accept import LAST_CALL, Acceptor
@@ -23,7 +24,6 @@ from extauthz.transports.http.bounded import HEAD_SECONDS, BoundedConnection
 from extauthz.transports.http.connection import HEADER_BYTES_MAX, LINGER
 from extauthz.transports.http.dialect import Answer, Headers, Wording
 from extauthz.transports.http.handler import as_response
-from extauthz.transports.question import Question, RequestBuilder
 
 PATH = "/usage"
 METHODS = ("GET", "HEAD")

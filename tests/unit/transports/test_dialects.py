@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from extauthz.core.request import Question
 from extauthz.transports.http.dialect import Dialect, Wording
 from extauthz.transports.http.dialects.envoy import Envoy
 from extauthz.transports.http.dialects.forward import Forward
 from extauthz.transports.http.dialects.nginx import Nginx
-from extauthz.transports.question import Question
 
 ENVOY, NGINX, FORWARD = Envoy(Wording()), Nginx(Wording()), Forward(Wording())
 BY_URL = Nginx(Wording(), question="url")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
+from extauthz.core.request import Question
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import (
     Answer,
@@ -14,7 +15,6 @@ from extauthz.transports.http.dialect import (
     last_address,
     only,
 )
-from extauthz.transports.question import Question
 
 TIME_LEFT_MIN = 20  # milliseconds; with fewer a check of a key that is not cached would end as if PostgreSQL were away
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
+from extauthz.core.request import Question
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import (
     Answer,
@@ -14,7 +15,6 @@ from extauthz.transports.http.dialect import (
     last_address,
     only,
 )
-from extauthz.transports.question import Question
 
 
 class Forward:

@@ -6,9 +6,9 @@ from typing import Literal
 
 from extauthz.core import headers
 from extauthz.core.decision import Allow, Decision
+from extauthz.core.request import Question
 from extauthz.transports.http import render
 from extauthz.transports.http.dialect import Answer, Asked, ReceivedHeaders, Wording, asked_method, only
-from extauthz.transports.question import Question
 
 NginxQuestion = Literal["uri", "url"]
 
