@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.ground import table
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
-from extauthz.core.ports import CheckObserver
+from extauthz.core.observers import CheckObserver
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
 from extauthz.core.tail import TailFilter

@@ -10,7 +10,7 @@ from extauthz.app.management import key_format
 from extauthz.app.usage import UsageWriters
 from extauthz.config import Settings
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.ports import CheckWatcher
+from extauthz.core.observers import CheckWatcher
 from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService

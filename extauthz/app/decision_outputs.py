@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from extauthz.app.management import key_format
 from extauthz.config import Settings
 from extauthz.config.values import OTLP, STDOUT
-from extauthz.core.ports import CheckWatcher
+from extauthz.core.observers import CheckWatcher
 from extauthz.core.tail import TailFilter
 from extauthz.service.tails import Tails
 from extauthz.telemetry.decision_log import DecisionLog

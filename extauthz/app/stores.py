@@ -28,11 +28,11 @@ from extauthz.backends.redis.server_info import NO_EPOCH, ServerInfo
 from extauthz.backends.redis.usage import RedisUsage
 from extauthz.config import Settings
 from extauthz.core.management_ports import QuotaEvents
+from extauthz.core.observers import Observer
 from extauthz.core.ports import (
     POSTGRESQL,
     REDIS,
     CounterReader,
-    Observer,
     RejectionStore,
     SharedInvalidations,
     Source,

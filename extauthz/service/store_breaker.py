@@ -4,7 +4,8 @@ from typing import TypeAlias
 
 from extauthz.aio.circuit_breaker import Call, CallPolicy, CircuitBreaker, Failure, Origin
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import Observer, Store
+from extauthz.core.observers import Observer
+from extauthz.core.ports import Store
 
 StoreBreaker: TypeAlias = CircuitBreaker[Store]
 

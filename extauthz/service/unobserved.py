@@ -1,7 +1,8 @@
 """Where nothing is counted: what observes nothing."""
 
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
-from extauthz.core.ports import Cache, Layer, Observer, Store
+from extauthz.core.observers import Observer
+from extauthz.core.ports import Cache, Layer, Store
 from extauthz.core.reason import Reason
 from extauthz.core.usage import QuotaEvent
 

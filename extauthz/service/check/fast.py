@@ -9,7 +9,7 @@ from dataclasses import replace
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import CheckWatcher, Meter
+from extauthz.core.observers import CheckWatcher, Meter
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.spend import Row, Spend, Spent, once_name, result_of

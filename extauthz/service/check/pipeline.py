@@ -8,7 +8,7 @@ from extauthz.core.addresses import address_group
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Decision, Deny, deny
 from extauthz.core.hosts import normal_host
-from extauthz.core.ports import CheckObserver
+from extauthz.core.observers import CheckObserver
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Bucket, Match, RouteTable, is_ambiguous

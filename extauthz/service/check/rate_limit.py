@@ -8,7 +8,7 @@ from extauthz.core.balance import balance
 from extauthz.core.decision import Allow, Decision, conclude, deny, only_shadow
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.ports import Meter, Observer
+from extauthz.core.observers import Meter, Observer
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Spend, Spent
 from extauthz.core.subject import Identity

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from extauthz.core.changes import EVERYTHING, Change, EntityRef
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.management_ports import ChangeLog
-from extauthz.core.ports import ChangeFeed, Observer, SharedInvalidations
+from extauthz.core.observers import Observer
+from extauthz.core.ports import ChangeFeed, SharedInvalidations
 from extauthz.service.store_breaker import StoreBreaker
 
 UNCONFIRMED_SECONDS = 5.0  # for which a held record is used while messages of changes do not arrive

@@ -9,7 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from extauthz.aio.batcher import Batcher
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, REDIS, Cache, Observer, SharedCache, Source
+from extauthz.core.observers import Observer
+from extauthz.core.ports import POSTGRESQL, REDIS, Cache, SharedCache, Source
 from extauthz.core.trace import Trace
 from extauthz.service.directory.entry import Asked, Record
 from extauthz.service.directory.invalidation import Freshness, Invalidations

@@ -13,7 +13,8 @@ from extauthz.aio.tasks import cancel_until_done
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.lease_account import Account
 from extauthz.core.leases import LeaseAsk, Leased
-from extauthz.core.ports import LeaseStore, Mark, Observer
+from extauthz.core.observers import Observer
+from extauthz.core.ports import LeaseStore, Mark
 from extauthz.core.spend import FAILED, ROW_SIZE, Row, Spend
 from extauthz.service.limits.lease_ledger import Ledger, in_process
 from extauthz.service.store_breaker import StoreBreaker

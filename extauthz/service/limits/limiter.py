@@ -12,7 +12,8 @@ from time import monotonic
 from extauthz.aio.tasks import TaskSet
 from extauthz.aio.timeout_queue import TimeoutQueue
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import REDIS, LimitStore, Mark, Observer
+from extauthz.core.observers import Observer
+from extauthz.core.ports import REDIS, LimitStore, Mark
 from extauthz.core.spend import MICRO, Row, Spend, Spent, result_of
 from extauthz.core.trace import Trace
 from extauthz.service.limits.leases import Leases

@@ -9,7 +9,8 @@ from typing import Any
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limit_kinds import DAILY_QUOTA
-from extauthz.core.ports import POSTGRESQL, REDIS, Observer, UsageSource, UsageStore
+from extauthz.core.observers import Observer
+from extauthz.core.ports import POSTGRESQL, REDIS, UsageSource, UsageStore
 from extauthz.core.reason import Reason
 from extauthz.core.spend import Row, Spend
 from extauthz.core.usage import UsageBatch

@@ -14,7 +14,8 @@ from extauthz.core.addresses import address_group
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.ports import POSTGRESQL, Observer, RejectionStore
+from extauthz.core.observers import Observer
+from extauthz.core.ports import POSTGRESQL, RejectionStore
 from extauthz.core.rejections import PATH_LONGEST, SAMPLES, SPAN, UNKNOWN, WORD_LONGEST, Group, Rejected, Sample
 from extauthz.core.request import CheckRequest
 from extauthz.service.store_calls import bounded_call

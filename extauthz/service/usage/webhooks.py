@@ -17,7 +17,8 @@ import structlog
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.management_ports import ClaimedEvent, QuotaEvents
-from extauthz.core.ports import POSTGRESQL, Observer
+from extauthz.core.observers import Observer
+from extauthz.core.ports import POSTGRESQL
 
 LOOK_EVERY = 2.0  # seconds
 AT_ONCE = 10  # deliveries under way in one process

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import deny
-from extauthz.core.ports import DenialObserver
+from extauthz.core.observers import DenialObserver
 from extauthz.core.reason import Reason
 from extauthz.core.rejections import SAMPLES, SPAN
 from extauthz.core.request import CheckRequest

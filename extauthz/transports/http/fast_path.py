@@ -5,7 +5,7 @@ from collections.abc import Hashable, Sequence
 
 from extauthz.aio.tasks import TaskSet
 from extauthz.core.decision import Deny
-from extauthz.core.ports import CheckTally, DenialObserver
+from extauthz.core.observers import CheckTally, DenialObserver
 from extauthz.core.request import CheckRequest
 from extauthz.core.routes import Match
 from extauthz.service.check.fast import FastChecks

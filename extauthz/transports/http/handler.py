@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from extauthz.core import headers
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
-from extauthz.core.ports import Tracing
+from extauthz.core.observers import Tracing
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest, Question, RequestBuilder
 from extauthz.core.trace import STATE_LONGEST, Trace
