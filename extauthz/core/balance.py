@@ -32,6 +32,11 @@ class Balance:
     retry_after: int
     binding: LimitStatus | None
 
+    @property
+    def has_bucket(self) -> bool:
+        """Whether tokens are taken of a bucket."""
+        return any(status.name in BUCKETS for status in self.limit_statuses)
+
 
 def balance(asked: Spend, spent: Spent, *, jitter: int = 0) -> Balance:
     """What headers say of a spend. A request after `retry_after` seconds passes if nothing else was spent meanwhile.

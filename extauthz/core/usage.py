@@ -9,6 +9,11 @@ ORGANIZATION = ""  # stands for the organization itself where a key's id is expe
 THRESHOLDS = (80, 90, 100)  # percent of a quota that are an event
 
 
+def passed_at(limit: int, threshold: int) -> int:
+    """The count from which on a quota of `limit` has passed a threshold."""
+    return -(-limit * threshold // 100)
+
+
 class Counted(NamedTuple):
     """What a key was charged on a day, all of it. `revision` goes up with every change of the others."""
 

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow
-from extauthz.core.limit_kinds import BUCKET, REASONS
+from extauthz.core.limit_kinds import REASONS
 from extauthz.core.ports import Cache, Layer
 from extauthz.core.reason import Reason
 from extauthz.telemetry.distribution import Distribution, Seen, histograms
@@ -59,11 +59,8 @@ class CheckCounts(Collector):
         if isinstance(decision, Allow):
             if decision.degraded:
                 self._uncharged += 1
-            if decision.cost:
-                for standing in decision.balance.limit_statuses if decision.balance is not None else ():
-                    if standing.name in BUCKET.names:
-                        self._tokens += decision.cost
-                        break
+            if decision.balance is not None and decision.balance.has_bucket:
+                self._tokens += decision.cost
 
     def tally(self, dialect: str) -> Tally:
         """What counts checks of a dialect of which there is no CheckResult."""

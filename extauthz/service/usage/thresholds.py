@@ -6,7 +6,7 @@ from datetime import date
 from extauthz.core.calendar import CalendarWindows
 from extauthz.core.limit_kinds import OWNER, QUOTAS
 from extauthz.core.spend import Row, Spend
-from extauthz.core.usage import THRESHOLDS, QuotaEvent
+from extauthz.core.usage import THRESHOLDS, QuotaEvent, passed_at
 
 REMEMBERED_MAX = 50_000  # windows; a dropped one is noticed again, and PostgreSQL refuses the second event
 WAITING_MAX = 10_000  # events; those beyond are noticed again by the next request
@@ -26,7 +26,7 @@ class Thresholds:
     def note(self, asked: Spend, windows: CalendarWindows, row: Row) -> None:
         """Notices every threshold that an organization's counters have passed."""
         for quota, limit in zip(QUOTAS, asked.limits.quotas, strict=True):
-            if limit and row[quota.places[OWNER]] * 100 >= limit * THRESHOLDS[0]:
+            if limit and row[quota.places[OWNER]] >= passed_at(limit, THRESHOLDS[0]):
                 used, first = row[quota.places[OWNER]], windows[quota.windows].dates[row[quota.window_place] - 1]
                 self._notice(QuotaEvent(asked.owner.id, quota.name, first, THRESHOLDS[0], used, limit))
 
@@ -42,7 +42,7 @@ class Thresholds:
         window = event.tenant_id, event.quota, event.window_start
         highest = self._highest.get(window, 0)
         for threshold in THRESHOLDS:
-            if threshold <= highest or event.used * 100 < event.limit * threshold:
+            if threshold <= highest or event.used < passed_at(event.limit, threshold):
                 continue
             if len(self._waiting) >= WAITING_MAX:
                 return

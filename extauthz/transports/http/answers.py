@@ -7,7 +7,7 @@ from extauthz.core.limit_kinds import NAMES, OWNER, QUOTAS
 from extauthz.core.limit_numbers import LimitNumbers
 from extauthz.core.spend import Row, Spend, empty_row, spent_by
 from extauthz.core.subject import Subject
-from extauthz.core.usage import THRESHOLDS
+from extauthz.core.usage import THRESHOLDS, passed_at
 from extauthz.service.check.rate_limit import jitter
 from extauthz.service.check.remembered import Bounded, Remembered
 from extauthz.transports.http.dialect import in_lines
@@ -51,9 +51,9 @@ class Shape:
         self._allowed = Template(in_lines(allowed.varying))
         self.left = self._numbers.left
         self.fill = self._allowed.fill
-        self.tokens = spend.cost if spend.limits.rate or spend.key_limits.rate else 0
+        self.tokens = spend.cost if self._balance.has_bucket else 0
         self.notices = tuple(
-            (quota.places[OWNER], -(-size * THRESHOLDS[0] // 100))
+            (quota.places[OWNER], passed_at(size, THRESHOLDS[0]))
             for quota, size in zip(QUOTAS, spend.limits.quotas, strict=True)
             if size and spend.windows is not None
         )
