@@ -19,7 +19,7 @@ from tests.servers.forking import ForkingPopen
 LoopFactories = dict[str, Callable[[], AbstractEventLoop]]
 
 # The same examples in every run: a failure on one machine is a failure on all.
-settings.register_profile("extauthz", derandomize=True, database=None, deadline=None, max_examples=15)
+settings.register_profile("extauthz", derandomize=True, database=None, deadline=None, max_examples=10)
 settings.register_profile("deep", settings.get_profile("extauthz"), max_examples=500)
 settings.load_profile("extauthz")
 

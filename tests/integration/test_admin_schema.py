@@ -77,6 +77,7 @@ real_things = document(
 few = settings(examples(2, 30), suppress_health_check=list(HealthCheck))
 enough = settings(examples(8, 30), suppress_health_check=list(HealthCheck))  # that one of them succeeds
 pytestmark = pytest.mark.fuzz
+pytest_plugins = ["schemathesis.pytest.plugin"]
 
 
 async def _at_once() -> None:

@@ -2,37 +2,34 @@
 
 import tracemalloc
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from extauthz.core.addresses import UNKNOWN, address_group
 
+GROUPS = {
+    "203.0.113.7": "203.0.113.7",
+    " 203.0.113.7 ": "203.0.113.7",
+    "203.0.113.7:4711": "203.0.113.7",
+    "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::",
+    "2001:DB8:1:2::9": "2001:db8:1:2::",
+    "[2001:db8:1:2::9]:443": "2001:db8:1:2::",
+    "fe80::1%eth0": "fe80::",
+    "::ffff:203.0.113.7": "203.0.113.7",
+    "": UNKNOWN,
+    "unknown": UNKNOWN,
+    "203.0.113.007": UNKNOWN,
+    "203.0.113.7, 10.0.0.1": UNKNOWN,
+    "203.0.113.7:" + "9" * 68: "203.0.113.7",
+    "203.0.113.7:" + "9" * 69: UNKNOWN,
+    "fe80::1%" + "z" * 60_000: UNKNOWN,
+    " " * 60_000 + "203.0.113.7": "203.0.113.7",
+}
 
-@pytest.mark.parametrize(
-    ("address", "group"),
-    [
-        ("203.0.113.7", "203.0.113.7"),
-        (" 203.0.113.7 ", "203.0.113.7"),
-        ("203.0.113.7:4711", "203.0.113.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:DB8:1:2::9", "2001:db8:1:2::"),
-        ("[2001:db8:1:2::9]:443", "2001:db8:1:2::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("::ffff:203.0.113.7", "203.0.113.7"),
-        ("", UNKNOWN),
-        ("unknown", UNKNOWN),
-        ("203.0.113.007", UNKNOWN),
-        ("203.0.113.7, 10.0.0.1", UNKNOWN),
-        ("203.0.113.7:" + "9" * 68, "203.0.113.7"),
-        ("203.0.113.7:" + "9" * 69, UNKNOWN),
-        ("fe80::1%" + "z" * 60_000, UNKNOWN),
-        (" " * 60_000 + "203.0.113.7", "203.0.113.7"),
-    ],
-)
-def test_addresses_that_share_a_bucket(address: str, group: str) -> None:
+
+def test_addresses_that_share_a_bucket() -> None:
     """One IPv4 address or one IPv6 network of 64 bits, in any spelling; requests without an address share one."""
-    assert address_group(address) == group
+    assert {address: address_group(address) for address in GROUPS} == GROUPS
 
 
 def test_long_texts_are_not_remembered() -> None:

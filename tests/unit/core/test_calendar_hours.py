@@ -3,10 +3,10 @@
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from extauthz.core.calendar import NO_WINDOWS, UTC_CALENDAR, Calendar, Windows
+from tests.generated import examples
 from tests.unit.core.test_calendar import HOUR, calendars
 
 HALF = HOUR // 2
@@ -32,8 +32,8 @@ def lengths(calendar: Calendar, start: int, count: int) -> list[int]:
     return found
 
 
+@examples(15, 3_000)
 @given(calendars())
-@settings(max_examples=300)
 def test_hours_follow_each_other(drawn: tuple[Calendar, int]) -> None:
     """Without gap or overlap, none longer than 3600 s; those around the next hour are the same."""
     calendar, now = drawn
@@ -46,14 +46,12 @@ def test_hours_follow_each_other(drawn: tuple[Calendar, int]) -> None:
     assert found.dates[1] == calendar.day_at(begin)
 
 
-@pytest.mark.parametrize(
-    ("zone", "minute"), [("UTC", 0), ("Asia/Kolkata", 30), ("Asia/Kathmandu", 15), ("America/St_Johns", 30)]
-)
-def test_hours_follow_the_zones_clock(zone: str, minute: int) -> None:
+def test_hours_follow_the_zones_clock() -> None:
     """Where a zone's offset has 30 or 15 minutes, its hours begin in the middle of UTC's."""
-    begin, end = hours(Calendar(zone), at("2027-01-15T08:50")).bounds[1:3]
-    assert datetime.fromtimestamp(begin, ZoneInfo(zone)).minute == 0
-    assert (datetime.fromtimestamp(begin, UTC).minute, end - begin) == (minute, HOUR)
+    for zone, minute in {"UTC": 0, "Asia/Kolkata": 30, "Asia/Kathmandu": 15, "America/St_Johns": 30}.items():
+        begin, end = hours(Calendar(zone), at("2027-01-15T08:50")).bounds[1:3]
+        assert datetime.fromtimestamp(begin, ZoneInfo(zone)).minute == 0
+        assert (datetime.fromtimestamp(begin, UTC).minute, end - begin) == (minute, HOUR)
 
 
 def test_an_hour_that_is_shown_twice_is_two_hours() -> None:
@@ -63,11 +61,11 @@ def test_an_hour_that_is_shown_twice_is_two_hours() -> None:
     assert lengths(calendar, at("2027-03-28T00:00"), 3) == [HOUR] * 3  # from 2 on to 3
 
 
-@pytest.mark.parametrize("moved", ["2027-04-03T15:00", "2027-10-02T15:30"])
-def test_clocks_that_move_by_half_an_hour(moved: str) -> None:
+def test_clocks_that_move_by_half_an_hour() -> None:
     """The hour behind the change is half as long; then they are whole again."""
     calendar = Calendar("Australia/Lord_Howe")
-    assert lengths(calendar, at(moved) - HOUR, 4) == [HOUR, HALF, HOUR, HOUR]
+    for moved in ("2027-04-03T15:00", "2027-10-02T15:30"):
+        assert lengths(calendar, at(moved) - HOUR, 4) == [HOUR, HALF, HOUR, HOUR]
 
 
 def test_another_zone() -> None:

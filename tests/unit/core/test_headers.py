@@ -1,7 +1,5 @@
 """The text of the headers that API clients read: limits as the drafts spell them, and the Bearer challenge."""
 
-import pytest
-
 from extauthz.core import headers
 from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.reason import OUTCOMES, Reason
@@ -16,12 +14,12 @@ IETF = [
 X = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "37"), ("x-ratelimit-reset", "1")]
 
 
-@pytest.mark.parametrize(
-    ("families", "expected"), [({"ietf", "x"}, IETF + X), ({"ietf"}, IETF), ({"x"}, X), (frozenset(), [])]
-)
-def test_rate_limit_headers_word_for_word(families: set[str], expected: list[tuple[str, str]]) -> None:
+def test_rate_limit_headers_word_for_word() -> None:
     """The example of the contract, in the families that were chosen."""
-    assert headers.rate_limit_headers(BALANCE, families) == expected
+    assert headers.rate_limit_headers(BALANCE, {"ietf", "x"}) == IETF + X
+    assert headers.rate_limit_headers(BALANCE, {"ietf"}) == IETF
+    assert headers.rate_limit_headers(BALANCE, {"x"}) == X
+    assert headers.rate_limit_headers(BALANCE, frozenset()) == []
 
 
 def test_the_binding_limit_is_the_old_headers_limit() -> None:
@@ -39,24 +37,19 @@ def test_no_headers_without_limits() -> None:
     assert headers.rate_limit_headers(Balance((), (), 0, None), {"ietf", "x"}) == []
 
 
-@pytest.mark.parametrize(
-    ("reason", "scope", "expected"),
-    [
-        (Reason.NO_CREDENTIALS, None, 'Bearer realm="api"'),
-        (Reason.MALFORMED_CREDENTIALS, None, 'Bearer realm="api", error="invalid_request"'),
-        (Reason.INVALID_CREDENTIALS, None, 'Bearer realm="api", error="invalid_token"'),
-        (
-            Reason.PERMISSION_DENIED,
-            "customer:read",
-            'Bearer realm="api", error="insufficient_scope", scope="customer:read"',
-        ),
-    ],
-)
-def test_challenges_word_for_word(reason: Reason, scope: str | None, expected: str) -> None:
+def test_challenges_word_for_word() -> None:
     """A request without a credential gets the bare challenge, others an error code (RFC 6750)."""
-    error = OUTCOMES[reason].error
-    assert error is not None
-    assert headers.challenge(error, scope) == expected
+    bare = 'Bearer realm="api"'
+    texts = {
+        (Reason.NO_CREDENTIALS, None): bare,
+        (Reason.MALFORMED_CREDENTIALS, None): f'{bare}, error="invalid_request"',
+        (Reason.INVALID_CREDENTIALS, None): f'{bare}, error="invalid_token"',
+        (Reason.PERMISSION_DENIED, "customer:read"): f'{bare}, error="insufficient_scope", scope="customer:read"',
+    }
+    for (reason, scope), text in texts.items():
+        error = OUTCOMES[reason].error
+        assert error is not None
+        assert headers.challenge(error, scope) == text
 
 
 def test_every_name_is_lower_case() -> None:

@@ -74,7 +74,7 @@ def numbers_of(told: Balance) -> list[int]:
     return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset]
 
 
-@examples(30, 20_000)
+@examples(10, 20_000)
 @given(outcomes())
 def test_remainders(outcome: tuple[Spend, int, Row]) -> None:
     """The remainder of every limit, and of the one that binds."""
@@ -85,7 +85,7 @@ def test_remainders(outcome: tuple[Spend, int, Row]) -> None:
     assert LimitNumbers(asked, window=row[2]).left(now, row) == numbers_of(balance(asked, spent))
 
 
-@examples(30, 20_000)
+@examples(10, 20_000)
 @given(outcomes(refused=True), st.integers(0, 5))
 def test_limit_that_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> None:
     """The limit that refuses the longest, the remainder of every limit, and the wait."""

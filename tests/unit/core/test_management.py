@@ -9,6 +9,7 @@ import pytest
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.management import KeyDetails, KeyTerms, NewKey, Organization, Plan, parse_metadata
 from extauthz.core.permissions import FULL_ACCESS, mistakes
+from tests.refusals import refusal
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = KeyDetails(
@@ -46,23 +47,23 @@ ACME = Organization(
 )
 
 
-@pytest.mark.parametrize(
-    ("changes", "status"),
-    [
-        ({}, "active"),
-        ({"expires_at": NOW + timedelta(microseconds=1)}, "active"),
-        ({"expires_at": NOW}, "expired"),
-        ({"expires_at": NOW, "disabled_at": NOW}, "disabled"),
-        ({"expires_at": NOW, "disabled_at": NOW, "revoked_at": NOW + timedelta(days=1)}, "revoked"),
-    ],
-)
-def test_the_status_of_a_key(changes: dict[str, Any], status: str) -> None:
+STATUSES: list[tuple[dict[str, Any], str]] = [
+    ({}, "active"),
+    ({"expires_at": NOW + timedelta(microseconds=1)}, "active"),
+    ({"expires_at": NOW}, "expired"),
+    ({"expires_at": NOW, "disabled_at": NOW}, "disabled"),
+    ({"expires_at": NOW, "disabled_at": NOW, "revoked_at": NOW + timedelta(days=1)}, "revoked"),
+]
+
+
+def test_the_status_of_a_key() -> None:
     """A revoked key is revoked at any time; the JSON form agrees, and counts changes as `version`."""
-    key = replace(KEY, **changes)
-    assert key.status(NOW) == status
-    shown = key.to_json(NOW)
-    assert (shown["status"], shown["version"]) == (status, 3)
-    assert "pepper_id" not in shown
+    for changes, status in STATUSES:
+        key = replace(KEY, **changes)
+        assert key.status(NOW) == status
+        shown = key.to_json(NOW)
+        assert (shown["status"], shown["version"]) == (status, 3)
+        assert "pepper_id" not in shown
 
 
 def test_a_new_key_shows_no_digest() -> None:
@@ -70,25 +71,21 @@ def test_a_new_key_shows_no_digest() -> None:
     assert "ab" * 32 not in repr(NewKey("2", KeyTerms(), ("ab" * 32,), "p1", "h"))
 
 
-@pytest.mark.parametrize(
-    "good", [{}, {"a": ""}, {"é" * 64: "✓" * 500}, {str(number): "" for number in range(50)}, {"a\nb": "\t"}]
-)
-def test_valid_metadata(good: dict[str, str]) -> None:
+def test_valid_metadata() -> None:
     """The bounds are inclusive."""
-    assert parse_metadata(good) == good
+    for good in ({}, {"a": ""}, {"é" * 64: "✓" * 500}, {str(number): "" for number in range(50)}, {"a\nb": "\t"}):
+        assert parse_metadata(good) == good
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        *(None, [], "a", {"": "a"}, {"a" * 65: "b"}, {"a": "b" * 501}, {"a": None}, {"a": 1}, {"a": ["b"]}, {1: "b"}),
-        *({"a": "\0"}, {"\0": "a"}, {"a": "\udcff"}, {"\ud800": "a"}, {str(number): "" for number in range(51)}),
-    ],
-)
-def test_invalid_metadata(bad: object) -> None:
+INVALID: list[object] = [
+    *(None, [], "a", {"": "a"}, {"a" * 65: "b"}, {"a": "b" * 501}, {"a": None}, {"a": 1}, {"a": ["b"]}, {1: "b"}),
+    *({"a": "\0"}, {"\0": "a"}, {"a": "\udcff"}, {"\ud800": "a"}, {str(number): "" for number in range(51)}),
+]
+
+
+def test_invalid_metadata() -> None:
     """Invalid metadata are rejected before the database has to."""
-    with pytest.raises(ValueError, match="metadata"):
-        parse_metadata(bad)
+    assert [bad for bad in INVALID if "metadata" not in refusal(parse_metadata, bad)] == []
 
 
 def test_mistakes_of_a_map_are_named() -> None:

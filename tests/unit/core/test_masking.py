@@ -1,30 +1,27 @@
-import pytest
-
 from extauthz.core.masking import masked, shown
 
 KEY = "xa_live_4XAd33hTkSPZ8rjJSJa67vsMtvP1om4z1"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("acme", "acme"),
-        ("", ""),
-        ("Acme & Sons, of Köln am Rhein", "Acme & Sons, of Köln am Rhein"),
-        ("6e2b1fdb-aa34-4ce3-b10e-7f2c47957726", "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726"),
-        ("x" * 15, "x" * 15),
-        ("x" * 16, "xxxx…"),
-        (KEY, "xa_l…"),
-        (f"{KEY}:read", "xa_l…:read"),
-        (f"the key {KEY}", "the key xa_l…"),
-        (f"6e2b1fdb-aa34-4ce3-b10e-7f2c47957726{KEY}", "6e2b…"),
-        ("c2VjcmV0IHNlY3JldCBz/ZWNy+ZXQ==", "c2Vj…=="),
-        ("? " * 100, "? " * 32),
-    ],
-)
-def test_shown(text: str, said: str) -> None:
+SHOWN = {
+    "acme": "acme",
+    "": "",
+    "Acme & Sons, of Köln am Rhein": "Acme & Sons, of Köln am Rhein",
+    "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726": "6e2b1fdb-aa34-4ce3-b10e-7f2c47957726",
+    "x" * 15: "x" * 15,
+    "x" * 16: "xxxx…",
+    KEY: "xa_l…",
+    f"{KEY}:read": "xa_l…:read",
+    f"the key {KEY}": "the key xa_l…",
+    f"6e2b1fdb-aa34-4ce3-b10e-7f2c47957726{KEY}": "6e2b…",
+    "c2VjcmV0IHNlY3JldCBz/ZWNy+ZXQ==": "c2Vj…==",
+    "? " * 100: "? " * 32,
+}
+
+
+def test_shown() -> None:
     """Ids, short words and blanks are repeated, at most 64 characters; of a possible key only its first four."""
-    assert shown(text) == said
+    assert {text: shown(text) for text in SHOWN} == SHOWN
 
 
 def test_masked() -> None:

@@ -1,6 +1,5 @@
 """Routes that nearly matched, and what was different."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,24 +43,23 @@ def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> li
     return [(found.route.path, found.because) for found in near_routes(TABLE, asked, matched)]
 
 
-@pytest.mark.parametrize(
-    ("path", "method", "expected"),
-    [
-        ("/healt", "GET", ("/health", "segment")),
-        ("/health/", "GET", ("/health", "segment")),
-        ("/Health", "GET", ("/health", "segment")),
-        ("/health/x", "GET", ("/health", "segment")),
-        ("/files/x", "POST", ("/files/*", "method")),
-        ("/files/%61%20b", "GET", ("/files/a%20b", "encoding")),
-        ("/jobs/no.name", "GET", ("/jobs/{resource}", "resource")),
-        ("/api/v2/customers/7", "GET", ("/api/v1/{resource}/**", "segment")),
-        ("/api/v1", "GET", ("/api/v1/{resource}/**", "segment")),
-        ("/api/v1/reports/1", "GET", ("/api/v1/{resource}/**", "less_specific")),
-    ],
-)
-def test_causes_of_near_routes(path: str, method: str, expected: tuple[str, str]) -> None:
+CAUSES = [
+    ("/healt", "GET", ("/health", "segment")),
+    ("/health/", "GET", ("/health", "segment")),
+    ("/Health", "GET", ("/health", "segment")),
+    ("/health/x", "GET", ("/health", "segment")),
+    ("/files/x", "POST", ("/files/*", "method")),
+    ("/files/%61%20b", "GET", ("/files/a%20b", "encoding")),
+    ("/jobs/no.name", "GET", ("/jobs/{resource}", "resource")),
+    ("/api/v2/customers/7", "GET", ("/api/v1/{resource}/**", "segment")),
+    ("/api/v1", "GET", ("/api/v1/{resource}/**", "segment")),
+    ("/api/v1/reports/1", "GET", ("/api/v1/{resource}/**", "less_specific")),
+]
+
+
+def test_causes_of_near_routes() -> None:
     """A segment, the method, the encoding, the name of a resource; or another route is more specific."""
-    assert expected in near(path, method=method)
+    assert [case for case in CAUSES if case[2] not in near(case[0], method=case[1])] == []
 
 
 def test_a_host_that_is_another() -> None:

@@ -124,22 +124,16 @@ def test_a_clock_that_steps_back_neither_gives_nor_takes() -> None:
     assert take(state, allowed, at=NOW - 3599) == ()
 
 
-@pytest.mark.parametrize("back", [1, 3600, 30 * DAY])
 @pytest.mark.parametrize("of_key", [False, True], ids=["owner", "key"])
-def test_an_empty_bucket_fills_again_after_a_step_back(back: int, of_key: bool) -> None:
+def test_an_empty_bucket_fills_again_after_a_step_back(of_key: bool) -> None:
     """However far the clock steps back, a refused caller has a token as soon as one has come in by the new clock."""
-    state, tight = State(), limits("1", 2)
+    tight = limits("1", 2)
     allowed, own = (UNLIMITED, tight) if of_key else (tight, UNLIMITED)
-
-    def refused(at: float) -> bool:
-        return bool(step(state, question(allowed, at, own=own), round(at * MICRO)).refused)
-
-    assert [refused(NOW) for _ in range(3)] == [False, False, True]
-    then = NOW - back
-    assert refused(then)
-    assert refused(then + 0.999999)
-    assert not refused(then + 1)
-    assert refused(then + 1)
+    for back in (1, 3600, 30 * DAY):
+        state = State()
+        times = [NOW, NOW, NOW, NOW - back, NOW - back + 0.999999, NOW - back + 1, NOW - back + 1]
+        found = [step(state, question(allowed, at, own=own), round(at * MICRO)) for at in times]
+        assert [bool(spent.refused) for spent in found] == [False, False, True, True, True, False, True]
 
 
 def test_a_peek_after_a_step_back_changes_nothing() -> None:
