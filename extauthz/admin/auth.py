@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from extauthz.admin.problems import Problem
 
 SETTING = "EXTAUTHZ_ADMIN_TOKEN"
-PAUSE = 1.0  # seconds that the answer to a wrong token is held back
+WRONG_TOKEN_DELAY_SECONDS = 1.0  # that the answer to a wrong token is held back
 HELD_MAX = 1000  # answers held back at once; each has a connection
 
 _CHALLENGE = 'Bearer realm="extauthz admin"'
@@ -24,7 +24,7 @@ class Crowded(Exception):
 
 async def one_second() -> None:
     """What the answer to a wrong token waits for."""
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(WRONG_TOKEN_DELAY_SECONDS)
 
 
 class BearerAuth:

@@ -15,7 +15,7 @@ from extauthz.core.tail import TailFilter
 from extauthz.service.tails import Tail, TooManyTails
 
 MEDIA_TYPE = "application/x-ndjson"
-LOOK_EVERY = 1.0  # seconds between two looks whether the client is still there
+CLIENT_CHECK_INTERVAL_SECONDS = 1.0  # between two looks whether the client is still there
 SILENT_SECONDS = 10  # after which a line says that nothing happens
 STALLED_SECONDS = 600.0  # for which a client may read nothing before its tail ends
 
@@ -83,7 +83,7 @@ async def _send_lines(request: web.Request, response: web.StreamResponse, tail: 
     await response.write(_dropped(0))
     silent = 0
     while not tail.ended and request.transport is not None and not request.transport.is_closing():
-        lines, dropped = await tail.take(LOOK_EVERY)
+        lines, dropped = await tail.take(CLIENT_CHECK_INTERVAL_SECONDS)
         silent = 0 if lines or dropped else silent + 1
         if not silent or silent % SILENT_SECONDS == 0:
             notice = b"" if lines and not dropped else _dropped(dropped)

@@ -28,7 +28,7 @@ from extauthz.telemetry.samples import take
 from extauthz.telemetry.service import ServiceMetrics
 from extauthz.transports.http.health import Reports, serve_admin
 
-CERTIFICATES_EVERY = 600.0  # seconds between two looks at the stores' certificates
+CERTIFICATE_CHECK_INTERVAL_SECONDS = 600.0  # between two looks at the stores' certificates
 REDIS_PORT = 6379
 
 
@@ -115,6 +115,6 @@ def _certificates(settings: Settings, metrics: ServiceMetrics) -> Callable[[], A
                 ends[REDIS] = await certificate_end(redis.hostname, redis.port or REDIS_PORT)
             # One that does not answer now had a certificate that still counts.
             metrics.certificates |= {store: end for store, end in ends.items() if end is not None}
-            await asyncio.sleep(CERTIFICATES_EVERY)
+            await asyncio.sleep(CERTIFICATE_CHECK_INTERVAL_SECONDS)
 
     return look

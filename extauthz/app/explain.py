@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from extauthz.app.listeners import dialects
 from extauthz.app.lookup import cache_policies, oldest_record
-from extauthz.app.management import PATIENCE, key_format
+from extauthz.app.management import STORE_TIMEOUT_SECONDS, key_format
 from extauthz.app.stores import OpenStores, open_stores
 from extauthz.config import Settings
 from extauthz.core.decision import Decision
@@ -47,7 +47,7 @@ def _status_of(dialect: Dialect) -> Callable[[Decision], int]:
 @asynccontextmanager
 async def explaining(settings: Settings) -> AsyncIterator[Explain]:
     """Explanations on stores of their own, with a person's patience. There is no process layer."""
-    patience = round(PATIENCE * 1000)
+    patience = round(STORE_TIMEOUT_SECONDS * 1000)
     patient = settings.model_copy(update={"database_timeout_ms": patience, "redis_timeout_ms": patience})
     async with AsyncExitStack() as stack:
         opened = await open_stores(stack, patient, Unobserved(), redis_says=lambda *_: None)

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from extauthz.aio.tasks import cancel_until_done
 from extauthz.app.directories import directory
-from extauthz.app.management import LATE
+from extauthz.app.management import FENCE_MARGIN_SECONDS
 from extauthz.app.stores import OpenStores
 from extauthz.backends.postgres.change_feed import PostgresFeed
 from extauthz.config import Settings
@@ -33,7 +33,7 @@ def cache_policies(settings: Settings) -> tuple[CachePolicy, CachePolicy]:
 def oldest_record(settings: Settings) -> float:
     """Seconds after which no record of a change before can be anywhere."""
     keys, tenants = cache_policies(settings)
-    return tenants.ttl + keys.ttl + keys.stale + LATE
+    return tenants.ttl + keys.ttl + keys.stale + FENCE_MARGIN_SECONDS
 
 
 async def open_lookup(

@@ -27,8 +27,8 @@ from extauthz.service.manage.organizations import TenantService
 from extauthz.service.manage.rejections import RejectionLog
 from extauthz.service.manage.usage import UsageService
 
-PATIENCE = 5.0  # seconds that a person waits for a store
-LATE = 60  # seconds for clocks that differ and writers that were paused
+STORE_TIMEOUT_SECONDS = 5.0  # that a person waits for a store
+FENCE_MARGIN_SECONDS = 60  # for clocks that differ and writers that were paused
 ROOM_FOR_MANY = 4  # concurrent changes through the admin API
 
 
@@ -111,7 +111,7 @@ def key_format(settings: Settings) -> KeyFormat:
 
 def fence_seconds(settings: Settings) -> int:
     """As long as an older record can be in Redis."""
-    return max(settings.api_key_cache_ttl, settings.tenant_quota_cache_ttl) + LATE
+    return max(settings.api_key_cache_ttl, settings.tenant_quota_cache_ttl) + FENCE_MARGIN_SECONDS
 
 
 def trials(settings: Settings) -> list[probe.Trial]:
@@ -133,10 +133,15 @@ async def open_services(settings: Settings, *, size: int = ROOM_FOR_MANY) -> Asy
     """Services with a pool of `size` connections. It opens in the background: stores may come later."""
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(
-            open_pool(settings.database_url.get_secret_value(), size=size, wait=PATIENCE, statement_timeout=PATIENCE)
+            open_pool(
+                settings.database_url.get_secret_value(),
+                size=size,
+                wait=STORE_TIMEOUT_SECONDS,
+                statement_timeout=STORE_TIMEOUT_SECONDS,
+            )
         )
         client = await stack.enter_async_context(
-            topology.connect(settings.redis_url.get_secret_value(), patience=PATIENCE)
+            topology.connect(settings.redis_url.get_secret_value(), patience=STORE_TIMEOUT_SECONDS)
         )
         invalidations = RedisInvalidations(client, seconds=fence_seconds(settings))
         yield ManagementServices(pool, invalidations=invalidations, live=RedisUsageReader(client), settings=settings)

@@ -17,7 +17,7 @@ from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 from extauthz.transports.http.listen import address_of
 
-SCHEMA_PATIENCE = 1.0  # seconds for which a start waits for PostgreSQL
+SCHEMA_TIMEOUT_SECONDS = 1.0  # for which a start waits for PostgreSQL
 GC_THRESHOLDS = (20_000, 20, 50)  # objects, and generations of them; 700, 10, 10 by default
 
 
@@ -53,7 +53,7 @@ async def check_schema(settings: Settings) -> None:
     dsn = settings.database_url.get_secret_value()
     # Where it does not answer, or not soon, it may come later; until then the service is not ready.
     with suppress(StoreUnavailable, TimeoutError):
-        async with asyncio.timeout(SCHEMA_PATIENCE):
+        async with asyncio.timeout(SCHEMA_TIMEOUT_SECONDS):
             await directory(settings).check(dsn)
 
 

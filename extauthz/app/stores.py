@@ -19,7 +19,7 @@ from extauthz.backends.postgres.records import (
 from extauthz.backends.postgres.rejections import PostgresRejections
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.backends.redis import probe
-from extauthz.backends.redis.connection import CALLS_AT_ONCE, RedisConnection, open_connection
+from extauthz.backends.redis.connection import MAX_CONCURRENT_CALLS, RedisConnection, open_connection
 from extauthz.backends.redis.counters import RedisCounters
 from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.limits import RedisLimits
@@ -44,9 +44,9 @@ from extauthz.core.tenants import Tenant
 from extauthz.service.directory.lookup import Stores
 from extauthz.service.store_breaker import store_breaker
 
-BEHIND = 4  # connections for what goes on behind the checks, which takes none from them
-PATIENCE = 5.0  # seconds; no check waits for it
-HOLD = 0.5  # seconds without a refusal after which Redis is told to be up again
+BACKGROUND_CONNECTIONS = 4  # connections for what goes on behind the checks, which takes none from them
+BACKGROUND_TIMEOUT_SECONDS = 5.0  # no check waits for it
+REDIS_HOLD_SECONDS = 0.5  # without a refusal after which Redis is told to be up again
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,14 @@ class OpenStores:
 
 def redis_policy(settings: Settings) -> CallPolicy:
     """Return how calls of Redis are bounded."""
-    return CallPolicy(settings.redis_timeout_ms / 1000, max_concurrency=CALLS_AT_ONCE, cancel=True, hold=HOLD)
+    timeout = settings.redis_timeout_ms / 1000
+    return CallPolicy(timeout, max_concurrency=MAX_CONCURRENT_CALLS, cancel=True, hold=REDIS_HOLD_SECONDS)
 
 
 async def open_stores(
     stack: AsyncExitStack, settings: Settings, observer: Observer, *, redis_says: Callable[[bool, str], None]
 ) -> OpenStores:
-    """Both stores, until the stack is left. They may come later: their guards look out for them.
+    """Both stores, until the stack is left. They may come later: their circuit breakers probe for them.
 
     `redis_says` is told whether Redis says whose memory it is, and its maxmemory-policy where that may drop our
     keys, else an empty text.
@@ -130,8 +131,8 @@ async def open_stores(
         probe=redis_connection.probe,
         observer=observer,
     )
-    for guard in (postgresql, redis):
-        stack.push_async_callback(guard.close)
+    for breaker in (postgresql, redis):
+        stack.push_async_callback(breaker.close)
     await asyncio.gather(postgresql.start(), redis.start())
     stores = Stores(
         keys=keys_in.keys(pool),
@@ -164,7 +165,14 @@ async def open_stores(
 async def _open_usage_stores(stack: AsyncExitStack, settings: Settings) -> UsageStores:
     """The stores of usage on connections of their own: they read and write much at a time."""
     dsn = settings.database_url.get_secret_value()
-    pool = await stack.enter_async_context(open_pool(dsn, size=BEHIND, wait=PATIENCE, statement_timeout=PATIENCE))
+    pool = await stack.enter_async_context(
+        open_pool(
+            dsn,
+            size=BACKGROUND_CONNECTIONS,
+            wait=BACKGROUND_TIMEOUT_SECONDS,
+            statement_timeout=BACKGROUND_TIMEOUT_SECONDS,
+        )
+    )
     url = settings.redis_url.get_secret_value()
     redis_connection = await stack.enter_async_context(open_connection(url, trials=probe.USAGE))
     return UsageStores(

@@ -16,7 +16,7 @@ from extauthz.app.signals import StopSignals
 from extauthz.app.tail_channel import SupervisorEnd
 from extauthz.app.worker_process import ADDRESS_TAKEN, WorkerProcess, start_worker
 from extauthz.config import Settings
-from extauthz.service.health import LOOK_EVERY, OK, Readiness
+from extauthz.service.health import LOOK_INTERVAL_SECONDS, OK, Readiness
 from extauthz.service.limits.lease_ledger import SIZE
 from extauthz.service.tails import Tails
 from extauthz.telemetry.drops import Drops
@@ -189,10 +189,10 @@ class Supervisor:
 
     async def _until_ready(self, seconds: float) -> None:
         """Waits for the first worker that traffic may come to, at most so long."""
-        for _ in range(round(seconds / LOOK_EVERY)):
+        for _ in range(round(seconds / LOOK_INTERVAL_SECONDS)):
             if self._stopping.is_set() or (await self._readiness()).ready:
                 return
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
         await self._reports()

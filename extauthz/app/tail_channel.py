@@ -14,10 +14,10 @@ from extauthz.core.tail import TailFilter
 from extauthz.service.tails import Tails
 
 PACKET_MAX = 65_536  # bytes
-PACKETS_AT_ONCE = 256  # before other work of the loop has its turn
+PACKETS_PER_TURN_MAX = 256  # before other work of the loop has its turn
 BUFFER_BYTES = 1 << 20
-ACKNOWLEDGE_TIMEOUT = 0.5  # seconds that a new tail waits for workers
-TELL_AFTER = 0.2  # seconds until a worker tries to say again what it dropped
+ACKNOWLEDGE_TIMEOUT_SECONDS = 0.5  # that a new tail waits for workers
+DROP_REPORT_DELAY_SECONDS = 0.2  # until a worker tries to say again what it dropped
 
 LINE, DROPPED, ACKNOWLEDGED = b"+", b"-", b"="
 
@@ -50,7 +50,7 @@ class WorkerEnd:
             self._dropped[number] = self._dropped.get(number, 0) + 1
         self._dropped_so_far += len(numbers)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_late)
+            self._timer = asyncio.get_running_loop().call_later(DROP_REPORT_DELAY_SECONDS, self._tell_late)
 
     def close(self) -> None:
         """Nothing more is sent."""
@@ -69,7 +69,9 @@ class WorkerEnd:
     def _tell_late(self) -> None:
         """Tells of dropped lines although no other line comes."""
         told = self._dropped_is_told()
-        self._timer = None if told else asyncio.get_running_loop().call_later(TELL_AFTER, self._tell_late)
+        self._timer = (
+            None if told else asyncio.get_running_loop().call_later(DROP_REPORT_DELAY_SECONDS, self._tell_late)
+        )
 
     def _put(self, packet: bytes) -> bool:
         try:
@@ -119,7 +121,7 @@ class SupervisorEnd:
         for sock in self._acknowledged:
             self._tell(sock)
         with suppress(TimeoutError):
-            async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT):
+            async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_SECONDS):
                 while min(self._acknowledged.values(), default=self._revision) < self._revision:
                     self._news.clear()
                     await self._news.wait()
@@ -130,7 +132,7 @@ class SupervisorEnd:
             sock.send(json.dumps(command).encode())
 
     def _receive(self, sock: socket.socket, tails: Tails) -> None:
-        for _ in range(PACKETS_AT_ONCE):
+        for _ in range(PACKETS_PER_TURN_MAX):
             try:
                 packet = sock.recv(PACKET_MAX)
             except BlockingIOError:

@@ -13,7 +13,7 @@ from aiohttp import (
     TCPConnector,
 )
 
-TIMEOUT = 10.0  # seconds for a delivery, from the look-up of the name to the head of the answer
+DELIVERY_TIMEOUT_SECONDS = 10.0  # for a delivery, from the look-up of the name to the head of the answer
 AGENT = "extauthz"
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -47,7 +47,7 @@ class WebhookReceiver:
 
 
 @asynccontextmanager
-async def webhook_receiver(url: str, *, timeout: float = TIMEOUT) -> AsyncIterator[WebhookReceiver]:  # noqa: ASYNC109 - of each delivery
+async def webhook_receiver(url: str, *, timeout: float = DELIVERY_TIMEOUT_SECONDS) -> AsyncIterator[WebhookReceiver]:  # noqa: ASYNC109 - of each delivery
     """The receiver at `url`, given `timeout` seconds for each delivery. Every delivery has a connection of its own."""
     async with ClientSession(
         connector=TCPConnector(force_close=True),

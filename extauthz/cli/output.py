@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Row = Sequence[str]
 FOLDED_MIN = 16  # columns that a broken cell needs to be readable
-PATIENCE = 1.0  # seconds before a person is told what is waited for
+NOTICE_DELAY_SECONDS = 1.0  # before a person is told what is waited for
 
 
 def prepare() -> None:
@@ -179,7 +179,7 @@ async def progress(doing: str) -> AsyncIterator[None]:
         shown.append(Console(stderr=True).status(doing))
         shown[0].start()
 
-    timer = asyncio.get_running_loop().call_later(PATIENCE, show) if sys.stderr.isatty() else None
+    timer = asyncio.get_running_loop().call_later(NOTICE_DELAY_SECONDS, show) if sys.stderr.isatty() else None
     try:
         yield
     finally:

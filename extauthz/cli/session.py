@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from extauthz.app.management import Management
     from extauthz.config import Settings
 
-LIMIT = 90.0  # seconds that PostgreSQL may be silent; the longest statement may take a minute
+SILENCE_TIMEOUT_SECONDS = 90.0  # that PostgreSQL may be silent; the longest statement may take a minute
 
 T = TypeVar("T")
 
@@ -102,12 +102,13 @@ def patiently(done: str = "") -> Iterator[None]:
     def give_up() -> None:
         sys.stdout.flush()
         _clear_progress()
-        doubt = f"no answer from PostgreSQL within {LIMIT:g} seconds; whether the change was made is not known"
+        waited = f"{SILENCE_TIMEOUT_SECONDS:g} seconds"
+        doubt = f"no answer from PostgreSQL within {waited}; whether the change was made is not known"
         complain(f"{doubt}; {done}" if done else doubt)
         sys.stderr.flush()
         os._exit(1)
 
-    timer = asyncio.get_running_loop().call_later(LIMIT, give_up)
+    timer = asyncio.get_running_loop().call_later(SILENCE_TIMEOUT_SECONDS, give_up)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from extauthz.demo.process import Process
 from extauthz.demo.redis import Redis
 
 ENV_FILE = "env"
-LOOK_EVERY = 1.0  # seconds
+LOOK_INTERVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _watched(servers: Sequence[Process]) -> Iterator[None]:
     lost: list[str] = []
 
     def watch() -> None:
-        while not leaving.wait(LOOK_EVERY):
+        while not leaving.wait(LOOK_INTERVAL_SECONDS):
             lost.extend(server.name for server in servers if not server.alive)
             if lost:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -35,7 +35,7 @@ READ_CUSTOMERS: Permissions = {"customer": frozenset({"read"})}
 KEY_NAME = "load"
 ACTOR = "cli:load"
 UNDER_WAY_MAX = 100  # requests; what comes on top is left out, so that a proxy that hangs costs no memory
-SAY_EVERY = 60.0  # seconds
+REPORT_INTERVAL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ async def keep_sending(addresses: Sequence[str], mix: Sequence[Kind], *, rate: f
 
 async def _keep_saying(seen: Counter[str]) -> None:
     while True:
-        await asyncio.sleep(SAY_EVERY)
+        await asyncio.sleep(REPORT_INTERVAL_SECONDS)
         sys.stdout.write(", ".join(f"{what} {times}" for what, times in seen.most_common()) + "\n")
         sys.stdout.flush()
         seen.clear()

@@ -15,7 +15,7 @@ from extauthz.demo.customers import NEARLY_USED, Customers
 from extauthz.demo.stack import Proxy
 from extauthz.demo.tour import Reply, Stop, send
 
-BETWEEN = 0.05  # seconds between two requests
+REQUEST_INTERVAL_SECONDS = 0.05  # between two requests
 NEAR = NEARLY_USED // 12  # what is left of a quota that is near its end
 CUSTOMER = "/api/v1/customers/42"
 NOTHING_ASKED = ""  # the path of a question in which a proxy does not say what is asked
@@ -106,7 +106,7 @@ class Traffic:
         resting: dict[int, float] = {}
         turns = zip(cycle(mixed(self.kinds)), cycle(self._ways), strict=False)  # endless
         for kind, way in turns:
-            if self._leaving.wait(BETWEEN):
+            if self._leaving.wait(REQUEST_INTERVAL_SECONDS):
                 return
             if resting.get(id(kind), 0.0) > time.monotonic():
                 continue

@@ -14,7 +14,9 @@ from typing import Self
 from extauthz.demo.folders import Account, ServerFailed, make_folder
 from extauthz.demo.ports import listeners
 
-PATIENCE = 10.0  # seconds that a server has to end politely, or that a new one waits for the last of an earlier one
+SERVER_TIMEOUT_SECONDS = (
+    10.0  # seconds that a server has to end politely, or that a new one waits for the last of an earlier one
+)
 
 # What a server sees instead of our environment, so that no PGPORT, LC_ALL or TZ of the user's changes what it does.
 NEUTRAL_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -105,7 +107,7 @@ class Process:
         try:
             self._signal([child.pid], self.stop_with)
             self._signal(family(child.pid), signal.SIGCONT)  # a paused one handles no signal
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + SERVER_TIMEOUT_SECONDS
             while self.alive and time.monotonic() < deadline:
                 time.sleep(0.005)
         finally:
@@ -220,7 +222,7 @@ class Process:
         except OSError as error:
             raise ServerFailed(f"cannot write {self.log}: {error.strerror}") from error
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + SERVER_TIMEOUT_SECONDS
             while not _locked(output):
                 if time.monotonic() > deadline:
                     raise ServerFailed(

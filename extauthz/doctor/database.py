@@ -8,7 +8,7 @@ from extauthz.backends.postgres.inspection import DatabaseReport, KeysReport, in
 from extauthz.backends.postgres.schema import SchemaStatus, SchemaUnknown
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
-from extauthz.doctor.finding import PATIENCE, Finding, address, away, clock
+from extauthz.doctor.finding import ANSWER_TIMEOUT_SECONDS, Finding, address, away, clock
 
 REACHABLE = "database reachable"
 NOTIFY = "database messages"
@@ -19,7 +19,7 @@ async def database(settings: Settings) -> list[Finding]:
     """What is to say of DATABASE_URL."""
     dsn, where = settings.database_url.get_secret_value(), address(settings, "DATABASE_URL")
     try:
-        report = await inspect(dsn, patience=PATIENCE)
+        report = await inspect(dsn, patience=ANSWER_TIMEOUT_SECONDS)
     except StoreUnavailable as error:
         return [away(REACHABLE, where, error, "DATABASE_URL")]
     findings = [
@@ -39,7 +39,7 @@ async def messages(settings: Settings) -> list[Finding]:
     """Whether messages of changes arrive: they come by a direct connection alone."""
     dsn, where = settings.notify_database_url.get_secret_value(), address(settings, "EXTAUTHZ_NOTIFY_DATABASE_URL")
     try:
-        report = await inspect(dsn, patience=PATIENCE)
+        report = await inspect(dsn, patience=ANSWER_TIMEOUT_SECONDS)
     except StoreUnavailable as error:
         if dsn == settings.database_url.get_secret_value():
             return []  # said already
@@ -97,7 +97,7 @@ async def _lookup(settings: Settings) -> Finding:
 
 async def _keys(settings: Settings) -> list[Finding]:
     try:
-        report = await inspect_keys(settings.database_url.get_secret_value(), patience=PATIENCE)
+        report = await inspect_keys(settings.database_url.get_secret_value(), patience=ANSWER_TIMEOUT_SECONDS)
     except StoreUnavailable as error:
         return [away("keys", "keys could not be read", error, "DATABASE_URL")]
     return [_expiry(report), _peppers(report, {pepper.name for pepper in settings.key_pepper})]

@@ -12,7 +12,7 @@ from extauthz.doctor.finding import Finding
 from extauthz.doctor.listeners import listeners
 from extauthz.doctor.redis import redis
 
-LIMIT = 15.0  # seconds for one group of checks
+GROUP_TIMEOUT_SECONDS = 15.0  # for one group of checks
 
 
 class Unwell(ExtauthzError):
@@ -35,7 +35,7 @@ async def examine(
     }
     if proxied is not None:
         groups["proxy"] = proxied
-    found = await asyncio.gather(*(within(LIMIT, check, group) for check, group in groups.items()))
+    found = await asyncio.gather(*(within(GROUP_TIMEOUT_SECONDS, check, group) for check, group in groups.items()))
     return [*contradictions(settings, mistakes), *(finding for group in found for finding in group)]
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
 
-PATIENCE = 5.0  # seconds for one answer
-SKEW_MAX = 2.0  # seconds by which two clocks may differ; the alert on it says the same
+ANSWER_TIMEOUT_SECONDS = 5.0  # for one answer
+CLOCK_SKEW_MAX_SECONDS = 2.0  # by which two clocks may differ; the alert on it says the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def away(check: str, where: str, error: StoreUnavailable, setting: str) -> Findi
 
 def clock(check: str, store: str, ahead: float, doubt: float) -> Finding:
     """Whether a store's clock and ours agree; `doubt` is by how much the measurement may be wrong."""
-    if abs(ahead) - doubt <= SKEW_MAX:
+    if abs(ahead) - doubt <= CLOCK_SKEW_MAX_SECONDS:
         return Finding(check, True, f"the clocks of {store} and of this machine agree")
     where = "ahead of" if ahead > 0 else "behind"
     detail = f"the clock of {store} is {abs(ahead):.1f} seconds {where} that of this machine"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from extauthz.app.listeners import ADMIN, addresses_of
 from extauthz.config import Listen, Settings
-from extauthz.doctor.finding import PATIENCE, Finding
+from extauthz.doctor.finding import ANSWER_TIMEOUT_SECONDS, Finding
 from extauthz.transports.http.listen import resolve
 
 _QUESTION = b"GET /readyz HTTP/1.1\r\nHost: doctor\r\nConnection: close\r\n\r\n"
@@ -75,12 +75,12 @@ async def _ask(at: Listen) -> bytes | None:
     if at.path is None and at.port == 0:
         return None
     try:
-        async with asyncio.timeout(PATIENCE / 2):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS / 2):
             reader, writer = await _connect(at)
     except (OSError, TimeoutError):
         return None
     try:
-        async with asyncio.timeout(PATIENCE / 2):
+        async with asyncio.timeout(ANSWER_TIMEOUT_SECONDS / 2):
             writer.write(_QUESTION)
             answer = b""
             while len(answer) < _ANSWER_MAX and (more := await reader.read(_ANSWER_MAX)):

@@ -12,7 +12,7 @@ from extauthz.config import Settings
 from extauthz.core.credentials import SECRET_BYTES
 from extauthz.core.errors import InvalidInput
 from extauthz.core.headers import CODE, DECISION, IDENTITY
-from extauthz.doctor.finding import PATIENCE, Finding, system_words
+from extauthz.doctor.finding import ANSWER_TIMEOUT_SECONDS, Finding, system_words
 
 REACHABLE = "proxy reachable"
 _FILES = "take the lines of envoy/, nginx/, caddy/ or haproxy/; the README beside them says which go together"
@@ -62,7 +62,7 @@ async def proxy(settings: Settings, url: URL) -> list[Finding]:
     """What can be seen of it from outside, without a key."""
     form = key_format(settings)
     where = form.hide(str(url.with_query(None)))  # a query may hold a key of any form
-    async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as client:
+    async with ClientSession(timeout=ClientTimeout(total=ANSWER_TIMEOUT_SECONDS)) as client:
         try:
             plain = await _ask(client, url)
             findings = [_asks_us(where, plain)]
@@ -154,6 +154,6 @@ def _detour(settings: Settings, url: URL) -> URL:
 
 def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {PATIENCE:g} seconds"
+        return f"no answer within {ANSWER_TIMEOUT_SECONDS:g} seconds"
     cause = getattr(error, "os_error", error)
     return system_words(cause) if isinstance(cause, OSError) else type(error).__name__

@@ -6,7 +6,7 @@ from extauthz.app.management import trials
 from extauthz.backends.redis.inspection import RedisReport, inspect, try_writes
 from extauthz.config import Settings
 from extauthz.core.errors import StoreUnavailable
-from extauthz.doctor.finding import PATIENCE, Finding, address, away, clock
+from extauthz.doctor.finding import ANSWER_TIMEOUT_SECONDS, Finding, address, away, clock
 
 REACHABLE = "redis reachable"
 OLDEST = {"Redis": (7, 0), "Valkey": (7, 2)}  # that is tried
@@ -17,7 +17,7 @@ async def redis(settings: Settings) -> list[Finding]:
     """What is to say of REDIS_URL."""
     url, where = settings.redis_url.get_secret_value(), address(settings, "REDIS_URL")
     try:
-        report = await inspect(url, patience=PATIENCE)
+        report = await inspect(url, patience=ANSWER_TIMEOUT_SECONDS)
     except StoreUnavailable as error:
         return [away(REACHABLE, where, error, "REDIS_URL")]
     findings = [Finding(REACHABLE, True, f"{report.product} {report.version}".rstrip() + f" at {where}")]
@@ -69,7 +69,7 @@ def _persistence(report: RedisReport) -> Finding:
 async def _scripts(settings: Settings, url: str) -> Finding:
     check = "redis scripts"
     try:
-        await try_writes(url, trials(settings), patience=PATIENCE)
+        await try_writes(url, trials(settings), patience=ANSWER_TIMEOUT_SECONDS)
     except StoreUnavailable as error:
         return away(check, "what checks do is refused", error, "REDIS_URL")
     return Finding(check, True, "the scripts and commands of checks are allowed")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-AGAIN_AFTER = 1.0  # seconds
+RESTART_DELAY_SECONDS = 1.0
 
 
 async def forever(work: Callable[[], Awaitable[None]]) -> None:
@@ -15,4 +15,4 @@ async def forever(work: Callable[[], Awaitable[None]]) -> None:
             await work()
         except Exception:  # noqa: BLE001 - logged, whatever it is
             structlog.get_logger().exception("unhandled_exception", work=getattr(work, "__qualname__", "?"))
-        await asyncio.sleep(AGAIN_AFTER)
+        await asyncio.sleep(RESTART_DELAY_SECONDS)

@@ -10,10 +10,10 @@ from extauthz.core.figures import Figures
 from extauthz.core.ports import POSTGRESQL
 from extauthz.service.store_calls import bounded_call
 
-EVERY = 15.0  # seconds
+COLLECT_INTERVAL_SECONDS = 15.0
 SHARE = 0.05  # of the time at most, that a database with many keys is busy with this
-AGAIN_AFTER = 2.0  # seconds after a failure
-PATIENCE = 60.0  # seconds
+RETRY_DELAY_SECONDS = 2.0  # after a failure
+COLLECT_TIMEOUT_SECONDS = 60.0
 
 
 class FigureSource(Protocol):
@@ -48,7 +48,9 @@ class FigureReader:
         """Reads once; the seconds after which to read again."""
         began = monotonic()
         try:
-            self._told(await bounded_call(self._source.read(self._organizations()), PATIENCE, POSTGRESQL))
+            self._told(
+                await bounded_call(self._source.read(self._organizations()), COLLECT_TIMEOUT_SECONDS, POSTGRESQL)
+            )
         except StoreUnavailable:
-            return AGAIN_AFTER
-        return max(EVERY, (monotonic() - began) / SHARE)
+            return RETRY_DELAY_SECONDS
+        return max(COLLECT_INTERVAL_SECONDS, (monotonic() - began) / SHARE)

@@ -8,7 +8,7 @@ from extauthz.core.failure import OnRedisDown
 from extauthz.service.store_breaker import StoreBreaker
 
 OK = "ok"
-LOOK_EVERY = 0.02  # seconds
+LOOK_INTERVAL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Health:
 
     async def until_ready(self, seconds: float) -> None:
         """Waits until traffic may come, at most so long."""
-        for _ in range(round(seconds / LOOK_EVERY)):
+        for _ in range(round(seconds / LOOK_INTERVAL_SECONDS)):
             if self.readiness().ready:
                 return
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
     def readiness(self) -> Readiness:
         """The state now; asks no store."""

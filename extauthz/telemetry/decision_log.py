@@ -14,7 +14,7 @@ from extauthz.telemetry.log_writer import LogWriter, Sink
 
 QUEUE_BYTES = 8 << 20  # of lines that wait to be written, in each worker
 GATHER_SECONDS = 0.05
-SAY_EVERY = 60.0  # seconds between two lines of the log that say how many were dropped
+DROP_REPORT_INTERVAL_SECONDS = 60.0  # between two lines of the log that say how many were dropped
 # That the end of a process waits for lines to be written; with twice STOP_SECONDS of spans and metrics, under 2.
 FINISH_SECONDS = 0.6
 
@@ -42,7 +42,7 @@ class DecisionLog:
         self._draw = draw
         self._clock = clock
         self._told = 0  # of the dropped
-        self._said_at = -SAY_EVERY
+        self._said_at = -DROP_REPORT_INTERVAL_SECONDS
         self._saying = threading.Lock()
         self._writer = LogWriter(sink, queue_bytes=QUEUE_BYTES, gather=GATHER_SECONDS, tick=self._tick)
 
@@ -69,7 +69,7 @@ class DecisionLog:
         dropped = self._writer.dropped
         if dropped == self._told:
             return None
-        wait = self._said_at + SAY_EVERY - self._clock()
+        wait = self._said_at + DROP_REPORT_INTERVAL_SECONDS - self._clock()
         if wait > 0:
             return wait
         self._say(dropped)

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from extauthz.telemetry.distribution import Distribution, histogram
 
-EVERY = 0.1  # seconds; a timer costs some microseconds
+SAMPLE_INTERVAL_SECONDS = 0.1  # a timer costs some microseconds
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -22,7 +22,9 @@ class LoopLag(Collector):
 
     def start(self) -> None:
         """Measures from now on."""
-        self._timer = asyncio.get_running_loop().call_later(EVERY, self._fired, monotonic() + EVERY)
+        self._timer = asyncio.get_running_loop().call_later(
+            SAMPLE_INTERVAL_SECONDS, self._fired, monotonic() + SAMPLE_INTERVAL_SECONDS
+        )
 
     def stop(self) -> None:
         """Ends that."""

@@ -4,54 +4,55 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
-T = TypeVar("T")
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
 
 QUEUE_MAX = 2048  # items that wait to be sent; what comes on top is dropped
-AT_ONCE = 32  # in one request: making it holds the interpreter, some 3 ms for so many checks
-SEND_EVERY = 1.0  # seconds, or as soon as there is enough for a request
-STOP_SECONDS = 0.6  # that the end of the process waits for what is left
+ITEMS_PER_REQUEST_MAX = 32  # in one request: making it holds the interpreter, some 3 ms for so many checks
+SEND_INTERVAL_SECONDS = 1.0  # or as soon as there is enough for a request
+STOP_TIMEOUT_SECONDS = 0.6  # that the end of the process waits for what is left
 
 
-class Receiver(Generic[T]):
+class Receiver(Protocol[Item_contra]):
     """Where items are sent. Its methods are called by the thread, but for `abort`."""
 
-    def send(self, items: Sequence[T]) -> str:
+    def send(self, items: Sequence[Item_contra]) -> str:
         """Sends items, however long that takes; why that failed, or an empty text."""
-        raise NotImplementedError
+        ...
 
     def abort(self) -> None:
         """Ends the waits of `send` between two attempts, and all that comes after."""
-        raise NotImplementedError
+        ...
 
 
-class Sender(Generic[T]):
+class Sender(Generic[Item]):
     """A bounded queue and the daemon thread that sends what is in it. What cannot be sent is counted."""
 
-    def __init__(self, receiver: Receiver[T], what: str, *, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(self, receiver: Receiver[Item], what: str, *, queue_max: int = QUEUE_MAX) -> None:
         """`what` is sent, as log events call it. At most `queue_max` items wait."""
         self.dropped = 0
         self._receiver = receiver
         self._what = what
         self._queue_max = queue_max
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[Item, int]] = deque()
         self._failing = False
         self._wake = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name=f"{what} sender", daemon=True)
         self._thread.start()
 
-    def put(self, item: T, count: int) -> None:
+    def put(self, item: Item, count: int) -> None:
         """Takes an item to be sent; never waits. `count` is how much is lost where it cannot be."""
         items = self._items
         if len(items) >= self._queue_max:
             self.dropped += count
             return
         items.append((item, count))
-        if len(items) >= AT_ONCE and not self._wake.is_set():
+        if len(items) >= ITEMS_PER_REQUEST_MAX and not self._wake.is_set():
             self._wake.set()
 
     async def close(self) -> None:
@@ -60,7 +61,7 @@ class Sender(Generic[T]):
         if self._failing:
             self._receiver.abort()
         self._wake.set()
-        await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+        await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_SECONDS)
         self._receiver.abort()
         left = sum(count for _, count in list(self._items))
         if left:
@@ -70,16 +71,16 @@ class Sender(Generic[T]):
     def _run(self) -> None:
         while True:
             ending = self._ending
-            batch = [self._items.popleft() for _ in range(min(AT_ONCE, len(self._items)))]
+            batch = [self._items.popleft() for _ in range(min(ITEMS_PER_REQUEST_MAX, len(self._items)))]
             if batch:
                 self._send(batch)
             elif ending:
                 return
-            if len(self._items) < AT_ONCE and not self._ending:
-                self._wake.wait(SEND_EVERY)
+            if len(self._items) < ITEMS_PER_REQUEST_MAX and not self._ending:
+                self._wake.wait(SEND_INTERVAL_SECONDS)
                 self._wake.clear()
 
-    def _send(self, batch: Sequence[tuple[T, int]]) -> None:
+    def _send(self, batch: Sequence[tuple[Item, int]]) -> None:
         why = self._receiver.send([item for item, _ in batch])
         if why:
             lost = sum([count for _, count in batch])

@@ -14,7 +14,7 @@ from extauthz.core.ports import Store
 from extauthz.telemetry.checks import counter
 from extauthz.telemetry.logs import LogDrops
 
-FIGURES_LAST = 600.0  # seconds after which what the database said is no longer told
+FIGURES_MAX_AGE_SECONDS = 600.0  # after which what the database said is no longer told
 NAME_LONGEST = 100  # characters of an organization's name in a label
 UNKNOWN = "unknown"  # a commit that is not told; a pepper that the settings do not have
 
@@ -67,7 +67,7 @@ class ServiceMetrics(Collector):
         yield from self._of_the_database()
 
     def _of_the_database(self) -> Iterator[Metric]:
-        figures = self._figures if monotonic() - self._read_at < FIGURES_LAST else None
+        figures = self._figures if monotonic() - self._read_at < FIGURES_MAX_AGE_SECONDS else None
         expiring = GaugeMetricFamily("extauthz_keys_expiring", "Usable keys that end soon.", labels=["within"])
         peppers = GaugeMetricFamily("extauthz_pepper_keys", "Usable keys by their pepper.", labels=["pepper"])
         backlog = GaugeMetricFamily("extauthz_webhook_backlog", "Quota events that wait for the webhook.")

@@ -60,15 +60,15 @@ async def test_many_keys(redis: RedisClient, redis_connection: RedisConnection, 
         assert (await hash_of(redis))["seeded"] == f"{epoch}?"
     await complete(steps, TENANT.id, epoch, KNOWN)
     assert await hash_of(redis) == there(10) | {"seeded": epoch}
-    assert steps.largest <= 2 * module.FIELDS_AT_ONCE + 10
-    assert steps.calls >= MANY // module.FIELDS_AT_ONCE
+    assert steps.largest <= 2 * module.FIELDS_PER_CALL_MAX + 10
+    assert steps.calls >= MANY // module.FIELDS_PER_CALL_MAX
 
 
 async def test_nothing_is_charged_before_the_last_step(
     redis: RedisClient, redis_connection: RedisConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A restore that dies midway leaves no counter at zero; the next one starts over and counts nothing twice."""
-    monkeypatch.setattr(module, "FIELDS_AT_ONCE", 100)
+    monkeypatch.setattr(module, "FIELDS_PER_CALL_MAX", 100)
     await set_clock(redis_connection, NOW * MICRO)
     limits, epoch = RedisLimits(redis_connection, script=SCRIPT), await redis_connection.epoch()
     for work in (
@@ -107,7 +107,7 @@ async def test_in_any_order(
     """One process has PostgreSQL and another has not, both at once, on a copy that lacks some charges, each step in any
     order: every counter is the larger of the saved and the stored value, plus what was charged since.
     """
-    monkeypatch.setattr(module, "FIELDS_AT_ONCE", 150)
+    monkeypatch.setattr(module, "FIELDS_PER_CALL_MAX", 150)
     await set_clock(redis_connection, NOW * MICRO)
     random, epoch = Random(number), await redis_connection.epoch()
     limits = RedisLimits(redis_connection, script=SCRIPT)

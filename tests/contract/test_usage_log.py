@@ -318,12 +318,12 @@ async def test_a_tenant_with_many_keys_does_not_hold_redis(
         assert len(rows(batch.counted)) == 3 * (MANY + 1)
         await log.acknowledge(batch)
         assert not [name for name in await ChargingClient(plain).fields() if name.startswith("d:20270329")]
-        again = await log.read(usage.FIELDS_AT_ONCE)
-        assert len(again.counted) == 2 * usage.FIELDS_AT_ONCE
+        again = await log.read(usage.FIELDS_PER_CALL_MAX)
+        assert len(again.counted) == 2 * usage.FIELDS_PER_CALL_MAX
         await counting.close()
-    assert counting.sent <= 2 * usage.FIELDS_AT_ONCE + 10
-    assert counting.got <= 4 * usage.FIELDS_AT_ONCE  # HSCAN may give more than it was asked for
-    assert counting.at_once <= usage.CALLS_AT_ONCE
+    assert counting.sent <= 2 * usage.FIELDS_PER_CALL_MAX + 10
+    assert counting.got <= 4 * usage.FIELDS_PER_CALL_MAX  # HSCAN may give more than it was asked for
+    assert counting.at_once <= usage.MAX_CONCURRENT_READS
 
 
 async def test_marks_and_charges_of_many_at_once(spender: ChargingClient) -> None:

@@ -91,7 +91,7 @@ def test_the_last_usable_key_names_the_option(here: Here) -> None:
 SILENCE = """
 import sys
 from extauthz.cli import session
-session.LIMIT = 0.5
+session.SILENCE_TIMEOUT_SECONDS = 0.5
 async def work(office):
     await office.tenants.list_plans()
     print("ready", flush=True)

@@ -71,7 +71,7 @@ def test_clocks_that_differ(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_addresses_of_listeners(doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A free address is ok; one that is in use, or that cannot be bound, fails."""
-    monkeypatch.setattr(examined_listeners, "PATIENCE", 1.0)  # for an address that is not of this machine
+    monkeypatch.setattr(examined_listeners, "ANSWER_TIMEOUT_SECONDS", 1.0)  # for an address that is not of this machine
     free = {"EXTAUTHZ_ENVOY_LISTEN": f"127.0.0.1:{free_port()}", "EXTAUTHZ_NGINX_LISTEN": f"unix:{tmp_path}/nginx"}
     rows = doctor.rows(**free)
     assert "is free" in rows["listener envoy"]["detail"]

@@ -21,7 +21,7 @@ def test_redis_away(doctor: Doctor, redis_server: Redis) -> None:
 
 def test_a_redis_that_hangs(doctor: Doctor, redis_server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its check times out, and does not keep the others from running."""
-    monkeypatch.setattr(examined_redis, "PATIENCE", 0.3)
+    monkeypatch.setattr(examined_redis, "ANSWER_TIMEOUT_SECONDS", 0.3)
     redis_server.pause()
     try:
         rows = doctor.rows()

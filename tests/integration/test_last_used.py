@@ -168,7 +168,7 @@ async def test_a_use_that_cannot_be_written_is_not_an_outage(
             attempts.release()
 
     monkeypatch.setattr(PostgresUseLog, "used", noted)
-    monkeypatch.setattr(records, "PATIENCE_MS", 200)
+    monkeypatch.setattr(records, "STATEMENT_TIMEOUT_MS", 200)
     keys = [(await operator.new_key("acme"))[1] for _ in range(3)]
     if harm == "no permission":
         await operator.sql("CREATE ROLE onlooker LOGIN")

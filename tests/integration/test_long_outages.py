@@ -41,12 +41,12 @@ async def hurt(postgres_server: Postgres, database: str) -> AsyncIterator[Victim
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of seconds become fractions of a second, so that an outage outlasts them soon."""
     for module, name, value in (
-        (stores, "PATIENCE", 0.1),
-        (management, "PATIENCE", 0.1),
-        (flush, "ADD_EVERY", 0.1),
-        (flush, "SAVE_EVERY", 0.2),
-        (flush, "PATIENCE", 0.2),
-        (flush, "SAVE_PATIENCE", 0.3),
+        (stores, "BACKGROUND_TIMEOUT_SECONDS", 0.1),
+        (management, "STORE_TIMEOUT_SECONDS", 0.1),
+        (flush, "REFUSALS_INTERVAL_SECONDS", 0.1),
+        (flush, "SAVE_INTERVAL_SECONDS", 0.2),
+        (flush, "CALL_TIMEOUT_SECONDS", 0.2),
+        (flush, "SAVE_TIMEOUT_SECONDS", 0.3),
         (last_used, "WRITE_INTERVAL_SECONDS", 0.2),
         (last_used, "WRITE_TIMEOUT_SECONDS", 0.2),
     ):

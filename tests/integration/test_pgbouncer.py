@@ -135,7 +135,11 @@ async def test_the_whole_service(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Checks, changes by LISTEN, usage, last use and the admin API work; no warning of a pooler is logged."""
-    for module, name in ((flush, "ADD_EVERY"), (flush, "SAVE_EVERY"), (last_used, "WRITE_INTERVAL_SECONDS")):
+    for module, name in (
+        (flush, "REFUSALS_INTERVAL_SECONDS"),
+        (flush, "SAVE_INTERVAL_SECONDS"),
+        (last_used, "WRITE_INTERVAL_SECONDS"),
+    ):
         monkeypatch.setattr(module, name, 0.1)
     details, key = await operator.new_key("acme")
     extra = {"EXTAUTHZ_NOTIFY_DATABASE_URL": database, "EXTAUTHZ_ADMIN_TOKEN": f"ops:{TOKEN}"}

@@ -39,8 +39,8 @@ async def test_usage_waits_while_postgresql_only_reads(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It is logged once, in /readyz and as a metric; checks go on; when writes work again all usage is saved."""
-    monkeypatch.setattr(flush, "ADD_EVERY", 0.05)
-    monkeypatch.setattr(flush, "SAVE_EVERY", 0.05)
+    monkeypatch.setattr(flush, "REFUSALS_INTERVAL_SECONDS", 0.05)
+    monkeypatch.setattr(flush, "SAVE_INTERVAL_SECONDS", 0.05)
     details, key = await operator.new_key("acme")
     async with victim(postgres_server, database) as hurt:
         await hurt.sql(READ_ONLY, hurt.role)

@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from extauthz.aio.circuit_breaker import CallPolicy
-from extauthz.backends.redis.connection import CALLS_AT_ONCE, RedisConnection, open_connection
+from extauthz.backends.redis.connection import MAX_CONCURRENT_CALLS, RedisConnection, open_connection
 from extauthz.backends.redis.limits import RedisLimits
 from extauthz.backends.redis.records import RedisKeyCache
 from extauthz.core.credentials import Credential
@@ -50,7 +50,7 @@ class GuardedRedis:
         self.keys = RedisKeyCache(client, ttl=120)
         self.guard = store_breaker(
             REDIS,
-            policy=CallPolicy(TIMEOUT, max_concurrency=CALLS_AT_ONCE, cancel=True),
+            policy=CallPolicy(TIMEOUT, max_concurrency=MAX_CONCURRENT_CALLS, cancel=True),
             probe=client.probe,
             observer=self.recorder,
         )
@@ -240,7 +240,7 @@ async def test_a_blocked_event_loop_is_not_an_outage(redis_url: str, steps: int)
     """While the event loop was blocked the answer has come, or the command could not be sent: neither is an outage."""
     redis = RedisConnection(redis_url)
     recorder = RecordingObserver()
-    policy = CallPolicy(0.025, max_concurrency=CALLS_AT_ONCE, cancel=True)
+    policy = CallPolicy(0.025, max_concurrency=MAX_CONCURRENT_CALLS, cancel=True)
     guard = store_breaker(REDIS, policy=policy, probe=redis.probe, observer=recorder)
     await guard.start()
     asked = build_spend(TENANT, KEY, 1, time.time())

@@ -45,7 +45,7 @@ async def test_a_batch_counts_once(store: PostgresRejections) -> None:
 
 async def test_old_rejections_are_deleted(store: PostgresRejections, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rejections older than so many days are deleted, batch by batch; the rest stays."""
-    monkeypatch.setattr(postgres_rejections, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(postgres_rejections, "ROWS_PER_DELETE_MAX", 2)
     now = datetime.now(UTC)
     for days in (1, 40, 41, 42):
         group = REFUSED._replace(since=int((now - timedelta(days=days)).timestamp()))
@@ -78,7 +78,7 @@ async def test_why_was_it_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Permission, revoked, suspended and rate: each has key, route and request id; no path has a key in it."""
-    monkeypatch.setattr(rejections, "WRITE_EVERY", 0.05)
+    monkeypatch.setattr(rejections, "WRITE_INTERVAL_SECONDS", 0.05)
     await operator.tenants.create_plan("small", NO_LIMITS | {"rate": "1/d", "burst": 1})
     await operator.tenants.create_organization("initech", "small")
     details, key = await operator.new_key("initech")

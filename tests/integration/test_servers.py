@@ -209,7 +209,7 @@ def test_servers_end_with_the_process_that_started_them(folder: Path) -> None:
 
 def test_a_folder_in_use_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two servers never share a folder; the start of the second fails with one line."""
-    monkeypatch.setattr(process_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(process_module, "SERVER_TIMEOUT_SECONDS", 0.1)
     with Redis(folder / "redis") as first:
         with pytest.raises(ServerFailed, match=r"another redis is running in .*/redis: stop it, or choose another"):
             Redis(folder / "redis").start()

@@ -268,7 +268,7 @@ async def test_a_hung_postgresql(
     """It is waited for so long; everything is still there afterwards."""
     await worker.spender.charge(ONE)
     await worker.spender.age_marks()
-    monkeypatch.setattr(flush, "SAVE_PATIENCE", 0.2)
+    monkeypatch.setattr(flush, "SAVE_TIMEOUT_SECONDS", 0.2)
     with paused(postgres_server):
         assert not await worker.usage_flush.save()
     monkeypatch.undo()

@@ -62,7 +62,7 @@ async def test_one_row_twice_in_one_call(usage: PostgresUsage, monkeypatch: pyte
     older, newer = Counted(ACME, ONE, DAY, 3, 30, 3), Counted(ACME, ONE, DAY, 5, 50, 5)
     await save(usage, newer, older)
     assert await tally(usage) == (Tally(allowed=5, cost=50), 5)
-    monkeypatch.setattr(module, "AT_ONCE", 1)
+    monkeypatch.setattr(module, "ROWS_PER_STATEMENT_MAX", 1)
     await save(usage, Counted(ACME, OTHER, DAY, 5, 50, 5), Counted(ACME, OTHER, DAY, 3, 30, 3))
     assert await tally(usage, OTHER) == (Tally(allowed=5, cost=50), 5)
 

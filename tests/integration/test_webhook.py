@@ -138,7 +138,7 @@ async def test_announced_events_are_delivered(
     operator: ManagementClient, pool: Pool, hook: Hook, event: QuotaEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that is announced is delivered without a further call."""
-    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(module, "LOOK_INTERVAL_SECONDS", 0.01)
     async with webhook(pool, hook.url) as hooks, asyncio.timeout(10):
         working = asyncio.create_task(hooks.keep_delivering())
         await hook.entered.acquire()

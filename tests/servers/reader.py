@@ -14,7 +14,7 @@ from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.change_feed import TRANSACTION_SECONDS, PostgresFeed
 from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS, open_pool
 from extauthz.backends.postgres.records import PostgresKeySource, PostgresTenantSource
-from extauthz.backends.redis.connection import CALLS_AT_ONCE, open_connection
+from extauthz.backends.redis.connection import MAX_CONCURRENT_CALLS, open_connection
 from extauthz.backends.redis.invalidation import RedisInvalidations
 from extauthz.backends.redis.records import RedisKeyCache, RedisTenantCache
 from extauthz.core.changes import Change
@@ -170,7 +170,10 @@ async def reader(
             observer=recorder,
         )
         redis = store_breaker(
-            REDIS, policy=CallPolicy(FAR, CALLS_AT_ONCE, cancel=True), probe=redis_connection.probe, observer=recorder
+            REDIS,
+            policy=CallPolicy(FAR, MAX_CONCURRENT_CALLS, cancel=True),
+            probe=redis_connection.probe,
+            observer=recorder,
         )
         for guard in (postgresql, redis):
             stack.push_async_callback(guard.close)

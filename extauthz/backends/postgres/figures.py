@@ -10,7 +10,7 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.figures import Figures
 
-PATIENCE_MS = 30_000  # for each statement: they read whole tables, and nothing waits for them
+STATEMENT_TIMEOUT_MS = 30_000  # for each statement: they read whole tables, and nothing waits for them
 
 
 class PostgresFigures:
@@ -25,7 +25,7 @@ class PostgresFigures:
         ids = [id_ for each in organizations if (id_ := as_id(each)) is not None]
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.be_patient(PATIENCE_MS)
+                await connection.be_patient(STATEMENT_TIMEOUT_MS)
                 keys = await _rows(connection, "key_figures")
                 (audit,) = await _rows(connection, "audit_figures")
                 (events,) = await _rows(connection, "backlog_figures", {"days": LATEST_DAYS})

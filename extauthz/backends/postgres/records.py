@@ -21,8 +21,8 @@ from extauthz.core.permissions import Permissions, parse_permissions
 from extauthz.core.ports import POSTGRESQL
 from extauthz.core.tenants import Tenant, TenantTerms, header_safe, read_version
 
-AT_ONCE = 500
-PATIENCE_MS = 4000
+RECORDS_PER_READ_MAX = 500
+STATEMENT_TIMEOUT_MS = 4000
 PARTS_MAX = 4096  # of one kind that are remembered
 SHORT = 1024  # characters of a text that is
 _TENANT_FIELDS = ("status", "plan", "plan_id", *LIMIT_COLUMNS, "overrides_until", "limits_mode")
@@ -34,7 +34,7 @@ _TERMS = (*_TENANT_FIELDS, *_PLAN_LIMITS, *_CALENDAR_FIELDS)
 class PostgresKeySource:
     """Keys of the table `api_keys`, by their credentials."""
 
-    at_once = AT_ONCE
+    at_once = RECORDS_PER_READ_MAX
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -49,7 +49,7 @@ class PostgresKeySource:
 class PostgresTenantSource:
     """Organizations of the table `organizations`, by their ids."""
 
-    at_once = AT_ONCE
+    at_once = RECORDS_PER_READ_MAX
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -88,7 +88,7 @@ class PostgresUseLog:
         arguments = {"ids": [as_id(id_) for id_ in times], "times": list(times.values())}
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.be_patient(PATIENCE_MS)
+                await connection.be_patient(STATEMENT_TIMEOUT_MS)
                 cursor = await connection.execute(STATEMENTS["keys_used"].encode(), arguments)
                 return [row["id"] for row in await cursor.fetchall()]
 

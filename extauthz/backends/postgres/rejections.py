@@ -17,8 +17,8 @@ from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.management import Listing
 from extauthz.core.rejections import SAMPLES, Group, Rejected, Rejection, RejectionFilter, Sample
 
-PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks
-FORGOTTEN_AT_ONCE = 10_000
+STATEMENT_TIMEOUT_MS = 4000  # for one statement, whatever the pool grants those of checks
+ROWS_PER_DELETE_MAX = 10_000
 
 _NAMESPACE = UUID("6e1c8f0a-6f5e-4d4e-9a39-1f3b8d0f5a11")
 _PLAIN = "".join(map(chr, range(0x20, 0x7F)))
@@ -55,15 +55,15 @@ class PostgresRejections:
         }
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.be_patient(PATIENCE_MS)
+                await connection.be_patient(STATEMENT_TIMEOUT_MS)
                 cursor = await connection.execute(STATEMENTS["new_batch"].encode(), {"id": batch_id})
                 if await cursor.fetchall():
                     await connection.execute(STATEMENTS["add_rejections"].encode(), arguments)
 
     async def delete_old(self, days: int) -> bool:
         """Deletes some of what is older than so many days; whether there may be more of it."""
-        (gone,) = await execute(self._pool, "forget_rejections", {"days": days, "at_most": FORGOTTEN_AT_ONCE})
-        return bool(gone["count"] >= FORGOTTEN_AT_ONCE)
+        (gone,) = await execute(self._pool, "forget_rejections", {"days": days, "at_most": ROWS_PER_DELETE_MAX})
+        return bool(gone["count"] >= ROWS_PER_DELETE_MAX)
 
     async def page(
         self, organization_id: str | None, only: RejectionFilter, *, limit: int, cursor: str | None

@@ -21,13 +21,13 @@ from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures
 
-AT_ONCE = 5000  # rows in one statement
-READ_AT_ONCE = 200  # rows of an answer, between which others have their turn
-PATIENCE_MS = 4000  # for one statement, whatever the pool grants those of checks
-REPORT_PATIENCE_MS = 30_000  # for a report: years of a large organization are millions of rows
-FORGET_EVERY = 600.0  # seconds
+ROWS_PER_STATEMENT_MAX = 5000  # rows in one statement
+ROWS_PER_TURN_MAX = 200  # rows of an answer, between which others have their turn
+STATEMENT_TIMEOUT_MS = 4000  # for one statement, whatever the pool grants those of checks
+REPORT_TIMEOUT_MS = 30_000  # for a report: years of a large organization are millions of rows
+DELETE_INTERVAL_SECONDS = 600.0
 KEPT_HOURS = 24  # for which a batch that comes again is known
-FORGOTTEN_AT_ONCE = 10_000
+ROWS_PER_DELETE_MAX = 10_000
 
 RowT = TypeVar("RowT", Counted, Refused)
 
@@ -53,7 +53,7 @@ class PostgresUsage:
         async with self._patient() as connection:  # a large organization takes longer than any check waits
             cursor = connection.cursor(row_factory=tuple_row)
             await cursor.execute(STATEMENTS["seeds"].encode(), arguments | _columns([span for _, span in asked]))
-            while rows := await cursor.fetchmany(READ_AT_ONCE):
+            while rows := await cursor.fetchmany(ROWS_PER_TURN_MAX):
                 for tenant_id, *seed in rows:
                     found[tenant_id].append(Seed(*seed))
                 await asyncio.sleep(0)  # others have their turn
@@ -121,10 +121,10 @@ class PostgresUsage:
     async def _of_period(self, arguments: Mapping[str, object]) -> Sequence[Figures]:
         found: list[Figures] = []
         async with self._pool.connection() as connection, connection.transaction():
-            await connection.be_patient(REPORT_PATIENCE_MS)
+            await connection.be_patient(REPORT_TIMEOUT_MS)
             cursor = connection.cursor(row_factory=tuple_row)
             await cursor.execute(STATEMENTS["usage_of_period"].encode(), arguments)
-            while rows := await cursor.fetchmany(READ_AT_ONCE):
+            while rows := await cursor.fetchmany(ROWS_PER_TURN_MAX):
                 for day, key_id, *tally, revision in rows:
                     found.append(Figures(day, None if key_id is None else str(key_id), Tally(*tally), revision))
                 await asyncio.sleep(0)  # others have their turn
@@ -145,15 +145,15 @@ class PostgresUsage:
         """A transaction with patience for its statements."""
         with translated():
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.be_patient(PATIENCE_MS)
+                await connection.be_patient(STATEMENT_TIMEOUT_MS)
                 yield connection
 
     async def _drop_batches(self, connection: PooledConnection) -> None:
-        """Deletes batches that are too old to come again, every FORGET_EVERY seconds."""
+        """Deletes batches that are too old to come again, every DELETE_INTERVAL_SECONDS seconds."""
         now = monotonic()
-        if self._forgot_at is None or now - self._forgot_at >= FORGET_EVERY:
+        if self._forgot_at is None or now - self._forgot_at >= DELETE_INTERVAL_SECONDS:
             self._forgot_at = now
-            arguments = {"hours": KEPT_HOURS, "at_most": FORGOTTEN_AT_ONCE}
+            arguments = {"hours": KEPT_HOURS, "at_most": ROWS_PER_DELETE_MAX}
             await connection.execute(STATEMENTS["forget_batches"].encode(), arguments)
 
 
@@ -173,6 +173,6 @@ def _in_order(rows: Sequence[RowT]) -> Iterator[tuple[list[UUID], list[UUID], li
         if (tenant := as_id(row.tenant_id)) is not None and (key := as_id(row.key_id)) is not None
     ]
     known.sort(key=lambda each: each[:3])
-    for start in range(0, len(known), AT_ONCE):
-        part = known[start : start + AT_ONCE]
+    for start in range(0, len(known), ROWS_PER_STATEMENT_MAX):
+        part = known[start : start + ROWS_PER_STATEMENT_MAX]
         yield [tenant for tenant, *_ in part], [key for _, _, key, _ in part], [row for *_, row in part]

@@ -18,8 +18,8 @@ from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.server_info import ServerInfo
 from extauthz.backends.redis.wire import Wire
 
-CALLS_AT_ONCE = 4096  # they share the connection; this bounds what a flood can pile up
-CONNECT_TIMEOUT = 1.0  # seconds
+MAX_CONCURRENT_CALLS = 4096  # they share the connection; this bounds what a flood can pile up
+CONNECT_TIMEOUT_SECONDS = 1.0
 
 
 class RedisConnection:
@@ -123,7 +123,7 @@ class RedisConnection:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Wire:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
             wire = await self._dial()
             try:
                 for command in self._greeting():

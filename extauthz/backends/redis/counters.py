@@ -12,7 +12,7 @@ from extauthz.core.spend import Spend, day_field, month_field
 from extauthz.core.token_bucket import State
 from extauthz.core.usage import ORGANIZATION, Seed
 
-FIELDS_AT_ONCE = 400  # that one call reads
+FIELDS_PER_CALL_MAX = 400  # that one call reads
 
 
 class RedisCounters:
@@ -52,8 +52,8 @@ class RedisCounters:
         """Buckets and counters by their names; none where the key is of another type."""
         found: dict[str, bytes] = {}
         try:
-            for start in range(0, len(fields), FIELDS_AT_ONCE):
-                part = fields[start : start + FIELDS_AT_ONCE]
+            for start in range(0, len(fields), FIELDS_PER_CALL_MAX):
+                part = fields[start : start + FIELDS_PER_CALL_MAX]
                 values = await self._client.execute_command("HMGET", name, *part)
                 found |= {field: value for field, value in zip(part, values, strict=True) if value is not None}
         except ResponseError as error:

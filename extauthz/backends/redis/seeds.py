@@ -7,7 +7,7 @@ from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
 from extauthz.core.usage import ORGANIZATION, Seed
 
-FIELDS_AT_ONCE = 400  # that one call changes or reads
+FIELDS_PER_CALL_MAX = 400  # that one call changes or reads
 _KEPT = 70 * 86_400_000  # milliseconds: longer than any month, the next, and what it takes to save them
 _SEED = scripts.Script(scripts.read("layout", "named", "seed"))
 _PROVISIONAL = scripts.Script(scripts.read("layout", "named", "provisional"))
@@ -50,7 +50,7 @@ async def _fields(redis_connection: Commands, name: str, pattern: str) -> AsyncI
     cursor = b"0"
     while True:
         cursor, found = await redis_connection.execute_command(
-            "HSCAN", name, cursor, "MATCH", pattern, "COUNT", FIELDS_AT_ONCE
+            "HSCAN", name, cursor, "MATCH", pattern, "COUNT", FIELDS_PER_CALL_MAX
         )
         names = [field.decode("utf-8", "replace") for field in found[::2]]
         for part in _parts(names):
@@ -60,5 +60,5 @@ async def _fields(redis_connection: Commands, name: str, pattern: str) -> AsyncI
 
 
 def _parts(things: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(things), FIELDS_AT_ONCE):
-        yield things[start : start + FIELDS_AT_ONCE]
+    for start in range(0, len(things), FIELDS_PER_CALL_MAX):
+        yield things[start : start + FIELDS_PER_CALL_MAX]

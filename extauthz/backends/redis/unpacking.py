@@ -7,9 +7,9 @@ from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.layout import STATE, is_packed
 from extauthz.backends.redis.topology import connect
 
-FIELDS_AT_ONCE = 400  # that one call unpacks
+FIELDS_PER_CALL_MAX = 400  # that one call unpacks
 PATTERNS = "tenant_limits:*", "address_limits:*"
-PATIENCE = 5.0  # seconds for one command
+COMMAND_TIMEOUT_SECONDS = 5.0  # for one command
 
 _UNPACK = scripts.Script(scripts.read("layout", "named", "unpack"))
 
@@ -18,7 +18,7 @@ async def unpack(url: str) -> int:
     """Unpacks every hash; how many were packed. Raises StoreUnavailable."""
     count = 0
     with translated():
-        async with connect(url, patience=PATIENCE) as client:
+        async with connect(url, patience=COMMAND_TIMEOUT_SECONDS) as client:
             for pattern in PATTERNS:
                 async for name in client.scan_iter(match=pattern, count=1000, _type="hash"):
                     count += await _unpack(client, name.decode())
@@ -31,6 +31,6 @@ async def _unpack(client: Redis, name: str) -> int:
     fields = [
         field.decode() async for field, _ in client.hscan_iter(name, match=f"{STATE}:*") if is_packed(field.decode())
     ]
-    for start in range(0, len(fields), FIELDS_AT_ONCE):
-        await _UNPACK.run(client, name, *fields[start : start + FIELDS_AT_ONCE])
+    for start in range(0, len(fields), FIELDS_PER_CALL_MAX):
+        await _UNPACK.run(client, name, *fields[start : start + FIELDS_PER_CALL_MAX])
     return int(packed or bool(fields))

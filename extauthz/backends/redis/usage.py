@@ -22,8 +22,8 @@ from extauthz.core.ports import Mark
 from extauthz.core.usage import ORGANIZATION, Counted, OldCounters, UsageBatch
 
 MARGIN = 10.0  # seconds that a mark is kept: its worker may charge once more without another
-CALLS_AT_ONCE = 50  # under way in one moment
-FIELDS_AT_ONCE = 400  # that one call reads or drops
+MAX_CONCURRENT_READS = 50  # under way in one moment
+FIELDS_PER_CALL_MAX = 400  # that one call reads or drops
 KEPT = 2  # days and months of a tenant that stay in Redis: a request at midnight may belong to either
 # What may still be counted stays, too, although a clock that was ahead has left later days behind: a day that is today
 # in no time zone is over, and so is a month that began so long ago.
@@ -93,10 +93,10 @@ class RedisUsage:
         ]
         gone = 0
         with translated():
-            for part in _parts(over, FIELDS_AT_ONCE):
+            for part in _parts(over, FIELDS_PER_CALL_MAX):
                 texts = (text for pair in part for text in pair)
                 gone += await _SAVED.run(self._connection, keyspace.usage_due(), *texts)
-            for tenants in _parts(list(batch.old.items()), CALLS_AT_ONCE):
+            for tenants in _parts(list(batch.old.items()), MAX_CONCURRENT_READS):
                 await asyncio.gather(*(self._drop_old(tenant_id, old) for tenant_id, old in tenants))
         return max(batch.position + len(batch.marks) - gone, 0)
 
@@ -127,7 +127,7 @@ class RedisUsage:
     async def _drop(self, tenant_id: str, counters: Mapping[str, str], *, day: str = "") -> bool:
         """Whether all of these counters are dropped: none has changed. `day` is then done with."""
         gone = 0
-        for part in list(_parts(list(counters.items()), FIELDS_AT_ONCE)) or [()]:
+        for part in list(_parts(list(counters.items()), FIELDS_PER_CALL_MAX)) or [()]:
             texts = (text for pair in part for text in pair)
             gone += await _DROP.run(self._connection, keyspace.tenant_limits(tenant_id), day, *texts)
         return gone == len(counters)
@@ -152,10 +152,10 @@ class _Reading:
         calls = [
             (tenant_id, part)
             for tenant_id, keys in by_tenant.items()
-            for part in ([()] if tenant_id in whole else _parts(keys, FIELDS_AT_ONCE))
+            for part in ([()] if tenant_id in whole else _parts(keys, FIELDS_PER_CALL_MAX))
         ]
         to_scan: dict[str, list[str]] = {}
-        for part in _parts(calls, CALLS_AT_ONCE):
+        for part in _parts(calls, MAX_CONCURRENT_READS):
             for (tenant_id, _), (days, rows) in zip(
                 part, await asyncio.gather(*(self._read(*call) for call in part)), strict=True
             ):
@@ -163,7 +163,7 @@ class _Reading:
                 if days[:-KEPT] or tenant_id in whole:
                     to_scan[tenant_id] = days if tenant_id in whole else days[:-KEPT]
                     self.old[tenant_id] = OldCounters({day: {} for day in days[:-KEPT] if day < self._day_over})
-        for tenants in _parts(list(to_scan.items()), CALLS_AT_ONCE):
+        for tenants in _parts(list(to_scan.items()), MAX_CONCURRENT_READS):
             for rows in await asyncio.gather(*(self._scan(*each) for each in tenants)):
                 self.counted += rows
 
@@ -214,7 +214,7 @@ class _Reading:
         cursor = b"0"
         while True:
             cursor, part = await self._connection.execute_command(
-                "HSCAN", keyspace.tenant_limits(tenant_id), cursor, "COUNT", FIELDS_AT_ONCE
+                "HSCAN", keyspace.tenant_limits(tenant_id), cursor, "COUNT", FIELDS_PER_CALL_MAX
             )
             pairs = zip(part[::2], part[1::2], strict=True)
             for name, value in pairs:

@@ -15,8 +15,8 @@ from extauthz.backends.redis.layout import HOUR, STATE, by_name, one, three
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import NOTHING, Charged, Live
 
-AT_ONCE = 1000  # fields that Redis looks at in one step
-PATIENCE = 5.0  # seconds for all of them
+FIELDS_PER_STEP = 1000  # fields that Redis looks at in one step
+READ_TIMEOUT_SECONDS = 5.0  # for all of them
 
 _WAS = "was:"  # before a field: what it was when counting went on without PostgreSQL
 _OF_KEY = re.compile(r"d:([0-9]{8}):(.+)", re.ASCII)
@@ -36,7 +36,7 @@ class RedisUsageReader:
         name = keyspace.tenant_limits(tenant_id)
         with translated():
             try:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(READ_TIMEOUT_SECONDS):
                     began_with, costs = await self._costs(name, fields)
                     return Live(await self._days(name, period, began_with), costs)
             except ResponseError as error:
@@ -57,7 +57,7 @@ class RedisUsageReader:
     async def _days(
         self, name: str, period: Period, began_with: str
     ) -> Mapping[date, Mapping[str, tuple[Charged, Charged]]]:
-        pairs = self._client.hscan_iter(name, count=AT_ONCE)
+        pairs = self._client.hscan_iter(name, count=FIELDS_PER_STEP)
         found = by_name({_bytes(field).decode("utf-8", "replace"): _bytes(value) async for field, value in pairs})
         days: dict[date, dict[str, tuple[Charged, Charged]]] = {}
         for field, text in found.items():

@@ -12,7 +12,7 @@ from redis import exceptions as redis
 from extauthz.backends.redis.errors import refusal
 from extauthz.backends.redis.server_info import ServerInfo
 
-RETIREMENT = 1.0  # seconds in which a connection that was replaced may still bring its answers
+RETIREMENT_SECONDS = 1.0  # in which a connection that was replaced may still bring its answers
 
 _INCOMPLETE = object()
 _LOST = "the connection to Redis was lost"
@@ -108,7 +108,7 @@ class Wire(asyncio.Protocol):
     def retire(self) -> None:
         """Ends the connection, now if no caller waits, else a little later."""
         if self._waiting:
-            self._loop.call_later(RETIREMENT, self.close)
+            self._loop.call_later(RETIREMENT_SECONDS, self.close)
         else:
             self.close()
 

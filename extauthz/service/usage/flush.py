@@ -18,13 +18,15 @@ from extauthz.service.store_calls import bounded_call
 from extauthz.service.usage.refused_counts import RefusedCounts
 from extauthz.service.usage.thresholds import Thresholds
 
-ADD_EVERY = 1.0  # seconds; refusals that a killed process loses
-SAVE_EVERY = 10.0  # seconds; charges that are forgiven when Redis loses its memory
-AT_ONCE = 2000  # marks in one transaction
-PATIENCE, SAVE_PATIENCE = 5.0, 30.0  # seconds for one call; for one transaction with many rows
+REFUSALS_INTERVAL_SECONDS = 1.0  # the refusals that a killed process loses
+SAVE_INTERVAL_SECONDS = 10.0  # the charges that are forgiven when Redis loses its memory
+MARKS_PER_BATCH_MAX = 2000  # marks in one transaction
+CALL_TIMEOUT_SECONDS = 5.0
+SAVE_TIMEOUT_SECONDS = 30.0  # for one transaction with many rows
 # Why a store that is there takes nothing. While it is away, that is told already.
 REFUSED = frozenset({"read_only", "disk_full", "authentication", "refused", "client", "memory"})
-LAST_PATIENCE, AGAIN_AFTER = 1.0, 0.25  # seconds at the end, after which nothing is tried again; seconds between
+STOP_TIMEOUT_SECONDS = 1.0  # after which nothing is tried again
+RETRY_DELAY_SECONDS = 0.25  # until then
 
 Incomplete = Mapping[str, Sequence[date]]  # tenants that were charged without what was before, on these days
 
@@ -69,18 +71,18 @@ class UsageFlush:
         """Writes everything down again and again, until cancelled."""
         saved_at = monotonic()
         while True:
-            await asyncio.sleep(ADD_EVERY)
+            await asyncio.sleep(REFUSALS_INTERVAL_SECONDS)
             await self.add()
-            if self._late or monotonic() - saved_at >= SAVE_EVERY:
+            if self._late or monotonic() - saved_at >= SAVE_INTERVAL_SECONDS:
                 saved_at = monotonic()
                 await self.save()
 
     async def save_all(self) -> None:
         """Writes everything down once more at the end of a process, with a little patience. Charges are safe anyway."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_PATIENCE):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 while not (await self.add() and await self.save()):  # noqa: ASYNC110 - there is no event to wait for
-                    await asyncio.sleep(AGAIN_AFTER)
+                    await asyncio.sleep(RETRY_DELAY_SECONDS)
 
     async def add(self) -> bool:
         """Adds refusals and announces thresholds. False: a store failed, and all that is left waits."""
@@ -89,10 +91,10 @@ class UsageFlush:
         try:
             for _ in range(self._refusals.batches):  # those that come meanwhile have time until the next call
                 if (batch := self._refusals.next()) is not None:
-                    await bounded_call(self._usage.add_refusals(*batch), PATIENCE, POSTGRESQL)
+                    await bounded_call(self._usage.add_refusals(*batch), CALL_TIMEOUT_SECONDS, POSTGRESQL)
                     self._refusals.added()
             while events := self._thresholds.next():
-                new = await bounded_call(self._usage.announce(events), PATIENCE, POSTGRESQL)
+                new = await bounded_call(self._usage.announce(events), CALL_TIMEOUT_SECONDS, POSTGRESQL)
                 self._thresholds.announced(events)
                 for event in new:
                     self._observer.quota_threshold(event)
@@ -110,7 +112,8 @@ class UsageFlush:
         began, complete = monotonic(), True
         try:
             while True:
-                batch = await bounded_call(self._save_batch(self._source, self._usage), SAVE_PATIENCE, POSTGRESQL)
+                saving = self._save_batch(self._source, self._usage)
+                batch = await bounded_call(saving, SAVE_TIMEOUT_SECONDS, POSTGRESQL)
                 self._worked()
                 if batch is None:
                     return complete
@@ -130,7 +133,7 @@ class UsageFlush:
         async with usage.exclusive_saver() as save:
             if save is None:
                 return None
-            batch = await source.read(AT_ONCE, self._position)
+            batch = await source.read(MARKS_PER_BATCH_MAX, self._position)
             # Where this fails, the next one begins behind it, so that marks which stay do not hide the others.
             self._position = 0 if batch.last else batch.position + len(batch.marks)
             await save(batch.counted)
@@ -146,7 +149,9 @@ class UsageFlush:
 
     async def _completed(self, incomplete: Incomplete) -> bool:
         try:
-            return self._complete is None or await bounded_call(self._complete(incomplete), PATIENCE, POSTGRESQL)
+            if self._complete is None:
+                return True
+            return await bounded_call(self._complete(incomplete), CALL_TIMEOUT_SECONDS, POSTGRESQL)
         except StoreUnavailable as error:  # others are saved all the same
             return self._failed(error)
 

@@ -12,7 +12,7 @@ from extauthz.core.reason import Reason
 from extauthz.core.usage import Refused
 
 ROWS_MAX = 50_000  # a key on a day is one
-AT_ONCE = 5000  # rows of a batch
+ROWS_PER_BATCH_MAX = 5000  # rows of a batch
 
 
 class RefusedCounts:
@@ -44,12 +44,12 @@ class RefusedCounts:
     @property
     def batches(self) -> int:
         """How many batches all of it is now."""
-        return (self._batch is not None) + -(-len(self._counts) // AT_ONCE)
+        return (self._batch is not None) + -(-len(self._counts) // ROWS_PER_BATCH_MAX)
 
     def next(self) -> tuple[UUID, Sequence[Refused]] | None:
         """The batch to be added, the same until it is known to be; None: there is none."""
         if self._batch is None and self._counts:
-            rows = list(islice(self._counts, AT_ONCE))
+            rows = list(islice(self._counts, ROWS_PER_BATCH_MAX))
             self._batch = uuid4(), [Refused(*row, *self._counts.pop(row)) for row in rows]
         return self._batch
 

@@ -23,9 +23,12 @@ from extauthz.service.store_calls import bounded_call
 TENANT_GROUPS, UNKNOWN_GROUPS = 100, 1000  # of one organization, and of all addresses, in five minutes
 GROUPS_MAX, SAMPLES_MAX = 20_000, 20_000  # that wait to be written down
 SEEN_MAX = 50_000  # groups that have room of their own in this and the last five minutes
-AT_ONCE = 2000  # groups of a batch
-WRITE_EVERY, FORGET_EVERY = 5.0, 600.0  # seconds
-PATIENCE, LAST_PATIENCE, AGAIN_AFTER = 5.0, 1.0, 0.25  # seconds: a call, all of it at the end, and between two tries
+GROUPS_PER_BATCH_MAX = 2000
+WRITE_INTERVAL_SECONDS = 5.0
+DELETE_INTERVAL_SECONDS = 600.0
+CALL_TIMEOUT_SECONDS = 5.0
+STOP_TIMEOUT_SECONDS = 1.0  # for all calls at the end of a process
+RETRY_DELAY_SECONDS = 0.25  # until then
 
 
 class Rejections:
@@ -90,15 +93,15 @@ class Rejections:
     async def keep_writing(self) -> None:
         """Writes what was counted again and again, until cancelled."""
         while True:
-            await asyncio.sleep(WRITE_EVERY)
+            await asyncio.sleep(WRITE_INTERVAL_SECONDS)
             await self.write()
 
     async def write_all(self) -> None:
         """Writes what was counted once more at the end of a process, with a little patience."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_PATIENCE):
+            async with asyncio.timeout(STOP_TIMEOUT_SECONDS):
                 while not await self.write():  # noqa: ASYNC110 - no one would set an event
-                    await asyncio.sleep(AGAIN_AFTER)
+                    await asyncio.sleep(RETRY_DELAY_SECONDS)
 
     async def write(self) -> bool:
         """Writes what was counted. False: the store failed, and the rest waits."""
@@ -108,14 +111,14 @@ class Rejections:
             for _ in pull():
                 await asyncio.sleep(0)  # to read thousands of requests at once would hold all checks
         try:
-            for _ in range((self._batch is not None) + -(-len(self._counts) // AT_ONCE)):
+            for _ in range((self._batch is not None) + -(-len(self._counts) // GROUPS_PER_BATCH_MAX)):
                 id_, rows = self._next()
-                await bounded_call(self._store.add(id_, rows), PATIENCE, POSTGRESQL)
+                await bounded_call(self._store.add(id_, rows), CALL_TIMEOUT_SECONDS, POSTGRESQL)
                 self._batch = None
                 self._observer.rejections_written(len(rows))
-            if self._forgot_at is None or monotonic() - self._forgot_at >= FORGET_EVERY:
+            if self._forgot_at is None or monotonic() - self._forgot_at >= DELETE_INTERVAL_SECONDS:
                 self._forgot_at = monotonic()
-                if await bounded_call(self._store.delete_old(self._kept_days), PATIENCE, POSTGRESQL):
+                if await bounded_call(self._store.delete_old(self._kept_days), CALL_TIMEOUT_SECONDS, POSTGRESQL):
                     self._forgot_at = None  # the rest next time, or more rows could come than go
         except StoreUnavailable as error:
             self._observer.store_failed(POSTGRESQL, error.reason)
@@ -160,7 +163,7 @@ class Rejections:
     def _next(self) -> tuple[UUID, list[Rejected]]:
         """The batch to be written, the same until it is known to be."""
         if self._batch is None:
-            groups = list(islice(self._counts, AT_ONCE))
+            groups = list(islice(self._counts, GROUPS_PER_BATCH_MAX))
             rows = []
             for group in groups:
                 samples = self._samples.pop(group, ())

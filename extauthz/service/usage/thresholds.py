@@ -10,7 +10,7 @@ from extauthz.core.usage import THRESHOLDS, QuotaEvent, passed_at
 
 REMEMBERED_MAX = 50_000  # windows; a dropped one is noticed again, and PostgreSQL refuses the second event
 WAITING_MAX = 10_000  # events; those beyond are noticed again by the next request
-AT_ONCE = 1000
+EVENTS_PER_CALL_MAX = 1000
 
 
 class Thresholds:
@@ -32,7 +32,7 @@ class Thresholds:
 
     def next(self) -> Sequence[QuotaEvent]:
         """Events to be written down, in the order in which they were noticed."""
-        return self._waiting[:AT_ONCE]
+        return self._waiting[:EVENTS_PER_CALL_MAX]
 
     def announced(self, events: Sequence[QuotaEvent]) -> None:
         """Drops what `next` returned: it is written down, by this worker or another."""

@@ -20,9 +20,9 @@ from extauthz.core.management_ports import ClaimedEvent, QuotaEvents
 from extauthz.core.observers import Observer
 from extauthz.core.ports import POSTGRESQL
 
-LOOK_EVERY = 2.0  # seconds
-AT_ONCE = 10  # deliveries under way in one process
-LEASE = 60.0  # seconds in which an event is ours alone; a delivery takes less
+LOOK_INTERVAL_SECONDS = 2.0
+MAX_CONCURRENT_DELIVERIES = 10  # deliveries under way in one process
+CLAIM_SECONDS = 60.0  # in which an event is ours alone; a delivery takes less
 BACK_OFF = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)  # seconds after each attempt; after one more it is given up
 JITTER = 0.25  # share of that, at most, which is added at random
 
@@ -33,7 +33,7 @@ class Receiver(Protocol):
     """The HTTP server that events are posted to."""
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> str:
-        """Hands it over, within less than LEASE. Empty where it was taken, else a few words that say why not."""
+        """Hands it over within CLAIM_SECONDS. Empty where it was taken, else a few words that say why not."""
         ...
 
 
@@ -62,13 +62,13 @@ class Webhook:
     async def keep_delivering(self) -> None:
         """Delivers what is due, until cancelled; a delivery that is cut off is repeated by another worker."""
         while True:
-            if await self.deliver() < AT_ONCE:
-                await asyncio.sleep(LOOK_EVERY)
+            if await self.deliver() < MAX_CONCURRENT_DELIVERIES:
+                await asyncio.sleep(LOOK_INTERVAL_SECONDS)
 
     async def deliver(self) -> int:
         """Attempts to deliver what is due, each event once; how many there were."""
         try:
-            claimed = await self._events.claim(AT_ONCE, LEASE)
+            claimed = await self._events.claim(MAX_CONCURRENT_DELIVERIES, CLAIM_SECONDS)
         except StoreUnavailable as error:
             self._observer.store_failed(POSTGRESQL, error.reason)
             return 0

@@ -16,7 +16,7 @@ from extauthz.transports.http.listen import listen
 
 LAST_CALL = 0.2  # seconds for the request of a connection that was made just before we stopped listening
 BACKLOG = 1024  # connections that wait in the kernel
-ACCEPTS_AT_ONCE = 64  # before other work of the loop has its turn
+ACCEPTS_PER_TURN_MAX = 64  # before other work of the loop has its turn
 RETRY_SECONDS = 1.0
 
 
@@ -59,7 +59,7 @@ class Acceptor:
     def _accept(self) -> None:
         self._retry = None
         try:
-            self._take(ACCEPTS_AT_ONCE)
+            self._take(ACCEPTS_PER_TURN_MAX)
         except OSError as error:
             # The socket stays readable, so that waiting for that alone would be a busy loop.
             self._loop.remove_reader(self._sock)

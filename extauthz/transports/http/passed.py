@@ -12,7 +12,7 @@ from extauthz.transports.http.listen import AddressTaken, address_of, resolve
 FIRST = 3  # descriptor
 # Seconds that a start waits for its stores before it answers: briefly, because a proxy has no other endpoint perhaps;
 # longer where another instance may be answering on the same sockets.
-PATIENCE_ALONE, PATIENCE = 0.5, 5.0
+FIRST_START_SECONDS, TAKE_OVER_SECONDS = 0.5, 5.0
 
 
 class PassedSockets:
@@ -29,7 +29,7 @@ class PassedSockets:
             environ.pop(name, None)
         self._sockets = [_listening(FIRST + number) for number in range(int(count) if count.isdigit() else 0)]
 
-        self.patience = PATIENCE if self._sockets else PATIENCE_ALONE
+        self.patience = TAKE_OVER_SECONDS if self._sockets else FIRST_START_SECONDS
 
     def take(self, host: str, port: int, path: str | None) -> socket.socket | None:
         """The socket with this address; None where none was passed."""

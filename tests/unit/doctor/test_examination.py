@@ -3,7 +3,7 @@
 import asyncio
 
 from extauthz.doctor.examination import Unwell, within
-from extauthz.doctor.finding import SKEW_MAX, Finding, clock
+from extauthz.doctor.finding import CLOCK_SKEW_MAX_SECONDS, Finding, clock
 
 
 async def test_a_check_that_never_ends_is_given_up() -> None:
@@ -21,9 +21,12 @@ async def test_a_check_that_never_ends_is_given_up() -> None:
 
 def test_clocks() -> None:
     """They may differ by a little, and by as much as the measurement may be wrong."""
-    assert clock("c", "Redis", SKEW_MAX, 0.0).ok
-    assert clock("c", "Redis", -SKEW_MAX - 1, 1.0).ok
-    ahead, behind = clock("c", "Redis", SKEW_MAX + 1, 0.5), clock("c", "Redis", -SKEW_MAX - 1, 0.5)
+    assert clock("c", "Redis", CLOCK_SKEW_MAX_SECONDS, 0.0).ok
+    assert clock("c", "Redis", -CLOCK_SKEW_MAX_SECONDS - 1, 1.0).ok
+    ahead, behind = (
+        clock("c", "Redis", CLOCK_SKEW_MAX_SECONDS + 1, 0.5),
+        clock("c", "Redis", -CLOCK_SKEW_MAX_SECONDS - 1, 0.5),
+    )
     assert ahead.detail == "the clock of Redis is 3.0 seconds ahead of that of this machine"
     assert behind.detail == "the clock of Redis is 3.0 seconds behind that of this machine"
     assert not ahead.ok

@@ -134,7 +134,7 @@ def test_remembered_windows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that was not announced is returned again, before new ones."""
-    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "EVENTS_PER_CALL_MAX", 2)
     thresholds = Thresholds()
     note(thresholds, spend(), spent(100))
     first = thresholds.next()

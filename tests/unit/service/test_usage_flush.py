@@ -159,7 +159,7 @@ async def test_a_batch_keeps_its_id_until_it_is_added() -> None:
 
 async def test_a_stop_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush that is cancelled while it adds a batch adds the same batch at the end."""
-    monkeypatch.setattr(module, "ADD_EVERY", 0.0)
+    monkeypatch.setattr(module, "REFUSALS_INTERVAL_SECONDS", 0.0)
     room = Room()
     room.refuse()
     room.usage.gate.clear()
@@ -176,7 +176,7 @@ async def test_a_stop_in_the_middle_of_a_batch(monkeypatch: pytest.MonkeyPatch) 
 async def test_refusals_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key with a row is always counted; those without room are reported by number."""
     monkeypatch.setattr(refused_counts, "ROWS_MAX", 3)
-    monkeypatch.setattr(refused_counts, "AT_ONCE", 2)
+    monkeypatch.setattr(refused_counts, "ROWS_PER_BATCH_MAX", 2)
     room = Room()
     for number in (0, 1, 2, 3, 4, 0):
         room.refuse(f"key-{number}")
@@ -215,7 +215,7 @@ async def test_a_refusal_says_how_much_is_used() -> None:
 @pytest.mark.parametrize("marks", [0, 1, 4, 5, 6])
 async def test_a_backlog_is_saved_in_portions(monkeypatch: pytest.MonkeyPatch, marks: int) -> None:
     """Each portion is a transaction of its own, and is reported saved before the next."""
-    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "MARKS_PER_BATCH_MAX", 2)
     room = Room(marks)
     assert await room.usage_flush.save()
     assert (len(room.usage.rows), room.log.left) == (marks, 0)
@@ -261,7 +261,7 @@ async def test_provisional_counters_are_reconciled() -> None:
 
 async def test_failed_reconciliation_does_not_delay_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are saved all the same, in every portion."""
-    monkeypatch.setattr(module, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "MARKS_PER_BATCH_MAX", 2)
     room = Room(5)
     room.away = StoreUnavailable(POSTGRESQL, "timeout")
     assert not await room.usage_flush.save()
@@ -271,7 +271,7 @@ async def test_failed_reconciliation_does_not_delay_others(monkeypatch: pytest.M
 
 async def test_last_flush_reconciles_and_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ends tries again at once, as after a failure of a store."""
-    monkeypatch.setattr(module, "AGAIN_AFTER", 0.001)
+    monkeypatch.setattr(module, "RETRY_DELAY_SECONDS", 0.001)
     room = Room(1)
     room.left = 1
     async with asyncio.timeout(5):
@@ -281,8 +281,8 @@ async def test_last_flush_reconciles_and_saves(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rejections and charges are saved periodically, each at its own interval."""
-    monkeypatch.setattr(module, "ADD_EVERY", 0.001)
-    monkeypatch.setattr(module, "SAVE_EVERY", 0.01)
+    monkeypatch.setattr(module, "REFUSALS_INTERVAL_SECONDS", 0.001)
+    monkeypatch.setattr(module, "SAVE_INTERVAL_SECONDS", 0.01)
     room = Room(1)
     room.refuse()
     async with asyncio.timeout(5):
@@ -295,14 +295,14 @@ async def test_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_last_flush_retries_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A moment's failure is retried; a PostgreSQL that hangs is not waited for long."""
-    monkeypatch.setattr(module, "AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(module, "RETRY_DELAY_SECONDS", 0.01)
     room = Room(1)
     room.refuse()
     room.usage.lost = 3
     async with asyncio.timeout(5):
         await room.usage_flush.save_all()
     assert (len(room.usage.batches), room.log.left, len(room.log.said)) == (1, 0, 1)
-    monkeypatch.setattr(module, "LAST_PATIENCE", 0.01)
+    monkeypatch.setattr(module, "STOP_TIMEOUT_SECONDS", 0.01)
     room.refuse()
     room.usage.gate.clear()
     async with asyncio.timeout(5):

@@ -9,7 +9,7 @@ from extauthz.telemetry import loop_lag, service, usage
 from extauthz.telemetry.drops import Drops
 from extauthz.telemetry.loop_lag import LoopLag
 from extauthz.telemetry.metrics import Metrics
-from extauthz.telemetry.service import FIGURES_LAST, NAME_LONGEST, ServiceMetrics
+from extauthz.telemetry.service import FIGURES_MAX_AGE_SECONDS, NAME_LONGEST, ServiceMetrics
 from extauthz.telemetry.usage import UsageMetrics
 from tests.servers.fixtures import keep_our_loop_busy
 from tests.unit.telemetry.reading import read
@@ -19,7 +19,7 @@ LAG = "extauthz_event_loop_lag_seconds"
 
 async def test_a_busy_loop_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timer that is due while the loop is blocked is measured to its end; nothing is measured once it is stopped."""
-    monkeypatch.setattr(loop_lag, "EVERY", 0.001)
+    monkeypatch.setattr(loop_lag, "SAMPLE_INTERVAL_SECONDS", 0.001)
     lag = LoopLag()
     lag.start()
     async with asyncio.timeout(20):
@@ -76,7 +76,7 @@ def test_figures_are_reported_until_they_are_old(monkeypatch: pytest.MonkeyPatch
     metrics = ServiceMetrics(commit="", peppers=["new", "old"])
     metrics.read(Figures(1, 2, {}, audit_rows=9))
     metrics.read(Figures(1, 2, {"new": 3, "a": 4, "b": 5}, 7, backlog=6, oldest_seconds=60.0, names={"id": "n" * 500}))
-    now += FIGURES_LAST - 1
+    now += FIGURES_MAX_AGE_SECONDS - 1
     found = read(metrics)
     assert (found["extauthz_keys_expiring", "7d"], found["extauthz_keys_expiring", "30d"]) == (1, 2)
     peppers = {labels[0]: keys for (name, *labels), keys in found.items() if name == "extauthz_pepper_keys"}

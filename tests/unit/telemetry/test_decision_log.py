@@ -14,7 +14,7 @@ from extauthz.core.decision import Allow, Decision, deny
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
 from extauthz.telemetry import decision_log
-from extauthz.telemetry.decision_log import SAY_EVERY, DecisionLog
+from extauthz.telemetry.decision_log import DROP_REPORT_INTERVAL_SECONDS, DecisionLog
 from extauthz.telemetry.decision_record import DecisionRecords
 from extauthz.telemetry.log_file import FileSink
 
@@ -77,7 +77,7 @@ def test_a_blocked_sink(sink: ListSink, monkeypatch: pytest.MonkeyPatch) -> None
         for _ in range(1000):
             log.decided(decided(DENIED))
         assert [entry["event"] for entry in logged] == ["decision_log_lines_dropped"]
-        clock[0] += SAY_EVERY
+        clock[0] += DROP_REPORT_INTERVAL_SECONDS
         log.decided(decided(DENIED))
         assert len(logged) == 2
         sink.takes.set()

@@ -51,7 +51,7 @@ async def test_all_is_sent_at_the_end() -> None:
 
 async def test_a_receiver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items beyond the queue are dropped and counted; the end does not wait for the hung request."""
-    monkeypatch.setattr(sender, "STOP_SECONDS", 0.01)
+    monkeypatch.setattr(sender, "STOP_TIMEOUT_SECONDS", 0.01)
     receiver = Scripted()
     receiver.open.clear()
     sending = Sender(receiver, "spans")
@@ -122,7 +122,7 @@ class Retrying(Scripted):
 
 async def test_the_end_waits_for_no_attempts_of_a_receiver_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that would be retried for seconds is stopped before it is waited for."""
-    monkeypatch.setattr(sender, "STOP_SECONDS", 2 * PATIENCE)
+    monkeypatch.setattr(sender, "STOP_TIMEOUT_SECONDS", 2 * PATIENCE)
     receiver = Retrying()
     sending = Sender(receiver, "spans")
     for number in range(2):
@@ -134,4 +134,4 @@ async def test_the_end_waits_for_no_attempts_of_a_receiver_that_fails(monkeypatc
 
 def test_all_ends_together() -> None:
     """An endpoint that hangs delays a stop by no more than 2 seconds, if spans, metrics and decisions go to it."""
-    assert 2 * sender.STOP_SECONDS + decision_log.FINISH_SECONDS < 2
+    assert 2 * sender.STOP_TIMEOUT_SECONDS + decision_log.FINISH_SECONDS < 2
