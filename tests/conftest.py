@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from unittest.mock import patch
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.servers.forking import ForkingPopen
 
@@ -21,6 +21,8 @@ LoopFactories = dict[str, Callable[[], AbstractEventLoop]]
 # The same examples in every run: a failure on one machine is a failure on all.
 settings.register_profile("extauthz", derandomize=True, database=None, deadline=None, max_examples=10)
 settings.register_profile("deep", settings.get_profile("extauthz"), max_examples=500)
+# For `make mutation`: that a test fails is enough, the smallest example is not searched.
+settings.register_profile("mutation", settings.get_profile("extauthz"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile("extauthz")
 
 # The event loops that are installed; uvloop comes with the extra `fast`.

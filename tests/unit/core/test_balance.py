@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from extauthz.core.balance import Balance, LimitStatus, balance
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
-from extauthz.core.decision import Allow, Deny, conclude
+from extauthz.core.decision import (
+    AUTHENTICATION_UNAVAILABLE,
+    LIMITS_UNAVAILABLE,
+    TOO_MANY_UNREAD,
+    Allow,
+    Deny,
+    conclude,
+    deny,
+    only_shadow,
+)
+from extauthz.core.errors import StoreUnavailable
+from extauthz.core.failure import OnRedisDown, without_identity, without_limits
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.reason import Reason
 from extauthz.core.spend import MICRO, Owner, Spend, Spent
@@ -240,3 +251,18 @@ def test_allow_carries_subject_and_cost() -> None:
     for limits in (Limits(Rate(1, 1), 5, 9), Limits()):
         left = ask(fresh(), limits, 3)
         assert conclude(WHO, left, 3) == Allow(WHO, left, cost=3)
+
+
+def test_limits_in_shadow_refuse_nothing() -> None:
+    """A denial becomes an allow of which clients are told no limits; an allow stays what it was."""
+    left = ask(fresh(), Limits())
+    assert only_shadow(Allow(WHO, left, cost=3), WHO) == Allow(WHO, left, cost=3, shadow=True)
+    assert only_shadow(deny(Reason.RATE_LIMITED), WHO) == Allow(WHO, shadow=True)
+
+
+def test_stores_that_are_away() -> None:
+    """Without the key nothing passes, where too many are read as little; without limits the setting decides."""
+    assert without_identity(StoreUnavailable("postgresql", "connection")) is AUTHENTICATION_UNAVAILABLE
+    assert without_identity(StoreUnavailable("postgresql", "busy")) is TOO_MANY_UNREAD
+    assert without_limits(OnRedisDown.CLOSED, WHO) is LIMITS_UNAVAILABLE
+    assert without_limits(OnRedisDown.OPEN, WHO) == Allow(WHO, degraded=True)

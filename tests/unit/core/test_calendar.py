@@ -252,3 +252,13 @@ def test_cached_windows_equal_computed_windows() -> None:
     for calendar in (UTC_CALENDAR, Calendar("Asia/Kathmandu"), Calendar("Africa/Monrovia")):
         for now in (*range(end - 1000, end + 1000, 50), end - 1, end, end + 0.999):
             assert calendar.round(now).days.dates[1] == datetime.fromtimestamp(now, ZoneInfo(calendar.timezone)).date()
+
+
+def test_since_when_a_calendar_is_in_force() -> None:
+    """From the end of the day and of the month in which zone and anchor were changed; from the start where never."""
+    assert UTC_CALENDAR.in_force_from() == {"timezone_from": None, "anchor_from": None}
+    changed = Calendar("Asia/Tokyo", 15, "UTC", date(2027, 1, 15), 1, date(2027, 2, 1))
+    assert changed.in_force_from() == {
+        "timezone_from": datetime(2027, 1, 16, tzinfo=UTC),
+        "anchor_from": datetime(2027, 1, 31, 15, tzinfo=UTC),
+    }

@@ -7,8 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from extauthz.core.calendar import Calendar
 from extauthz.core.changes import EntityRef
-from extauthz.core.keys import ApiKey
+from extauthz.core.keys import ApiKey, ended_by
+from extauthz.core.limits import Limits
 from extauthz.core.permissions import (
     FULL_ACCESS,
     MODES,
@@ -212,3 +214,23 @@ def test_how_a_tenant_is_named_in_keys() -> None:
     """Plain names as they are, all others in hex behind a dot, which no plain name has."""
     parts = {"acme": "acme", "a" * 64: "a" * 64, "a" * 65: "." + "61" * 65, "a}b": ".617d62", "": ".", "a\n": ".610a"}
     assert {name: key_part(name) for name in parts} == parts
+
+
+def test_why_a_key_admits_nothing() -> None:
+    """A revoked key is revoked, whatever else has ended; a disabled one is disabled, also after it has expired."""
+    ends = {"expires_at": 1.0, "disabled_at": 2.0, "revoked_at": 3.0}
+    whys = []
+    key = KEY
+    for name, at in ends.items():
+        key = replace(key, **{name: at})  # type: ignore[arg-type] # only times
+        whys.append(ended_by(key))
+    assert whys == ["expired", "disabled", "revoked"]
+
+
+def test_a_tenant_of_its_terms() -> None:
+    """Id, terms and read make the same organization again; its own limits end at the second in which they end."""
+    plan = Limits(daily_quota=9)
+    shadow = replace(TENANT, shadow=True, overrides_until=NOW, plan_limits=plan, calendar=Calendar("Asia/Tokyo", 5))
+    assert Tenant.of(shadow.id, shadow.terms, shadow.loaded_at, shadow.version) == shadow
+    assert (shadow.limits_at(NOW - 1), shadow.limits_at(NOW)) == (TENANT.limits, plan)
+    assert TENANT.limits_at(1e12) == TENANT.limits

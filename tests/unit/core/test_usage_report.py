@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.core.usage import Tally
+from extauthz.core.usage import Tally, passed_at
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import (
     NOTHING,
@@ -115,3 +115,10 @@ def test_rows_without_usage() -> None:
     """A key without usage has no row, a day has one of zeros."""
     assert by_key([], WEEK) == []
     assert by_period([], list(WEEK.days())) == [UsageRow(day, None, Tally()) for day in WEEK.days()]
+
+
+@given(st.integers(1, 10**15), st.integers(1, 100))
+def test_when_a_threshold_is_passed(limit: int, threshold: int) -> None:
+    """With the first count that is that part of the quota, or more."""
+    count = passed_at(limit, threshold)
+    assert 100 * (count - 1) < limit * threshold <= 100 * count
