@@ -181,6 +181,7 @@ class AuditEntry(_Answer):
     subject_name: str | None = Field(description="What it is called; of what is gone, what this change says of that.")
     organization_id: str | None
     diff: Mapping[str, list[object]]
+    reason: str | None = Field(description="Why, where the actor has said so.")
 
 
 class AuditLog(_Answer):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from extauthz.app.directories import directory
 from extauthz.backends.postgres import schema
 from extauthz.backends.postgres.audit import PostgresAudit
+from extauthz.backends.postgres.credits import PostgresCredits
 from extauthz.backends.postgres.figures import PostgresFigures
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool, open_pool
@@ -22,6 +23,7 @@ from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.core.ports import SharedInvalidations
 from extauthz.core.usage_report import LiveUsage
 from extauthz.service.manage.audit import AuditService
+from extauthz.service.manage.credits import CreditService
 from extauthz.service.manage.keys import KeyService
 from extauthz.service.manage.organizations import TenantService
 from extauthz.service.manage.rejections import RejectionLog
@@ -41,6 +43,7 @@ class Management:
     audit: AuditService
     usage: UsageService
     rejections: RejectionLog
+    credits: CreditService
 
 
 class ManagementServices:
@@ -94,6 +97,7 @@ class ManagementServices:
                 live=self._live,
             ),
             RejectionLog(rejections=PostgresRejections(self._pool), tenants=tenants),
+            CreditService(store=PostgresCredits(self._pool, actor=actor), invalidations=self._invalidations),
         )
 
 

@@ -204,7 +204,8 @@ class AuditEntry:
     `subject_name` is what the thing is called now or, where it is gone, was called by this change where that says so.
 
     `actor` is `token:` and a token's name, `cli:` and a user's, or `sql:` and a database role. `role` is the one that
-    was logged in to PostgreSQL: a person writing SQL cannot choose it, unlike the actor.
+    was logged in to PostgreSQL: a person writing SQL cannot choose it, unlike the actor. `reason` is the text given
+    with the change, if any.
     """
 
     id: int
@@ -217,6 +218,7 @@ class AuditEntry:
     subject_name: str | None
     organization_id: str | None
     diff: Mapping[str, list[object]]
+    reason: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """One JSON object; the time in ISO 8601."""
@@ -231,6 +233,7 @@ class AuditEntry:
             "subject_name": self.subject_name,
             "organization_id": self.organization_id,
             "diff": dict(self.diff),
+            "reason": self.reason,
         }
 
 

@@ -80,7 +80,10 @@ class KeyStore(ChangeLog, Protocol):
         ...
 
     async def rotate(self, key_id: str, succeed: Callable[[KeyDetails], Succession]) -> tuple[KeyDetails, KeyDetails]:
-        """Puts a new key in place of a key; the new one and the old one. Raises NotFound, InvalidInput."""
+        """Puts a new key in place of a key; the new one and the old one. Raises NotFound, InvalidInput.
+
+        Conflict for a key with credits of its own: two keys would use them while both are in force.
+        """
         ...
 
     async def revoke(self, key_id: str, *, last: bool) -> KeyDetails:

@@ -36,12 +36,18 @@ EVENT: dict[str, object] = {
     "used": 80,
     "limit": 100,
 }
+CREDITS: dict[str, object] = {
+    "organization_id": KEY["organization_id"],
+    "api_key_id": KEY["organization_id"],
+    "used": 0,
+}
 ROWS: dict[str, dict[str, object]] = {
     "api_keys": KEY | KEYS_OWN,
     "organizations": ORGANIZATION,
     "plans": PLAN,
     "usage_daily": USAGE,
     "quota_events": EVENT,
+    "credits_used": CREDITS,
 }
 
 BAD_RATES = [
@@ -128,6 +134,12 @@ REFUSED: list[tuple[str, str, object, str]] = [
         for bad in ("infinity", "-infinity", "9999-01-01Z", "1969-12-31 23:59:59Z")
     ),
     *(("usage_daily", column, -1, f"usage_daily_{column}_valid") for column in COUNTS),
+    ("credits_used", "used", -1, "credits_used_used_valid"),
+    *(
+        (table, "credits", bad, f"{table}_credits_valid")
+        for table in ("organizations", "api_keys")
+        for bad in (-1, 10**12 + 1)
+    ),
     *(("quota_events", "quota", bad, "quota_events_quota_valid") for bad in ("weekly", "")),
     *(("quota_events", "threshold", bad, "quota_events_threshold_valid") for bad in (0, 79, 101, -80)),
     *(("quota_events", column, -1, f"quota_events_{column}_valid") for column in ("used", "limit", "attempts")),
@@ -155,6 +167,7 @@ NEEDED = [
     *(("api_keys", column) for column in (*KEY, "name", "created_at", "metadata")),
     *(("organizations", column) for column in (*ORGANIZATION, "status", "created_at", "timezone", "anchor", "limits")),
     *(("usage_daily", column) for column in (*USAGE, *COUNTS)),
+    *(("credits_used", column) for column in CREDITS),
     *(("quota_events", column) for column in (*EVENT, "at", "attempts")),
     *(("plans", column) for column in ("name", "created_at")),
 ]
@@ -172,6 +185,8 @@ TAKEN: list[tuple[str, str, object]] = [
     *(("usage_daily", column, good) for column in COUNTS for good in (0, 2**63 - 1)),
     *(("quota_events", "threshold", good) for good in (80, 90, 100)),
     ("quota_events", "quota", "monthly"),
+    *(("credits_used", "used", good) for good in (0, 2**63 - 1)),
+    *((table, "credits", good) for table in ("organizations", "api_keys") for good in (0, 10**12, None)),
     *(("plans", "daily_quota", good) for good in (0, 10**12, None)),
     *(("plans", "name", good) for good in ("a", "a" * 64, "Gold plan 2.0_x-")),
     *(("api_keys", "expires_at", good) for good in ("infinity", "2000-01-01", None)),

@@ -106,11 +106,11 @@ OF_0001 = """
 """
 ALL = """SELECT array_agg(row ORDER BY row) FROM (
     SELECT (to_jsonb(p) - '{row_version,updated_at,hourly_quota}'::text[])::text FROM plans p
-    UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at,timezone,anchor,overrides_until,limits}'::text[]
+    UNION ALL SELECT (to_jsonb(o) - '{row_version,updated_at,timezone,anchor,overrides_until,limits,credits}'::text[]
                       - '{timezone_before,last_day,anchor_before,next_month,hourly_quota}'::text[])::text
               FROM organizations o
     UNION ALL SELECT (to_jsonb(k) - '{row_version,updated_at,metadata,rate,burst}'::text[]
-                      - '{daily_quota,monthly_quota,hourly_quota,rotated_to}'::text[])::text FROM api_keys k
+                      - '{daily_quota,monthly_quota,hourly_quota,rotated_to,credits}'::text[])::text FROM api_keys k
 ) AS everything (row)"""
 
 

@@ -8,6 +8,7 @@ from psycopg.rows import DictRow
 from redis.asyncio import Redis
 
 from extauthz.backends.postgres.audit import PostgresAudit
+from extauthz.backends.postgres.credits import PostgresCredits
 from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.tenants import PostgresTenants
@@ -17,6 +18,7 @@ from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.management import KeyDetails, KeyTerms
 from extauthz.core.permissions import FULL_ACCESS, Permissions
 from extauthz.service.manage.audit import AuditService
+from extauthz.service.manage.credits import CreditService
 from extauthz.service.manage.keys import KeyService
 from extauthz.service.manage.organizations import TenantService
 
@@ -28,7 +30,7 @@ NO_LIMITS: dict[str, object] = dict.fromkeys(LIMIT_COLUMNS)
 
 
 class ManagementClient:
-    """`keys`, `tenants` and `audit` are the services; the stores and `invalidations` are what they stand on."""
+    """The services, and the stores and `invalidations` that they stand on."""
 
     def __init__(self, pool: Pool, redis: Redis) -> None:
         self.pool = pool
@@ -38,6 +40,7 @@ class ManagementClient:
         self.invalidations = RedisInvalidations(redis, seconds=120)
         self.keys = self.key_service(PEPPERS)
         self.tenants = TenantService(tenants=self.tenant_store, invalidations=self.invalidations)
+        self.credits = CreditService(store=PostgresCredits(pool, actor=ACTOR), invalidations=self.invalidations)
         self.audit = AuditService(audit=PostgresAudit(pool), tenants=self.tenant_store)
 
     def key_service(

@@ -17,6 +17,7 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {
     "organizations": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "api_keys": ("SELECT", "INSERT", "UPDATE"),
     "usage_daily": ("SELECT", "INSERT", "UPDATE"),
+    "credits_used": ("SELECT", "INSERT", "UPDATE"),
     "usage_batches": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "quota_events": ("SELECT", "INSERT", "UPDATE"),
     "rejections": ("SELECT", "INSERT", "UPDATE", "DELETE"),

@@ -105,10 +105,13 @@ class PostgresKeys:
     async def rotate(self, key_id: str, succeed: Callable[[KeyDetails], Succession]) -> tuple[KeyDetails, KeyDetails]:
         """Puts a new key in place of a key; the new one and the old one.
 
-        Raises NotFound, InvalidInput, StoreUnavailable.
+        Raises NotFound, Conflict (it has credits), InvalidInput, StoreUnavailable.
         """
         async with changing(self._pool, self._actor, action="api_key.rotate") as change:
             succession = succeed(await _locked(change, key_id))
+            (held,) = await change.fetch("credits_of_key", {"id": as_id(key_id)})
+            if held["granted"] is not None:
+                raise Conflict("the key has credits of its own, which do not move to another key; create one instead")
             new = await _create(change, succession.new)
             values = {"id": as_id(key_id), "expires_at": succession.old_expires_at, "rotated_to": as_id(new.id)}
             return new, _only(await change.fetch("retire_key", values), key_id)

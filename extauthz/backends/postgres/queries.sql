@@ -3,8 +3,10 @@
 -- Ids go in as uuid, so that indexes serve them; a text that is not an id goes in as null, and finds nothing.
 
 -- name: act
--- in: actor, action (empty: what the change itself says). For the transaction under way: the author of changes, and what they mean.
-SELECT set_config('extauthz.actor', %(actor)s, true), set_config('extauthz.action', %(action)s, true);
+-- in: actor, action (empty: what the change itself says), reason (or empty). For the transaction under way: the author of
+-- changes, what they mean and why they are made.
+SELECT set_config('extauthz.actor', %(actor)s, true), set_config('extauthz.action', %(action)s, true),
+       set_config('extauthz.reason', %(reason)s, true);
 
 -- name: horizon
 -- out: horizon, a fence above every change that is committed by now (see core/changes.py)
@@ -260,7 +262,7 @@ DELETE FROM organizations WHERE id = %(id)s RETURNING id::text;
 -- name: page_of_audit_log
 -- in: organization_id, plan_id, key_id, actor (whole, or what stands behind its colon), since (null: any), id (null: from
 -- the newest), at_most; out: entries older than that, newest first. What is gone is called what the entry itself says.
-SELECT entry.id, at, actor, role, action, kind, subject_id, entry.organization_id, diff,
+SELECT entry.id, at, actor, role, action, kind, subject_id, entry.organization_id, diff, reason,
        coalesce(plan.name, organization.name, key.name, diff -> 'name' ->> 1, diff -> 'name' ->> 0) AS subject_name
 FROM audit_log AS entry
 LEFT JOIN plans AS plan ON plan.id = CASE kind WHEN 'plan' THEN subject_id::uuid END

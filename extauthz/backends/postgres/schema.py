@@ -11,7 +11,7 @@ from extauthz.core.clock import certain_skew
 from extauthz.core.errors import ExtauthzError, StoreUnavailable
 from extauthz.core.ports import POSTGRESQL
 
-KNOWN = "0006"
+KNOWN = "0007"
 _ANSWER = 5.0  # seconds for each of our own statements
 
 

@@ -13,6 +13,7 @@ _NAMED = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 _FILES = (
     "lookups.sql",
     "queries.sql",
+    "credits.sql",
     "usage.sql",
     "rejections.sql",
     "session.sql",

@@ -39,15 +39,17 @@ class Change:
 
 
 @asynccontextmanager
-async def changing(pool: Pool, actor: str, *, action: str = "") -> AsyncIterator[Change]:
+async def changing(pool: Pool, actor: str, *, action: str = "", reason: str = "") -> AsyncIterator[Change]:
     """A transaction of `actor`; `action` as the audit log shall call it, where the change itself does not say.
+
+    `reason` says why it is made.
 
     Raises Conflict, InvalidInput, StoreUnavailable, and what its body raises; then nothing was changed.
     """
     with refused():
         async with pool.connection() as connection, connection.transaction():
             change = Change(connection)
-            await change.fetch("act", {"actor": actor, "action": action})
+            await change.fetch("act", {"actor": actor, "action": action, "reason": reason})
             yield change
 
 
