@@ -195,13 +195,13 @@ class PermissionStep(_Step):
 
 
 class ExplainedLimit(_Answer):
-    """A limit as it is now; `window` and `reset` are seconds."""
+    """A limit as it is now; `window` and `reset` are seconds, null where it does not renew."""
 
     name: str
     limit: int
-    window: int
+    window: int | None
     remaining: int
-    reset: int
+    reset: int | None
     refused: bool
 
 

@@ -3,33 +3,38 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from extauthz.core.limit_kinds import BUCKET, KEY, OWNER, QUOTAS
+from extauthz.core.limit_kinds import BUCKET, CREDITS, KEY, OWNER, QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits, Rate
 from extauthz.core.spend import MICRO, Spend, Spent
 
 BUCKETS = frozenset(BUCKET.names)
+NEVER = 1 << 62  # seconds that stand for a wait without an end
 
 
 class LimitStatus(NamedTuple):
-    """One limit after a spend: `size` and `remaining` whole units, `window` and `reset` seconds."""
+    """One limit after a spend: `size` and `remaining` whole units, `window` and `reset` seconds.
+
+    The last two are None where it does not renew.
+    """
 
     name: str
     size: int
-    window: int
+    window: int | None
     remaining: int
-    reset: int
+    reset: int | None
 
 
 @dataclass(slots=True)  # not frozen: one is made for every check, at a quarter of the price
 class Balance:
-    """What a spend left: every limit that applies, the refusing ones by name, seconds to wait (0 when allowed).
+    """What a spend left: every limit that applies, the refusing ones by name, seconds to wait.
 
-    `binding` is the limit that refused (the one with the longest wait), or on allow the one with the least left.
+    `retry_after` is 0 when allowed, None where no wait helps. `binding` is the limit that refused (the one
+    with the longest wait), or on allow the one with the least left.
     """
 
     limit_statuses: tuple[LimitStatus, ...]
     refused: tuple[str, ...]
-    retry_after: int
+    retry_after: int | None
     binding: LimitStatus | None
 
     @property
@@ -74,6 +79,9 @@ def _statuses(asked: Spend, spent: Spent, limits: Limits, side: int) -> list[Lim
             reset = -((spent.now - end * MICRO) // MICRO)
             remaining = size - row[quota.places[side]]
             found.append(LimitStatus(quota.names[side], size, end - start, max(remaining, 0), max(reset, 1)))
+    if limits.credits is not None:
+        left = max(limits.credits - row[CREDITS.places[side]], 0)
+        found.append(LimitStatus(CREDITS.names[side], limits.credits, None, left, None))
     return found
 
 
@@ -84,14 +92,19 @@ def _bucket(spent: Spent, side: int) -> tuple[int, int]:
 
 
 def _refused(limit_statuses: list[LimitStatus], asked: Spend, spent: Spent, jitter: int) -> Balance:
-    waits = {status.name: status.reset + jitter for status in limit_statuses if status.name not in BUCKETS}
+    waits = {
+        status.name: NEVER if status.reset is None else status.reset + jitter
+        for status in limit_statuses
+        if status.name not in BUCKETS
+    }
     for side, limits in ((OWNER, asked.limits), (KEY, asked.key_limits)):
         if limits.rate is not None:
             level, carry = _bucket(spent, side)
             waits[BUCKET.names[side]] = _wait(limits.rate, asked.cost * MICRO - level, carry)
     strictest = max(spent.refused, key=waits.__getitem__)
     binding = next(status for status in limit_statuses if status.name == strictest)
-    return Balance(tuple(limit_statuses), spent.refused, waits[strictest], binding)
+    wait = waits[strictest]
+    return Balance(tuple(limit_statuses), spent.refused, None if wait == NEVER else wait, binding)
 
 
 def _wait(rate: Rate, missing: int, carry: int) -> int:

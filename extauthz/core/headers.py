@@ -53,17 +53,23 @@ def rate_limit_headers(balance: Balance, families: Collection[str]) -> list[tupl
     """What the client is told of its limits, in the families `ietf` and `x` that are wanted."""
     headers: list[tuple[str, str]] = []
     if IETF in families and balance.limit_statuses:
-        policy = ", ".join([f'"{s.name}";q={s.size};w={s.window}' for s in balance.limit_statuses])
-        left = ", ".join([f'"{s.name}";r={s.remaining};t={s.reset}' for s in balance.limit_statuses])
+        policy = ", ".join([f'"{s.name}";q={s.size}{_parameter("w", s.window)}' for s in balance.limit_statuses])
+        left = ", ".join([f'"{s.name}";r={s.remaining}{_parameter("t", s.reset)}' for s in balance.limit_statuses])
         headers += [("ratelimit-policy", policy), ("ratelimit", left)]
     binding = balance.binding
     if X in families and binding is not None:
         headers += [
             ("x-ratelimit-limit", str(binding.size)),
             ("x-ratelimit-remaining", str(binding.remaining)),
-            ("x-ratelimit-reset", str(binding.reset)),
         ]
+        if binding.reset is not None:
+            headers.append(("x-ratelimit-reset", str(binding.reset)))
     return headers
+
+
+def _parameter(name: str, seconds: int | None) -> str:
+    """A parameter of a limit; nothing where the limit does not renew."""
+    return "" if seconds is None else f";{name}={seconds}"
 
 
 def challenge(error: str, scope: str | None) -> str:

@@ -106,15 +106,26 @@ HOURLY_QUOTA = QuotaKind(
     always=False,
 )
 
+# A count of tokens that does not renew: it has no window, and no wait makes room in it. It is granted by commands of
+# its own, so that it is not a column of plans, nor of what is changed together with other limits.
+CREDITS = LimitKind(
+    name="credits",
+    columns=("credits",),
+    options="credits add N",
+    reason=Reason.CREDITS_EXHAUSTED,
+    bits=(8, 9),
+    places=(15, 16),
+)
+
 # The order of everything that lists limits: headers, records, columns, options, what is sent to a store.
 QUOTAS = (DAILY_QUOTA, MONTHLY_QUOTA, HOURLY_QUOTA)
-KINDS: tuple[LimitKind, ...] = (BUCKET, *QUOTAS)
+KINDS: tuple[LimitKind, ...] = (BUCKET, *QUOTAS, CREDITS)
 
-LIMIT_COLUMNS = tuple(column for kind in KINDS for column in kind.columns)
+LIMIT_COLUMNS = tuple(column for kind in (BUCKET, *QUOTAS) for column in kind.columns)
 QUOTA_COLUMNS = tuple(quota.column for quota in QUOTAS)
 REASONS = tuple(dict.fromkeys(kind.reason for kind in KINDS))
 ALWAYS = tuple(quota.always for quota in QUOTAS)
-QUOTA_REASONS = frozenset(quota.reason for quota in QUOTAS)
+QUOTA_REASONS = frozenset(kind.reason for kind in (*QUOTAS, CREDITS))
 REFUSED_BY = {name: kind.reason for kind in KINDS for name in kind.names}
 BITS = {name: bit for kind in KINDS for name, bit in zip(kind.names, kind.bits, strict=True)}
 NAMES = tuple(sorted(BITS, key=BITS.__getitem__))  # of limits in the order of their bits

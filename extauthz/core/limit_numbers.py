@@ -5,7 +5,8 @@ What does not change from one spend to the next (names, sizes, windows) is compu
 
 from collections.abc import Iterator
 
-from extauthz.core.limit_kinds import BITS, BUCKET, KEY, OWNER, QUOTAS
+from extauthz.core.balance import NEVER
+from extauthz.core.limit_kinds import BITS, BUCKET, CREDITS, KEY, OWNER, QUOTAS
 from extauthz.core.limits import Limits
 from extauthz.core.spend import MICRO, Row, Spend
 
@@ -30,7 +31,7 @@ class LimitNumbers:
     def left(self, now: int, row: Row) -> list[int]:
         """Remaining and reset (seconds) of each limit; then size, remaining and reset of the one with the least left.
 
-        `now` in microseconds, of the store's clock.
+        `now` in microseconds, of the store's clock. The reset of a limit that does not renew says nothing.
         """
         numbers: list[int] = []
         least, binding = -1, (0, 0, 0)
@@ -59,7 +60,10 @@ class LimitNumbers:
         strictest, longest, bound = "", -1, 0
         for place, (name, limit) in enumerate(zip(self._names, self._limits, strict=True)):
             if row[0] >> BITS[name] & 1:
-                wait = self._bucket_wait(row, limit) if limit[0] else numbers[2 * place + 1] + jitter
+                if limit[0]:
+                    wait = self._bucket_wait(row, limit)
+                else:
+                    wait = numbers[2 * place + 1] + jitter if limit[3] else NEVER
                 if wait > longest:
                     strictest, longest, bound = name, wait, place
         numbers += (self._limits[bound][2], numbers[2 * bound], numbers[2 * bound + 1], longest)
@@ -73,7 +77,7 @@ class LimitNumbers:
 
 def _limits_of(asked: Spend, limits: Limits, window: int, side: int) -> Iterator[tuple[str, _Limit]]:
     """Each limit: whether it is a bucket, its place in a row, its size; then tokens and seconds of its rate, or the
-    microsecond at which its window ends.
+    microsecond at which its window ends, 0: never.
     """
     if limits.rate is not None and limits.burst is not None:
         yield BUCKET.names[side], (True, BUCKET.places[side], limits.burst, limits.rate.tokens, limits.rate.seconds)
@@ -83,3 +87,5 @@ def _limits_of(asked: Spend, limits: Limits, window: int, side: int) -> Iterator
         if size is not None:
             ends = asked.windows[quota.windows].bounds[window] * MICRO
             yield quota.names[side], (False, quota.places[side], size, ends, 0)
+    if limits.credits is not None:
+        yield CREDITS.names[side], (False, CREDITS.places[side], limits.credits, 0, 0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from extauthz.core.limit_kinds import ALWAYS, QUOTA_COLUMNS, QUOTAS
+from extauthz.core.limit_kinds import ALWAYS, CREDITS, QUOTA_COLUMNS, QUOTAS
 from extauthz.core.masking import shown
 
 BURST_MAX = 1_000_000_000
@@ -64,17 +64,19 @@ def _parse_rate(text: str) -> Rate:
 class Limits:
     """What an organization may spend. None: without that limit; a quota of 0 allows nothing. Rate and burst are a pair.
 
-    `quotas` has one for each of limit_kinds.QUOTAS.
+    `quotas` has one for each of limit_kinds.QUOTAS. `credits` are granted in total, and do not renew.
     """
 
     rate: Rate | None
     burst: int | None
     quotas: tuple[int | None, ...]
+    credits: int | None
 
     def __init__(
         self, rate: Rate | None = None, burst: int | None = None, *quotas: int | None, **by_column: int | None
     ) -> None:
-        """`quotas` in their order, or by their columns; what is not given is unlimited."""
+        """`quotas` in their order, or these and credits by their columns; what is not given is unlimited."""
+        object.__setattr__(self, "credits", by_column.pop(CREDITS.name, None))
         given = dict(zip(QUOTA_COLUMNS, quotas)) | by_column  # noqa: B905 - the last ones may be left out
         if len(quotas) > len(QUOTA_COLUMNS) or not given.keys() <= set(QUOTA_COLUMNS):
             raise TypeError(f"quotas must be of {', '.join(QUOTA_COLUMNS)} (got {', '.join(given)})")
@@ -83,7 +85,10 @@ class Limits:
         object.__setattr__(self, "quotas", tuple(given.get(column) for column in QUOTA_COLUMNS))
 
     def below(self, cost: int) -> dict[str, int]:
-        """The limits that a request of `cost` could never fit, however long it waits, by their names in a record."""
+        """The limits that a request of `cost` could never fit, however long it waits, by their names in a record.
+
+        Credits are none of them: a request that does not fit what is left of them may after the next grant.
+        """
         sizes = zip(("burst", *QUOTA_COLUMNS), (self.burst, *self.quotas), strict=True)
         return {name: size for name, size in sizes if size is not None and size < cost}
 
@@ -99,7 +104,7 @@ class Limits:
         )
 
     def to_record(self) -> dict[str, object]:
-        """The fields of a JSON record."""
+        """The fields of a JSON record that management shows: without credits, which have one of their own."""
         return {
             "rate": None if self.rate is None else str(self.rate),
             "burst": self.burst,
@@ -107,8 +112,9 @@ class Limits:
         }
 
     def to_cache(self) -> dict[str, object]:
-        """The same as caches keep it: a further quota that does not exist takes no place."""
-        return {name: value for name, value in self.to_record().items() if value is not None or name not in _FURTHER}
+        """The same as caches keep it, with credits: what only some have takes no place where it does not exist."""
+        record = {name: value for name, value in self.to_record().items() if value is not None or name not in _FURTHER}
+        return record if self.credits is None else record | {CREDITS.name: self.credits}
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> "Limits":
@@ -123,8 +129,9 @@ class Limits:
             parsed = None if rate is None else Rate.parse(rate)
         except ValueError:
             raise ValueError("rate must be one that can be stored") from None
-        given = dict.fromkeys(_FURTHER) | dict(record)  # workers of releases without them share caches
-        return _shared(cls(parsed, burst, *(_whole(given, column, 0, QUOTA_MAX) for column in QUOTA_COLUMNS)))
+        given = dict.fromkeys((*_FURTHER, CREDITS.name)) | dict(record)  # workers of releases without them share caches
+        counts = {column: _whole(given, column, 0, QUOTA_MAX) for column in (*QUOTA_COLUMNS, CREDITS.name)}
+        return _shared(cls(parsed, burst, **counts))
 
 
 UNLIMITED = Limits()

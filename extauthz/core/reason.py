@@ -23,6 +23,7 @@ class Reason(StrEnum):
     DAILY_QUOTA_EXCEEDED = "daily_quota_exceeded"
     MONTHLY_QUOTA_EXCEEDED = "monthly_quota_exceeded"
     HOURLY_QUOTA_EXCEEDED = "hourly_quota_exceeded"
+    CREDITS_EXHAUSTED = "credits_exhausted"
     AUTHENTICATION_UNAVAILABLE = "authentication_unavailable"
     LIMITS_UNAVAILABLE = "limits_unavailable"
 
@@ -58,6 +59,7 @@ OUTCOMES: dict[Reason, Outcome] = {
     Reason.DAILY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.MONTHLY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.HOURLY_QUOTA_EXCEEDED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
+    Reason.CREDITS_EXHAUSTED: _outcome(HTTPStatus.TOO_MANY_REQUESTS),
     Reason.AUTHENTICATION_UNAVAILABLE: _outcome(HTTPStatus.SERVICE_UNAVAILABLE),
     Reason.LIMITS_UNAVAILABLE: _outcome(HTTPStatus.SERVICE_UNAVAILABLE),
 }

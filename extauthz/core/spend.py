@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from extauthz.core.calendar import Calendar, CalendarWindows
 from extauthz.core.hosts import normal_host
-from extauthz.core.limit_kinds import BUCKET, HOURS, KEY, NAMES, OWNER, QUOTAS
+from extauthz.core.limit_kinds import BUCKET, CREDITS, HOURS, KEY, NAMES, OWNER, QUOTAS
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
 from extauthz.core.request import CheckRequest
@@ -25,7 +25,8 @@ Operation = Literal["spend", "peek"]
 # The outcome of one spend in numbers, as the script and its callers agree on them: refused, flags, day, month, then
 # level, carry, count of the day and of the month of the owner, and the same of its key. `refused` has the bits of the
 # limits that refused (core/limit_kinds.py), or is below zero: one of NOTHING_HAPPENED, or FAILED. `day` and `month` say
-# which of the three windows holds, from 1. With an hourly quota, three more: the hour that holds, its count of
+# which of the three windows holds, from 1. With an hourly quota or credits, three more: the hour that holds (the middle
+# one where none is counted), its count of the owner and of the key. With credits, two more: what is used of those of
 # the owner and of the key.
 Row = tuple[int, ...]
 ROW_SIZE = 12  # numbers of a row that has no more
@@ -71,6 +72,11 @@ class Spend:
         """Whether hours are counted."""
         return self.limits.has(HOURS) or self.key_limits.has(HOURS)
 
+    @property
+    def credited(self) -> bool:
+        """Whether credits are counted."""
+        return self.limits.credits is not None or self.key_limits.credits is not None
+
     def at(self, now: float) -> "Spend":
         """The same spend with the windows round `now` (Unix seconds)."""
         return self if self.calendar is None else replace(self, windows=self.calendar.round(now, hours=self.hourly))
@@ -113,13 +119,13 @@ class Spent(NamedTuple):
 
     @property
     def used(self) -> dict[str, int]:
-        """What is counted by now for each quota of the owner and of the key, by its name."""
+        """What is counted by now for each quota, and for credits, of the owner and of the key, by its name."""
         row = self.row
         return {
             name: row[place]
-            for quota in QUOTAS
-            if quota.window_place < len(row)
-            for name, place in zip(quota.names, quota.places, strict=True)
+            for kind in (*QUOTAS, CREDITS)
+            if kind.places[KEY] < len(row)
+            for name, place in zip(kind.names, kind.places, strict=True)
         }
 
 
@@ -135,8 +141,8 @@ class NotApplied(NamedTuple):
 
 def empty_row(asked: Spend, window: int) -> Row:
     """The row of an owner that has spent nothing, in windows of one number (from 1)."""
-    further = (window, 0, 0) if asked.hourly else ()
-    return 0, 0, window, window, *(0,) * 8, *further
+    further = (window, 0, 0) if asked.hourly or asked.credited else ()
+    return 0, 0, window, window, *(0,) * 8, *further, *((0, 0) if asked.credited else ())
 
 
 def spent_by(now: int, row: Row) -> Spent:

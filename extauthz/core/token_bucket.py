@@ -8,7 +8,7 @@ leaves is carried, so nothing is lost over time.
 from dataclasses import dataclass, field
 
 from extauthz.core.leases import ENDED, LAPSED_MAX, Lease, lapsing
-from extauthz.core.limit_kinds import BUCKET, HOURS, KEY, OWNER, QUOTAS
+from extauthz.core.limit_kinds import BUCKET, CREDITS, HOURS, KEY, OWNER, QUOTAS
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.spend import (
     MICRO,
@@ -36,15 +36,18 @@ class State:
     """An owner's stored state: buckets as (level, carry, at), by key or "" for the owner's own, and counters by field.
 
     A field is a window's name, for a key with its id behind it; what a key was charged on a day is (cost, requests,
-    changes). `hours` has two hours of the owner and of keys: start, count, start, count. `once` counts the free repeats
+    changes). `hours` has two hours of the owner and of keys: start, count, start, count; `credits` what is
+    used of those of the owner and of keys. `once` counts the free repeats
     of a request. `leases` are those that hold tokens, by id; `lapsed` those whose workers did not close them.
     """
 
     seeded: bool = True
+    provisional: bool = False
     buckets: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     days: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     hours: dict[str, Hours] = field(default_factory=dict)
+    credits: dict[str, int] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
     lapsed: dict[str, Lease] = field(default_factory=dict)
@@ -109,6 +112,7 @@ class Step:
     def __init__(self, state: State, asked: Spend, now: int, at: tuple[int, int], *, hour: int = MIDDLE) -> None:
         self.state, self.asked, self.now, self.hour = state, asked, now, hour
         self.hourly = asked.windows is not None and asked.hourly
+        self.credited = asked.windows is not None and asked.credited
         self.day, self.month = day, month = at
         self.buckets = {
             name: refill(state.buckets.get(name), limits.rate, limits.burst or 0, now, held=self.held(name))
@@ -167,6 +171,9 @@ class Step:
             for quota, size, count in zip(QUOTAS, limits.quotas, used[side], strict=True):
                 if self.fields is not None and size is not None and count + asked.cost > size:
                     bits |= 1 << quota.bits[side]
+            spent = self.state.provisional or self._of_credits(key, limits) + asked.cost > (limits.credits or 0)
+            if self.credited and limits.credits is not None and spent:
+                bits |= 1 << CREDITS.bits[side]
         return bits
 
     def take(self, cost: int, requests: int) -> None:
@@ -205,11 +212,16 @@ class Step:
             if limits.has(HOURS):
                 start, count, *other = self._hours(name)
                 self.state.hours[name] = start, max(count + cost, 0), other[0], other[1]
+            if limits.credits is not None:
+                self.state.credits[name] = self.state.credits.get(name, 0) + cost
         charged, allowed, changes = self.state.days.get(key_by_day, GONE)
         self.state.days[key_by_day] = max(charged + cost, 0), max(allowed + requests, 0), changes + 1
 
     def _of_hour(self, name: str, limits: Limits) -> int:
         return self._hours(name)[1] if limits.has(HOURS) else 0
+
+    def _of_credits(self, name: str, limits: Limits) -> int:
+        return 0 if limits.credits is None else self.state.credits.get(name, 0)
 
     def _hours(self, name: str) -> Hours:
         """The hour that holds, then the other one that is kept: the later one where a third begins."""
@@ -232,7 +244,10 @@ class Step:
         (*used, hour), (*used_by_key, key_hour) = self.used()
         owner = self._state_of("", self.asked.limits, used)
         key = self._state_of(self.asked.key_id, self.asked.key_limits, used_by_key)
-        further = (self.hour + 1, hour, key_hour) if self.hourly else ()
+        further: tuple[int, ...] = (self.hour + 1, hour, key_hour) if self.hourly or self.credited else ()
+        if self.credited:
+            own = self._of_credits(self.asked.key_id, self.asked.key_limits)
+            further += (self._of_credits("", self.asked.limits), own)
         if self.hourly and self.hour != MIDDLE:
             flags |= OTHER_HOUR
         return refused, flags, self.day + 1, self.month + 1, *owner, *key, *further

@@ -51,7 +51,7 @@ class TenantCounts(Collector):
         counts[decision.reason] = counts.get(decision.reason, 0) + 1
         if decision.balance is not None and counts is not self._others:
             for name, size, _, remaining, reset in decision.balance.limit_statuses:
-                if name in _QUOTAS:
+                if name in _QUOTAS and reset is not None:
                     share = 1 - remaining / size if size else 1.0
                     self._used[organization, name] = share, result.at + reset
 

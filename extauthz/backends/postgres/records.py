@@ -15,7 +15,7 @@ from extauthz.core.credentials import Credential
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.explanation import NamedKey
 from extauthz.core.keys import ApiKey
-from extauthz.core.limit_kinds import LIMIT_COLUMNS
+from extauthz.core.limit_kinds import CREDITS, LIMIT_COLUMNS
 from extauthz.core.limits import Limits
 from extauthz.core.permissions import Permissions, parse_permissions
 from extauthz.core.ports import POSTGRESQL
@@ -25,10 +25,12 @@ RECORDS_PER_READ_MAX = 500
 STATEMENT_TIMEOUT_MS = 4000
 PARTS_MAX = 4096  # of one kind that are remembered
 SHORT = 1024  # characters of a text that is
-_TENANT_FIELDS = ("status", "plan", "plan_id", *LIMIT_COLUMNS, "overrides_until", "limits_mode")
+_HELD = (*LIMIT_COLUMNS, CREDITS.name)  # what an organization or a key may spend
+_TENANT_FIELDS = ("status", "plan", "plan_id", *_HELD, "overrides_until", "limits_mode")
 _CALENDAR_FIELDS = ("timezone", "anchor", "timezone_before", "last_day", "anchor_before", "next_month")
-_PLAN_LIMITS, _KEY_LIMITS = (tuple(prefix + name for name in LIMIT_COLUMNS) for prefix in ("plan_", "key_"))
-_TERMS = (*_TENANT_FIELDS, *_PLAN_LIMITS, *_CALENDAR_FIELDS)
+_PLAN_LIMITS = (*(f"plan_{name}" for name in LIMIT_COLUMNS), CREDITS.name)  # credits stay when own limits end
+_KEY_LIMITS = tuple(f"key_{name}" for name in _HELD)
+_TERMS = (*_TENANT_FIELDS, *_PLAN_LIMITS[:-1], *_CALENDAR_FIELDS)
 
 
 class PostgresKeySource:
@@ -144,7 +146,7 @@ def _limits(values: tuple[object, ...]) -> Limits:
 
 
 def _by_name(limits: Iterable[object]) -> dict[str, object]:
-    return dict(zip(LIMIT_COLUMNS, limits, strict=True))
+    return dict(zip(_HELD, limits, strict=True))
 
 
 def _permissions(text: object) -> Permissions:

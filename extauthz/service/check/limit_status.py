@@ -15,14 +15,16 @@ from extauthz.service.check.rate_limit import Spender
 
 
 class CallerLimit(NamedTuple):
-    """One limit, or a day or month without a quota (`limit` and `remaining` None); `window` and `reset` are seconds."""
+    """One limit, or a day or month without a quota (`limit` and `remaining` None); `window` and `reset` are seconds,
+    None of credits, which do not renew.
+    """
 
     name: str
     limit: int | None
-    window: int
+    window: int | None
     used: int
     remaining: int | None
-    reset: int
+    reset: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,12 @@ def own_limits(asked: Spend, spent: Spent) -> tuple[CallerLimit, ...]:
     own = asked.limits
     quotas = list(zip(QUOTAS, own.quotas, strict=True))
     without_quota = {quota.name for quota, size in quotas if size is None}
-    counted = Limits(own.rate, own.burst, *(0 if size is None and quota.always else size for quota, size in quotas))
+    counted = Limits(
+        own.rate,
+        own.burst,
+        *(0 if size is None and quota.always else size for quota, size in quotas),
+        credits=own.credits,
+    )
     used = spent.used
     return tuple(
         CallerLimit(

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from extauthz.core import failure
 from extauthz.core.balance import balance
-from extauthz.core.decision import Allow, Decision, conclude, deny, only_shadow
+from extauthz.core.decision import LIMITS_UNAVAILABLE, Allow, Decision, conclude, deny, only_shadow
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.observers import Meter, Observer
@@ -64,6 +64,9 @@ class RateLimit:
 
     def concluded(self, asked: Spend, spent: Spent, identity: Identity | None, *, shadow: bool) -> Decision:
         """The decision on a spend that has an outcome, which is then counted."""
+        if spent.provisional and asked.credited and spent.refused:
+            # What was used of its credits is not known: not that it is all of them, nor that something is left.
+            return Allow(identity, degraded=True, shadow=True) if shadow else LIMITS_UNAVAILABLE
         cost = 0 if spent.repeated else asked.cost
         decision = conclude(identity, balance(asked, spent, jitter=jitter() if spent.refused else 0), cost)
         if asked.owner.kind == "tenant" and not spent.repeated:

@@ -1,5 +1,7 @@
 """Answers as bytes, up to their date: what does not change from check to check is rendered once."""
 
+from collections.abc import Sequence
+
 from extauthz.core.balance import Balance, balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import Allow, Deny, conclude
@@ -47,10 +49,13 @@ class Shape:
         self._balance = balance(spend, spent_by(0, empty_row(spend, window)))
         self._numbers = LimitNumbers(spend, window=window)
         self._refusals: dict[tuple[int, str], Refusal] = {}
-        allowed = handler.dialect.render(marked(Allow(None, self._balance)))
-        self._allowed = Template(in_lines(allowed.varying))
+        self._renewed = [each.reset is not None for each in self._balance.limit_statuses]
+        self._allowed = self._allow(renewed=True)
         self.left = self._numbers.left
         self.fill = self._allowed.fill
+        if not all(self._renewed):
+            self._allowed_by_credits = self._allow(renewed=False)
+            self.fill = self._fill_by_binding
         self.tokens = spend.cost if self._balance.has_bucket else 0
         self.notices = tuple(
             (quota.places[OWNER], passed_at(size, THRESHOLDS[0]))
@@ -66,11 +71,25 @@ class Shape:
             refusal = self._refusals[row[0], name] = self._refusal(row[0], name)
         return refusal, refusal.template.fill(numbers)
 
+    def _allow(self, *, renewed: bool) -> Template:
+        """An allow where the limit with the least left renews, or does not and has no reset to tell."""
+        statuses = self._balance.limit_statuses
+        binding = next((each for each in statuses if (each.reset is not None) is renewed), self._balance.binding)
+        answer = self._handler.dialect.render(marked(Allow(None, Balance(statuses, (), 0, binding))))
+        return Template(in_lines(answer.varying))
+
+    def _fill_by_binding(self, numbers: Sequence[int]) -> bytes:
+        left = numbers[:-3:2]
+        renewed = self._renewed[left.index(min(left))]
+        return (self._allowed if renewed else self._allowed_by_credits).fill(numbers)
+
     def _refusal(self, bits: int, name: str) -> Refusal:
         refused = tuple(each for place, each in enumerate(NAMES) if bits >> place & 1)
         limit_statuses = self._balance.limit_statuses
         binding = next(status for status in limit_statuses if status.name == name)
-        denial = conclude(None, Balance(limit_statuses, refused, 1, binding), self._cost)
+        denial = conclude(
+            None, Balance(limit_statuses, refused, None if binding.reset is None else 1, binding), self._cost
+        )
         assert isinstance(denial, Deny)  # noqa: S101 - a limit has refused
         return Refusal(denial, self._handler)
 

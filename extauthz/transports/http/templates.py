@@ -10,7 +10,7 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import TypeVar
 
-from extauthz.core.balance import Balance
+from extauthz.core.balance import Balance, LimitStatus
 from extauthz.core.decision import Allow, Deny
 
 # A mark ends with the place of its number among those of `LimitNumbers`. Its beginning is drawn at random, so that
@@ -49,11 +49,18 @@ def marked(decision: Limited) -> Limited:
 
 def _marked(balance: Balance) -> Balance:
     marks = iter(range(_BEGIN * 1_000, (_BEGIN + 1) * 1_000))
-    limit_statuses = tuple([each._replace(remaining=next(marks), reset=next(marks)) for each in balance.limit_statuses])
+    limit_statuses = tuple([_marked_status(each, (next(marks), next(marks))) for each in balance.limit_statuses])
     binding = balance.binding
     if binding is not None:
-        binding = binding._replace(size=next(marks), remaining=next(marks), reset=next(marks))
-    return Balance(limit_statuses, balance.refused, next(marks), binding)
+        binding = _marked_status(binding._replace(size=next(marks)), (next(marks), next(marks)))
+    wait = next(marks)
+    return Balance(limit_statuses, balance.refused, None if balance.retry_after is None else wait, binding)
+
+
+def _marked_status(status: LimitStatus, marks: tuple[int, int]) -> LimitStatus:
+    """A limit with marks; one that does not renew has no reset, and no mark for it."""
+    remaining, reset = marks
+    return status._replace(remaining=remaining, reset=None if status.reset is None else reset)
 
 
 def _pick(places: Sequence[int]) -> Pick:

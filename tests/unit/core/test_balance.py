@@ -100,6 +100,7 @@ def test_retry_after_is_honest(tenant: Tenant) -> None:
     if not left.refused:
         assert left.retry_after == 0
         return
+    assert left.retry_after is not None
     assert left.retry_after >= 1
     if left.retry_after > 1:
         early = now + (left.retry_after - 1) * MICRO
@@ -115,6 +116,7 @@ def test_seconds_to_the_next_token_are_honest(tenant: Tenant) -> None:
     assert rate is not None
     assert burst is not None
     (bucket,) = ask(state, Limits(rate, burst), cost, at=now).limit_statuses
+    assert bucket.reset is not None
     for wait, more in ((bucket.reset, True), (bucket.reset - 1, False)):
         level, _ = refill(state.buckets[""], rate, burst, now + wait * MICRO)
         assert (level // MICRO > bucket.remaining) is more

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from extauthz.core.balance import Balance, LimitStatus
@@ -56,6 +57,7 @@ DENIALS: list[tuple[Deny, int, int, str, str | None, str | None]] = [
     (limited(Reason.DAILY_QUOTA_EXCEEDED), 429, 403, "daily_quota_exceeded", None, "7"),
     (limited(Reason.MONTHLY_QUOTA_EXCEEDED), 429, 403, "monthly_quota_exceeded", None, "7"),
     (limited(Reason.HOURLY_QUOTA_EXCEEDED), 429, 403, "hourly_quota_exceeded", None, "7"),
+    (replace(limited(Reason.CREDITS_EXHAUSTED), retry_after=None), 429, 403, "credits_exhausted", None, None),
     (AUTHENTICATION_UNAVAILABLE, 503, 503, "authentication_unavailable", None, "1"),
     (LIMITS_UNAVAILABLE, 503, 503, "limits_unavailable", None, "1"),
 ]
@@ -173,7 +175,10 @@ def every_answer(wording: Wording) -> Iterator[tuple[Dialect, Decision]]:
 
 
 def test_rate_limit_headers_as_chosen() -> None:
-    """Only the chosen families, and only on allow and 429; `Retry-After` stays whatever is chosen."""
+    """Only the chosen families, and only on allow and 429; `Retry-After` stays whatever is chosen.
+
+    No wait brings credits back, so their refusal names none.
+    """
     for families in ((), ("ietf",), ("x",), ("ietf", "x")):
         for dialect, decision in every_answer(Wording(families=families)):
             names = {name for name, _ in dialect.render(decision).headers}
@@ -181,7 +186,8 @@ def test_rate_limit_headers_as_chosen() -> None:
             assert ("ratelimit" in names) == ("ratelimit-policy" in names) == (told and "ietf" in families)
             assert ("x-ratelimit-limit" in names) == (told and "x" in families)
             if isinstance(decision, Deny):
-                assert ("retry-after" in names) == (OUTCOMES[decision.reason].status in (429, 503))
+                waits = OUTCOMES[decision.reason].status in (429, 503)
+                assert ("retry-after" in names) == (waits and decision.reason is not Reason.CREDITS_EXHAUSTED)
 
 
 def test_headers_hold_nothing_that_breaks_a_line() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauthz.core.balance import Balance, balance
+from extauthz.core.balance import NEVER, Balance, balance
 from extauthz.core.calendar import UTC_CALENDAR, Calendar
 from extauthz.core.limit_kinds import BITS, BUCKET
 from extauthz.core.limit_numbers import LimitNumbers
@@ -24,7 +24,8 @@ def limits(draw: st.DrawFn) -> Limits:
     """Any limits: some of them, all, or none."""
     rate = draw(st.none() | rates)
     burst = None if rate is None else draw(st.integers(1, 10**9))
-    return Limits(rate, burst, draw(st.none() | few), draw(st.none() | few), draw(st.none() | few))
+    quotas = [draw(st.none() | few) for _ in range(3)]
+    return Limits(rate, burst, *quotas, credits=draw(st.none() | few))
 
 
 @st.composite
@@ -62,16 +63,17 @@ def outcomes(draw: st.DrawFn, *, refused: bool | None = None) -> tuple[Spend, in
         level = draw(st.integers(0, max(most, 0))) if each.rate is not None else 0
         carry = draw(st.integers(0, each.rate.seconds - 1)) if each.rate is not None else 0
         state += [level, carry, draw(few), draw(few)]
-    further = (window, draw(few), draw(few)) if asked.hourly else ()
-    return asked, now, (bits, 0, window, window, *state, *further)
+    further = (window, draw(few), draw(few)) if asked.hourly or asked.credited else ()
+    credited = (draw(few), draw(few)) if asked.credited else ()
+    return asked, now, (bits, 0, window, window, *state, *further, *credited)
 
 
 def numbers_of(told: Balance) -> list[int]:
-    """A balance as numbers."""
-    numbers = [number for each in told.limit_statuses for number in (each.remaining, each.reset)]
+    """A balance as numbers; 1 stands for a reset that nothing tells."""
+    numbers = [number for each in told.limit_statuses for number in (each.remaining, each.reset or 1)]
     if told.binding is None:
         return [*numbers, 0, 0, 0]
-    return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset]
+    return [*numbers, told.binding.size, told.binding.remaining, told.binding.reset or 1]
 
 
 @examples(10, 20_000)
@@ -97,4 +99,5 @@ def test_limit_that_refuses(outcome: tuple[Spend, int, Row], jitter: int) -> Non
     told = balance(asked, spent, jitter=jitter)
     assert told.binding is not None
     name, numbers = LimitNumbers(asked, window=row[2]).refused(now, row, jitter)
-    assert (name, numbers) == (told.binding.name, [*numbers_of(told), told.retry_after])
+    wait = NEVER if told.retry_after is None else told.retry_after
+    assert (name, numbers) == (told.binding.name, [*numbers_of(told), wait])

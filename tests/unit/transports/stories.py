@@ -107,6 +107,7 @@ def _refused_by(reason: str, limits: Limits, own: Limits | None = None, *, after
 ALLOWED = ["allow"] * 10
 FAST, DAY, MONTH = "rate_limited", "daily_quota_exceeded", "monthly_quota_exceeded"
 HOUR = "hourly_quota_exceeded"
+CREDITS = "credits_exhausted"
 ADDRESS = b"X-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n"
 REPEATED = b"X-Request-ID: 3f0c9e3d\r\n"
 ANYTHING = Limits(Rate(7, 60), 100, 1_000, 20_000)
@@ -150,6 +151,12 @@ STORIES = {
     "month": _refused_by(MONTH, Limits(Rate(5, 1), 5, 9, 1)),
     "hour": _refused_by(HOUR, Limits(Rate(5, 1), 5, 9, 9, 2), after=2),
     "key's hour": _refused_by(HOUR, ANYTHING, Limits(hourly_quota=3), after=3),
+    "credits": _refused_by(CREDITS, Limits(credits=3), after=3),
+    "key's credits": _refused_by(CREDITS, ANYTHING, Limits(credits=2), after=2),
+    "credits that bind late": Story(ALLOWED, limited(Limits(Rate(1, 864_000), 11, credits=12), Limits(credits=1_000))),
+    "credits that bind at first": Story(ALLOWED, limited(Limits(Rate(1, 1), 50, 60, credits=10))),
+    "credits and burst": _refused_by(CREDITS, Limits(Rate(1, 864_000), 2, credits=2), after=2),
+    "no credits": _refused_by(CREDITS, Limits(credits=0), after=0),
     "an hour behind": Story(ALLOWED, hours_off(-1)),
     "an hour ahead": Story(ALLOWED, hours_off(1)),
     "key's burst": _refused_by(FAST, ANYTHING, Limits(Rate(1, 864_000), 1)),

@@ -11,7 +11,7 @@ from extauthz.core.balance import balance
 from extauthz.core.check_result import CheckResult
 from extauthz.core.decision import conclude
 from extauthz.core.failure import OnRedisDown
-from extauthz.core.spend import Row, Spend, Spent, result_of
+from extauthz.core.spend import ROW_SIZE, Row, Spend, Spent, result_of
 from extauthz.core.subject import Identity
 from extauthz.service.check import rate_limit
 from extauthz.service.check.remembered import Remembered
@@ -74,8 +74,8 @@ def test_template_equals_general_rendering(
     """For any limits, caller and outcome, in every dialect with all sets of headers."""
     handler, (asked, now, row) = handler_of(*which), outcome
     middle = 1 if asked.windows is None else 2
-    hour = (middle, *row[13:]) if len(row) > 12 else ()
-    outcome = asked, now, (*row[:2], middle, middle, *row[4:12], *hour)
+    further = (middle, *row[13:]) if len(row) > ROW_SIZE else ()
+    outcome = asked, now, (*row[:2], middle, middle, *row[4:ROW_SIZE], *further)
     found = Remembered(None)
     found.identity = who
     found.subject = None if who is None else replace(KEY, id=who.subject_id, organization_id=who.organization_id)

@@ -89,11 +89,15 @@ def _words(seen: Seen, found: Balance | None) -> tuple[str, str]:
         notes.insert(0, f"the cost is above what a limit can ever hold: {sizes}")
         return _sentence(seen, notes), _raise(seen, small)
     if found is not None and found.refused:
-        notes.insert(0, f"not enough is left of {', '.join(found.refused)}; again in {found.retry_after} s")
+        notes.insert(0, f"not enough is left of {', '.join(found.refused)}; {_again(found)}")
         return _sentence(seen, notes), _raise(seen, found.refused)
     if found is not None and not found.limit_statuses:
         notes.insert(0, "there is no limit")
     return _sentence(seen, notes), ""
+
+
+def _again(found: Balance) -> str:
+    return "no wait helps" if found.retry_after is None else f"again in {found.retry_after} s"
 
 
 def _sentence(seen: Seen, notes: Iterable[str]) -> str:
