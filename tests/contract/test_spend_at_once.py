@@ -46,6 +46,8 @@ ONE_A_DAY = Rate(1, 86_400)
         (Limits(monthly_quota=1), UNLIMITED),
         (Limits(hourly_quota=1), UNLIMITED),
         (UNLIMITED, Limits(hourly_quota=1)),
+        (Limits(credits=1), UNLIMITED),
+        (UNLIMITED, Limits(credits=1)),
         (UNLIMITED, Limits(ONE_A_DAY, 1)),
         (UNLIMITED, Limits(None, None, 1, 1)),
     ],

@@ -56,8 +56,8 @@ costs = st.integers(1, 5) | st.sampled_from([1000, BURST_MAX])
 bursts = st.integers(1, 20) | st.sampled_from([1000, BURST_MAX])
 quotas = st.none() | st.integers(0, 12) | st.just(QUOTA_MAX)
 hourly = st.none() | quotas
-limits = st.builds(Limits, rates(), bursts, quotas, quotas, hourly) | st.builds(
-    Limits, st.none(), st.none(), quotas, quotas, hourly
+limits = st.builds(Limits, rates(), bursts, quotas, quotas, hourly, credits=hourly) | st.builds(
+    Limits, st.none(), st.none(), quotas, quotas, hourly, credits=hourly
 )
 elapses = st.integers(0, 10 * MICRO) | st.sampled_from(
     [0, 1, 999_999, MICRO, DAY, 31 * DAY, 400 * DAY, HOUR // 2, HOUR, -HOUR, -3 * HOUR, -1, -MICRO, -DAY, -40 * DAY]

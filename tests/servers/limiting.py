@@ -91,6 +91,7 @@ def as_hash(state: State, epoch: str) -> dict[str, str]:
     kept = {"seeded": epoch, "days": " ".join(dates)} if state.seeded else {}
     kept |= {f"bucket:{name}" if name else "bucket": _text(bucket) for name, bucket in state.buckets.items()}
     kept |= {field: str(used) for field, used in state.counters.items() if used or not field.startswith("m:")}
+    kept |= {f"credits:{name}" if name else "credits": str(used) for name, used in state.credits.items()}
     for name, hours in state.hours.items():
         suffix = f":{name}" if name else ""
         begun, count, other, before = hours

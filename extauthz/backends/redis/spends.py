@@ -14,7 +14,8 @@ from extauthz.core.spend import FAILED, Owner, Row, Spend
 
 SPEND = scripts.read("layout", "leases", "limits", "spend")
 ROW = struct.Struct("<h3b8q")  # of each result
-FURTHER_ROW = struct.Struct("<b2q")  # of each result of further quotas
+FURTHER_ROW = struct.Struct("<b2q")  # of each result of further quotas or credits
+CREDITS_ROW = struct.Struct("<2q")  # of each result of credits, behind that
 PLACES = struct.Struct("<5H")  # of each asked
 NUMBERS = struct.Struct("<12d")  # of each kind of limits
 
@@ -54,10 +55,14 @@ def read_answer(
     basic = ROW.size * len(asked)
     results: list[Row | StoreUnavailable] = list(ROW.iter_unpack(rows if len(rows) == basic else rows[:basic]))
     if len(rows) > basic:
-        further = FURTHER_ROW.iter_unpack(rows[basic:])
+        at = basic
         for place, (one, row) in enumerate(zip(asked, ROW.iter_unpack(rows[:basic]), strict=True)):
-            if one.encoded is not None and len(one.encoded[1]) > NUMBERS.size:
-                results[place] = row + next(further)
+            if one.encoded is None or len(one.encoded[1]) == NUMBERS.size:
+                continue
+            for further in (FURTHER_ROW, CREDITS_ROW) if one.credited else (FURTHER_ROW,):
+                row += further.unpack_from(rows, at)  # noqa: PLW2901
+                at += further.size
+            results[place] = row
     if failures:
         words = iter(failures)
         for place, row in enumerate(ROW.iter_unpack(rows[:basic])):
@@ -75,7 +80,8 @@ def _encode(asked: Spend) -> tuple[str, bytes]:
 
 @lru_cache(maxsize=1024)  # plans are few, and what they have in common is kept once
 def _numbers(operation: int, cost: int, limits: Limits, key_limits: Limits) -> bytes:
-    further = [-1 if size is None else size for size in (*limits.further, *key_limits.further)]
+    counts = (*limits.further, *key_limits.further, limits.credits, key_limits.credits)
+    further = [-1 if size is None else size for size in counts]
     if max(further) < 0:
         return NUMBERS.pack(operation, cost, *limit_numbers(limits), *limit_numbers(key_limits))
     basic = NUMBERS.pack(operation + _FURTHER, cost, *limit_numbers(limits), *limit_numbers(key_limits))

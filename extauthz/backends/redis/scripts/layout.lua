@@ -10,6 +10,8 @@
 --                packed state. A counter is in one of the two places; where both have it, they are added.
 -- hour           "start count start count" of two hours, the one charged last and another one, by their first seconds;
 -- hour:<key>     the same of a key. Only of what has an hourly quota; never saved, and never seeded
+-- credits        what is used of the owner's credits, decimal: since the first grant, whatever the day
+-- credits:<key>  the same of a key. Only of what has credits
 -- was:<field>    what a counter began with while nothing was known of it (provisional.lua)
 --
 -- Hashes of releases before this layout have no `state`: all counters are in named fields, and `bucket` and

@@ -68,6 +68,12 @@ local function hourly_of(quota)
   return quota >= 0 and quota or nil
 end
 
+-- Credits in total, or nil.
+local function credits_of(total)
+  total = within(total, -1, 1e12, 'credits')
+  return total >= 0 and total or nil
+end
+
 -- Limits of an owner or a key from five numbers.
 local function limits_of(tokens, per, burst, daily, monthly)
   return {
@@ -288,6 +294,17 @@ local function take_of_hour(o, holder, field, cost)
   )
 end
 
+-- Reads what is used of the credits of an owner or of a key. While counters are provisional it is not known.
+local function enter_credits(o, k, asked)
+  if asked.owner.credits and not o.used then o.used = stored(named(o, 'credits'), MOST) or 0 end
+  if asked.own.credits and not k.used then k.used = stored(named(o, 'credits:' .. k.id), MOST) or 0 end
+end
+
+local function take_of_credits(o, holder, field, cost)
+  holder.used = min(holder.used + cost, MOST)
+  o.writes[field] = string.format('%.0f', holder.used)
+end
+
 -- What is in the buckets now, in `left` and `part`; `ahead`: the time of a bucket is yet to come.
 local function stand(o, k, asked)
   if asked.owner.tokens > 0 then
@@ -314,6 +331,8 @@ local function bits(o, k, asked, calendar, cost)
     if own.monthly >= 0 and k.by_month + cost > own.monthly then refused = refused + 32 end
     if owner.hourly and o.by_hour + cost > owner.hourly then refused = refused + 64 end
     if own.hourly and k.by_hour + cost > own.hourly then refused = refused + 128 end
+    if owner.credits and (o.unknown or o.used + cost > owner.credits) then refused = refused + 256 end
+    if own.credits and (o.unknown or k.used + cost > own.credits) then refused = refused + 512 end
   end
   return refused
 end
@@ -358,6 +377,8 @@ local function take(o, k, asked, calendar, cost, requests)
   k.requests, k.changes = max(k.requests + requests, 0), k.changes + 1
   if asked.owner.hourly then take_of_hour(o, o, 'hour', cost) end
   if asked.own.hourly then take_of_hour(o, k, 'hour:' .. k.id, cost) end
+  if asked.owner.credits then take_of_credits(o, o, 'credits', cost) end
+  if asked.own.credits then take_of_credits(o, k, 'credits:' .. k.id, cost) end
   if not o.known then
     o.writes.days = with_day(o, o.day)
     o.known = true

@@ -9,24 +9,27 @@
 --          charge_once in KEYS (0: none)
 --          3 one string: for each kind of limits 12 numbers (doubles, little endian): operation (0 spend, 1 peek), cost;
 --          then of the owner and of the key: tokens and seconds of the rate (0 tokens: no bucket), burst, daily and
---          monthly quota (-1: none). Where there are hourly quotas, 8 is added to the operation, and 12 more follow:
---          hourly quota of the owner and of the key (-1: none), the rest 0
+--          monthly quota (-1: none). Where there are hourly quotas or credits, 8 is added to the operation, and 12
+--          more follow: hourly quota of the owner and of the key, credits of the owner and of the key (-1: none), the
+--          rest 0
 --          4 number of ids; then ids of keys; then calendars: three days and four bounds, three months and four bounds
 --          (dates YYYYMMDD, bounds in Unix seconds), blanks between; four bounds of hours behind, where there are hourly
 --          quotas
 -- returns  {now (microseconds), one string, then words of failures}. The string holds 12 numbers for each asked, little
 --          endian: refused (two bytes), flags, day, month (one byte each, all signed), level, carry, by day, by month, and
---          the last four of the key (eight bytes each); behind all of them, for each asked with hourly quotas, the hour
---          (one byte), and its count of the owner and of the key (eight bytes each)
---          refused: bits 0 to 5 bucket, day, month, and the key's, 6 and 7 hour, and the key's; 0: allowed; -1 no window
+--          the last four of the key (eight bytes each); behind all of them, for each asked with 12 more numbers, the
+--          hour (one byte), and its count of the owner and of the key (eight bytes each); with credits, what is used of
+--          those of the owner and of the key (eight bytes each) behind that
+--          refused: bits 0 to 5 bucket, day, month, and the key's, 6 and 7 hour, and the key's, 8 and 9 credits, and the
+--          key's (all of them while the counters are provisional); 0: allowed; -1 no window
 --          fits Redis's clock, -2 the counters are not of this epoch: nothing happened then; -3 Redis refused, nothing
 --          was taken
 --          flags: 1 charged before, 2 provisional, 8 the hour is not the second one; day, month, hour: which of the three
---          (1 without a calendar)
+--          (1 without a calendar; 2 where no hour is counted)
 --
 -- Every argument is looked at before the first write.
 local PLACES, NUMBERS, ROW = '<I2I2I2I2I2', '<' .. string.rep('d', 12), '<i2bbbi8i8i8i8i8i8i8i8'
-local FURTHER = '<bi8i8'
+local FURTHER, CREDITS = '<bi8i8', '<i8i8'
 local PLACES_SIZE, NUMBERS_SIZE = 10, 96
 local ONCE, REPEATS = 10000, 2 -- milliseconds in which a request may be repeated, and how often
 
@@ -42,18 +45,21 @@ end
 -- One kind of limits, and where the next one is.
 local function read_asked(position)
   local operation, cost, a, b, c, d, e, f, g, h, i, j = unpacked(NUMBERS, kinds, position)
-  local hourly = operation >= 8
+  local longer = operation >= 8
   local asked = {
-    operation = within(hourly and operation - 8 or operation, 0, 1, 'operation'),
+    operation = within(longer and operation - 8 or operation, 0, 1, 'operation'),
     cost = within(cost, 1, 1e9, 'cost'),
     owner = limits_of(a, b, c, d, e),
     own = limits_of(f, g, h, i, j),
-    hourly = hourly,
+    longer = longer, hourly = nil, credited = nil,
   }
   position = position + NUMBERS_SIZE
-  if hourly then
-    local of_owner, of_key = unpacked(NUMBERS, kinds, position)
+  if longer then
+    local of_owner, of_key, credits, key_credits = unpacked(NUMBERS, kinds, position)
     asked.owner.hourly, asked.own.hourly = hourly_of(of_owner), hourly_of(of_key)
+    asked.owner.credits, asked.own.credits = credits_of(credits), credits_of(key_credits)
+    asked.hourly = asked.owner.hourly or asked.own.hourly
+    asked.credited = asked.owner.credits or asked.own.credits
     position = position + NUMBERS_SIZE
   end
   return asked, position
@@ -71,13 +77,22 @@ local function charged_before(o, name)
   return once
 end
 
+-- What a longer row has behind all others.
+local function further_of(o, k, asked, hour)
+  local owner, own = asked.owner, asked.own
+  local row = pack(FURTHER, hour, owner.hourly and o.by_hour or 0, own.hourly and k.by_hour or 0)
+  if not asked.credited then return row end
+  return row .. pack(CREDITS, owner.credits and o.used or 0, own.credits and k.used or 0)
+end
+
 local function run(i, o, id, asked, calendar, once_name)
   local operation, cost = asked.operation, asked.cost
   local day, month, hour = 1, 1, 1
-  if asked.hourly then further[i] = pack(FURTHER, 0, 0, 0) end
+  if asked.longer then further[i] = pack(FURTHER, 0, 0, 0) .. (asked.credited and pack(CREDITS, 0, 0) or '') end
   if calendar then
-    day, month, hour = calendar.day, calendar.month, calendar.hour
-    if not (day and month and (hour or not asked.hourly)) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
+    day, month, hour = calendar.day, calendar.month, 2
+    if asked.hourly then hour = calendar.hour end
+    if not (day and month and hour) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
   end
   local k = key_of(o, id, calendar and calendar.days[day])
   if not k then return failed(i, o.words) end
@@ -85,7 +100,7 @@ local function run(i, o, id, asked, calendar, once_name)
   local flags = 0
   if calendar then
     if o.seeded == provisional then
-      flags = 2
+      flags, o.unknown = 2, true
     elseif o.seeded ~= epoch then
       return -2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     end
@@ -94,6 +109,7 @@ local function run(i, o, id, asked, calendar, once_name)
       enter_hours(o, k, asked, calendar.hour_bounds[hour])
       if hour ~= 2 then flags = flags + 8 end
     end
+    if asked.credited then enter_credits(o, k, asked) end
   end
   stand(o, k, asked)
   if operation ~= 1 then lapse(o, k, asked) end
@@ -112,9 +128,7 @@ local function run(i, o, id, asked, calendar, once_name)
       set_back(o, k)
     end
   end
-  if asked.hourly then
-    further[i] = pack(FURTHER, hour, asked.owner.hourly and o.by_hour or 0, asked.own.hourly and k.by_hour or 0)
-  end
+  if asked.longer then further[i] = further_of(o, k, asked, hour) end
   if not calendar then return refused, flags, day, month, o.left, o.part, 0, 0, k.left, k.part, 0, 0 end
   return refused, flags, day, month, o.left, o.part, o.by_day, o.by_month, k.left, k.part, k.cost, k.by_month
 end
@@ -132,7 +146,8 @@ local function asked_at(i)
   local kind, hash, id, calendar, once = unpacked(PLACES, places, PLACES_SIZE * (i - 1) + 1)
   local asked, name, key_id = all_asked[kind], KEYS[hash], id <= id_count and ARGV[4 + id]
   if not (asked and name and key_id) or calendar > #calendars or once > #KEYS then error('a place of nothing') end
-  if asked.hourly and not (calendar > 0 and calendars[calendar].hour_bounds) then error('a calendar has no hours') end
+  if asked.longer and calendar == 0 then error('what a longer row counts needs a calendar') end
+  if asked.hourly and not calendars[calendar].hour_bounds then error('a calendar has no hours') end
   return owner_of(name), key_id, asked, calendars[calendar], KEYS[once]
 end
 
