@@ -11,7 +11,7 @@ from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.rejections import Rejected
 from extauthz.core.spend import NotApplied, Row, Spend, Spent
 from extauthz.core.token_bucket import State
-from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, UsageBatch
+from extauthz.core.usage import Counted, CreditsUsed, QuotaEvent, Refused, Seed, Span, UsageBatch
 
 Store = Literal["postgresql", "redis"]
 POSTGRESQL: Store = "postgresql"
@@ -178,20 +178,26 @@ class UsageSource(Protocol):
         ...
 
 
-SaveUsage = Callable[[Sequence[Counted]], Awaitable[None]]
+class SaveUsage(Protocol):
+    """What saves rows."""
+
+    def __call__(self, counted: Sequence[Counted], credits_used: Sequence[CreditsUsed] = ()) -> Awaitable[None]:
+        """Replaces those that are behind."""
+        ...
 
 
 class UsageStore(Protocol):
     """Where usage is kept for good."""
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
-        """What is known of spans, by tenant; all in one query."""
+        """What is known of spans, and of credits, by tenant; all in one query."""
         ...
 
     def exclusive_saver(self) -> AbstractAsyncContextManager[SaveUsage | None]:
         """What saves rows while no other worker does; None while another one saves. The end of the block commits.
 
-        A row is replaced where its `revision` is higher than the stored one, so that saving twice changes nothing.
+        A row is replaced where its `revision` is higher than the stored one, and of credits where more is used, so that
+        saving twice changes nothing.
         """
         ...
 

@@ -6,6 +6,7 @@ from datetime import date
 from typing import NamedTuple
 
 ORGANIZATION = ""  # stands for the organization itself where a key's id is expected
+CREDITS_FIELD = "credits"  # of a Seed: what is used of credits, in no span
 THRESHOLDS = (80, 90, 100)  # percent of a quota that are an event
 
 
@@ -23,6 +24,14 @@ class Counted(NamedTuple):
     allowed: int
     cost: int
     revision: int
+
+
+class CreditsUsed(NamedTuple):
+    """What is used of the credits of a key, or of its organization (`key_id` ORGANIZATION), since the first grant."""
+
+    tenant_id: str
+    key_id: str
+    used: int
 
 
 class Refused(NamedTuple):
@@ -53,7 +62,10 @@ class Span(NamedTuple):
 
 
 class Seed(NamedTuple):
-    """What PostgreSQL has of a span. `key_id` is ORGANIZATION for the sum of all keys."""
+    """What PostgreSQL has of a span, or of credits in CREDITS_FIELD.
+
+    `key_id` is ORGANIZATION for the sum of all keys, and for an organization's own credits.
+    """
 
     field: str
     key_id: str
@@ -93,6 +105,7 @@ class UsageBatch:
     marks: Sequence[tuple[str, str, float]]
     read_at: float
     counted: Sequence[Counted]
+    credits_used: Sequence[CreditsUsed] = ()
     incomplete: Mapping[str, Sequence[date]] = field(default_factory=dict)
     old: Mapping[str, OldCounters] = field(default_factory=dict)
     position: int = 0

@@ -6,7 +6,11 @@ import pytest
 from redis.asyncio import Redis as RedisClient
 
 from extauthz.backends.redis.connection import RedisConnection
+from extauthz.backends.redis.counters import RedisCounters
+from extauthz.backends.redis.limits import RedisLimits
+from extauthz.backends.redis.usage import RedisUsage
 from extauthz.core.limits import UNLIMITED, Limits, Rate
+from extauthz.core.usage import CREDITS_FIELD, ORGANIZATION, CreditsUsed, Seed
 from tests.limit_names import DAILY, HOURLY, KEY_CREDITS, OWN_CREDITS
 from tests.servers.limiting import (
     HASH,
@@ -98,3 +102,45 @@ async def test_repeats_of_a_request_take_nothing(redis_connection: RedisConnecti
     asked.once = "request"
     found = [taken((await limits.spend([asked]))[0]) for _ in range(2)]
     assert [(one.refused, one.repeated, one.used[OWN_CREDITS]) for one in found] == [((), False, 1), ((), True, 1)]
+
+
+async def test_what_was_used_is_restored(redis: RedisClient, redis_connection: RedisConnection) -> None:
+    """Redis lost its memory: credits begin with what is saved of them, also those that no request asks of yet."""
+    saved = [Seed(CREDITS_FIELD, *each, 0, 0) for each in ((ORGANIZATION, 7), (KEY, 5), ("key-2", 9))]
+    limits = RedisLimits(redis_connection)
+    state = await RedisCounters(redis_connection).beginning(spend_of(PLENTY, now()), saved)
+    assert state.credits == {"": 7, KEY: 5}
+    await limits.seed(TENANT.id, saved)
+    spent = taken((await limits.spend([spend_of(PLENTY, now(), key_limits=PLENTY)]))[0])
+    assert (spent.used[OWN_CREDITS], spent.used[KEY_CREDITS]) == (8, 6)
+    assert (await hash_of(redis))["credits:key-2"] == "9"
+
+
+@pytest.mark.parametrize(("here", "saved", "after"), [(5, 3, 5), (5, 5, 5), (3, 5, 5)])
+@pytest.mark.parametrize("provisional", [False, True])
+async def test_more_of_what_is_here_and_what_is_saved_counts(
+    redis: RedisClient, redis_connection: RedisConnection, here: int, saved: int, after: int, *, provisional: bool
+) -> None:
+    """A copy of Redis that another server took over may be behind what is saved, or ahead of it."""
+    limits = RedisLimits(redis_connection)
+    await redis.hset(HASH, mapping={"credits": here, "seeded": "another epoch"})
+    if provisional:
+        await limits.seed(TENANT.id, None)
+    for _ in range(2):
+        await limits.seed(TENANT.id, [Seed(CREDITS_FIELD, ORGANIZATION, saved, 0, 0)])
+    kept = await hash_of(redis)
+    assert kept["credits"] == str(after)
+    assert not [field for field in kept if field.startswith("was:")]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_what_is_to_be_saved(redis: RedisClient, redis_connection: RedisConnection, *, whole: bool) -> None:
+    """What is used of an organization's credits and of those of its keys, but not while it is not known."""
+    limits = await seed(redis_connection)
+    usage = RedisUsage(redis_connection)
+    await limits.spend([spend_of(PLENTY, now(), cost=4, key_limits=PLENTY), spend_of(UNLIMITED, now(), key="key-2")])
+    await usage.mark([(TENANT.id, key) for key in ((ORGANIZATION,) if whole else (KEY, "key-2"))])
+    batch = await usage.read(10)
+    assert set(batch.credits_used) == {CreditsUsed(TENANT.id, ORGANIZATION, 4), CreditsUsed(TENANT.id, KEY, 4)}
+    await redis.hset(HASH, "seeded", "another epoch?")
+    assert (await usage.read(10)).credits_used == []

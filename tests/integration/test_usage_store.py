@@ -10,7 +10,7 @@ from extauthz.backends.postgres import usage as module
 from extauthz.backends.postgres.pool import Pool, open_pool
 from extauthz.backends.postgres.usage import PostgresUsage
 from extauthz.core.errors import StoreUnavailable
-from extauthz.core.usage import Counted, Refused, Seed, Span, Tally
+from extauthz.core.usage import ORGANIZATION, Counted, CreditsUsed, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures, UsageReport
 from extauthz.demo.postgres import Postgres
@@ -162,6 +162,23 @@ async def test_seeds_are_sums_of_spans(usage: PostgresUsage) -> None:
         OTHER: [],
     }
     assert await usage.seeds({}) == {}
+
+
+async def test_credits_go_forward_and_come_back(usage: PostgresUsage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an organization and of its keys apart; what is behind changes nothing, and other ids are left out."""
+    own, of_key = CreditsUsed(ACME, ORGANIZATION, 7), CreditsUsed(ACME, ONE, 5)
+    for rows in ([own, of_key, own._replace(used=6)], [of_key._replace(used=4), CreditsUsed("no id", ONE, 9)]):
+        async with usage.exclusive_saver() as saver:
+            assert saver is not None
+            await saver([], rows)
+    expected = [Seed("credits", ORGANIZATION, 7, 0, 0), Seed("credits", ONE, 5, 0, 0)]
+    assert await usage.seeds({ACME: [TODAY, MONTH], UMBRELLA: [TODAY]}) == {ACME: expected, UMBRELLA: []}
+    monkeypatch.setattr(module, "ROWS_PER_STATEMENT_MAX", 1)
+    async with usage.exclusive_saver() as saver:
+        assert saver is not None
+        await saver([], [own._replace(used=9), of_key._replace(used=8)])
+    found = (await usage.seeds({ACME: [TODAY]}))[ACME]
+    assert {seed.key_id: seed.cost for seed in found} == {ORGANIZATION: 9, ONE: 8}
 
 
 async def test_sums_of_a_period(usage: PostgresUsage) -> None:

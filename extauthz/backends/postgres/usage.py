@@ -17,7 +17,7 @@ from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.queries import again_if_dead, execute, fetch
 from extauthz.backends.postgres.statements import STATEMENTS, as_id
 from extauthz.core.ports import SaveUsage
-from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, Tally
+from extauthz.core.usage import ORGANIZATION, Counted, CreditsUsed, QuotaEvent, Refused, Seed, Span, Tally
 from extauthz.core.usage_range import Period
 from extauthz.core.usage_report import Figures
 
@@ -28,12 +28,15 @@ REPORT_TIMEOUT_MS = 30_000  # for a report: years of a large organization are mi
 DELETE_INTERVAL_SECONDS = 600.0
 KEPT_HOURS = 24  # for which a batch that comes again is known
 ROWS_PER_DELETE_MAX = 10_000
+NO_KEY = UUID(int=0)  # in credits_used: of the organization itself
 
 RowT = TypeVar("RowT", Counted, Refused)
 
 
 class PostgresUsage:
-    """The tables `usage_daily`, `usage_batches` and `quota_events`. Every method raises StoreUnavailable.
+    """The tables `usage_daily`, `credits_used`, `usage_batches` and `quota_events`.
+
+    Every method raises StoreUnavailable.
 
     A row whose organization or key has an id of another form is left out.
     """
@@ -43,7 +46,7 @@ class PostgresUsage:
         self._forgot_at: float | None = None
 
     async def seeds(self, wanted: Mapping[str, Sequence[Span]]) -> Mapping[str, Sequence[Seed]]:
-        """What is known of spans, by tenant and key; all in one query."""
+        """What is known of spans, and of credits, by tenant and key; all in one query."""
         found: dict[str, list[Seed]] = {tenant_id: [] for tenant_id in wanted}
         asked = [(tenant_id, span) for tenant_id, spans in wanted.items() for span in spans]
         arguments = {
@@ -67,7 +70,9 @@ class PostgresUsage:
             (row,) = await cursor.fetchall()
             yield partial(self._save, connection) if row["mine"] else None
 
-    async def _save(self, connection: PooledConnection, counted: Sequence[Counted]) -> None:
+    async def _save(
+        self, connection: PooledConnection, counted: Sequence[Counted], credits_used: Sequence[CreditsUsed] = ()
+    ) -> None:
         for tenants, keys, rows in _in_order(counted):
             arguments = {
                 "tenants": tenants,
@@ -78,6 +83,16 @@ class PostgresUsage:
                 "revisions": [row.revision for row in rows],
             }
             await connection.execute(STATEMENTS["save_counted"].encode(), arguments)
+        known = [
+            (tenant, key, row.used)
+            for row in credits_used
+            if (tenant := as_id(row.tenant_id)) is not None
+            and (key := NO_KEY if row.key_id == ORGANIZATION else as_id(row.key_id)) is not None
+        ]
+        for start in range(0, len(known), ROWS_PER_STATEMENT_MAX):
+            part = list(zip(*known[start : start + ROWS_PER_STATEMENT_MAX], strict=True))
+            arguments = {name: list(column) for name, column in zip(("tenants", "keys", "used"), part, strict=True)}
+            await connection.execute(STATEMENTS["save_credits"].encode(), arguments)
 
     async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
         """Adds refusals; a batch that was added already changes nothing, for a day at least."""

@@ -16,6 +16,17 @@ ON CONFLICT (organization_id, day, api_key_id) DO UPDATE
 SET allowed = excluded.allowed, cost = excluded.cost, revision = excluded.revision
 WHERE u.revision < excluded.revision;
 
+-- name: save_credits
+-- in: tenants, keys (uuid[]; the id of no key: of an organization's own), used (bigint[]). A row goes forward, never back.
+INSERT INTO credits_used AS c (organization_id, api_key_id, used)
+SELECT tenant, key, max(used)
+FROM unnest(%(tenants)s::uuid[], %(keys)s::uuid[], %(used)s::bigint[]) AS u (tenant, key, used)
+GROUP BY tenant, key
+ORDER BY tenant, key
+ON CONFLICT (organization_id, api_key_id) DO UPDATE
+SET used = excluded.used
+WHERE c.used < excluded.used;
+
 -- name: new_batch
 -- in: id; out: id, where no such batch was added yet. One that is being added is waited for.
 INSERT INTO usage_batches (id) VALUES (%(id)s) ON CONFLICT DO NOTHING RETURNING id;
@@ -40,13 +51,17 @@ DELETE FROM usage_batches WHERE id IN (
 
 -- name: seeds
 -- in: tenants (text[]), ids (uuid[]), fields (text[]), firsts, afters (date[]): one span each; out: what is known of it
--- by key, in the order of core.usage.Seed
+-- by key, in the order of core.usage.Seed; of each tenant what is used of credits, in the field `credits`
 SELECT s.tenant AS tenant_id, s.field, u.api_key_id::text AS key_id, sum(u.cost)::bigint AS cost,
        sum(u.allowed)::bigint AS allowed, max(u.revision) AS revision
 FROM unnest(%(tenants)s::text[], %(ids)s::uuid[], %(fields)s::text[], %(firsts)s::date[], %(afters)s::date[])
          AS s (tenant, id, field, first, after)
 JOIN usage_daily u ON u.organization_id = s.id AND u.day >= s.first AND u.day < s.after AND u.revision > 0
-GROUP BY s.tenant, s.field, u.api_key_id;
+GROUP BY s.tenant, s.field, u.api_key_id
+UNION ALL
+SELECT s.tenant, 'credits', coalesce(nullif(c.api_key_id::text, '00000000-0000-0000-0000-000000000000'), ''), c.used, 0, 0
+FROM (SELECT DISTINCT tenant, id FROM unnest(%(tenants)s::text[], %(ids)s::uuid[]) AS asked (tenant, id)) AS s
+JOIN credits_used c ON c.organization_id = s.id;
 
 -- name: usage_of_period
 -- in: id, first, last, by_key, apart (date[]); out: what was used from `first` to `last`, by key or else by day, but on the

@@ -10,7 +10,7 @@ from extauthz.backends.redis.errors import translated
 from extauthz.backends.redis.layout import by_name, four, one, three
 from extauthz.core.spend import Spend, day_field, month_field
 from extauthz.core.token_bucket import State
-from extauthz.core.usage import ORGANIZATION, Seed
+from extauthz.core.usage import CREDITS_FIELD, ORGANIZATION, Seed
 
 FIELDS_PER_CALL_MAX = 400  # that one call reads
 
@@ -26,11 +26,13 @@ class RedisCounters:
 
         What is malformed in Redis counts as never written.
         """
-        known = [seed for seed in seeds if seed.key_id != ORGANIZATION]
+        known = [seed for seed in seeds if seed.key_id != ORGANIZATION and seed.field != CREDITS_FIELD]
+        credits_used = {seed.key_id: seed.cost for seed in seeds if seed.field == CREDITS_FIELD}
+        holders = {CREDITS_FIELD: ORGANIZATION, f"{CREDITS_FIELD}:{asked.key_id}": asked.key_id}
         owners, own = _fields(asked)
         buckets = {"bucket": "", f"bucket:{asked.key_id}": asked.key_id}
         hours = {layout.HOUR: "", f"{layout.HOUR}:{asked.key_id}": asked.key_id}
-        names = [*buckets, *hours, *owners, *own, *(f"{seed.field}:{seed.key_id}" for seed in known)]
+        names = [*buckets, *hours, *holders, *owners, *own, *(f"{seed.field}:{seed.key_id}" for seed in known)]
         states = [layout.STATE, *(layout.state_field(key) for key in (asked.key_id, *(seed.key_id for seed in known)))]
         with translated():
             here = await self._read(keyspace.tenant_limits(asked.owner.id), list(dict.fromkeys([*states, *names])))
@@ -45,6 +47,7 @@ class RedisCounters:
             buckets={key: held for name, key in buckets.items() if (held := three(here.get(name, ""))) is not None},
             counters=counts,
             days={field: (counts[field], 0, 0) for field in own},
+            credits={key: max(_first(here.get(name, "")), credits_used.get(key, 0)) for name, key in holders.items()},
             hours={key: two for name, key in hours.items() if (two := four(here.get(name, ""))) is not None},
         )
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.commands import Commands
-from extauthz.core.usage import ORGANIZATION, Seed
+from extauthz.core.usage import CREDITS_FIELD, ORGANIZATION, Seed
 
 FIELDS_PER_CALL_MAX = 400  # that one call changes or reads
 _KEPT = 70 * 86_400_000  # milliseconds: longer than any month, the next, and what it takes to save them
@@ -17,9 +17,12 @@ T = TypeVar("T")
 
 
 async def complete(redis_connection: Commands, tenant_id: str, epoch: str, seeds: Sequence[Seed]) -> None:
-    """Raises counters to what is known of keys, and their organization by as much; from then on all is known."""
+    """Raises counters to what is known of keys, and their organization by as much; from then on all is known.
+
+    Credits of an organization are known by themselves: they are not a sum of those of keys.
+    """
     name = keyspace.tenant_limits(tenant_id)
-    counters = [seed for seed in seeds if seed.key_id != ORGANIZATION]
+    counters = [seed for seed in seeds if seed.key_id != ORGANIZATION or seed.field == CREDITS_FIELD]
     parts = list(_parts(counters)) or [()]
     left = 0
     for number, part in enumerate(parts, 1):
@@ -42,7 +45,7 @@ async def begin(redis_connection: Commands, tenant_id: str, epoch: str) -> None:
 def _counter(seed: Seed) -> tuple[str, str | int]:
     """Field and value as the hash has them."""
     value = f"{seed.cost} {seed.allowed} {seed.revision}" if seed.field.startswith("d:") else seed.cost
-    return f"{seed.field}:{seed.key_id}", value
+    return f"{seed.field}:{seed.key_id}" if seed.key_id else seed.field, value
 
 
 async def _fields(redis_connection: Commands, name: str, pattern: str) -> AsyncIterator[Sequence[str]]:

@@ -15,11 +15,11 @@ from redis.exceptions import ResponseError
 from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.connection import RedisConnection
 from extauthz.backends.redis.errors import translated, unavailable
-from extauthz.backends.redis.layout import by_name, is_packed, three
+from extauthz.backends.redis.layout import by_name, is_packed, one, three
 from extauthz.backends.redis.wire import Wire
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import Mark
-from extauthz.core.usage import ORGANIZATION, Counted, OldCounters, UsageBatch
+from extauthz.core.usage import CREDITS_FIELD, ORGANIZATION, Counted, CreditsUsed, OldCounters, UsageBatch
 
 MARGIN = 10.0  # seconds that a mark is kept: its worker may charge once more without another
 MAX_CONCURRENT_READS = 50  # under way in one moment
@@ -33,6 +33,7 @@ _DUE, _UNSAVED = scripts.Script(scripts.read("due")), scripts.Script(scripts.rea
 _SAVED, _DROP = scripts.Script(scripts.read("saved")), scripts.Script(scripts.read("layout", "named", "drop"))
 _READY, _WAITING = 2, 1
 _BETWEEN = "\n"  # tenant and key of a mark: neither can hold it; ORGANIZATION as the key stands for all keys
+_OF_CREDITS = CREDITS_FIELD + ":"
 _COUNTER = re.compile(r"([dm]):([0-9]{8})(?::(.+))?", re.ASCII)
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class RedisUsage:
             marks=marks,
             read_at=read_at,
             counted=reading.counted,
+            credits_used=reading.credits_used,
             incomplete=reading.incomplete,
             old=reading.old,
             position=position,
@@ -138,6 +140,7 @@ class _Reading:
 
     def __init__(self, connection: RedisConnection, today: date) -> None:
         self.counted: list[Counted] = []
+        self.credits_used: list[CreditsUsed] = []
         self.incomplete: dict[str, list[date]] = {}
         self.old: dict[str, OldCounters] = {}
         self._connection = connection
@@ -169,12 +172,15 @@ class _Reading:
 
     async def _read(self, tenant_id: str, keys: Sequence[str]) -> tuple[list[str], list[Counted]]:
         """The days that a tenant's hash has, and what its keys were charged on the newest of them."""
-        state, text, *values = await _UNSAVED.run(self._connection, keyspace.tenant_limits(tenant_id), *keys)
+        state, text, *rest = await _UNSAVED.run(self._connection, keyspace.tenant_limits(tenant_id), *keys)
         days = text.decode().split()
         if state == _WAITING:
             self.incomplete[tenant_id] = [day for day in map(_date, days) if day is not None]
         if state != _READY:
             return [], []
+        values = rest[1 + len(keys) :]
+        for key_id, used in zip((ORGANIZATION, *keys), rest, strict=False):
+            self._note_credits(tenant_id, key_id, used)
         cells = [(day, key_id) for day in days[-KEPT:] for key_id in keys]
         rows = (
             _row(tenant_id, key_id, day, value.decode("ascii", "replace"))
@@ -183,12 +189,19 @@ class _Reading:
         )
         return days, [row for row in rows if row is not None]
 
+    def _note_credits(self, tenant_id: str, key_id: str, value: bytes | None) -> None:
+        if value is not None and (used := one(value.decode("ascii", "replace"))):
+            self.credits_used.append(CreditsUsed(tenant_id, key_id, used))
+
     async def _scan(self, tenant_id: str, wanted: Sequence[str]) -> list[Counted]:
         """What all keys were charged on some days. What is found of old days is dropped once it is saved."""
         old = self.old[tenant_id]
         months: dict[str, dict[str, str]] = {}
         rows = []
+        used: dict[str, str] = {}
         for name, value in (await self._all(tenant_id)).items():
+            if name.startswith(_OF_CREDITS):
+                used[name.removeprefix(_OF_CREDITS)] = value
             match = _COUNTER.fullmatch(name)
             if match is None:
                 continue
@@ -206,6 +219,8 @@ class _Reading:
         if tenant_id in self.incomplete:
             del self.old[tenant_id]
             return []
+        for key_id, count in used.items():
+            self._note_credits(tenant_id, key_id, count.encode())
         return [row for row in rows if row is not None]
 
     async def _all(self, tenant_id: str) -> Mapping[str, str]:

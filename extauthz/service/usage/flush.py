@@ -136,7 +136,7 @@ class UsageFlush:
             batch = await source.read(MARKS_PER_BATCH_MAX, self._position)
             # Where this fails, the next one begins behind it, so that marks which stay do not hide the others.
             self._position = 0 if batch.last else batch.position + len(batch.marks)
-            await save(batch.counted)
+            await save(batch.counted, batch.credits_used)
         position = await source.acknowledge(batch)  # without this, the same is saved once more, which changes nothing
         self._position = 0 if batch.last else position
         return batch

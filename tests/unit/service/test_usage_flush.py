@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.ports import POSTGRESQL, REDIS, SaveUsage
 from extauthz.core.reason import Reason
-from extauthz.core.usage import Counted, QuotaEvent, Refused, Seed, Span, UsageBatch
+from extauthz.core.usage import Counted, CreditsUsed, QuotaEvent, Refused, Seed, Span, UsageBatch
 from extauthz.service.usage import flush as module
 from extauthz.service.usage import refused_counts
 from extauthz.service.usage.flush import UsageFlush
@@ -57,6 +57,7 @@ class Usage(Failing):
         self.mine = True
         self.lost = 0
         self.rows: list[Counted] = []
+        self.credits_used: list[CreditsUsed] = []
         self.batches: dict[UUID, Sequence[Refused]] = {}
         self.events: list[QuotaEvent] = []
         self.gate = asyncio.Event()
@@ -83,8 +84,9 @@ class Usage(Failing):
         if self.mine:
             self._leave()
 
-    async def _save(self, counted: Sequence[Counted]) -> None:
+    async def _save(self, counted: Sequence[Counted], credits_used: Sequence[CreditsUsed] = ()) -> None:
         self.rows += counted
+        self.credits_used += credits_used
 
     async def add_refusals(self, batch_id: UUID, refused: Sequence[Refused]) -> None:
         await self._enter()

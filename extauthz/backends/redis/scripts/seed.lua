@@ -3,9 +3,10 @@
 -- Behind layout.lua and named.lua.
 -- KEYS[1]  tenant_limits:{<tenant>}
 -- ARGV     1 epoch, 2 milliseconds that the hash is kept at least, 3 `last` where nothing more is to come, else `more`;
---          then field and value of counters of keys, as PostgreSQL has them; a few hundred at most
+--          then field and value of counters of keys and of credits, as PostgreSQL has them; a few hundred at most
 -- returns  0 another call was faster; 1 done; 2 done, and fields was:<field> are left (provisional.lua drops them)
 --
+-- Credits are raised to what PostgreSQL has: nothing is taken from them while they are not known.
 -- A counter that is here is raised to what PostgreSQL has. One that was counted on while PostgreSQL was away gets what it
 -- would have begun with: was:<field> is what it did begin with. The organization is raised by what its keys are raised by.
 local FEW = 800 -- fields that one call may look at without holding Redis
@@ -70,15 +71,19 @@ if #fields > 0 then
   local was = provisional and redis.call('HMGET', key, unpack(was_fields)) or here
   for i, field in ipairs(fields) do
     local known, begun, now = numbers(ARGV[3 + 2 * i]), numbers(was[i]), numbers(here[i])
+    local credits = string.match(field, '^credits')
+    if credits then begun = now end
     local base, sum = {}, {}
     for n, number in ipairs(known) do
       base[n] = math.max(number, begun[n] or 0)
       sum[n] = (now[n] or 0) + base[n] - (begun[n] or 0)
     end
     write(field, joined(sum))
-    if provisional or beginning then write(was_fields[i], joined(base)) end
-    raise(string.match(field, '^[dm]:%d+'), (sum[1] or 0) - (now[1] or 0))
-    note(string.match(field, '^d:(%d+)'))
+    if not credits then
+      if provisional or beginning then write(was_fields[i], joined(base)) end
+      raise(string.match(field, '^[dm]:%d+'), (sum[1] or 0) - (now[1] or 0))
+      note(string.match(field, '^d:(%d+)'))
+    end
   end
   for _, owner in ipairs(owners) do
     write(owner, joined({(numbers(redis.call('HGET', key, owner))[1] or 0) + by[owner]}))

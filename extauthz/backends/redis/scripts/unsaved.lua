@@ -1,8 +1,8 @@
--- What some keys of a tenant were charged on its newest two days, all of one moment.
+-- What some keys of a tenant were charged on its newest two days, and what is used of credits, all of one moment.
 -- Behind layout.lua and named.lua.
 -- KEYS[1]  tenant_limits:{<tenant>}
--- ARGV     ids of keys, a few hundred at most; none: only state and days are asked for
--- returns  {state, days, then for each of the newest two days, oldest first, what each key was charged on it: "cost requests changes"}
+-- ARGV     ids of keys, a few hundred at most; none: only state, days and the tenant's credits are asked for
+-- returns  {state, days, what is used of the tenant's credits and of those of each key (where state is 2), then for each of the newest two days, oldest first, what each key was charged on it: "cost requests changes"}
 --          state: 0 nothing is there, 1 not to be saved yet, since it was counted without knowing what was before,
 --          2 to be saved; days: all dates that have fields, ascending, blanks between
 local key = KEYS[1]
@@ -15,6 +15,9 @@ if string.sub(seeded[1] or '?', -1) == '?' then return {1, seeded[2] or ''} end
 local days = {}
 for day in string.gmatch(seeded[2] or '', '%d+') do days[#days + 1] = day end
 local reply = {2, table.concat(days, ' ')}
+local counts = {'credits'}
+for i = 1, #ARGV do counts[i + 1] = 'credits:' .. ARGV[i] end
+for i, used in ipairs(redis.call('HMGET', key, unpack(counts))) do reply[2 + i] = used end
 if #ARGV == 0 then return reply end
 local names = {}
 for i = 1, #ARGV do names[i] = 'state:' .. ARGV[i] end

@@ -90,6 +90,7 @@ class Peek:
             raise StoreUnavailable(REDIS, "down")
         # Not as a call of checks: an organization with many keys takes longer than they wait, and Redis is not away.
         state = await bounded_call(self._counters.beginning(asked, seeds or ()), COUNTERS_TIMEOUT_SECONDS, REDIS)
+        state.provisional = seeds is None
         result = token_bucket.spend(state, asked, now)
         return result.as_provisional() if isinstance(result, Spent) and seeds is None else result
 
