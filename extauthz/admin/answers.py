@@ -30,6 +30,16 @@ class Plan(_Answer):
     version: int = Field(description="Goes up with every change; the ETag.")
 
 
+class Credits(_Answer):
+    """A count of tokens that does not renew, of an organization or a key; null: without such a limit."""
+
+    id: str = Field(description="Of the organization or the key.")
+    granted: int | None = Field(description="In total, used or not.")
+    used: int = Field(description="As saved, some seconds ago.")
+    left: int | None
+    version: int = Field(description="Of the organization or the key: goes up with every change of it; the ETag.")
+
+
 class Plans(_Answer):
     """One page."""
 

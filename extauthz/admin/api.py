@@ -24,6 +24,7 @@ from extauthz.admin import (
     tail,
     usage,
 )
+from extauthz.admin import credits as granted
 from extauthz.admin.auth import BearerAuth, Crowded, one_second
 from extauthz.admin.concurrency import ConcurrencyLimit
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
@@ -45,6 +46,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *plans.OPERATIONS,
     *organizations.OPERATIONS,
     *keys.OPERATIONS,
+    *granted.OPERATIONS,
     *usage.OPERATIONS,
     *audit.OPERATIONS,
     *rejections.OPERATIONS,

@@ -133,6 +133,12 @@ RateText = Annotated[
 Burst = Annotated[int, _INTEGER, Field(ge=1, le=BURST_MAX, description="The size of the token bucket.")]
 Quota = Annotated[int, _INTEGER, Field(ge=0, le=QUOTA_MAX, description="Tokens in one window; 0 allows nothing.")]
 
+CreditsAddition = Annotated[int, _INTEGER, Field(ge=1, le=QUOTA_MAX, description="So many more tokens.")]
+CreditsTotal = Annotated[int, _INTEGER, Field(ge=0, le=QUOTA_MAX, description="In total; 0 allows nothing.")]
+ChangeReason = Annotated[
+    str, Shape(rf"[^{_UNFIT}]{{0,500}}", "is at most 500 characters, none of them a control or invisible one")
+]
+
 
 def _moment(value: object) -> datetime:
     return parse_moment(value if isinstance(value, str) else "")

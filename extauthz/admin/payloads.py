@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from extauthz.admin.fields import (
     Anchor,
     Burst,
+    ChangeReason,
+    CreditsAddition,
+    CreditsTotal,
     Cursor,
     Day,
     Grace,
@@ -99,6 +102,20 @@ class _Changes(Strict):
     def changes(self) -> dict[str, object]:
         """What was sent, and nothing else."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class CreditsAdded(Strict):
+    """Credits on top of what was granted; `reason` goes to the audit log."""
+
+    add: CreditsAddition
+    reason: ChangeReason = ""
+
+
+class CreditsGranted(Strict):
+    """What is granted in total, used or not; null: no such limit. `reason` goes to the audit log."""
+
+    granted: CreditsTotal | None
+    reason: ChangeReason = ""
 
 
 class NewPlan(_NewLimits):

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from extauthz.core.explanation import ExplainQuestion, Explanation
 from extauthz.service.manage.audit import AuditService
+from extauthz.service.manage.credits import CreditService
 from extauthz.service.manage.keys import KeyService
 from extauthz.service.manage.organizations import TenantService
 from extauthz.service.manage.rejections import RejectionLog
@@ -21,6 +22,11 @@ class Services(Protocol):
     @property
     def tenants(self) -> TenantService:
         """Plans and organizations."""
+        ...
+
+    @property
+    def credits(self) -> CreditService:
+        """What organizations and keys were granted that does not renew."""
         ...
 
     @property

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from extauthz.cli import credits as grants
 from extauthz.cli import imports, key_texts, life, options, output, parse
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
 from extauthz.core.errors import InvalidInput
@@ -112,6 +113,7 @@ app.command()(life.disable)
 app.command()(life.enable)
 app.command(short_help="Replace a key by a new one, which is shown this once.")(life.rotate)
 app.command()(life.revoke)
+app.command("credits")(grants.of_key)
 app.command()(life.repepper)
 # What follows an argument too many would be repeated: `imports` says itself what it does not take.
 app.command(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from extauthz.cli import credits as grants
 from extauthz.cli import options, output, parse
 from extauthz.cli.plans import as_options, limit_texts
 from extauthz.cli.session import manage, read_settings, warn_if_late, warn_if_too_small
@@ -140,6 +141,9 @@ def delete(organization: options.Organization, config: options.Config = None, as
     else:
         output.print_line(f"Deleted the organization {deleted.name} ({deleted.id}).")
     warn_if_late(told, settings, cache="TENANT_QUOTA_CACHE_TTL")
+
+
+app.command("credits")(grants.of_organization)
 
 
 def _own_limits(organization: Organization) -> Mapping[str, object]:

@@ -48,6 +48,13 @@ def _limit(name: str, text: str) -> str | int:
     return int(text)
 
 
+def count(what: str, text: str) -> int:
+    """A whole number as it was typed."""
+    if not _WHOLE.fullmatch(text) or int(text) > QUOTA_MAX:
+        raise InvalidInput(f"{what} must be a whole number of at most {QUOTA_MAX} (got {shown(text)!r})")
+    return int(text)
+
+
 def _rate(text: str) -> str:
     try:
         return str(Rate.parse(text))
