@@ -5,9 +5,13 @@ import calendar
 import re
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
+from extauthz.app.management import Management
+from extauthz.core.changes import EntityRef, Kind
+from extauthz.core.credits import Credits
 from extauthz.core.limits import Limits
 from extauthz.demo.stack import Proxy
 from tests.e2e.checks import LIMIT_HEADERS, check_refused, get
@@ -82,6 +86,26 @@ def test_hourly_quota(site: Site, proxy: Proxy) -> None:
         assert allowed["ratelimit-policy"] == refused["ratelimit-policy"] == f'"{name}";q=1;w=3600'
         check_refused(refused, "hourly_quota_exceeded", name)
         assert abs(int(refused["x-ratelimit-reset"]) - (3600 - time.time() % 3600)) <= 2
+
+
+async def grant(holder: EntityRef, operator: Management) -> Credits:
+    """Grants one credit in all."""
+    granted, _ = await operator.credits.set(holder, 1)
+    return granted
+
+
+def test_credits(site: Site, proxy: Proxy) -> None:
+    """Of an organization or of a key: 429 `credits_exhausted`, without a time to come back, until more are granted."""
+    kinds: tuple[tuple[Kind, str], ...] = (("organization", "credits"), ("api_key", "key-credits"))
+    for kind, name in kinds:
+        owner = site.customer()
+        holder = EntityRef(kind, owner.organization if kind == "organization" else owner.key_id)
+        site.manage(partial(grant, holder))
+        allowed, refused = get(proxy, owner), get(proxy, owner)
+        assert (allowed.status, allowed["ratelimit"]) == (200, f'"{name}";r=0')
+        assert allowed["ratelimit-policy"] == refused["ratelimit-policy"] == f'"{name}";q=1'
+        assert (refused.status, refused.decision) == (429, "credits_exhausted")
+        assert not {"retry-after", "x-ratelimit-reset"} & set(refused.names)
 
 
 def test_several_refuse_at_once(site: Site, proxy: Proxy) -> None:
