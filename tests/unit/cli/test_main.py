@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "said"),
     [
         (["plan"], "no such command 'plan'; did you mean 'plans', 'explain'?"),
-        (["keys", "creat", "acme"], "no such command 'creat'; did you mean 'create'?"),
+        (["keys", "creat", "acme"], "no such command 'creat'; did you mean 'create', 'credits'?"),
         (["nothing-like-it"], "no such command 'nothing-like-it'; see extauthz --help"),
         (["--colour"], "no such option: --colour; see extauthz --help"),
         (["keys", "create"], "missing argument 'ORG'; see extauthz keys create --help"),

@@ -62,6 +62,8 @@ def changed(fake_service: FakeService, **changes: Any) -> None:
             {"tenant": {"limits": Limits(daily_quota=0)}},
             "limits: the cost is above what a limit can ever hold: daily 0",
         ),
+        ({"limits": Limits(credits=0)}, "left of key-credits; no wait helps -> extauthz keys credits key-1 add N"),
+        ({"tenant": {"limits": Limits(credits=0)}}, "no wait helps -> extauthz orgs credits acme add N"),
         ({"limits": Limits(monthly_quota=0)}, "key-monthly 0 -> extauthz keys update key-1 --monthly-quota N"),
     ],
 )

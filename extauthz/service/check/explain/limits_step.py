@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from extauthz.core.balance import Balance, balance
 from extauthz.core.decision import Allow, Deny
 from extauthz.core.explanation import Step, StepOutcome
-from extauthz.core.limit_kinds import KEY, KINDS, OWNER
+from extauthz.core.limit_kinds import CREDITS, KEY, KINDS, OWNER
 from extauthz.core.limits import Limits
 from extauthz.core.reason import Reason
 from extauthz.service.check.explain.seen import ELSEWHERE, PUBLIC, Seen
@@ -112,9 +112,13 @@ def _raise(seen: Seen, names: Iterable[str]) -> str:
         return ELSEWHERE
     if subject is None:
         return "wait, or raise rate and burst of the route in the configuration"
-    whose = {name: f"keys update {subject.id}" if name in _OF_KEYS else "" for name in names}
-    organization = f"orgs update {shlex.quote(seen.organization)}"
-    return "; ".join(f"extauthz {command or organization} {_OPTIONS[name]}" for name, command in whose.items())
+    key, organization = subject.id, shlex.quote(seen.organization)
+    commands = []
+    for name in names:
+        group, whose = ("keys", key) if name in _OF_KEYS else ("orgs", organization)
+        verb = "credits" if name in CREDITS.names else "update"
+        commands.append(f"extauthz {group} {verb} {whose} {_OPTIONS[name]}")
+    return "; ".join(commands)
 
 
 def _unlimited(seen: Seen) -> str:
