@@ -88,6 +88,9 @@ def _words(seen: Seen, found: Balance | None) -> tuple[str, str]:
         sizes = ", ".join(f"{name} {size}" for name, size in small.items())
         notes.insert(0, f"the cost is above what a limit can ever hold: {sizes}")
         return _sentence(seen, notes), _raise(seen, small)
+    if decision.reason is Reason.LIMITS_UNAVAILABLE:
+        notes.insert(0, "what was used of credits is not known, because Redis has lost it and PostgreSQL is away")
+        return _sentence(seen, notes), "see that PostgreSQL runs, and DATABASE_URL"
     if found is not None and found.refused:
         notes.insert(0, f"not enough is left of {', '.join(found.refused)}; {_again(found)}")
         return _sentence(seen, notes), _raise(seen, found.refused)
