@@ -115,9 +115,9 @@ def test_a_plan() -> None:
 
 
 def test_a_change() -> None:
-    """Each field that changed with its value before and after."""
+    """Each field that changed with its value before and after, and the reason given."""
     diff: dict[str, list[object]] = {"burst": [1, 2]}
-    entry = AuditEntry(9, TIMES[0], "cli:ann", "owner", "update", "plan", "3", "gold", None, diff)
+    entry = AuditEntry(9, TIMES[0], "cli:ann", "owner", "update", "plan", "3", "gold", None, diff, "more load")
     assert entry.to_json() == {
         "id": 9,
         "at": TEXTS[0],
@@ -129,6 +129,7 @@ def test_a_change() -> None:
         "subject_name": "gold",
         "organization_id": None,
         "diff": {"burst": [1, 2]},
+        "reason": "more load",
     }
 
 
