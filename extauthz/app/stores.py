@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
-from extauthz.aio.circuit_breaker import CallPolicy
+from extauthz.aio.circuit_breaker import Call, CallPolicy
 from extauthz.app.directories import directory
 from extauthz.app.management import fence_seconds, trials
 from extauthz.backends.postgres.events import PostgresQuotaEvents
@@ -42,7 +42,7 @@ from extauthz.core.ports import (
 )
 from extauthz.core.tenants import Tenant
 from extauthz.service.directory.lookup import Stores
-from extauthz.service.store_breaker import store_breaker
+from extauthz.service.store_breaker import StoreBreaker, store_breaker
 
 BACKGROUND_CONNECTIONS = 4  # connections for what goes on behind the checks, which takes none from them
 BACKGROUND_TIMEOUT_SECONDS = 5.0  # no check waits for it
@@ -112,54 +112,55 @@ async def open_stores(
     pool = await stack.enter_async_context(
         open_pool(dsn, size=MAX_CONCURRENT_LOOKUPS + 1, wait=timeout, statement_timeout=timeout)
     )
-    url = settings.redis_url.get_secret_value()
 
     def looked(info: ServerInfo) -> None:
         redis_says(info.epoch != NO_EPOCH, info.evicting)
 
-    redis_connection = await stack.enter_async_context(open_connection(url, trials=trials(settings), looked=looked))
+    url = settings.redis_url.get_secret_value()
+    connection = await stack.enter_async_context(open_connection(url, trials=trials(settings), looked=looked))
     keys_in = directory(settings)
-    postgresql = store_breaker(
-        POSTGRESQL,
-        policy=CallPolicy(timeout, max_concurrency=MAX_CONCURRENT_LOOKUPS, cancel=False),
-        probe=partial(keys_in.probe, pool),
-        observer=observer,
+    postgresql, redis = await _start_breakers(
+        stack, settings, observer, postgresql=partial(keys_in.probe, pool), redis=connection.probe
     )
-    redis = store_breaker(
-        REDIS,
-        policy=redis_policy(settings),
-        probe=redis_connection.probe,
-        observer=observer,
-    )
-    for breaker in (postgresql, redis):
-        stack.push_async_callback(breaker.close)
-    await asyncio.gather(postgresql.start(), redis.start())
-    stores = Stores(
-        keys=keys_in.keys(pool),
-        key_cache=RedisKeyCache(redis_connection, ttl=settings.api_key_cache_ttl),
-        tenants=keys_in.tenants(pool),
-        tenant_cache=RedisTenantCache(redis_connection, ttl=settings.tenant_quota_cache_ttl),
-        postgresql=postgresql,
-        redis=redis,
-    )
+    key_cache, tenant_cache = _caches(connection, settings, writes=True)
+    stores = Stores(keys_in.keys(pool), key_cache, keys_in.tenants(pool), tenant_cache, postgresql, redis)
+    key_cache, tenant_cache = _caches(connection, settings, writes=False)
     usage_stores = await _open_usage_stores(stack, settings) if keys_in.keeps_usage else None
-    readable = replace(
-        stores,
-        key_cache=RedisKeyCache(redis_connection, ttl=settings.api_key_cache_ttl, writes=False),
-        tenant_cache=RedisTenantCache(redis_connection, ttl=settings.tenant_quota_cache_ttl, writes=False),
-    )
-    behind = () if usage_stores is None else (usage_stores,)
+    background = () if usage_stores is None else (usage_stores,)
     return OpenStores(
         stores,
-        readable,
-        RedisCounters(redis_connection),
-        RedisLimits(redis_connection, RedisUsage(redis_connection) if keys_in.keeps_usage else None),
-        RedisInvalidations(redis_connection, seconds=fence_seconds(settings)),
+        replace(stores, key_cache=key_cache, tenant_cache=tenant_cache),
+        RedisCounters(connection),
+        RedisLimits(connection, RedisUsage(connection) if keys_in.keeps_usage else None),
+        RedisInvalidations(connection, seconds=fence_seconds(settings)),
         usage_stores,
         pool,
-        redis_connections=(redis_connection, *(each.redis_connection for each in behind)),
-        pools=(pool, *(each.pool for each in behind)),
+        redis_connections=(connection, *(each.redis_connection for each in background)),
+        pools=(pool, *(each.pool for each in background)),
     )
+
+
+def _caches(connection: RedisConnection, settings: Settings, *, writes: bool) -> tuple[RedisKeyCache, RedisTenantCache]:
+    return (
+        RedisKeyCache(connection, ttl=settings.api_key_cache_ttl, writes=writes),
+        RedisTenantCache(connection, ttl=settings.tenant_quota_cache_ttl, writes=writes),
+    )
+
+
+async def _start_breakers(
+    stack: AsyncExitStack, settings: Settings, observer: Observer, *, postgresql: Call[None], redis: Call[None]
+) -> tuple[StoreBreaker, StoreBreaker]:
+    """The circuit breakers, each once it has probed its store; `postgresql` and `redis` are the probes."""
+    timeout = settings.database_timeout_ms / 1000
+    policy = CallPolicy(timeout, max_concurrency=MAX_CONCURRENT_LOOKUPS, cancel=False)
+    breakers = (
+        store_breaker(POSTGRESQL, policy=policy, probe=postgresql, observer=observer),
+        store_breaker(REDIS, policy=redis_policy(settings), probe=redis, observer=observer),
+    )
+    for breaker in breakers:
+        stack.push_async_callback(breaker.close)
+    await asyncio.gather(*(breaker.start() for breaker in breakers))
+    return breakers
 
 
 async def _open_usage_stores(stack: AsyncExitStack, settings: Settings) -> UsageStores:
