@@ -12,7 +12,6 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from extauthz.admin import (
-    answers,
     audit,
     explain,
     keys,
@@ -28,9 +27,9 @@ from extauthz.admin import credits as granted
 from extauthz.admin.auth import BearerAuth, Crowded, one_second
 from extauthz.admin.concurrency import ConcurrencyLimit
 from extauthz.admin.operation import Answer, Call, Found, Operation, Paths
-from extauthz.admin.payloads import Nothing
 from extauthz.admin.problems import Problem
 from extauthz.admin.request import parse_body, parse_precondition, parse_query, read_body, refuse_idempotency_key
+from extauthz.admin.schemas.base import Document, Nothing
 from extauthz.admin.services import AllServices, Explains, Services
 from extauthz.core.errors import ExtauthzError, InvalidInput
 from extauthz.core.explanation import ExplainQuestion, Explanation
@@ -52,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *rejections.OPERATIONS,
     *explain.OPERATIONS,
     *tail.OPERATIONS,
-    Operation("GET", "/v1/openapi.json", describe, answers.Document, needs_rooms=False, asks_stores=False),
+    Operation("GET", "/v1/openapi.json", describe, Document, needs_rooms=False, asks_stores=False),
 )
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation
-from extauthz.admin.payloads import CreditsAdded, CreditsGranted, Nothing
+from extauthz.admin.schemas import credits as schemas
+from extauthz.admin.schemas.base import Nothing
 from extauthz.core.changes import EntityRef, Kind
 from extauthz.core.credits import Credits
 
@@ -14,12 +14,12 @@ async def show_organization_credits(call: Call[Nothing, Nothing]) -> Answer:
     return _answer(await call.services.credits.show(EntityRef("organization", call.ref)))
 
 
-async def add_organization_credits(call: Call[CreditsAdded, Nothing]) -> Answer:
+async def add_organization_credits(call: Call[schemas.CreditsAdded, Nothing]) -> Answer:
     """Top up the credits of an organization. With If-Match, a request that is sent twice adds once."""
     return await _add(call, "organization")
 
 
-async def set_organization_credits(call: Call[CreditsGranted, Nothing]) -> Answer:
+async def set_organization_credits(call: Call[schemas.CreditsGranted, Nothing]) -> Answer:
     """Set what an organization is granted in total, or remove the limit."""
     return await _set(call, "organization")
 
@@ -29,24 +29,24 @@ async def show_api_key_credits(call: Call[Nothing, Nothing]) -> Answer:
     return _answer(await call.services.credits.show(EntityRef("api_key", call.ref)))
 
 
-async def add_api_key_credits(call: Call[CreditsAdded, Nothing]) -> Answer:
+async def add_api_key_credits(call: Call[schemas.CreditsAdded, Nothing]) -> Answer:
     """Top up the credits of a key. With If-Match, a request that is sent twice adds once."""
     return await _add(call, "api_key")
 
 
-async def set_api_key_credits(call: Call[CreditsGranted, Nothing]) -> Answer:
+async def set_api_key_credits(call: Call[schemas.CreditsGranted, Nothing]) -> Answer:
     """Set what a key is granted in total, or remove the limit."""
     return await _set(call, "api_key")
 
 
-async def _add(call: Call[CreditsAdded, Nothing], kind: Kind) -> Answer:
+async def _add(call: Call[schemas.CreditsAdded, Nothing], kind: Kind) -> Answer:
     body = call.body
     return _answer(
         *await call.services.credits.add(EntityRef(kind, call.ref), body.add, reason=body.reason, version=call.version)
     )
 
 
-async def _set(call: Call[CreditsGranted, Nothing], kind: Kind) -> Answer:
+async def _set(call: Call[schemas.CreditsGranted, Nothing], kind: Kind) -> Answer:
     body = call.body
     return _answer(
         *await call.services.credits.set(
@@ -71,9 +71,9 @@ _PATHS = {
 
 def _operations() -> Iterator[Operation]:
     for path, (show, add, set_) in _PATHS.items():
-        yield Operation("GET", path, show, answers.Credits)
-        yield Operation("POST", path, add, answers.Credits, body=CreditsAdded, conditional=True)
-        yield Operation("PATCH", path, set_, answers.Credits, body=CreditsGranted, conditional=True)
+        yield Operation("GET", path, show, schemas.Credits)
+        yield Operation("POST", path, add, schemas.Credits, body=schemas.CreditsAdded, conditional=True)
+        yield Operation("PATCH", path, set_, schemas.Credits, body=schemas.CreditsGranted, conditional=True)
 
 
 OPERATIONS = tuple(_operations())

@@ -1,8 +1,8 @@
 """`/v1/explain`."""
 
-from extauthz.admin.explained import ExplainedRequest, Explanation
 from extauthz.admin.operation import Answer, Call, Operation
-from extauthz.admin.payloads import Nothing
+from extauthz.admin.schemas.base import Nothing
+from extauthz.admin.schemas.explanation import ExplainedRequest, Explanation
 
 
 async def explain_decision(call: Call[ExplainedRequest, Nothing]) -> Answer:

@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from extauthz.admin import answers, problems, tail
+from extauthz.admin import problems, tail
 from extauthz.admin.operation import Operation
+from extauthz.admin.schemas.problems import Problem
 
 Json = dict[str, Any]
 
@@ -44,7 +45,7 @@ def document(operations: Sequence[Operation]) -> Json:
     paths: Json = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
-    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(answers.Problem, "serialization")]
+    models: list[tuple[type[BaseModel], JsonSchemaMode]] = [(Problem, "serialization")]
     for operation in operations:
         models += [(operation.body, "validation")] if operation.body else []
         models += [(operation.answer, "serialization")] if operation.answer else []
@@ -140,7 +141,7 @@ def _unchanged() -> Json:
 def _refusal(status: int) -> Json:
     refusal: Json = {
         "description": _REFUSALS[status],
-        "content": {problems.MEDIA_TYPE: {"schema": _reference(answers.Problem)}},
+        "content": {problems.MEDIA_TYPE: {"schema": _reference(Problem)}},
     }
     header = {401: "WWW-Authenticate", 503: "Retry-After"}.get(status)
     if header is not None:

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from extauthz.admin.payloads import Nothing
+from extauthz.admin.schemas.base import Nothing
 from extauthz.admin.services import AllServices, Explains, Services
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.management import Listing

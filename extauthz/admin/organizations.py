@@ -4,9 +4,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
-from extauthz.admin.payloads import NewOrganization, Nothing, OrganizationChanges, PageQuery
+from extauthz.admin.schemas import organizations as schemas
+from extauthz.admin.schemas.base import Nothing, PageQuery
 from extauthz.core.errors import ExtauthzError
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.management import Organization
@@ -21,7 +21,7 @@ async def list_organizations(call: Call[Nothing, PageQuery]) -> Answer:
     return page(listing, Organization.to_json)
 
 
-async def create_organization(call: Call[NewOrganization, Nothing]) -> Answer:
+async def create_organization(call: Call[schemas.NewOrganization, Nothing]) -> Answer:
     """Make an organization."""
     body = call.body
     organization = await call.services.tenants.create_organization(
@@ -36,7 +36,7 @@ async def show_organization(call: Call[Nothing, Nothing]) -> Answer:
     return _organization(await call.services.tenants.show_organization(call.ref))
 
 
-async def update_organization(call: Call[OrganizationChanges, Nothing]) -> Answer:
+async def update_organization(call: Call[schemas.OrganizationChanges, Nothing]) -> Answer:
     """Change an organization: its name, plan, limits of its own, or status. All keys of a suspended one are refused."""
     organization, told = await call.services.tenants.update_organization(
         call.ref, call.body.changes(), version=call.version
@@ -67,9 +67,11 @@ async def _limits(call: Call[Any, Any], organization: Organization) -> Limits:
 
 
 OPERATIONS = (
-    Operation("GET", _ALL, list_organizations, answers.Organizations, query=PageQuery),
-    Operation("POST", _ALL, create_organization, answers.Organization, body=NewOrganization, status=201),
-    Operation("GET", _ONE, show_organization, answers.Organization),
-    Operation("PATCH", _ONE, update_organization, answers.Organization, body=OrganizationChanges, conditional=True),
+    Operation("GET", _ALL, list_organizations, schemas.Organizations, query=PageQuery),
+    Operation("POST", _ALL, create_organization, schemas.Organization, body=schemas.NewOrganization, status=201),
+    Operation("GET", _ONE, show_organization, schemas.Organization),
+    Operation(
+        "PATCH", _ONE, update_organization, schemas.Organization, body=schemas.OrganizationChanges, conditional=True
+    ),
     Operation("DELETE", _ONE, delete_organization, None, status=204),
 )

@@ -1,8 +1,8 @@
 """`/v1/plans`."""
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
-from extauthz.admin.payloads import NewPlan, Nothing, PageQuery, PlanChanges
+from extauthz.admin.schemas import plans as schemas
+from extauthz.admin.schemas.base import Nothing, PageQuery
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.management import Plan
 
@@ -15,7 +15,7 @@ async def list_plans(call: Call[Nothing, PageQuery]) -> Answer:
     return page(listing, Plan.to_json)
 
 
-async def create_plan(call: Call[NewPlan, Nothing]) -> Answer:
+async def create_plan(call: Call[schemas.NewPlan, Nothing]) -> Answer:
     """Make a plan."""
     plan = await call.services.tenants.create_plan(call.body.name, call.body.limit_record())
     return _plan(plan, location=f"{_ALL}/{plan.id}", limits=plan.limits)
@@ -26,7 +26,7 @@ async def show_plan(call: Call[Nothing, Nothing]) -> Answer:
     return _plan(await call.services.tenants.show_plan(call.ref))
 
 
-async def update_plan(call: Call[PlanChanges, Nothing]) -> Answer:
+async def update_plan(call: Call[schemas.PlanChanges, Nothing]) -> Answer:
     """Change a plan's limits, for every organization that has it."""
     plan, told = await call.services.tenants.update_plan(call.ref, call.body.changes(), version=call.version)
     return _plan(plan, told=told, limits=plan.limits)
@@ -42,9 +42,9 @@ def _plan(plan: Plan, *, location: str | None = None, told: bool = True, limits:
 
 
 OPERATIONS = (
-    Operation("GET", _ALL, list_plans, answers.Plans, query=PageQuery),
-    Operation("POST", _ALL, create_plan, answers.Plan, body=NewPlan, status=201),
-    Operation("GET", _ONE, show_plan, answers.Plan),
-    Operation("PATCH", _ONE, update_plan, answers.Plan, body=PlanChanges, conditional=True),
+    Operation("GET", _ALL, list_plans, schemas.Plans, query=PageQuery),
+    Operation("POST", _ALL, create_plan, schemas.Plan, body=schemas.NewPlan, status=201),
+    Operation("GET", _ONE, show_plan, schemas.Plan),
+    Operation("PATCH", _ONE, update_plan, schemas.Plan, body=schemas.PlanChanges, conditional=True),
     Operation("DELETE", _ONE, delete_plan, None, status=204),
 )

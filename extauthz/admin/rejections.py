@@ -1,12 +1,12 @@
 """`/v1/rejections`."""
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation, page
-from extauthz.admin.payloads import Nothing, RejectionsQuery
+from extauthz.admin.schemas import rejections as schemas
+from extauthz.admin.schemas.base import Nothing
 from extauthz.core.rejections import Rejection
 
 
-async def list_rejections(call: Call[Nothing, RejectionsQuery]) -> Answer:
+async def list_rejections(call: Call[Nothing, schemas.RejectionsQuery]) -> Answer:
     """Why requests were refused, newest first; without an organization, those of clients that none is known of.
 
     Refusals are there within 10 seconds.
@@ -18,4 +18,4 @@ async def list_rejections(call: Call[Nothing, RejectionsQuery]) -> Answer:
     return page(listing, Rejection.to_json)
 
 
-OPERATIONS = (Operation("GET", "/v1/rejections", list_rejections, answers.Rejections, query=RejectionsQuery),)
+OPERATIONS = (Operation("GET", "/v1/rejections", list_rejections, schemas.Rejections, query=schemas.RejectionsQuery),)

@@ -6,10 +6,10 @@ from uuid import UUID
 
 from aiohttp import hdrs, web
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation
-from extauthz.admin.payloads import Nothing, TailQuery
 from extauthz.admin.problems import Problem, store_problem
+from extauthz.admin.schemas import decisions as schemas
+from extauthz.admin.schemas.base import Nothing
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.tail import TailFilter
 from extauthz.service.tails import Tail, TooManyTails
@@ -27,7 +27,7 @@ _HEADERS = {
 }
 
 
-async def watch_decisions(call: Call[Nothing, TailQuery]) -> Answer:
+async def watch_decisions(call: Call[Nothing, schemas.TailQuery]) -> Answer:
     """Decisions of all workers as they are made, a line of JSON each, until the client goes.
 
     A line that has `dropped` alone says how many decisions are missing, because the client or the network was too slow;
@@ -40,7 +40,7 @@ async def watch_decisions(call: Call[Nothing, TailQuery]) -> Answer:
     return Answer(stream=call.tails.open(only))
 
 
-async def _organization_id(call: Call[Nothing, TailQuery], reference: str | None) -> str | None:
+async def _organization_id(call: Call[Nothing, schemas.TailQuery], reference: str | None) -> str | None:
     """The id of an organization. Where it cannot be looked up, a reference that may be an id is taken for one."""
     if reference is None:
         return None
@@ -96,5 +96,7 @@ def _dropped(count: int) -> bytes:
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/tail", watch_decisions, answers.Decision, query=TailQuery, needs_rooms=False, streams=True),
+    Operation(
+        "GET", "/v1/tail", watch_decisions, schemas.Decision, query=schemas.TailQuery, needs_rooms=False, streams=True
+    ),
 )

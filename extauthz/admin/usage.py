@@ -1,11 +1,11 @@
 """`/v1/usage`."""
 
-from extauthz.admin import answers
 from extauthz.admin.operation import Answer, Call, Operation
-from extauthz.admin.payloads import Nothing, UsageQuery
+from extauthz.admin.schemas import usage as schemas
+from extauthz.admin.schemas.base import Nothing
 
 
-async def show_usage(call: Call[Nothing, UsageQuery]) -> Answer:
+async def show_usage(call: Call[Nothing, schemas.UsageQuery]) -> Answer:
     """What an organization used on a day, in a month or from one day to another, with a page of rows.
 
     A row is what a key used, in the order of ids, or what was used on a day or in a month, the oldest first. Days and
@@ -20,4 +20,4 @@ async def show_usage(call: Call[Nothing, UsageQuery]) -> Answer:
     return Answer(usage.to_json())
 
 
-OPERATIONS = (Operation("GET", "/v1/usage", show_usage, answers.Usage, query=UsageQuery),)
+OPERATIONS = (Operation("GET", "/v1/usage", show_usage, schemas.Usage, query=schemas.UsageQuery),)

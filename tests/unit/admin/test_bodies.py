@@ -9,20 +9,12 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from extauthz.admin.api import OPERATIONS
-from extauthz.admin.payloads import (
-    ApiKeyChanges,
-    ImportedApiKey,
-    NewApiKey,
-    NewOrganization,
-    NewPlan,
-    Nothing,
-    OrganizationChanges,
-    PlanChanges,
-    Revocation,
-    Rotation,
-)
 from extauthz.admin.problems import Problem
 from extauthz.admin.request import parse_body
+from extauthz.admin.schemas.base import Nothing
+from extauthz.admin.schemas.keys import ApiKeyChanges, ImportedApiKey, NewApiKey, Revocation, Rotation
+from extauthz.admin.schemas.organizations import NewOrganization, OrganizationChanges
+from extauthz.admin.schemas.plans import NewPlan, PlanChanges
 
 # Every body that the API takes.
 BODIES = {operation.body or Nothing for operation in OPERATIONS}

@@ -1,13 +1,12 @@
-"""What `/v1/explain` is asked and answers, as models that OpenAPI describes and every answer is held to."""
+"""What `/v1/explain` is asked and answers."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from extauthz.admin.answers import Time
 from extauthz.admin.fields import KeyId, LimitsMode, Shape, Status
-from extauthz.admin.payloads import Strict
+from extauthz.admin.schemas.base import AnswerModel, Strict, Time
 from extauthz.core.explain_input import URL_MAX, check_method, parse_at, parse_url
 from extauthz.core.explanation import KEY_MAX, ExplainQuestion
 
@@ -30,6 +29,8 @@ At = Annotated[
         }
     ),
 ]
+
+
 Method = Annotated[
     str,
     Shape(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", "must be the name of an HTTP method, as GET"),
@@ -91,11 +92,7 @@ class ExplainedRequest(Strict):
         )
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, frozen=True)
-
-
-class _Step(_Answer):
+class _Step(AnswerModel):
     outcome: Literal["ok", "refused", "skipped"]
     why: str = Field(description="What decided, in a sentence; may be empty.")
     next: str = Field(description="What changes that, in a sentence; may be empty.")
@@ -116,7 +113,7 @@ class HostStep(_Step):
     needed: bool = Field(description="A route names a host.")
 
 
-class _Place(_Answer):
+class _Place(AnswerModel):
     path: str
     host: str | None = Field(description="Null: any.")
     methods: list[str] | None = Field(description="Null: all.")
@@ -194,7 +191,7 @@ class PermissionStep(_Step):
     meant: str | None = Field(description="The name that was probably meant, of a permission or of a resource.")
 
 
-class ExplainedLimit(_Answer):
+class ExplainedLimit(AnswerModel):
     """A limit as it is now; `window` and `reset` are seconds, null where it does not renew."""
 
     name: str
@@ -205,7 +202,7 @@ class ExplainedLimit(_Answer):
     refused: bool
 
 
-class SmallLimit(_Answer):
+class SmallLimit(AnswerModel):
     """A limit that the cost can never fit."""
 
     name: str
@@ -230,7 +227,7 @@ class LimitsStep(_Step):
 _AnyStep = PathStep | HostStep | RouteStep | CredentialStep | KeyStep | OrganizationStep | PermissionStep | LimitsStep
 
 
-class Explanation(_Answer):
+class Explanation(AnswerModel):
     """A decision, and the steps to it in their order: path, host, route, credential, key and so on."""
 
     decision: str
