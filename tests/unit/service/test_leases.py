@@ -13,7 +13,7 @@ from extauthz.core.lease_account import BUSY
 from extauthz.core.leases import LeaseAsk, Leased
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.ports import REDIS, Mark
-from extauthz.core.spend import MICRO, Spend, result_of
+from extauthz.core.spend import FAILED, MICRO, Spend, result_of
 from extauthz.core.token_bucket import State, spend
 from extauthz.service.limits.lease_ledger import SIZE, Ledger
 from extauthz.service.limits.leases import Leases
@@ -26,11 +26,12 @@ ASKED = BUSY + 1  # the first is not counted, because most keys are asked for on
 
 
 class Lent(Failing):
-    """A LeaseStore on the reference arithmetic. While it is `shut`, calls wait."""
+    """A LeaseStore on the reference arithmetic. While it is not `open`, calls wait; `refused` asks fail, each alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.state = State()
+        self.refused = 0
         self.asks: list[LeaseAsk] = []
         self.marks: list[Sequence[Mark]] = []
         self.open = asyncio.Event()
@@ -42,10 +43,16 @@ class Lent(Failing):
         self.marks.append(marks)
         await self.open.wait()
         self.called()
-        answers = [lease_steps.lease(self.state, ask, int(NOW * MICRO)) for ask in asks]
+        answers = [self._answer(ask) for ask in asks]
         async with self.changed:
             self.changed.notify_all()
         return answers
+
+    def _answer(self, ask: LeaseAsk) -> Leased:
+        if self.refused:
+            self.refused -= 1
+            return Leased(0, int(NOW * MICRO), (FAILED, *11 * [0]))
+        return lease_steps.lease(self.state, ask, int(NOW * MICRO))
 
     async def until(self, happened: Callable[[], bool]) -> None:
         """Returns when a call has made the condition true."""
@@ -263,3 +270,48 @@ async def test_a_successor_gives_back_what_a_killed_worker_held(worker: Worker, 
     assert list(Ledger(worker.memory).left()) == []
     (_, granted), (closed, returned) = worker.watch.leases
     assert (closed, granted - returned) == ("close", 5)
+
+
+async def test_a_successor_tries_until_redis_has_it(worker: Worker) -> None:
+    """Where Redis does not answer, or refuses one of the leases, that one is given back later, once."""
+    keys = [question(PLENTY, key=key) for key in ("key-1", "key-2")]
+    for asked in keys:
+        await worker.busy(asked)
+    worker.store.error = StoreUnavailable(REDIS, "busy")
+    closing = asyncio.create_task(worker.begin().close_left())
+    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - it is on its way
+        await asyncio.sleep(0)
+    worker.store.error, worker.store.refused = None, 1
+    await closing
+    assert worker.store.state.leases == {}
+    assert worker.used() == (2 * ASKED, ASKED)
+    assert [operation for operation, _ in worker.watch.leases] == ["take", "take", "close", "close"]
+    assert list(Ledger(worker.memory).left()) == []
+
+
+async def test_a_lease_that_redis_refuses(worker: Worker) -> None:
+    """It did not begin: the store is asked for each request, and Redis is tried at once, because it may be unfit."""
+    asked = question(PLENTY)
+    worker.fit, worker.store.refused = False, 1
+    for _ in range(ASKED):
+        assert not worker.request(asked)
+    async with asyncio.timeout(10):
+        while worker.redis.up:  # noqa: ASYNC110 - the probe is on its way
+            await asyncio.sleep(0)
+    assert not worker.request(asked)
+    assert (worker.store.state.leases, worker.watch.leases) == ({}, [])
+
+
+async def test_a_drain_while_a_lease_is_asked_for(worker: Worker) -> None:
+    """It is given back as soon as it is there; while Redis is away, nothing is asked for."""
+    asked = question(PLENTY)
+    worker.store.open.clear()
+    for _ in range(ASKED):
+        worker.request(asked)
+    while not worker.store.asks:  # noqa: ASYNC110 - it is on its way
+        await asyncio.sleep(0)
+    worker.leases.rest()
+    worker.store.open.set()
+    await worker.store.until(lambda: len(worker.store.asks) == 2 and worker.store.state.leases == {})
+    assert [ask.operation for ask in worker.store.asks] == ["take", "close"]
+    assert worker.used() == (ASKED, ASKED)

@@ -2,16 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
-from extauthz.core.check_result import CheckResult
-from extauthz.core.decision import Allow, deny
-from extauthz.core.reason import Reason
 from extauthz.core.tail import TailFilter
 from extauthz.service.tails import LINES_MAX, TAILS_MAX, Tails, TooManyTails
-from tests.unit.service.fakes import KEY
 
 WAIT = 5.0  # seconds
 
@@ -25,30 +20,6 @@ class Watched:
 
     async def watch(self, filters: Mapping[int, TailFilter]) -> None:
         self.filters = filters
-
-
-@pytest.mark.parametrize(
-    ("only", "wanted"),
-    [
-        (TailFilter(), [True, True, True]),
-        (TailFilter(organization_id=KEY.organization_id), [True, True, False]),
-        (TailFilter(organization_id="other"), [False, False, False]),
-        (TailFilter(api_key_id=KEY.id), [True, True, False]),
-        (TailFilter(api_key_id="other"), [False, False, False]),
-        (TailFilter(decision="allow"), [True, False, False]),
-        (TailFilter(decision="denials"), [False, True, True]),
-        (TailFilter(decision="no_credentials", api_key_id=KEY.id), [False, False, False]),
-    ],
-)
-def test_filters(only: TailFilter, wanted: list[bool]) -> None:
-    """All conditions must hold; a decision without a key belongs to no organization."""
-    allowed = CheckResult("envoy", None, 0.0, Allow(), None, KEY)
-    results = (
-        allowed,
-        replace(allowed, decision=deny(Reason.PERMISSION_DENIED)),
-        replace(allowed, decision=deny(Reason.NO_CREDENTIALS), subject=None),
-    )
-    assert [only.admits(result) for result in results] == wanted
 
 
 async def test_lines_reach_matching_tails() -> None:

@@ -111,10 +111,10 @@ def _sentence(seen: Seen, notes: Iterable[str]) -> str:
 def _raise(seen: Seen, names: Iterable[str]) -> str:
     """The commands that raise limits."""
     subject = seen.result.subject
-    if seen.kept_elsewhere:
-        return ELSEWHERE
     if subject is None:
         return "wait, or raise rate and burst of the route in the configuration"
+    if seen.kept_elsewhere:
+        return ELSEWHERE
     key, organization = subject.id, shlex.quote(seen.organization)
     commands = []
     for name in names:
