@@ -67,7 +67,7 @@ def near_routes(table: RouteTable, asked: Asked, matched: Route | None) -> list[
 def _less_specific(matched: Route | None) -> str:
     if matched is None:
         return "a more specific route is the one that counts, and does not take the request"
-    return f"{matched.path} is more specific" if matched.path else "another route is more specific"
+    return f"{matched.path} is more specific"
 
 
 def _segments(raw_path: str) -> list[str]:

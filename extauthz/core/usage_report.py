@@ -151,7 +151,7 @@ def by_key(used: Iterable[Figures], period: Period) -> list[UsageRow]:
     sums: dict[str, Tally] = {}
     for row in used:
         if row.key_id is not None:
-            sums[row.key_id] = _plus(sums.get(row.key_id, Tally()), row.tally)
+            sums[row.key_id] = total((sums.get(row.key_id, Tally()), row.tally))
     return [UsageRow(period, key_id, sums[key_id]) for key_id in sorted(sums)]
 
 
@@ -162,17 +162,13 @@ def by_period(used: Iterable[Figures], periods: Sequence[Period]) -> list[UsageR
     for row in used:
         if row.day is not None:
             index = bisect(begins, row.day) - 1
-            sums[index] = _plus(sums[index], row.tally)
+            sums[index] = total((sums[index], row.tally))
     return [UsageRow(period, None, tally) for period, tally in zip(periods, sums, strict=True)]
-
-
-def _plus(one: Tally, other: Tally) -> Tally:
-    return Tally(*map(sum, zip(one, other, strict=True)))
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
     """The sums of all of them."""
-    return Tally(*(sum(column) for column in zip(Tally(), *tallies, strict=True)))
+    return Tally(*map(sum, zip(*tallies, strict=True)))
 
 
 def left(quota: int | None, field: str, saved: Mapping[str, int], live: Live) -> int | None:

@@ -157,8 +157,10 @@ def test_secrets_of_the_service_are_reserved() -> None:
 
 def test_keys_are_hidden_in_texts() -> None:
     """Whole, up to the end of the key, in every encoding; the rest of the text stays."""
+    fresh = KeyFormat(prefix="xa", env="live", peppers=[NEW, OLD])
+    assert (fresh.hide("a xb_1 100%"), fresh.hide(f"({KEY})")) == ("a xb_1 100%", "(xa_…)")
     for encoded in (KEY, KEY.replace("x", "%78"), KEY.replace("_", "%5f"), KEY.replace("a_", "%2561%255F")):
-        assert FORMAT.hide(f"/a/{encoded}?b=100%") == "/a/xa_…?b=100%"
+        assert fresh.hide(f"/a/{encoded}?b=100%") == "/a/xa_…?b=100%"
 
 
 def test_key_in_its_own_secret_is_of_another_form() -> None:
@@ -167,8 +169,12 @@ def test_key_in_its_own_secret_is_of_another_form() -> None:
 
 
 def test_signing_pepper_is_the_first() -> None:
-    """Its id is stored with each new key."""
-    assert FORMAT.signing_pepper == NEW.id
+    """Its id is stored with each new key, and nothing else but its digests is made of a key."""
+    fresh = KeyFormat(prefix="xa", env="live", peppers=[NEW, OLD])
+    assert fresh.signing_pepper == NEW.id
+    assert fresh.digest(KEY) == FORMAT.digest(KEY)
+    assert fresh.flaw(OTHER_ENV) == "wrong_environment"
+    assert fresh.digest(KEY).sha256 == ""
 
 
 def test_first_pepper_signs_and_all_verify() -> None:

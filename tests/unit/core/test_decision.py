@@ -113,6 +113,12 @@ def denied(line: tuple[Deny, int, int, str, str | None, str | None]) -> None:
     assert sorted(answer.headers) == sorted(common.items())
 
 
+def test_a_missing_permission_names_what_was_asked_for() -> None:
+    """The code has mode and resource, and the scope is what a permission would have to name."""
+    denial = Deny(Reason.PERMISSION_DENIED, "write_action_not_allowed_for_customer", scope="customer:write")
+    assert deny_permission("customer", "write") == denial
+
+
 def test_allow_names_the_subject() -> None:
     """The upstream gets the subject; unused identity headers are removed or emptied, and so is the credential."""
     expected = {

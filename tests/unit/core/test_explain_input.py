@@ -29,14 +29,18 @@ def test_urls() -> None:
 
 def test_invalid_urls() -> None:
     """It is rejected, with an error that repeats nothing of it."""
+    assert refusal(parse_url, "a") == "must be a path that begins with /, or a URL that begins with http:// or https://"
     for text in INVALID:
         assert refusal(parse_url, text).startswith("must ")
         assert "u:p" not in refusal(parse_url, text)
 
 
+METHODS = ["GET", "get", "M-SEARCH", "A" * 64]
+
+
 def test_methods() -> None:
     """A method keeps its case; one that no request line can hold is rejected."""
-    assert [check_method(method) for method in ("GET", "get", "M-SEARCH")] == ["GET", "get", "M-SEARCH"]
+    assert [check_method(method) for method in METHODS] == METHODS
     for wrong in ("", "G ET", "GET\n", "GÉT", "A" * 65):
         with pytest.raises(ValueError, match=r"^must be the name of an HTTP method"):
             check_method(wrong)
@@ -50,3 +54,6 @@ def test_times() -> None:
     for wrong in ("", "yesterday", "2030-01-31T12:00:00", "0001-01-01T00:00:00Z", "9999-12-31T00:00:00Z", "9999999d"):
         with pytest.raises(ValueError, match=r"^(must|is) "):
             parse_at(wrong, NOW)
+    for bound in (datetime(1971, 1, 1, tzinfo=UTC), datetime(8999, 12, 31, tzinfo=UTC)):
+        assert parse_at(bound.isoformat(), NOW) == bound
+    assert refusal(parse_at, "9000-01-01T00:00:00Z", NOW) == "must be a time from 1971 to 8999"

@@ -127,11 +127,12 @@ WRONG: list[tuple[dict[str, object], str]] = [
 def test_invalid_limits() -> None:
     """Each wrong value is named by its field."""
     told = [(changed, said, refusal(Limits.from_record, LIMITS.to_record() | changed)) for changed, said in WRONG]
-    assert [case for case in told if case[1] not in case[2]] == []
+    assert [case for case in told if not case[2].startswith(case[1])] == []
 
 
 def test_a_missing_limit_is_an_error() -> None:
     """A record without a field of limits is not taken for one without that limit."""
     record = LIMITS.to_record()
     for name in ("rate", "burst", "daily_quota", "monthly_quota"):
-        assert name in refusal(Limits.from_record, {field: record[field] for field in record if field != name})
+        assert refusal(Limits.from_record, {field: record[field] for field in record if field != name}).startswith(name)
+    assert refusal(Limits.from_record, {"daily_quota": 1, "monthly_quota": 1}).startswith("rate must be")

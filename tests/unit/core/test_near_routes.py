@@ -35,38 +35,65 @@ PARTS = (
 )
 
 
-def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> list[tuple[str, str]]:
-    """Path and cause of each route that nearly matched."""
+def near(path: str, *, method: str = "GET", host: str = "api.example.com") -> list[tuple[str, str, str]]:
+    """Path, cause and detail of each route that nearly matched."""
     asked = Asked(method, host, path)
     match = TABLE.match(method, host, path)
     matched = None if match is None else matched_route(TABLE, asked, match)
-    return [(found.route.path, found.because) for found in near_routes(TABLE, asked, matched)]
+    return [(found.route.path, found.because, found.detail) for found in near_routes(TABLE, asked, matched)]
 
 
-CAUSES = [
-    ("/healt", "GET", ("/health", "segment")),
-    ("/health/", "GET", ("/health", "segment")),
-    ("/Health", "GET", ("/health", "segment")),
-    ("/health/x", "GET", ("/health", "segment")),
-    ("/files/x", "POST", ("/files/*", "method")),
-    ("/files/%61%20b", "GET", ("/files/a%20b", "encoding")),
-    ("/jobs/no.name", "GET", ("/jobs/{resource}", "resource")),
-    ("/api/v2/customers/7", "GET", ("/api/v1/{resource}/**", "segment")),
-    ("/api/v1", "GET", ("/api/v1/{resource}/**", "segment")),
-    ("/api/v1/reports/1", "GET", ("/api/v1/{resource}/**", "less_specific")),
-]
+CAUSES = {
+    ("/healt", "GET"): ("/health", "segment", "segment 1 must be `health`"),
+    ("/health/?x", "GET"): ("/health", "segment", "the path ends with a slash, and the route does not"),
+    ("/Health", "GET"): ("/health", "segment", "segment 1 must be `health` in this case"),
+    ("/health/x", "GET"): ("/health", "segment", "the path goes on where the route ends"),
+    ("/files/x", "POST"): ("/files/*", "method", "the route takes GET, HEAD"),
+    ("/files/x", "get"): ("/files/*", "method", "the route takes GET, HEAD in capitals"),
+    ("/files/%61%20b", "GET"): ("/files/a%20b", "encoding", "segment 2 is another encoding of `a%20b`"),
+    ("/jobs/no.name", "GET"): (
+        "/jobs/{resource}",
+        "resource",
+        "segment 2 cannot be a resource: 1 to 64 of A-Z a-z 0-9 _ -",
+    ),
+    ("/api/v2/customers/7", "GET"): ("/api/v1/{resource}/**", "segment", "segment 2 must be `v1`"),
+    ("/api/v2/reports", "HEAD"): (
+        "/api/v1/reports/**",
+        "segment",
+        "segment 2 must be `v1`; the route takes POST",
+    ),
+    ("/api/v1", "GET"): (
+        "/api/v1/{resource}/**",
+        "segment",
+        "the path ends where the route goes on with /{resource}/**",
+    ),
+    ("/api/v1/reports/1", "GET"): (
+        "/api/v1/{resource}/**",
+        "less_specific",
+        "/api/v1/reports/** is more specific",
+    ),
+}
 
 
 def test_causes_of_near_routes() -> None:
     """A segment, the method, the encoding, the name of a resource; or another route is more specific."""
-    assert [case for case in CAUSES if case[2] not in near(case[0], method=case[1])] == []
+    found = {case: near(case[0], method=case[1]) for case in CAUSES}
+    assert [case for case, told in found.items() if CAUSES[case] not in told] == []
+
+
+def test_the_nearest_routes_are_the_first() -> None:
+    """Those that fit but for a more specific one, then by the number of differences, then by likeness."""
+    assert [because for _, because, _ in near("/files/%61%20b")] == ["less_specific", "encoding"]
+    assert [path for path, *_ in near("/jobz")][:1] == ["/jobs/{resource}"]
+    assert [detail.count(";") for *_, detail in near("/api/v2/reports/1", method="PUT")] == [0, 0, 1, 1]
+    assert near("/api/v2/reports/1", method="get", host="other.example") != []
 
 
 def test_a_host_that_is_another() -> None:
     """Routes of the same path for another host are listed, those with one difference first."""
     found = near("/api/v1/reports/1", method="POST", host="other.example")
-    assert found.count(("/api/v1/reports/**", "host")) == 2
-    assert found[-1] == ("/api/v1/reports/**", "method")
+    assert found.count(("/api/v1/reports/**", "host", "the route is for the host api.example.com")) == 2
+    assert found[-1] == ("/api/v1/reports/**", "method", "the route takes GET, HEAD")
 
 
 def test_request_without_near_routes() -> None:

@@ -1,5 +1,6 @@
 """Names of resources in permissions: a name without a route is detected, and the nearest one suggested."""
 
+from extauthz.core.resources import Resources
 from extauthz.core.routes import Route, RouteTable
 
 FROM_PATH = RouteTable.compile(
@@ -41,6 +42,12 @@ def test_near_misses_of_fixed_names() -> None:
     meant = {"orders": "order", "Order": "order", "oder": "order", "invoce": "invoice", "zebra": ""}
     assert {name: FIXED.meant(name) for name in meant} == meant
     assert not [name for name in meant if name in FIXED]
+    mapped = Resources({"order"}, {"customers": "client", "old": "gone"}, None)
+    assert {name: mapped.meant(name) for name in ("customer", "customers", "old")} == {
+        "customer": "client",
+        "customers": "client",
+        "old": "gone",
+    }
 
 
 def test_two_segments_that_change_places() -> None:

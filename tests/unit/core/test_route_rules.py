@@ -37,6 +37,14 @@ MISTAKES = [
     (Route("/a", cost=0, resource="a"), "cost: must be a whole number from 1 to 1000000000, not 0"),
     (Route("/a", cost=10**9 + 1, resource="a"), "cost: must be"),
     (Route("/a", cost=True, resource="a"), "cost: must be"),
+    (
+        Route("/a", cost=-(2**64 - 1), resource="a"),
+        "cost: must be a whole number from 1 to 1000000000, not -18446744073709551615",
+    ),
+    (
+        Route("/a", cost=2**64, resource="a"),
+        "cost: must be a whole number from 1 to 1000000000, not one of more than 64 bits",
+    ),
     (Route("/a", resource="a b"), "resource: must be"),
     (Route("/a", resource=""), "resource: must be"),
     (Route("/a"), "resource: required"),
@@ -99,16 +107,20 @@ def test_two_spellings_of_a_literal() -> None:
     (mistake,) = mistakes(Route("/a:b/c", resource="a"), Route("/a%3Ab/d", resource="a"))
     assert mistake.startswith("[[routes]] 2 path: 'a%3Ab' is another spelling of 'a:b'")
     RouteTable.compile([Route("/*/c", resource="a"), Route("/%2A/d", resource="a")], {})
+    RouteTable.compile([Route("/a:b/c", resource="a"), Route("/x/a%3Ab", resource="a")], {})
+    (mistake,) = mistakes(Route("/*/a:b/**", resource="a"), Route("/{resource}/a%3Ab"))
+    assert mistake.startswith("[[routes]] 2 path: 'a%3Ab' is another spelling of 'a:b'")
 
 
 def test_all_mistakes_at_once() -> None:
     """Every mistake of every route and of [resources] is named, by the given places."""
     with pytest.raises(ConfigError) as caught:
-        RouteTable.compile([Route("a"), Route("/b", cost=0)], {"x": "no name"}, numbers=[2, 5])
+        RouteTable.compile([Route("a"), Route("/b", cost=0)], {"x\n": "no name"}, numbers=[2, 5])
+    assert str(caught.value) == "; ".join(caught.value.mistakes)
     assert [line.partition(":")[0] for line in caught.value.mistakes] == [
         "[[routes]] 2 path",
         "[[routes]] 2 resource",
         "[[routes]] 5 cost",
         "[[routes]] 5 resource",
-        "[resources] x",
+        "[resources] 'x\\n'",
     ]

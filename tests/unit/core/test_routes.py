@@ -172,6 +172,28 @@ def test_known_resources() -> None:
     assert set(named("/a", "/b").resources) == {"r0", "r1"}
     assert set(table(Route("/a", resource="a"), Route("/b", public=True)).resources) == {"a"}
     assert "anything" in table(*CONTRACT).resources
+    assert "anything" not in table(Route("/a", resource="a")).resources
+
+
+def test_what_a_table_says_of_its_routes() -> None:
+    """Which of them are charged, and whether one names a host."""
+    hosted, public = Route("/h", host="h", resource="a"), Route("/p", public=True)
+    routes = table(hosted, public, Route("/s", resource="a", limits="shadow"), Route("/a", resource="a"))
+    assert [route.path for route in routes.charged] == ["/h", "/a"]
+    assert routes.names_hosts
+    assert not table(public).names_hosts
+
+
+def test_resources_that_a_path_can_name() -> None:
+    """Behind a host, a method, a wildcard or a slash at the end; not where a literal stands in front."""
+    patterns = ["/{resource}", "/{resource}/", "/{resource}/*", "/{resource}/**", "/*/{resource}", "/*/{resource}/**"]
+    for pattern in patterns:
+        for route in (Route(pattern), Route(pattern, host="h"), Route(pattern, methods=frozenset({"PUT"}))):
+            assert "x" in table(route, Route("/public/x", public=True)).resources
+    get, post = (Route("/x", methods=frozenset({method}), resource="fixed") for method in ("GET", "POST"))
+    assert "x" in table(Route("/{resource}"), get).resources
+    assert "x" in table(Route("/{resource}"), post).resources
+    assert "x" not in table(Route("/{resource}"), Route("/x", resource="fixed")).resources
 
 
 GET = frozenset({"GET"})

@@ -7,7 +7,7 @@ from extauthz.core.calendar import Calendar
 from extauthz.core.decision import Deny, conclude
 from extauthz.core.limits import UNLIMITED, Limits
 from extauthz.core.reason import Reason
-from extauthz.core.spend import MICRO, OTHER_HOUR, Spend, Spent
+from extauthz.core.spend import MICRO, OTHER_HOUR, Spend, Spent, empty_row
 from extauthz.core.token_bucket import State, spend
 from tests.limit_names import DAILY, HOURLY, KEY_HOURLY
 from tests.unit.core.test_spend import NOW, question
@@ -91,3 +91,19 @@ def test_spend_with_windows_of_another_hour() -> None:
     spent = spend(State(), asked, NOW * MICRO)
     assert isinstance(spent, Spent)
     assert (spent.row[1], spent.row[12]) == (OTHER_HOUR, 3)
+
+
+def test_of_three_hours_the_later_two_are_kept() -> None:
+    """So that a clock that steps back by an hour, and then goes on, finds each count again."""
+    state, asked = State(), question(Limits(hourly_quota=9))
+    for hours in (1, 0, 2):
+        for _ in range(hours + 1):
+            ask(state, asked, NOW + hours * HOUR)
+    assert [ask(state, asked, NOW + hours * HOUR).used[HOURLY] for hours in (1, 2)] == [3, 4]
+    assert ask(state, asked, NOW).used[HOURLY] == 1
+
+
+def test_a_row_of_nothing() -> None:
+    """Nothing is used in windows of one number, with the fields of hours where they are counted."""
+    assert empty_row(question(UNLIMITED), 2) == (0, 0, 2, 2, *8 * (0,))
+    assert empty_row(question(Limits(hourly_quota=9)), 3) == (0, 0, 3, 3, *8 * (0,), 3, 0, 0)

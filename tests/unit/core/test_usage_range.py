@@ -74,6 +74,12 @@ def test_invalid_ranges() -> None:
         assert str(refused.value) == said
 
 
+def test_a_month_that_begins_today() -> None:
+    """It has begun, and ends today so far."""
+    for calendar, first in ((UTC_CALENDAR, date(2027, 1, 1)), (ANCHORED, date(2027, 1, 15))):
+        assert UsageRange(month=date(2027, 1, 1)).period(calendar, first) == (first, first)
+
+
 def test_a_month_whose_anchor_is_still_to_come() -> None:
     """Before its first day it has not begun, although the month of the year has."""
     with pytest.raises(InvalidInput, match="month 2027-01 has not begun"):

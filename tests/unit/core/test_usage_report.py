@@ -78,6 +78,7 @@ def test_every_way_to_add_up(saved: Mapping[tuple[date, str], Tally], since: Map
         rows = list(merged(_stored(saved, days, by_key=key), live))
         sums = by_key(rows, WEEK) if key else by_period(rows, list(WEEK.days()))
         assert total(row.tally for row in sums) == total(expected.values())
+        assert not key or {row.period for row in sums} <= {WEEK}
         by_place: dict[str, list[Tally]] = {}
         for (day, key_id), tally in expected.items():
             by_place.setdefault(key_id if key else day.isoformat(), []).append(tally)
