@@ -1,7 +1,7 @@
 """The kinds of limits, one descriptor each: what is kept, shown, asked and told of limits loops over them.
 
 A new kind is a descriptor here with the token of its decision in core/reason.py, a migration that adds its column, and
-the script that counts it (backends/redis/scripts/limits.lua, with its reference in core/token_bucket.py).
+the scripts that count it (backends/redis/scripts/, with their reference in core/token_bucket.py).
 """
 
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ from extauthz.backends.redis import keyspace, scripts
 from extauthz.backends.redis.spends import calendar_text, limit_numbers
 from extauthz.core.leases import LeaseAsk, Leased
 
-LEASE = scripts.read("layout", "leases", "limits", "lease")
+LEASE = scripts.read(*scripts.CHARGING, "lease")
 _ROW = struct.Struct("<qh3b8q")  # of each answer, as the script packs it
 _OPERATIONS = {"take": 0, "more": 1, "close": 2}
 

@@ -12,6 +12,10 @@ from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.wire import Wire
 
 
+# What a script that charges stands on, in this order.
+CHARGING = ("layout", "leases", "asked", "bucket", "counters", "limits", "save")
+
+
 def read(*names: str) -> str:
     """The texts of `scripts/<name>.lua` as one script; the header of the last names its keys, arguments and result."""
     folder = files("extauthz.backends.redis").joinpath("scripts")

@@ -12,7 +12,7 @@ from extauthz.core.limit_kinds import ALWAYS
 from extauthz.core.limits import Limits
 from extauthz.core.spend import FAILED, Owner, Row, Spend
 
-SPEND = scripts.read("layout", "leases", "limits", "spend")
+SPEND = scripts.read(*scripts.CHARGING, "spend")
 ROW = struct.Struct("<h3b8q")  # of each result
 FURTHER_ROW = struct.Struct("<b2q")  # of each result of further quotas or credits
 CREDITS_ROW = struct.Struct("<2q")  # of each result of credits, behind that

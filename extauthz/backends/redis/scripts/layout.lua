@@ -15,7 +15,7 @@
 -- was:<field>    what a counter began with while nothing was known of it (provisional.lua)
 --
 -- Hashes of releases before this layout have no `state`: all counters are in named fields, and `bucket` and
--- `bucket:<key>` are "level carry at". They stay so until `text_until` (limits.lua).
+-- `bucket:<key>` are "level carry at". They stay so until `text_until` (counters.lua).
 --
 -- Numbers are doubles: everything stays a whole number below 2^53. Dates are YYYYMMDD as a number, 0: none.
 local OWNER = '<BdI4dI4dI4dI4I4' -- version, level (-1: none), carry, at, day, by day, month, by month, expires, foreign

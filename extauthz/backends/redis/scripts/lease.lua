@@ -1,5 +1,5 @@
--- Takes units of a spend ahead, reports what was served of them, gives back the rest. Behind layout.lua, leases.lua and
--- limits.lua, which keep the state. The reference arithmetic is core/lease_steps.py.
+-- Takes units of a spend ahead, reports what was served of them, gives back the rest. Behind the texts
+-- of scripts.CHARGING, which keep the state. The reference arithmetic is core/lease_steps.py.
 --
 -- KEYS     one tenant_limits:{<tenant>} for each asked
 -- ARGV     1 epoch: whose memory counters must come from

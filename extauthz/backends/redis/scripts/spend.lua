@@ -1,5 +1,5 @@
 -- Spends from all limits of each asked, or from none of it. Each stands alone: one whose state cannot be used harms no
--- other. Behind layout.lua and limits.lua, which keep the state.
+-- other. Behind the texts of scripts.CHARGING, which keep the state.
 --
 -- KEYS     tenant_limits:{<tenant>} or address_limits:{<route and address>}, each hash once, and the
 --          charge_once:{<tenant>}:<id> of those that are charged once

@@ -1,5 +1,5 @@
 -- Gives a hash back the fields of releases before packed states, for workers of such a release. A worker that charges it
--- meanwhile, of either release, goes on with these fields (limits.lua). Behind layout.lua and named.lua.
+-- meanwhile, of either release, goes on with these fields (counters.lua). Behind layout.lua and named.lua.
 -- KEYS[1]  tenant_limits:{<tenant>} or address_limits:{<route and address>}
 -- ARGV     fields `state:<key>`, a few hundred at most; `state` before all of them
 -- returns  how many were unpacked
