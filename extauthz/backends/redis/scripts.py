@@ -11,7 +11,6 @@ from redis.exceptions import NoScriptError
 from extauthz.backends.redis.commands import Commands
 from extauthz.backends.redis.wire import Wire
 
-
 # What a script that charges stands on, in this order.
 CHARGING = ("layout", "leases", "asked", "bucket", "counters", "limits", "save")
 
