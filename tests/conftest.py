@@ -5,6 +5,7 @@ import gc
 import importlib
 import importlib.util
 import os
+import signal
 import subprocess
 import time
 from asyncio import AbstractEventLoop
@@ -56,7 +57,12 @@ def within_one_day(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def forked_processes() -> Iterator[None]:
-    """Processes of extauthz are forked, which spares their imports."""
+    """Processes of extauthz are forked, which spares their imports. Ctrl-C ends them.
+
+    Workers of xdist and jobs in the background ignore Ctrl-C, and child processes would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
     if os.environ.get("TEST_FORKS") == "off":
         yield
         return

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from extauthz.demo.process import family
+from tests.servers.forking import family
 
 
 class Demo:

@@ -6,7 +6,6 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,12 +15,12 @@ from extauthz.demo.folders import temporary_folder
 from extauthz.demo.mix import Traffic
 from extauthz.demo.monitor import SETTINGS
 from extauthz.demo.ports import LOOPBACK, free_port
-from extauthz.demo.process import family
 from extauthz.demo.prometheus import NEVER, Prometheus, prometheus_files
 from extauthz.demo.stack import ADMIN, FORWARD_DOOR, Proxy, Stack
 from tests.e2e.client import ask
 from tests.servers.distribution import distribution_server
 from tests.servers.fixtures import paused
+from tests.servers.forking import family
 from tests.servers.rules import ALERTS, RULES, expressions, recorded, rules, selectors
 from tests.servers.serving import LEASING
 from tests.servers.waiting import eventually
@@ -154,8 +153,7 @@ def test_a_database_that_is_away_fires(monitored: Monitored) -> None:
 
 def workers(monitored: Monitored) -> list[int]:
     """The processes of the service's workers."""
-    everyone = {pid: Path(f"/proc/{pid}/cmdline") for pid in family(monitored.stack.extauthz.pid)}
-    return [pid for pid, file in everyone.items() if file.exists() and b"extauthz.app.worker" in file.read_bytes()]
+    return family(monitored.stack.extauthz.pid)[1:]
 
 
 @pytest.mark.timeout(120)

@@ -14,8 +14,8 @@ from aiohttp import web
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
-from extauthz.demo.process import family
 from extauthz.telemetry.decision_record import FIELDS
+from tests.servers.forking import family
 from tests.servers.management_client import NO_LIMITS, ManagementClient
 from tests.servers.process import PATIENCE, Service, listening, settings
 from tests.servers.serving import PATIENT

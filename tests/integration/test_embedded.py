@@ -15,7 +15,7 @@ import pytest
 
 import extauthz
 from extauthz.demo.folders import SERVER_WHEELS, am_root, make_folder, temporary_folder
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.process import EXTAUTHZ, FREE_PORTS, INHERITED, Service, listening, started
 
 

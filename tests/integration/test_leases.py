@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from extauthz.backends.redis.keyspace import tenant_limits
 from extauthz.backends.redis.layout import by_name
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import Service, listening, settings
 from tests.servers.raw_http import Answer, Wire, wire

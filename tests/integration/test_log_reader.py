@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from extauthz.demo.ports import free_port
-from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
 from extauthz.telemetry.log_limit import SECONDS
 from extauthz.telemetry.logs import FLUSH_SECONDS
 from tests.servers.fixtures import stopped
+from tests.servers.forking import family
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import EXTAUTHZ, INHERITED, PATIENCE, QUICK, Service, listening, settings
 from tests.servers.raw_http import ask, wire

@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from extauthz.backends.postgres.pool import MAX_CONCURRENT_LOOKUPS
 from extauthz.demo.postgres import Postgres
-from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
 from extauthz.telemetry.exposition import OPENMETRICS
 from extauthz.telemetry.samples import GAUGES
 from extauthz.telemetry.stores import STORES
 from tests.servers.fixtures import paused
+from tests.servers.forking import family
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import listening, settings
 from tests.servers.raw_http import ask

@@ -26,7 +26,7 @@ from tests.servers.process import Service, settings, started
 from tests.servers.serving import PATIENT
 from tests.servers.waiting import until
 
-INTERVAL = 0.01  # seconds between two requests to the same proxy
+INTERVAL = 0.025  # seconds between two requests to the same proxy
 QUIET = 0.5  # seconds of load before and after each step
 DRAINS = PATIENT | {"EXTAUTHZ_DRAIN_SECONDS": "2"}  # four probes of the shipped file
 DOORS = {"ADMIN": ADMIN, "ENVOY": ENVOY_DOOR, "NGINX": NGINX_DOOR, "USAGE": USAGE}  # ports in the shipped files

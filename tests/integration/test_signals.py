@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from extauthz.app.signals import IGNORED
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.process import EXTAUTHZ, FREE_PORTS, Service, listening, settings, started
 
 # Makes the terminal on its standard input its own, and becomes the command.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.process import FREE_PORTS, Service, listening, settings, started
 
 

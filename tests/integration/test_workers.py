@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from extauthz.app.supervisor import RESTART_DELAYS_SECONDS
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.management_client import ManagementClient
 from tests.servers.process import Report, Service, listening, settings
 from tests.servers.raw_http import Wire, wire

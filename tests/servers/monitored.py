@@ -18,9 +18,9 @@ from extauthz.backends.redis.topology import connect
 from extauthz.core.permissions import Permissions
 from extauthz.demo.ports import free_port
 from extauthz.demo.postgres import Postgres
-from extauthz.demo.process import family
 from extauthz.demo.redis import Redis
 from tests.servers.fixtures import new_database
+from tests.servers.forking import family
 from tests.servers.hurting_proxy import HurtingProxy
 from tests.servers.management_client import KEY_FORMAT, NO_LIMITS, ManagementClient
 from tests.servers.process import Service, listening, settings

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from aiohttp import ClientSession, TCPConnector, UnixConnector
 
-from extauthz.demo.process import family
+from tests.servers.forking import family
 from tests.servers.management_client import PEPPERS
 from tests.servers.serving import LEASING, LISTENERS, PEPPER_SETTING, samples
 

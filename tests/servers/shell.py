@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout, suppress
@@ -15,11 +14,6 @@ from unittest.mock import patch
 from extauthz.cli.main import main
 
 EXTAUTHZ = (sys.executable, "-m", "extauthz")
-
-
-def _heed_interrupts() -> None:
-    """Restores Ctrl-C: a shell that starts a job in the background has it ignored, and child processes inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Shell:
@@ -63,7 +57,6 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing else runs in this process
         )
 
     def on_terminal(self, *arguments: str) -> str:
