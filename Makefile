@@ -26,10 +26,11 @@ test: .venv/dev ## the whole suite, on real servers (ARGS="-k name" chooses)
 test-deep: .venv/dev ## what takes long: all variants, and generated examples by the hundred
 	@$(PYTHON) -m pytest -n 2 --dist worksteal -m "deep or fuzz" --hypothesis-profile=deep --timeout=600 $(ARGS)
 
-coverage: .venv/dev ## branches of core/ and service/ that tests inside this process run: at least 95 %
+coverage: .venv/dev ## branches of core/ and service/ that tests inside this process run: at least 95 % of each
 	@$(PYTHON) -m coverage erase
 	@$(PYTHON) -m coverage run -m pytest -q tests/unit tests/contract tests/integration $(ARGS)
 	@$(PYTHON) -m coverage report
+	@$(PYTHON) -m coverage json -q -o - | $(PYTHON) -m tests.branches
 
 mutation: .venv/dev ## which small changes of core/ no unit test notices: hours (ARGS="extauthz.core.paths*": a part)
 	@.ci/mutation $(ARGS)
