@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from extauthz.aio.circuit_breaker import Call, CallPolicy, CircuitBreaker, Failure, Origin
+from tests.servers.waiting import until
 
 TIMEOUT = 0.02  # seconds
 ORIGINS = {"deadline": Origin.CALLER, "busy": Origin.CALLER, "full": Origin.DEPENDENCY}
@@ -102,13 +103,6 @@ class Harness:
         """Return when the dependency is reported to be up."""
         async with asyncio.timeout(5):
             await self.observer.back.wait()
-
-
-async def until_up(breaker: CircuitBreaker[str]) -> None:
-    """Return when calls go through."""
-    async with asyncio.timeout(5):
-        while not breaker.up:  # noqa: ASYNC110 - no event reports it
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -229,7 +223,7 @@ async def test_unsteady_dependency_is_used_and_not_reported_again() -> None:
         assert harness.observer.changes == [(False, "full")]
         harness.error = None
         await harness.probed(4)
-        await until_up(harness.breaker)
+        await until(lambda: harness.breaker.up)
         assert await harness.run(seven) == 7
         assert harness.breaker.trouble == "full"
         assert harness.observer.changes == [(False, "full")]

@@ -1,4 +1,4 @@
-"""A circuit breaker whose store is available, away or silent, as a test says."""
+"""A circuit breaker whose store is available or away, as a test says."""
 
 import asyncio
 import time
@@ -13,32 +13,28 @@ from extauthz.core.ports import REDIS
 from extauthz.service.store_breaker import store_breaker
 from tests.unit.service.fakes import Watch
 
-TIMEOUT = 0.02  # seconds
-
 
 class BreakerHarness:
-    """A circuit breaker, and a store that is available, away or silent as the test says."""
+    """A circuit breaker, and a store that is available or away as the test says."""
 
-    def __init__(self, *, places: int = 2, cancel: bool = True, timeout: float = TIMEOUT) -> None:
+    def __init__(self, *, timeout: float = 0.02) -> None:
         self.watch = Watch()
         self.there = asyncio.Event()
         self.there.set()
-        self.probes = asyncio.Semaphore(0)
-        policy = CallPolicy(timeout=timeout, max_concurrency=places, cancel=cancel, probe_interval=0.001)
+        policy = CallPolicy(timeout=timeout, max_concurrency=2, cancel=True, probe_interval=0.001)
         self.guard = store_breaker(REDIS, policy=policy, probe=self._probe, observer=self.watch)
 
     async def _probe(self) -> None:
-        self.probes.release()
         if not self.there.is_set():
             raise StoreUnavailable(REDIS, "connection")
 
-    async def run(self, call: Callable[[], Any], *, within: float = 5) -> Any:
-        return await self.guard.run(call, time.monotonic() + within)
+    async def run(self, call: Callable[[], Any]) -> Any:
+        return await self.guard.run(call, time.monotonic() + 5)
 
-    async def refused(self, call: Callable[[], Any], *, within: float = 5) -> str:
+    async def refused(self, call: Callable[[], Any]) -> str:
         """The reason of a call that fails."""
         with pytest.raises(StoreUnavailable) as caught:
-            await self.run(call, within=within)
+            await self.run(call)
         return caught.value.reason
 
     async def comes_back(self) -> None:
@@ -49,10 +45,6 @@ class BreakerHarness:
 
 async def seven() -> int:
     return 7
-
-
-async def silence() -> None:
-    await asyncio.Event().wait()
 
 
 async def fails() -> None:

@@ -18,6 +18,7 @@ from extauthz.core.token_bucket import State, spend
 from extauthz.service.limits.lease_ledger import SIZE, Ledger
 from extauthz.service.limits.leases import Leases
 from extauthz.service.store_breaker import store_breaker
+from tests.servers.waiting import until
 from tests.unit.core.test_spend import question
 from tests.unit.service.fakes import NOW, Failing, Watch, row_of
 
@@ -175,8 +176,7 @@ async def test_busy_keys_ask_together(worker: Worker) -> None:
     calls = len(worker.store.marks)
     while first.left > first.low:
         assert worker.request(keys[0])
-    while first.left <= first.low:  # noqa: ASYNC110 - the answer is on its way
-        await asyncio.sleep(0)
+    await until(lambda: first.left > first.low)
     assert {("org-1", "key-1"), ("org-1", "key-2")} <= set(worker.store.marks[calls])
 
 
@@ -210,7 +210,7 @@ async def test_a_lost_answer_costs_nothing(worker: Worker) -> None:
     assert worker.request(asked)
     worker.store.error = StoreUnavailable(REDIS, "busy")
     worker.leases.rest()
-    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - it is on its way
+    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - one failure and no other
         await asyncio.sleep(0)
     worker.store.error = None
     await worker.store.until(lambda: worker.store.state.leases == {})
@@ -279,7 +279,7 @@ async def test_a_successor_tries_until_redis_has_it(worker: Worker) -> None:
         await worker.busy(asked)
     worker.store.error = StoreUnavailable(REDIS, "busy")
     closing = asyncio.create_task(worker.begin().close_left())
-    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - it is on its way
+    while worker.watch.failures[REDIS, "busy"] == 0:  # noqa: ASYNC110 - one failure and no other
         await asyncio.sleep(0)
     worker.store.error, worker.store.refused = None, 1
     await closing
@@ -295,9 +295,7 @@ async def test_a_lease_that_redis_refuses(worker: Worker) -> None:
     worker.fit, worker.store.refused = False, 1
     for _ in range(ASKED):
         assert not worker.request(asked)
-    async with asyncio.timeout(10):
-        while worker.redis.up:  # noqa: ASYNC110 - the probe is on its way
-            await asyncio.sleep(0)
+    await until(lambda: not worker.redis.up)
     assert not worker.request(asked)
     assert (worker.store.state.leases, worker.watch.leases) == ({}, [])
 
@@ -308,8 +306,7 @@ async def test_a_drain_while_a_lease_is_asked_for(worker: Worker) -> None:
     worker.store.open.clear()
     for _ in range(ASKED):
         worker.request(asked)
-    while not worker.store.asks:  # noqa: ASYNC110 - it is on its way
-        await asyncio.sleep(0)
+    await until(lambda: worker.store.asks != [])
     worker.leases.rest()
     worker.store.open.set()
     await worker.store.until(lambda: len(worker.store.asks) == 2 and worker.store.state.leases == {})

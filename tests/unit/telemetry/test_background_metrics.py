@@ -12,6 +12,7 @@ from extauthz.telemetry.metrics import Metrics
 from extauthz.telemetry.service import FIGURES_MAX_AGE_SECONDS, NAME_LONGEST, ServiceMetrics
 from extauthz.telemetry.usage import UsageMetrics
 from tests.servers.fixtures import keep_our_loop_busy
+from tests.servers.waiting import until
 from tests.unit.telemetry.reading import read
 
 LAG = "extauthz_event_loop_lag_seconds"
@@ -22,12 +23,9 @@ async def test_a_busy_loop_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_lag, "SAMPLE_INTERVAL_SECONDS", 0.001)
     lag = LoopLag()
     lag.start()
-    async with asyncio.timeout(20):
-        while not read(lag)[f"{LAG}_count",]:  # noqa: ASYNC110 - a timer sets no event
-            await asyncio.sleep(0.001)
-        await keep_our_loop_busy(0.3, after=0)
-        while not read(lag)[f"{LAG}_count",] > read(lag)[f"{LAG}_bucket", "0.25"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await until(lambda: read(lag)[f"{LAG}_count",] > 0)
+    await keep_our_loop_busy(0.3, after=0)
+    await until(lambda: read(lag)[f"{LAG}_count",] > read(lag)[f"{LAG}_bucket", "0.25"])
     lag.stop()
     count = read(lag)[f"{LAG}_count",]
     await asyncio.sleep(0.01)

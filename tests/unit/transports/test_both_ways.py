@@ -52,10 +52,8 @@ async def told(story: Story, proxy: str, wording: Wording, *, fast_path: bool) -
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_both_paths_give_the_same_answers(proxy: str, story: str) -> None:
     """Every decision in every dialect and wording: the same bytes, at first, again, and to HEAD; the same charges."""
-    if is_deep():
-        wordings = WORDINGS
-    else:  # each of them with each dialect, and with a part of the stories
-        wordings = WORDINGS[(list(STORIES).index(story) + PROXIES.index(proxy)) % len(WORDINGS) :][:1]
+    turn = (list(STORIES).index(story) + PROXIES.index(proxy)) % len(WORDINGS)
+    wordings = WORDINGS if is_deep() else [WORDINGS[turn]]  # each of them with a part of the stories in each dialect
     for wording in wordings:
         fast, full = [await told(STORIES[story], proxy, wording, fast_path=way) for way in (True, False)]
         assert fast == full
