@@ -115,18 +115,18 @@ async def test_corrupt_leases_hold_nothing(redis: RedisClient, redis_connection:
 
 
 @pytest.mark.parametrize("position", range(14))
-@pytest.mark.parametrize("value", ["", "x", "-2", "1.5", "nan", "1e3", str(2**53 + 1)])
-async def test_a_bad_argument(redis: RedisClient, redis_connection: RedisConnection, position: int, value: str) -> None:
+async def test_a_bad_argument(redis: RedisClient, redis_connection: RedisConnection, position: int) -> None:
     """Nothing is written where one number of one lease is invalid."""
     await seed(redis_connection)
     before = await hash_of(redis)
-    keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await redis_connection.epoch())
-    numbers = arguments[5].split(" ")
-    numbers[position] = value
-    arguments[5] = " ".join(numbers)
-    with pytest.raises(ResponseError):
-        await redis.eval(LEASE, len(keys), *keys, *arguments)
-    assert await hash_of(redis) == before
+    for value in ("", "x", "-2", "1.5", "nan", "1e3", str(2**53 + 1)):
+        keys, arguments = command([take(spend_of(PLENTY, now()))] * 2, await redis_connection.epoch())
+        numbers = arguments[5].split(" ")
+        numbers[position] = value
+        arguments[5] = " ".join(numbers)
+        with pytest.raises(ResponseError):
+            await redis.eval(LEASE, len(keys), *keys, *arguments)
+        assert await hash_of(redis) == before, value
 
 
 async def test_no_memory_left(redis: RedisClient, redis_connection: RedisConnection) -> None:

@@ -42,13 +42,13 @@ async def harmless(redis: RedisClient, *arguments: bytes | str | int) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("position", "value"), [(position, value) for position in range(12) for value in BAD] + OUT_OF_RANGE
-)
-async def test_a_bad_number(redis: RedisClient, position: int, value: float) -> None:
+@pytest.mark.parametrize("position", range(12))
+async def test_a_bad_number(redis: RedisClient, position: int) -> None:
     """Zero and negative costs, fractions, `nan`, infinities, numbers that no double holds: nothing is charged."""
     places = PLACES.pack(1, 1, 1, 1, 0) + PLACES.pack(2, 2, 1, 1, 0)
-    assert "whole number" in await harmless(redis, places, numbers() + numbers((position, value)), 1, KEY, CALENDAR)
+    for value in [*BAD, *(bad for place, bad in OUT_OF_RANGE if place == position)]:
+        refused = await harmless(redis, places, numbers() + numbers((position, value)), 1, KEY, CALENDAR)
+        assert "whole number" in refused, value
 
 
 @pytest.mark.parametrize("value", [-2, "1.5", "1e3", "nan", "inf", "", "x", str(2**53 + 2), 3])

@@ -49,12 +49,13 @@ def document(**more: Any) -> Any:
 
     The patterns of texts lose their private planes, because hypothesis lists every character that a class leaves out:
     a second for each pattern. A text with such a character is refused with 400 or 422, as BEYOND_SCHEMA allows.
-    Requests at the bounds of every field are built during collection, and belong to `make test-deep`.
+    Requests at the bounds of every field and those of its examples are built during collection, and belong to
+    `make test-deep`.
     """
     config = SchemathesisConfig.from_dict(
         {
             "seed": 1,
-            "phases": {"coverage": {"enabled": is_deep()}},
+            "phases": {phase: {"enabled": is_deep()} for phase in ("coverage", "examples")},
             "checks": {"positive_data_acceptance": {"expected-statuses": BEYOND_SCHEMA}},
             **more,
         }

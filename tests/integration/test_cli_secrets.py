@@ -15,6 +15,37 @@ KEY = "xa_live_4XAd33hTkSPZ8rjJSJa67vsMtvP1om4z1"
 FOREIGN = "sk_test_abcdefghijklmnopqrstuvwx"  # made of letters, as a title of a column could be
 
 
+# Arguments of commands, each with a key in a wrong place.
+MISPLACED = [
+    ("keys", "show", "KEY"),
+    ("keys", "list", "KEY"),
+    ("keys", "create", "KEY"),
+    ("orgs", "show", "KEY"),
+    ("orgs", "create", "other", "--plan", "KEY"),
+    ("orgs", "update", "acme", "--status", "KEY"),
+    ("plans", "show", "KEY"),
+    ("plans", "update", "default", "--rate", "KEY"),
+    ("plans", "update", "default", "--burst", "KEY"),
+    ("audit", "--org", "KEY"),
+    ("audit", "--limit", "KEY"),
+    ("keys", "create", "acme", "--permission", "KEY"),
+    ("keys", "create", "acme", "--permission", "KEY:read"),
+    ("keys", "create", "acme", "--permission", "api:KEY"),
+    ("keys", "create", "acme", "--metadata", "KEY"),
+    ("keys", "create", "acme", "--metadata", "KEY=1", "--metadata", "KEY=2"),
+    ("keys", "create", "acme", "--expires-in", "KEY"),
+    ("keys", "create", "acme", "--expires-at", "KEY"),
+    ("keys", "rotate", ID, "--grace", "KEY"),
+    ("keys", "list", "acme", "KEY"),
+    ("keys", "import", "acme", "--csv", "KEY"),
+    ("keys", "import", "acme", "--csv", "columns.csv"),
+    ("keys", "KEY"),
+    ("KEY",),
+    ("--KEY",),
+    ("keys", "list", "acme", "--KEY"),
+]
+
+
 @pytest.fixture
 def here(tmp_path: Path, database: str, redis_url: str) -> Here:
     folder = tmp_path / "a folder"
@@ -27,45 +58,16 @@ def here(tmp_path: Path, database: str, redis_url: str) -> Here:
 
 
 @pytest.mark.parametrize("key", [KEY, FOREIGN])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("keys", "show", "KEY"),
-        ("keys", "list", "KEY"),
-        ("keys", "create", "KEY"),
-        ("orgs", "show", "KEY"),
-        ("orgs", "create", "other", "--plan", "KEY"),
-        ("orgs", "update", "acme", "--status", "KEY"),
-        ("plans", "show", "KEY"),
-        ("plans", "update", "default", "--rate", "KEY"),
-        ("plans", "update", "default", "--burst", "KEY"),
-        ("audit", "--org", "KEY"),
-        ("audit", "--limit", "KEY"),
-        ("keys", "create", "acme", "--permission", "KEY"),
-        ("keys", "create", "acme", "--permission", "KEY:read"),
-        ("keys", "create", "acme", "--permission", "api:KEY"),
-        ("keys", "create", "acme", "--metadata", "KEY"),
-        ("keys", "create", "acme", "--metadata", "KEY=1", "--metadata", "KEY=2"),
-        ("keys", "create", "acme", "--expires-in", "KEY"),
-        ("keys", "create", "acme", "--expires-at", "KEY"),
-        ("keys", "rotate", ID, "--grace", "KEY"),
-        ("keys", "list", "acme", "KEY"),
-        ("keys", "import", "acme", "--csv", "KEY"),
-        ("keys", "import", "acme", "--csv", "columns.csv"),
-        ("keys", "KEY"),
-        ("KEY",),
-        ("--KEY",),
-        ("keys", "list", "acme", "--KEY"),
-    ],
-)
-def test_a_key_in_the_wrong_place_is_not_repeated(here: Here, arguments: tuple[str, ...], key: str) -> None:
+def test_a_key_in_the_wrong_place_is_not_repeated(here: Here, key: str, subtests: pytest.Subtests) -> None:
     """A key in place of an id, name, mode, column, value or command is in no error."""
     (here.folder / "columns.csv").write_text(f"key,{key}\n")
-    done = here.run(*(argument.replace("KEY", key) for argument in arguments))
-    assert done.returncode in (1, 2)
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert key[8:] not in done.stderr
+    for arguments in MISPLACED:
+        with subtests.test(arguments=arguments):
+            done = here.run(*(argument.replace("KEY", key) for argument in arguments))
+            assert done.returncode in (1, 2)
+            assert done.stdout == ""
+            assert done.stderr.count("\n") == 1
+            assert key[8:] not in done.stderr
 
 
 @pytest.mark.parametrize("permissions", ["{}", '{"api": []}'])

@@ -140,20 +140,21 @@ NONSENSE: list[str | bytes] = [
 ]
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE, ids=lambda text: repr(text)[:60])
 async def test_corrupt_records_are_never_repeated(
-    keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis, nonsense: str | bytes
+    keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis, subtests: pytest.Subtests
 ) -> None:
     """Any other value in the place of a record is corrupt: no other error, no admission, no quotation."""
-    await redis.set(api_key_cache(DIGEST), nonsense)
-    await redis.set(tenant_quota_cache("acme"), nonsense)
-    for read in (cached(keys, ASKED, NOW), cached(tenants, "acme", NOW)):
-        with pytest.raises(StoreCorrupt) as corrupt:
-            await read
-        assert corrupt.value.store == "redis"
-        assert WORD not in str(corrupt.value)
-        assert len(str(corrupt.value)) < 200
-        assert corrupt.value.__cause__ is None
+    for nonsense in NONSENSE:
+        await redis.set(api_key_cache(DIGEST), nonsense)
+        await redis.set(tenant_quota_cache("acme"), nonsense)
+        for name, read in (("key", cached(keys, ASKED, NOW)), ("tenant", cached(tenants, "acme", NOW))):
+            with subtests.test(name, nonsense=repr(nonsense)[:60]):
+                with pytest.raises(StoreCorrupt) as corrupt:
+                    await read
+                assert corrupt.value.store == "redis"
+                assert WORD not in str(corrupt.value)
+                assert len(str(corrupt.value)) < 200
+                assert corrupt.value.__cause__ is None
 
 
 async def test_a_value_of_another_type_is_corrupt(keys: RedisKeyCache, tenants: RedisTenantCache, redis: Redis) -> None:
