@@ -72,10 +72,15 @@ def forked_processes() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every property test `fuzz`: a few examples in the suite, many in `make test-deep`."""
+    """Marks every property test `fuzz`: a few examples in the suite, many in `make test-deep`.
+
+    Tests with a timeout of their own, which are the longest, come first: one of them at the end would be waited for
+    while other cores are idle.
+    """
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.fuzz)
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_collection_finish() -> None:

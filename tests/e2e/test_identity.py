@@ -83,11 +83,11 @@ def test_headers_of_the_proxy(proxy: Proxy, customer: Customer) -> None:
         "x-envoy-decorator-operation",
     ],
 )
-@pytest.mark.parametrize("value", ["0", "1", "x-organization-id", "/public/prices"])
-def test_envoys_own_headers(proxy: Proxy, customer: Customer, name: str, value: str) -> None:
+def test_envoys_own_headers(proxy: Proxy, customer: Customer, name: str) -> None:
     """Envoy's own header names from a client change nothing, and cause no 5xx."""
-    answer = ask(proxy, headers=[(name, value), *bearer(customer.key).items()])
-    assert identity_of(customer).items() <= answer.seen.items()
+    for value in ("0", "1", "x-organization-id", "/public/prices"):
+        answer = ask(proxy, headers=[(name, value), *bearer(customer.key).items()])
+        assert identity_of(customer).items() <= answer.seen.items(), value
 
 
 @pytest.mark.parametrize("path", ["/api/v1/customers/42", "/public/prices"])
