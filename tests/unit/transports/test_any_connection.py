@@ -9,7 +9,7 @@ from tests.generated import in_time, numbers
 from tests.unit.transports.story_player import play
 from tests.unit.transports.wire_stories import story_of
 
-SUITE_STORIES = 40
+SUITE_STORIES = 20
 PROGRESS_STORIES = 1_000  # after which the log says how far it is
 
 _log = logging.getLogger(__name__)

@@ -238,7 +238,7 @@ async def test_nothing_is_left_of_connections(fake_service: FakeService, fast_pa
     endings = [b"", ALLOWED, ALLOWED[:40], ALLOWED + REFUSED[:9], LAST, b"NONSENSE\r\n\r\n", ALLOWED * 40, vault]
     async with Door(fake_service, fast_path=fast_path).open() as door:
         await door.warm()
-        for number in range(50 * len(endings)):
+        for number in range(20 * len(endings)):
             async with door.client() as client:
                 client.send(endings[number % len(endings)])
                 if number % 3:

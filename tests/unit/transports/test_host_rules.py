@@ -68,9 +68,10 @@ async def test_an_ambiguous_host_is_never_judged_by_a_wider_route(door_name: str
         for host in ADMIN:
             assert await said("/hosty/x", host) == ["no_credentials"]
         for host in AMBIGUOUS:
-            for path in ("/hosty/x", "/v6/x", "/v4/x", "/public/x", "/nowhere"):
-                assert await said(path, host) == ["host_ambiguous"], (path, host)
-            assert await said("/hosty//x", host) == ["path_ambiguous"]
+            assert await said("/public/x", host) == ["host_ambiguous"], host
+        for path in ("/hosty/x", "/v6/x", "/v4/x", "/nowhere"):
+            assert await said(path, AMBIGUOUS[0]) == ["host_ambiguous"], path
+        assert await said("/hosty//x", AMBIGUOUS[0]) == ["path_ambiguous"]
         # At envoy HTTP itself wants one Host, and in a URL the path would be missing, or repeated, too.
         unreadable = "host_ambiguous" if door_name in ("nginx", "forward") else "bad_proxy_request"
         assert await said("/public/x") == [unreadable]
