@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
+from extauthz.core.credits import Credits
 from extauthz.core.explanation import Explanation, Step
 from extauthz.core.limits import Limits, Rate
 from extauthz.core.management import AuditEntry, KeyDetails, Listing, Organization, PepperUse, Plan
@@ -112,6 +113,12 @@ def test_a_plan() -> None:
         "updated_at": TEXTS[1],
         "version": 4,
     }
+
+
+def test_credits() -> None:
+    """What is left is never below zero, and null where there is no such limit."""
+    assert Credits("2", 9, 4, 3).to_json() == {"id": "2", "granted": 9, "used": 4, "left": 5, "version": 3}
+    assert [Credits("2", granted, 4, 3).left for granted in (None, 3, 0)] == [None, 0, 0]
 
 
 def test_a_change() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from extauthz.core.limits import Limits, Rate
-from extauthz.core.management import KeyTerms, NewKey, Plan, parse_metadata
+from extauthz.core.management import KeyTerms, NewKey, Plan, looks_like_id, parse_metadata
 from extauthz.core.permissions import FULL_ACCESS, mistakes
 from tests.refusals import refusal
 from tests.unit.core.test_json_forms import ACME, KEY
@@ -60,6 +60,14 @@ def test_mistakes_of_a_map_are_named() -> None:
     wrong = mistakes({"a b": frozenset({"admin"}), "ok": frozenset({"read", "x\n"}), "**": frozenset()})
     assert [text.partition(" (got ")[2] for text in wrong] == ["'a b')", "'**')", "'admin')", "'x\\n')"]
     assert wrong[2].startswith("a mode must be read or write (")
+
+
+def test_ids_are_told_from_names() -> None:
+    """In either case of their digits, and whole."""
+    id_ = "0b5c4f5e-8a52-4c58-9d5e-0f4f6a1f7a10"
+    assert looks_like_id(id_)
+    assert looks_like_id(id_.upper())
+    assert not any(map(looks_like_id, ("", "acme", id_[1:], f"{id_}0", id_.replace("-", ""), f"{id_}\n")))
 
 
 def test_an_organizations_own_limits_on_a_plan() -> None:

@@ -230,6 +230,14 @@ def test_counters_that_are_not_there() -> None:
     assert state == State(seeded=False)
 
 
+def test_counts_that_began_without_postgresql_are_marked() -> None:
+    """The flag is set beside the others, and changes no number."""
+    spent = step(State(), question(limits()), NOW * MICRO)
+    marked = spent.as_provisional()
+    assert (spent.provisional, marked.provisional, marked.as_provisional()) == (False, True, marked)
+    assert (marked.used, marked.level, marked.refused) == (spent.used, spent.level, spent.refused)
+
+
 def test_spans_are_the_windows() -> None:
     """The restore reads each of the days and months that a spend may touch."""
     windows = question(limits()).windows
