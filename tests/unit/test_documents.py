@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 TREES = [folder for folder in ROOT.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
 FILES = [file for tree in TREES for file in tree.rglob("*") if "__pycache__" not in file.parts] + list(ROOT.iterdir())
@@ -31,32 +29,32 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_lead_somewhere() -> None:
     """To a file of the project, and to a heading in it."""
     missing = []
-    for link in _LINK.findall(text(name)):
-        target, _, anchor = link.partition("#")
-        if re.match(r"[a-z]+:", link):
-            continue
-        file = (ROOT / name).parent / target if target else ROOT / name
-        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
-            missing.append(link)
-    assert not missing
+    for name in NAMES:
+        for link in _LINK.findall(text(name)):
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", link):
+                continue
+            file = (ROOT / name).parent / target if target else ROOT / name
+            if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+                missing.append((name, link))
+    assert missing == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_files_that_are_named_are_there(name: str) -> None:
+def test_files_that_are_named_are_there() -> None:
     """A path in a document is one from the root, from the package, from the tests or from beside the document."""
-    bases = (ROOT, ROOT / "extauthz", ROOT / "tests", (ROOT / name).parent)
-    every = {file.name for file in FILES}
-    named = {code for code in _CODE.findall(text(name)) if _PATH.fullmatch(code) and not MADE.search(code)}
-    missing = {
-        path
-        for path in named
-        if not (path in every if "/" not in path else any((base / path).exists() for base in bases))
-    }
-    assert not missing
+    every, missing = {file.name for file in FILES}, []
+    for name in NAMES:
+        bases = (ROOT, ROOT / "extauthz", ROOT / "tests", (ROOT / name).parent)
+        named = {code for code in _CODE.findall(text(name)) if _PATH.fullmatch(code) and not MADE.search(code)}
+        missing += [
+            (name, path)
+            for path in named
+            if not (path in every if "/" not in path else any((base / path).exists() for base in bases))
+        ]
+    assert missing == []
 
 
 def test_names_that_contributors_are_sent_to_are_there() -> None:
