@@ -8,6 +8,7 @@ from extauthz.core.decision import Decision
 from extauthz.core.errors import StoreCorrupt
 from extauthz.core.explanation import ExplainQuestion, Explanation, NamedKey, Step
 from extauthz.core.failure import OnRedisDown
+from extauthz.core.ports import UsageStore
 from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import Spend
 from extauthz.core.token_bucket import State
@@ -66,6 +67,7 @@ def explain_of(
     cache_keys: bool = True,
     live: bool = True,
     names: Names | None = None,
+    usage: UsageStore | None = None,
 ) -> Explain:
     """Explains what the service would decide; `live`: in its own process, whose records are read."""
     stores = Stores(
@@ -99,7 +101,7 @@ def explain_of(
             ),
             limits=fake_service.limits,
             counters=NothingCounted(),
-            usage=None,
+            usage=usage,
             names=names,
             on_redis_down=on_redis_down,
             statuses={dialect.name: _status_of(dialect) for dialect in DIALECTS},

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from extauthz.core.changes import Change, EntityRef
 from extauthz.core.errors import StoreCorrupt, StoreUnavailable
 from extauthz.core.limits import UNLIMITED, Limits
-from extauthz.core.ports import POSTGRESQL, REDIS
+from extauthz.core.ports import POSTGRESQL, REDIS, UsageStore
 from extauthz.core.spend import MICRO, NotApplied, Spend, Spent, unchecked_spend
 from extauthz.core.token_bucket import State
 from extauthz.core.usage import ORGANIZATION, Seed, Span
@@ -129,3 +130,14 @@ async def test_a_peek_with_the_windows_of_redis() -> None:
             await peeked(fake_service, *[other_day] * SPEND_ATTEMPTS_MAX)
         with pytest.raises(StoreUnavailable, match="busy"):
             await peeked(fake_service, StoreUnavailable(REDIS, "busy"))
+
+
+async def test_counters_that_began_without_postgresql() -> None:
+    """More may seem to be left than is, which is said."""
+    async with open_house() as fake_service:
+        explain = explain_of(fake_service, usage=cast("UsageStore", _Seeds()))
+        fake_service.limits.first = [NOT_BEGUN]
+        await fake_service.lose(fake_service.postgresql)
+        fake_service.key_cache.held[KEY.digest] = KEY
+        told = await explain.explain(asked(key=SECRET))
+        assert "the counters began without PostgreSQL" in step(told, "limits").why

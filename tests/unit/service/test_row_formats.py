@@ -195,3 +195,20 @@ def entry_with(asked: Credential, *, until: float = 2000.0, **changes: object) -
     return Entry(
         asked, key, 0.0, 0.0, -1, until=until, good_until=min(until, key.ends_at), ends=inf, renew_at=0.0, used_at=0.0
     )
+
+
+def test_values_that_find_no_room() -> None:
+    """A record with such a part leaves the counts as they were; a number that is not in use has no value."""
+    asked, rows = Credential(("2" * 64,)), KeyRows(parts=1)
+    assert rows.pack(entry_with(Credential(("1" * 64,)))) is not None
+    assert parts_of(rows)[:3] == [1, 1, 1]
+    assert rows.pack(entry_with(asked, permissions={})) is None
+    assert rows.pack(entry_with(asked, limits=Limits(daily_quota=1))) is None
+    assert parts_of(rows)[:3] == [1, 1, 1]
+    values: SharedValues[str] = SharedValues(at_most=1)
+    number = values.count_in("a", "a")
+    assert number is not None
+    assert values.count_in("b", "b") is None
+    values.count_out(number)
+    with pytest.raises(LookupError, match="not in use"):
+        values[number]

@@ -1,13 +1,15 @@
 """A shared call: each seat is told once, whatever comes from the store and whenever."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from extauthz.core.errors import StoreUnavailable
 from extauthz.core.limits import UNLIMITED
 from extauthz.core.ports import REDIS, Mark
-from extauthz.core.spend import Row
+from extauthz.core.spend import Row, Spend
 from extauthz.service.limits.leases import Leases
 from extauthz.service.limits.spend_call import Awaited, SharedCall
 from tests.unit.core.test_spend import question
@@ -84,3 +86,16 @@ def test_marks_that_were_not_set() -> None:
     owner, _, shared = call(0)
     shared.unmarked(AWAY)
     assert owner.told == ["unmarked", "refused connection"]
+
+
+async def test_a_call_without_a_connection_to_leave() -> None:
+    """It ends as one that was sent, and spends that are worth a lease are noted where leases are taken."""
+    owner, seats, shared = call(1)
+    shared.end_late()
+    assert await reason(seats[0]) == "timeout"
+    assert owner.told == ["failed timeout", "ended"]
+    owner, seats, shared = call(1)
+    noted: list[tuple[Spend, int, Row]] = []
+    owner.leases = cast("Leases", SimpleNamespace(note=lambda *each: noted.append(each)))
+    shared.answered(7, [ROW])
+    assert noted == [(seats[0].spend, 7, ROW)]
