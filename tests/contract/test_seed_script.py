@@ -208,7 +208,7 @@ async def test_expiry_is_never_brought_forward(redis: RedisClient, limits: Redis
     assert await redis.pexpiretime(HASH) == until
 
 
-class KnownUsage:
+class FixedUsage:
     """PostgreSQL as it was when SEEDS were recorded; it answers nothing else."""
 
     def __init__(self) -> None:
@@ -220,9 +220,9 @@ class KnownUsage:
         return {TENANT.id: [seed for seed in SEEDS if seed.field in fields]}
 
 
-def counting(redis_url: str, usage: KnownUsage, watch: Watch | None = None) -> AbstractAsyncContextManager[Limiter]:
+def counting(redis_url: str, usage: FixedUsage, watch: Watch | None = None) -> AbstractAsyncContextManager[Limiter]:
     """A limiter whose clock stands still."""
-    return limiter_on(redis_url, script=SCRIPT, usage=usage, watch=watch)  # type: ignore[arg-type]  # see KnownUsage
+    return limiter_on(redis_url, script=SCRIPT, usage=usage, watch=watch)  # type: ignore[arg-type]  # see FixedUsage
 
 
 async def test_two_processes_seed_at_once(
@@ -230,7 +230,7 @@ async def test_two_processes_seed_at_once(
 ) -> None:
     """Each process queries PostgreSQL once for all waiting checks; one of them restores, and every charge is added."""
     await set_clock(redis_connection, NOW * MICRO)
-    usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
+    usage, asked = FixedUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as one, counting(redis_url, usage) as other:
         await asyncio.gather(*((one, other)[number % 2].spend(asked) for number in range(200)))
     assert usage.asked <= 2
@@ -242,7 +242,7 @@ async def test_memory_is_lost_between_checks(
     redis: RedisClient, redis_url: str, redis_connection: RedisConnection
 ) -> None:
     """After each FLUSHALL counters begin with what PostgreSQL has, and all checks are answered."""
-    usage, asked = KnownUsage(), spend_of(UNLIMITED, NOW)
+    usage, asked = FixedUsage(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage) as limiter:
         for _ in range(5):
             await redis.flushall()
@@ -254,7 +254,7 @@ async def test_memory_is_lost_between_checks(
 
 async def test_a_restart_is_another_memory(redis_server: Redis, redis_url: str) -> None:
     """Redis restarts empty: the first check restores the counters again."""
-    usage, watch, asked = KnownUsage(), Watch(), spend_of(UNLIMITED, NOW)
+    usage, watch, asked = FixedUsage(), Watch(), spend_of(UNLIMITED, NOW)
     async with counting(redis_url, usage, watch) as limiter:
         for _ in range(2):
             async with asyncio.timeout(10), open_connection(redis_url) as redis_connection:

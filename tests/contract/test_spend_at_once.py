@@ -118,18 +118,18 @@ async def test_script_that_is_flushed_repeatedly(redis: RedisClient, redis_url: 
     """After many SCRIPT FLUSH what was admitted is what was counted, neither lost nor doubled."""
     asked, passed, done = spend_of(Limits(ONE_A_DAY, 1000), now()), list[tuple[Spend, Spent]](), asyncio.Event()
 
-    async def forget() -> None:
+    async def flush_scripts() -> None:
         while not done.is_set():
             await redis.script_flush()
 
     async with limiter_on(redis_url) as one, limiter_on(redis_url) as other:
-        forgetful = asyncio.create_task(forget())
+        flushing = asyncio.create_task(flush_scripts())
         load = [asyncio.create_task(spend_until(limiter, asked, done, passed)) for limiter in (one, other) * 8]
         async with asyncio.timeout(30):
             while len(passed) < 1000:
                 await redis.ping()
         done.set()
-        await asyncio.gather(forgetful, *load)
+        await asyncio.gather(flushing, *load)
     kept = await hash_of(redis)
     assert len(passed) == 1000
     assert int(kept["bucket"].split()[0]) < MICRO

@@ -125,7 +125,7 @@ class Agreement(RuleBasedStateMachine):
         self.states[owner].seeded = True
 
     @rule(owner=st.sampled_from(OWNERS))
-    def forget(self, owner: Owner) -> None:
+    def lose_state(self, owner: Owner) -> None:
         """Redis loses the state of one tenant."""
         self.runner.run(self.redis_connection.execute_command("DEL", _hash_name(owner)))
         once = self.states[owner].once

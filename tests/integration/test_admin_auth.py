@@ -20,7 +20,7 @@ HELD = 400  # a process may open few files, and both ends of each connection are
 WRONG = b"no token of anybody, whatever its length"
 
 
-class Door:
+class HeldAnswers:
     """An admin API without services whose delayed answers wait for `release`."""
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Door:
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[Door]:
-    door = Door()
-    async with serving(door.api) as door.port:
-        yield door
-        door.release.set()
+async def held_answers() -> AsyncIterator[HeldAnswers]:
+    held_answers = HeldAnswers()
+    async with serving(held_answers.api) as held_answers.port:
+        yield held_answers
+        held_answers.release.set()
 
 
 def get(more: bytes = b"") -> bytes:
@@ -53,16 +53,16 @@ def get(more: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("name", TOKENS)
-async def test_a_token_is_accepted(door: Door, name: str) -> None:
+async def test_a_token_is_accepted(held_answers: HeldAnswers, name: str) -> None:
     """Each of the named tokens is accepted, whatever the case of its scheme and the blanks behind it."""
-    assert (await ask(door.port, get(bearer(TOKENS[name])))).status == 200
-    assert (await ask(door.port, get(bearer(TOKENS[name]).replace(b"Bearer", b"bEARER")))).status == 200
-    assert (await ask(door.port, get(bearer(b"  " + TOKENS[name])))).status == 200
+    assert (await ask(held_answers.port, get(bearer(TOKENS[name])))).status == 200
+    assert (await ask(held_answers.port, get(bearer(TOKENS[name]).replace(b"Bearer", b"bEARER")))).status == 200
+    assert (await ask(held_answers.port, get(bearer(b"  " + TOKENS[name])))).status == 200
 
 
-async def test_no_credential_is_answered_at_once(door: Door) -> None:
+async def test_no_credential_is_answered_at_once(held_answers: HeldAnswers) -> None:
     """Without Authorization the answer is 401 with a challenge, without a delay."""
-    answer = check_form(await ask(door.port, get()))
+    answer = check_form(await ask(held_answers.port, get()))
     assert (answer.status, code(answer)) == (401, "no_credentials")
     assert answer["www-authenticate"] == 'Bearer realm="extauthz admin"'
 
@@ -85,56 +85,56 @@ async def test_no_credential_is_answered_at_once(door: Door) -> None:
         bearer(WRONG) + bearer(),
     ],
 )
-async def test_anything_but_a_token_is_refused(door: Door, lines: bytes) -> None:
+async def test_anything_but_a_token_is_refused(held_answers: HeldAnswers, lines: bytes) -> None:
     """A wrong token, another scheme, bytes above ASCII, or two credentials: 401 that repeats nothing of them."""
-    door.release.set()
-    answer = check_form(await ask(door.port, get(lines)))
+    held_answers.release.set()
+    answer = check_form(await ask(held_answers.port, get(lines)))
     assert (answer.status, code(answer)) == (401, "invalid_credentials")
     assert answer["www-authenticate"] == 'Bearer realm="extauthz admin", error="invalid_token"'
     assert b"32 bytes" not in answer.body
 
 
-async def test_a_right_token_never_waits_for_wrong_ones(door: Door) -> None:
+async def test_a_right_token_never_waits_for_wrong_ones(held_answers: HeldAnswers) -> None:
     """While 50 wrong tokens wait for their answer, a right one is answered."""
     async with AsyncExitStack() as stack:
-        wires = [await stack.enter_async_context(wire(door.port)) for _ in range(50)]
+        wires = [await stack.enter_async_context(wire(held_answers.port)) for _ in range(50)]
         for connection in wires:
             connection.send(get(bearer(WRONG)))
-        await door.held(50)
-        assert (await ask(door.port, get(bearer()))).status == 200
-        assert door.api.held == 50
-        door.release.set()
+        await held_answers.held(50)
+        assert (await ask(held_answers.port, get(bearer()))).status == 200
+        assert held_answers.api.held == 50
+        held_answers.release.set()
         assert {(await connection.answer()).status for connection in wires} == {401}
-    assert door.api.held == 0
+    assert held_answers.api.held == 0
 
 
 async def test_the_number_of_delayed_answers_is_bounded(
-    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    held_answers: HeldAnswers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wrong token above the bound gets no answer, and its connection ends; a right one is accepted at once."""
     monkeypatch.setattr(auth, "HELD_MAX", 50)
     async with AsyncExitStack() as stack:
         for _ in range(50):
-            connection = await stack.enter_async_context(wire(door.port))
+            connection = await stack.enter_async_context(wire(held_answers.port))
             connection.send(get(bearer(WRONG)))
-        await door.held(50)
-        one_more = await stack.enter_async_context(wire(door.port))
+        await held_answers.held(50)
+        one_more = await stack.enter_async_context(wire(held_answers.port))
         one_more.send(get(bearer(WRONG)))
         assert await one_more.ended() == b""
-        assert (await ask(door.port, get(bearer()))).status == 200
-        door.release.set()
+        assert (await ask(held_answers.port, get(bearer()))).status == 200
+        held_answers.release.set()
     assert caplog.text == ""
 
 
-async def test_hundreds_of_wrong_tokens_do_not_keep_out_a_right_one(door: Door) -> None:
+async def test_hundreds_of_wrong_tokens_do_not_keep_out_a_right_one(held_answers: HeldAnswers) -> None:
     """Hundreds of connections that come at the same moment are all accepted and answered; so is a right token."""
     async with AsyncExitStack() as stack:
-        wires = await asyncio.gather(*(stack.enter_async_context(wire(door.port)) for _ in range(HELD)))
+        wires = await asyncio.gather(*(stack.enter_async_context(wire(held_answers.port)) for _ in range(HELD)))
         for connection in wires:
             connection.send(get(bearer(WRONG)))
-        await door.held(HELD)
-        assert (await ask(door.port, get(bearer()))).status == 200
-        door.release.set()
+        await held_answers.held(HELD)
+        assert (await ask(held_answers.port, get(bearer()))).status == 200
+        held_answers.release.set()
         assert {answer.status for answer in await asyncio.gather(*(each.answer() for each in wires))} == {401}
 
 
@@ -151,18 +151,18 @@ async def test_hundreds_of_wrong_tokens_do_not_keep_out_a_right_one(door: Door) 
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
-async def test_a_page_of_another_site_gets_nothing(door: Door, method: str, line: bytes) -> None:
+async def test_a_page_of_another_site_gets_nothing(held_answers: HeldAnswers, method: str, line: bytes) -> None:
     """Another site's Origin or Sec-Fetch-Site is refused, with or without a token, and no CORS header is ever sent."""
     for credential in (b"", bearer()):
         asked = f"{method} {DOCUMENT} HTTP/1.1\r\nHost: here\r\n".encode() + credential + line + b"\r\n"
-        answer = check_form(await ask(door.port, asked))
+        answer = check_form(await ask(held_answers.port, asked))
         assert (answer.status, code(answer)) == (403, "cross_site_request")
 
 
 @pytest.mark.parametrize("site", ["none", "same-origin"])
-async def test_a_typed_address_is_not_another_site(door: Door, site: str) -> None:
+async def test_a_typed_address_is_not_another_site(held_answers: HeldAnswers, site: str) -> None:
     """The headers of a browser for an address that a user typed do not keep a token out."""
-    assert (await ask(door.port, get(bearer() + f"Sec-Fetch-Site: {site}\r\n".encode()))).status == 200
+    assert (await ask(held_answers.port, get(bearer() + f"Sec-Fetch-Site: {site}\r\n".encode()))).status == 200
 
 
 async def test_without_tokens_the_api_is_closed() -> None:
@@ -174,19 +174,19 @@ async def test_without_tokens_the_api_is_closed() -> None:
             assert "EXTAUTHZ_ADMIN_TOKEN" in value(answer)["detail"]
 
 
-async def test_with_external_keys_nothing_is_managed(door: Door) -> None:
+async def test_with_external_keys_nothing_is_managed(held_answers: HeldAnswers) -> None:
     """With keys in external tables, every endpoint but the description answers that keys are managed there."""
-    caller = Caller(door.port)
+    caller = Caller(held_answers.port)
     for method, path in (("GET", "/v1/plans"), ("POST", "/v1/api-keys"), ("PATCH", "/v1/api-keys/x?y=z")):
         answer = await caller(method, path, {"nonsense": True} if method != "GET" else None)
         assert (answer.status, code(answer)) == (409, "keys_kept_elsewhere")
     assert (await caller("GET", DOCUMENT)).status == 200
 
 
-async def test_the_rest_of_the_listener_asks_for_no_token(door: Door) -> None:
+async def test_the_rest_of_the_listener_asks_for_no_token(held_answers: HeldAnswers) -> None:
     """Health and metrics stay as open as they were."""
     for path in ("/livez", "/readyz", "/metrics"):
-        assert (await ask(door.port, f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())).status == 200
+        assert (await ask(held_answers.port, f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())).status == 200
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ async def test_the_rest_of_the_listener_asks_for_no_token(door: Door) -> None:
     ],
 )
 async def test_no_token_is_ever_repeated(
-    door: Door, data: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    held_answers: HeldAnswers, data: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever is wrong with a request, its token is in no answer and no log, and the fault is never internal."""
     caplog.set_level(logging.DEBUG)
-    door.release.set()
-    answer = await ask(door.port, data)
+    held_answers.release.set()
+    answer = await ask(held_answers.port, data)
     assert 400 <= answer.status < 500
     out, err = capfd.readouterr()
     assert "token of ops" not in caplog.text + out + err + answer.body.decode()

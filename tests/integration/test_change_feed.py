@@ -22,7 +22,7 @@ from tests.servers.waiting import News
 T = TypeVar("T")
 
 
-class Ear:
+class Receiver:
     """Records the changes and states of a feed, which tests can await."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Ear:
         self._news = News()
         self.until = self._news.until
 
-    def hear(self, change: Change) -> None:
+    def receive(self, change: Change) -> None:
         self.changes.append(change)
         self._news.set()
 
@@ -39,7 +39,7 @@ class Ear:
         self.flows.append(flows)
         self._news.set()
 
-    async def heard(self, kind: str, id_: str) -> Change:
+    async def received(self, kind: str, id_: str) -> Change:
         """The newest change of an entity, as soon as there is one."""
 
         def found() -> list[Change]:
@@ -56,12 +56,12 @@ async def number(operator: ManagementClient) -> int:
 
 
 @asynccontextmanager
-async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Ear]:
-    ear = Ear()
-    following = asyncio.create_task(PostgresFeed(dsn, lately=lately).follow(ear.hear, ear.flowing))
+async def listening(dsn: str, *, lately: float | None = 120) -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    following = asyncio.create_task(PostgresFeed(dsn, lately=lately).follow(receiver.receive, receiver.flowing))
     try:
-        await ear.until(lambda: ear.flows[-1:] == [True])
-        yield ear
+        await receiver.until(lambda: receiver.flows[-1:] == [True])
+        yield receiver
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -72,7 +72,7 @@ async def test_every_change_is_notified(operator: ManagementClient, database: st
     gold = await operator.tenants.create_plan("gold", NO_LIMITS)
     acme = await operator.tenants.create_organization("acme", "gold")
     key, _ = await operator.new_key("acme")
-    async with listening(database, lately=FROM_NOW_ON) as ear:
+    async with listening(database, lately=FROM_NOW_ON) as receiver:
         for kind, id_, statement in (
             ("api_key", key.id, "UPDATE api_keys SET disabled_at = now()"),
             ("api_key", key.id, "UPDATE api_keys SET permissions = '{}'"),
@@ -82,24 +82,24 @@ async def test_every_change_is_notified(operator: ManagementClient, database: st
             ("organization", acme.id, "DELETE FROM organizations"),
             ("plan", gold.id, "DELETE FROM plans WHERE name = 'gold'"),
         ):
-            ear.changes.clear()
+            receiver.changes.clear()
             await operator.sql("UPDATE api_keys SET last_used_at = now()")
             await operator.sql(statement)
-            change = await ear.heard(kind, id_)
+            change = await receiver.received(kind, id_)
             (row,) = await operator.rows("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS read")
             assert change.fence <= row["read"]
-            assert ear.changes == [change]
+            assert receiver.changes == [change]
 
 
 async def test_the_delay_of_a_change_is_measured(operator: ManagementClient, database: str) -> None:
     """It starts with the change itself, by PostgreSQL's own clock, and includes the time of its transaction."""
     await operator.new_key("acme")
     took: asyncio.Queue[float] = asyncio.Queue()
-    ear = Ear()
+    receiver = Receiver()
     feed = PostgresFeed(database, lately=FROM_NOW_ON, arrived=took.put_nowait)
-    following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+    following = asyncio.create_task(feed.follow(receiver.receive, receiver.flowing))
     try:
-        await ear.until(lambda: ear.flows[-1:] == [True])
+        await receiver.until(lambda: receiver.flows[-1:] == [True])
         await operator.sql("DO $$ BEGIN UPDATE api_keys SET disabled_at = now(); PERFORM pg_sleep(0.3); END $$")
         async with asyncio.timeout(20):
             assert await took.get() > 0.2  # the clocks of this test and of the sleep are not the same
@@ -111,24 +111,24 @@ async def test_the_delay_of_a_change_is_measured(operator: ManagementClient, dat
 async def test_malformed_messages_are_skipped(operator: ManagementClient, database: str) -> None:
     """The feed skips malformed messages of other senders and goes on."""
     key, _ = await operator.new_key("acme")
-    async with listening(database, lately=FROM_NOW_ON) as ear:
+    async with listening(database, lately=FROM_NOW_ON) as receiver:
         for junk in ("", "junk", f"api_key {key.id}", f"user {key.id} 7", "api_key x\ny 7", "é" * 3000):
             await operator.sql("SELECT pg_notify('extauthz', %s)", junk)
         await operator.sql("SELECT pg_notify('another', 'api_key x 7')")
         await operator.sql("UPDATE api_keys SET disabled_at = now()")
-        await ear.heard("api_key", key.id)
-        assert len(ear.changes) == 1
-        assert ear.flows == [True]
+        await receiver.received("api_key", key.id)
+        assert len(receiver.changes) == 1
+        assert receiver.flows == [True]
 
 
 async def test_a_connection_that_was_killed_is_opened_again(operator: ManagementClient, database: str) -> None:
     """The feed reports that messages do not arrive, then that they do; and they do."""
     key, _ = await operator.new_key("acme")
-    async with listening(f"{database}?application_name=feed", lately=FROM_NOW_ON) as ear:
+    async with listening(f"{database}?application_name=feed", lately=FROM_NOW_ON) as receiver:
         await operator.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'feed'")
-        await ear.until(lambda: ear.flows == [True, False, True])
+        await receiver.until(lambda: receiver.flows == [True, False, True])
         await operator.sql("UPDATE api_keys SET disabled_at = now()")
-        await ear.heard("api_key", key.id)
+        await receiver.received("api_key", key.id)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE api_keys SET disabled_at = now()", "DELETE FROM api_keys"])
@@ -140,18 +140,18 @@ async def test_changes_during_a_lost_connection_are_found(
     await operator.sql("UPDATE audit_log SET at = at - interval '1 hour'")  # it was made long ago
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
-        listening(through(database, between)) as ear,
+        listening(through(database, between)) as receiver,
     ):
-        assert ear.changes == []
+        assert receiver.changes == []
         await between.refuse()
-        await ear.until(lambda: False in ear.flows)
+        await receiver.until(lambda: False in receiver.flows)
         earlier = await number(operator)
         await operator.sql(statement)
         later = await number(operator)
         await between.accept()
-        await ear.until(lambda: ear.flows[-1])
-        assert [change.thing for change in ear.changes] == [EntityRef("api_key", key.id)]
-        assert earlier + 1 < ear.changes[0].fence <= later
+        await receiver.until(lambda: receiver.flows[-1])
+        assert [change.thing for change in receiver.changes] == [EntityRef("api_key", key.id)]
+        assert earlier + 1 < receiver.changes[0].fence <= later
 
 
 async def test_a_change_is_not_notified_again(
@@ -161,21 +161,21 @@ async def test_a_change_is_not_notified_again(
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
-        listening(through(database, between)) as ear,
+        listening(through(database, between)) as receiver,
     ):
-        first = await ear.heard("api_key", key.id)  # from the audit log
+        first = await receiver.received("api_key", key.id)  # from the audit log
         await operator.sql("UPDATE api_keys SET name = 'a message'")
-        await ear.until(lambda: ear.changes[-1].thing == first.thing and ear.changes[-1] != first)
+        await receiver.until(lambda: receiver.changes[-1].thing == first.thing and receiver.changes[-1] != first)
         for missed in (1, 0):
-            ear.changes.clear()
-            ear.flows.clear()
+            receiver.changes.clear()
+            receiver.flows.clear()
             await between.refuse()
-            await ear.until(lambda: False in ear.flows)
+            await receiver.until(lambda: False in receiver.flows)
             if missed:
                 await operator.sql("UPDATE api_keys SET name = 'missed'")
             await between.accept()
-            await ear.until(lambda: ear.flows[-1])
-            assert [change.thing for change in ear.changes] == [first.thing] * missed
+            await receiver.until(lambda: receiver.flows[-1])
+            assert [change.thing for change in receiver.changes] == [first.thing] * missed
 
 
 async def test_a_transaction_that_is_committed_later_is_notified(
@@ -185,29 +185,29 @@ async def test_a_transaction_that_is_committed_later_is_notified(
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
-        listening(through(database, between)) as ear,
+        listening(through(database, between)) as receiver,
     ):
         async with operator.pool.connection() as connection, connection.transaction():
             await connection.execute("SELECT pg_current_xact_id()")
-            ear.changes.clear()
+            receiver.changes.clear()
             await operator.sql("UPDATE api_keys SET name = 'began later'")
-            told = await ear.heard("api_key", key.id)
-            ear.changes.clear()
+            told = await receiver.received("api_key", key.id)
+            receiver.changes.clear()
             await between.refuse()
-            await ear.until(lambda: False in ear.flows)
+            await receiver.until(lambda: False in receiver.flows)
             await connection.execute("UPDATE api_keys SET disabled_at = now()")
         await between.accept()
-        await ear.until(lambda: ear.flows[-1])
-        assert [change.thing for change in ear.changes] == [told.thing]
-        assert ear.changes[0].fence < told.fence
+        await receiver.until(lambda: receiver.flows[-1])
+        assert [change.thing for change in receiver.changes] == [told.thing]
+        assert receiver.changes[0].fence < told.fence
 
 
 async def test_a_transaction_number_of_the_future(operator: ManagementClient, database: str) -> None:
     """Whatever stands in the audit log, no fence is raised so high that it keeps out records of later reads."""
     key, _ = await operator.new_key("acme")
     await operator.sql("UPDATE audit_log SET xact = '18446744073709551615'")
-    async with listening(database) as ear:
-        assert (await ear.heard("api_key", key.id)).fence <= await number(operator) + 1
+    async with listening(database) as receiver:
+        assert (await receiver.received("api_key", key.id)).fence <= await number(operator) + 1
 
 
 async def test_too_many_changes_invalidate_everything(
@@ -217,8 +217,8 @@ async def test_too_many_changes_invalidate_everything(
     monkeypatch.setattr(module, "RECENT_CHANGES_MAX", 5)
     for _ in range(6):
         await operator.new_key("acme")
-    async with listening(database) as ear:
-        assert ear.changes[-1].thing == EVERYTHING
+    async with listening(database) as receiver:
+        assert receiver.changes[-1].thing == EVERYTHING
 
 
 @pytest.mark.parametrize("count", [module.RECENT_CHANGES_MAX - 500, module.RECENT_CHANGES_MAX])
@@ -228,9 +228,9 @@ async def test_thousands_of_changes_come_one_by_one(operator: ManagementClient, 
     await operator.sql("INSERT INTO plans (name) SELECT 'p' || n FROM generate_series(2, %s) AS n", count // 2)
     await operator.sql("DELETE FROM plans WHERE name ~ '^(p[0-9]+|last)$'")
     over = await number(operator)
-    async with listening(database) as ear:
-        things = {change.thing for change in ear.changes}
-        highest = max(change.fence for change in ear.changes)
+    async with listening(database) as receiver:
+        things = {change.thing for change in receiver.changes}
+        highest = max(change.fence for change in receiver.changes)
         if count < module.RECENT_CHANGES_MAX:
             assert len(things) == count // 2
             assert EntityRef("plan", last["id"]) in things
@@ -259,16 +259,16 @@ async def test_a_silent_connection_is_noticed(
     key, _ = await operator.new_key("acme")
     async with (
         HurtingProxy("127.0.0.1", postgres_server.port) as between,
-        listening(through(database, between)) as ear,
+        listening(through(database, between)) as receiver,
     ):
         between.swallow = True
         await operator.sql("UPDATE api_keys SET disabled_at = now()")
         await between.swallowed.wait()
-        ear.changes.clear()
-        await ear.until(lambda: ear.flows == [True, False])
+        receiver.changes.clear()
+        await receiver.until(lambda: receiver.flows == [True, False])
         between.swallow = False
-        await ear.heard("api_key", key.id)
-        await ear.until(lambda: ear.flows[-1])
+        await receiver.received("api_key", key.id)
+        await receiver.until(lambda: receiver.flows[-1])
 
 
 async def test_silence_is_not_a_loss(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,10 +282,10 @@ async def test_silence_is_not_a_loss(database: str, monkeypatch: pytest.MonkeyPa
         return await in_time(call, seconds)
 
     monkeypatch.setattr(module, "_in_time", watched)
-    async with listening(database) as ear:
+    async with listening(database) as receiver:
         for _ in range(20):
             await asked.acquire()
-        assert ear.flows == [True]
+        assert receiver.flows == [True]
 
 
 class Deaf(HurtingProxy):
@@ -302,20 +302,20 @@ class Deaf(HurtingProxy):
 @pytest.mark.usefixtures("hasty")
 async def test_an_answer_to_listen_that_was_lost_is_not_waited_for(database: str, postgres_server: Postgres) -> None:
     """The next connection is opened, and messages are not said to flow before it listens."""
-    ear = Ear()
+    receiver = Receiver()
     async with Deaf("127.0.0.1", postgres_server.port) as between:
         feed = PostgresFeed(through(database, between), lately=120)
-        following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+        following = asyncio.create_task(feed.follow(receiver.receive, receiver.flowing))
         for _ in range(2):
             async with asyncio.timeout(20):
                 await between.swallowed.wait()
-            assert True not in ear.flows
-            await ear.until(lambda: ear.flows[-1:] == [False])
-            ear.flows.clear()
+            assert True not in receiver.flows
+            await receiver.until(lambda: receiver.flows[-1:] == [False])
+            receiver.flows.clear()
             between.swallow = False
             between.swallowed.clear()
         between.harms = between.swallow = False
-        await ear.until(lambda: ear.flows[-1:] == [True])
+        await receiver.until(lambda: receiver.flows[-1:] == [True])
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
@@ -325,12 +325,12 @@ async def test_postgresql_stopped_and_started(
 ) -> None:
     """The feed comes back by itself."""
     key, _ = await operator.new_key("acme")
-    async with listening(database, lately=FROM_NOW_ON) as ear:
+    async with listening(database, lately=FROM_NOW_ON) as receiver:
         with stopped(postgres_server):
-            await ear.until(lambda: False in ear.flows)
-        await ear.until(lambda: ear.flows[-1])
+            await receiver.until(lambda: False in receiver.flows)
+        await receiver.until(lambda: receiver.flows[-1])
         await operator.sql("UPDATE api_keys SET disabled_at = now()")
-        await ear.heard("api_key", key.id)
+        await receiver.received("api_key", key.id)
 
 
 class Pooler(HurtingProxy):
@@ -357,23 +357,23 @@ async def test_a_pooler_that_drops_listen_is_reported(database: str, postgres_se
 
     logger, handler = logging.getLogger("extauthz.changes"), Told()
     logger.addHandler(handler)
-    ear = Ear()
+    receiver = Receiver()
     try:
         async with Pooler("127.0.0.1", postgres_server.port) as pooler:
             feed = PostgresFeed(through(database, pooler), lately=120)
-            following = asyncio.create_task(feed.follow(ear.hear, ear.flowing))
+            following = asyncio.create_task(feed.follow(receiver.receive, receiver.flowing))
             async with asyncio.timeout(10):
                 await warned.wait()
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
     finally:
         logger.removeHandler(handler)
-    assert True not in ear.flows
-    assert ear.changes == []
+    assert True not in receiver.flows
+    assert receiver.changes == []
 
 
 async def test_tables_without_a_log(database: str) -> None:
     """Without a log of what changed before the connection, everything may have changed: all records are read again."""
-    async with listening(database, lately=None) as ear:
-        await ear.until(lambda: bool(ear.changes))
-        assert [change.thing for change in ear.changes] == [EVERYTHING]
+    async with listening(database, lately=None) as receiver:
+        await receiver.until(lambda: bool(receiver.changes))
+        assert [change.thing for change in receiver.changes] == [EVERYTHING]

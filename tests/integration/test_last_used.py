@@ -54,22 +54,22 @@ async def test_a_locked_row_is_written_the_next_time(operator: ManagementClient)
 async def test_a_use_is_not_a_change(operator: ManagementClient, database: str) -> None:
     """A use is neither notified nor logged, and keeps the row's version: no record is read again for it."""
     details, _ = await operator.new_key("acme")
-    flows, heard = asyncio.Event(), asyncio.Event()
+    flows, received = asyncio.Event(), asyncio.Event()
     changes: list[Change] = []
 
-    def hear(change: Change) -> None:
+    def receive(change: Change) -> None:
         changes.append(change)
-        heard.set()
+        received.set()
 
     feed = PostgresFeed(database, lately=FROM_NOW_ON)
-    following = asyncio.create_task(feed.follow(hear, lambda on: flows.set() if on else None))
+    following = asyncio.create_task(feed.follow(receive, lambda on: flows.set() if on else None))
     await flows.wait()
     before = await operator.rows("SELECT count(*) AS n FROM audit_log")
     await PostgresUseLog(operator.pool).used({details.id: AT})
     assert await operator.rows("SELECT count(*) AS n FROM audit_log") == before
     await operator.sql("UPDATE plans SET daily_quota = 7")  # the first message is of something else
     async with asyncio.timeout(10):
-        await heard.wait()
+        await received.wait()
     following.cancel()
     await asyncio.wait({following})
     assert [change.thing.kind for change in changes] == ["plan"]

@@ -62,7 +62,7 @@ async def guarded(database: str) -> AsyncIterator[GuardedPostgres]:
     async with open_pool(database, size=MAX_CONCURRENT_LOOKUPS, wait=TIMEOUT, statement_timeout=TIMEOUT) as pool:
         guarded = GuardedPostgres(pool)
         await guarded.guard.start()
-        guarded.recorder.forget()
+        guarded.recorder.clear()
         yield guarded
         await guarded.guard.close()
 

@@ -90,7 +90,7 @@ async def guarded(redis_server: Server, redis: Redis) -> AsyncIterator[GuardedRe
         await guarded.guard.start()
         await guarded.limits.seed("acme", ())
         assert (await guarded.spend()).used["daily"] == 1
-        guarded.recorder.forget()
+        guarded.recorder.clear()
         yield guarded
 
 
@@ -248,7 +248,7 @@ async def test_a_blocked_event_loop_is_not_an_outage(redis_url: str, steps: int)
     limits = RedisLimits(redis)
     await limits.seed("acme", ())
     await limits.spend([asked])
-    recorder.forget()
+    recorder.clear()
     blocking = asyncio.create_task(keep_our_loop_busy(3 * TIMEOUT, after=steps))
     (spent,) = await guard.run(lambda: limits.spend([asked]), time.monotonic() + FAR)
     await blocking

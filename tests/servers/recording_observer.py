@@ -27,8 +27,8 @@ class RecordingObserver:
         self._told = News()
         self.until = self._told.until
 
-    def forget(self) -> None:
-        """Starts again without records."""
+    def clear(self) -> None:
+        """Drops the records so far."""
         self.failures.clear()
         self.changes.clear()
         self.corrupt.clear()
