@@ -125,7 +125,8 @@ def _limits(facts: Facts) -> Iterator[str]:
     yield f"cost {facts['cost']}"
     for limit in facts["limits"]:
         refused = ", too few" if limit["refused"] else ""
-        yield f"{limit['name']}: {limit['remaining']} of {limit['limit']} left{refused}, more in {limit['reset']} s"
+        more = "" if limit["reset"] is None else f", more in {limit['reset']} s"
+        yield f"{limit['name']}: {limit['remaining']} of {limit['limit']} left{refused}{more}"
     for limit in facts["too_small"]:
         yield f"{limit['name']}: {limit['limit']} is below the cost"
 

@@ -4,8 +4,10 @@ import asyncio
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from extauthz.backends.postgres import migrate, schema
+from extauthz.backends.postgres.inspection import RIGHTS
 from extauthz.backends.postgres.pool import open_pool
 from extauthz.core.errors import StoreUnavailable
 from extauthz.demo.postgres import Postgres
@@ -190,6 +192,46 @@ async def test_the_previous_release_writes_the_current_schema(database: str) -> 
     assert statuses == [("ci", None), ("old", "2026-01-01")]
     assert sorted(line.split()[0] for line in told) == ["api_key", "api_key", "organization", "plan"]
     assert value(database, "SELECT count(*) FROM audit_log") == 6
+
+
+async def test_a_role_that_lives_by_grants_keeps_working(empty_database: str) -> None:
+    """What may keep usage of the release before may keep all that this one keeps, without another grant."""
+    old_version(empty_database, "0006")
+    name = f"keeper of {empty_database.rpartition('/')[2]}"
+    role = Identifier(name)
+    with psycopg.connect(empty_database, autocommit=True) as owner:
+        owner.execute(SQL("CREATE ROLE {}").format(role))
+        owner.execute(SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}").format(role))
+        try:
+            await migrate.upgrade(empty_database)
+            lacking = [
+                f"{right} on {table}"
+                for table, rights in RIGHTS.items()
+                for right in rights
+                if owner.execute("SELECT has_table_privilege(%s, %s, %s)", (name, table, right)).fetchone() != (True,)
+            ]
+            assert lacking == []
+        finally:
+            owner.execute(SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
+
+
+async def test_a_schema_with_a_name_that_needs_quotes(empty_database: str) -> None:
+    """The first schema of the search path gets the tables, whatever it is called."""
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute('CREATE SCHEMA "App x"')
+    inside = f"{empty_database}?options=-csearch_path%3D%22App%5C%20x%22"
+    assert (await migrate.upgrade(inside)).current
+    assert value(empty_database, TABLES) == 0
+    assert value(inside, "SELECT count(*) FROM plans") == 1
+
+
+async def test_an_empty_table_of_the_version_is_no_schema(empty_database: str) -> None:
+    """Status, upgrade and script agree that nothing is there."""
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+        assert (await schema.status(empty_database)).found is None
+        connection.execute(migrate.script(None).encode())
+        assert (await migrate.upgrade(empty_database)).current
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(empty_database: str) -> None:

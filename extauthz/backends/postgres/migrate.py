@@ -18,9 +18,15 @@ _LOCK = 0x6578_7461  # one migration at a time: the key of an advisory lock, spe
 _OWNER = "let the user in DATABASE_URL own the database and the tables in it: ALTER DATABASE … OWNER TO …"
 
 # The table keeps the name that the first releases gave it, so that each can read the version of the others.
-_NEW_TABLE = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"
-_GUARD = """DO $guard$ BEGIN
-    IF {unfit} THEN
+_NEW_TABLE = "CREATE TABLE IF NOT EXISTS alembic_version (version_num varchar(32) PRIMARY KEY)"
+_GUARD = """DO $guard$
+DECLARE
+    found text;
+BEGIN
+    IF to_regclass('alembic_version') IS NOT NULL THEN
+        EXECUTE 'SELECT version_num FROM alembic_version' INTO found;
+    END IF;
+    IF found IS DISTINCT FROM {version} THEN
         RAISE EXCEPTION 'this script is for a database {of}';
     END IF;
 END $guard$;"""
@@ -129,9 +135,8 @@ def _preparation() -> list[str]:
 def _guard(found: str | None) -> str:
     """What ends the script where the database has another version than it was written for."""
     if found is None:
-        return _GUARD.format(unfit="to_regclass('alembic_version') IS NOT NULL", of="without a schema of extauthz")
-    unfit = f"(SELECT version_num FROM alembic_version) IS DISTINCT FROM '{found}'"  # noqa: S608 - one of our versions
-    return _GUARD.format(unfit=unfit, of=f"of version {found}")
+        return _GUARD.format(version="NULL", of="without a schema of extauthz")
+    return _GUARD.format(version=f"'{found}'", of=f"of version {found}")
 
 
 def _version_statements(found: str | None) -> list[str]:

@@ -56,6 +56,7 @@ class UsageFlush:
         self._position = 0  # marks before the next batch
         self._late = False  # something could not be saved, and is tried again soon
         self._told = ""
+        self._incomplete = False  # counters that began without PostgreSQL could not be completed
 
     def note(self, asked: Spend, row: Row, reason: Reason) -> None:
         """A spend was answered by `row`; `reason` is what was decided by it."""
@@ -119,13 +120,12 @@ class UsageFlush:
                     return complete
                 complete = await self._completed(batch.incomplete) and complete
                 if batch.last:
+                    self._incomplete = not complete
                     self._observer.usage_saved(monotonic() - began, complete=complete)
                     return complete
         except StoreUnavailable as error:
             self._late = True
-            if error.reason in REFUSED and error.reason != self._told:
-                self._told = error.reason
-                self._observer.usage_kept(error)
+            self._tell(error)
             return self._failed(error)
 
     async def _save_batch(self, source: UsageSource, usage: UsageStore) -> UsageBatch | None:
@@ -143,9 +143,15 @@ class UsageFlush:
 
     def _worked(self) -> None:
         self._late = False
-        if self._told:
+        if self._told and not self._incomplete:
             self._told = ""
             self._observer.usage_kept(None)
+
+    def _tell(self, error: StoreUnavailable) -> None:
+        """Tells once why a store that is there takes nothing."""
+        if error.reason in REFUSED and error.reason != self._told:
+            self._told = error.reason
+            self._observer.usage_kept(error)
 
     async def _completed(self, incomplete: Incomplete) -> bool:
         try:
@@ -153,6 +159,8 @@ class UsageFlush:
                 return True
             return await bounded_call(self._complete(incomplete), CALL_TIMEOUT_SECONDS, POSTGRESQL)
         except StoreUnavailable as error:  # others are saved all the same
+            self._incomplete = True
+            self._tell(error)
             return self._failed(error)
 
     def _failed(self, error: StoreUnavailable) -> bool:

@@ -271,6 +271,19 @@ async def test_failed_reconciliation_does_not_delay_others(monkeypatch: pytest.M
     assert room.watch.failures == {(POSTGRESQL, "timeout"): 3}
 
 
+async def test_refused_reconciliation_is_told_once() -> None:
+    """A right that PostgreSQL does not grant is told, although charges of others are saved; and when it is granted."""
+    room = Room(1)
+    room.away = StoreUnavailable(POSTGRESQL, "authentication")
+    for _ in range(3):
+        assert not await room.usage_flush.save()
+    assert room.watch.kept == ["authentication"]
+    room.away = None
+    for _ in range(3):
+        assert await room.usage_flush.save()
+    assert room.watch.kept == ["authentication", ""]
+
+
 async def test_last_flush_reconciles_and_saves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ends tries again at once, as after a failure of a store."""
     monkeypatch.setattr(module, "RETRY_DELAY_SECONDS", 0.001)

@@ -122,7 +122,7 @@ DECLARE
 BEGIN
     FOR ours IN
         SELECT oid FROM pg_proc
-        WHERE prosecdef AND proname LIKE 'extauthz\_%' AND pronamespace = current_schema()::regnamespace
+        WHERE prosecdef AND proname LIKE 'extauthz\_%' AND pronamespace = quote_ident(current_schema())::regnamespace
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', ours);
     END LOOP;

@@ -17,6 +17,24 @@ CREATE TABLE credits_used (
     PRIMARY KEY (organization_id, api_key_id)
 );
 
+-- A role that may keep usage may keep this, too: without it, it could not even read what counters begin with.
+DO $$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT acl.grantee, acl.privilege_type
+        FROM pg_class, aclexplode(relacl) AS acl
+        WHERE pg_class.oid = 'usage_daily'::regclass AND acl.grantee <> relowner
+          AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+    LOOP
+        EXECUTE format(
+            'GRANT %s ON credits_used TO %s', held.privilege_type,
+            CASE held.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(held.grantee)) END
+        );
+    END LOOP;
+END $$;
+
 -- Why a change was made, in the words of its actor; null where none were given.
 ALTER TABLE audit_log ADD COLUMN reason text
     CONSTRAINT audit_log_reason_valid CHECK (length(reason) BETWEEN 1 AND 500);
