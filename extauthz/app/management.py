@@ -97,7 +97,9 @@ class ManagementServices:
                 live=self._live,
             ),
             RejectionLog(rejections=PostgresRejections(self._pool), tenants=tenants),
-            CreditService(store=PostgresCredits(self._pool, actor=actor), invalidations=self._invalidations),
+            CreditService(
+                store=PostgresCredits(self._pool, actor=actor), live=self._live, invalidations=self._invalidations
+            ),
         )
 
 

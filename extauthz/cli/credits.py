@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from extauthz.app.management import Management
 
+_COMMANDS = {"organization": "orgs credits ORG", "api_key": "keys credits ID"}
+
 Action = Annotated[
     Literal["show", "add", "set"],
     typer.Argument(help="Add: so many more; set: so many in total, used or not, or none for no such limit."),
@@ -56,7 +58,7 @@ def _run(
     if action == "show" and (amount is not None or reason):
         raise InvalidInput("show takes no number and no --reason: to change credits, give add N or set N")
     if action != "show" and amount is None:
-        raise InvalidInput(f"{action} needs a number, as in: credits ORG {action} 1000")
+        raise InvalidInput(f"{action} needs a number, as in: {_COMMANDS[holder.kind]} {action} 1000")
     total = None if amount is None or (action == "set" and amount == "none") else parse.count("credits", amount)
 
     async def work(operator: "Management") -> tuple[Credits, bool]:
@@ -71,6 +73,7 @@ def _run(
     if as_json:
         output.print_json(found.to_json())
     else:
-        texts = {"id": found.id, "granted": found.granted, "used": found.used, "left": found.left}
+        counts = {"granted": found.granted, "used": found.used, "left": found.left}
+        texts = {"name": found.name, "id": found.id} | counts
         output.print_details({name: "none" if value is None else str(value) for name, value in texts.items()})
     warn_if_late(told, settings, cache=cache)

@@ -16,13 +16,21 @@ REASON_MAX = 500  # characters
 class Credits:
     """What was granted in total to the organization or key `id`, None for no such limit, and what it has used.
 
-    `used` is what PostgreSQL has, some seconds behind the counters of Redis. `row_version` is that of its holder.
+    `organization_id` is the organization of a key, or the holder itself. A store has `used` as it was saved, some
+    seconds behind the counters of Redis. `row_version` is that of the holder.
     """
 
     id: str
+    name: str
+    organization_id: str
     granted: int | None
     used: int
     row_version: int
+
+    @property
+    def counter(self) -> str:
+        """The field of the organization's counters that counts it, as scripts/layout.lua names it."""
+        return "credits" if self.id == self.organization_id else f"credits:{self.id}"
 
     @property
     def left(self) -> int | None:
@@ -33,6 +41,7 @@ class Credits:
         """One JSON object."""
         return {
             "id": self.id,
+            "name": self.name,
             "granted": self.granted,
             "used": self.used,
             "left": self.left,

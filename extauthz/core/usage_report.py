@@ -69,6 +69,10 @@ class LiveUsage(Protocol):
         """Each key on the days of a period, and the organization's cost by `fields`. Raises StoreUnavailable."""
         ...
 
+    async def count(self, tenant_id: str, field: str) -> int:
+        """One counter of an organization, 0 where there is none. Raises StoreUnavailable."""
+        ...
+
 
 class UsageRow(NamedTuple):
     """What one key used in a period, or, where `key_id` is None, all of them."""

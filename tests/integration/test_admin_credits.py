@@ -22,9 +22,9 @@ async def test_credits_by_the_api(ops: Caller) -> None:
     acme = await made(await ops("POST", "/v1/organizations", {"name": "acme"}))
     path = "/v1/organizations/acme/credits"
     none = await ops("GET", path)
-    assert value(none) == {"id": acme["id"], "granted": None, "used": 0, "left": None, "version": 1}
+    assert value(none) == {"id": acme["id"], "name": "acme", "granted": None, "used": 0, "left": None, "version": 1}
     added = await ops("POST", path, {"add": 10, "reason": "trial"})
-    assert value(added) == {"id": acme["id"], "granted": 10, "used": 0, "left": 10, "version": 2}
+    assert value(added) == {"id": acme["id"], "name": "acme", "granted": 10, "used": 0, "left": 10, "version": 2}
     assert (added.status, added["etag"]) == (200, '"2"')
     assert value(await ops("PATCH", path, {"granted": None}))["granted"] is None
     log = value(await ops("GET", "/v1/audit-log?organization_id=acme"))["items"]

@@ -26,7 +26,7 @@ async def test_an_organization_has_no_credits_until_some_are_granted(operator: M
     await use(operator, acme.id, OWN, 7)
     more, told = await operator.credits.add(ACME, 5, reason="trial, second week")
     assert told
-    assert more.to_json() == {"id": acme.id, "granted": 15, "used": 7, "left": 8, "version": 3}
+    assert more.to_json() == {"id": acme.id, "name": "acme", "granted": 15, "used": 7, "left": 8, "version": 3}
     assert await operator.credits.show(EntityRef("organization", acme.id)) == more
     fewer, _ = await operator.credits.set(ACME, 4)
     assert (fewer.granted, fewer.left) == (4, 0)
@@ -34,6 +34,18 @@ async def test_an_organization_has_no_credits_until_some_are_granted(operator: M
     assert (without.granted, without.used, without.left) == (None, 7, None)
     again, _ = await operator.credits.add(ACME, 3)
     assert (again.granted, again.left) == (10, 3)
+
+
+async def test_what_is_not_saved_yet_counts(operator: ManagementClient) -> None:
+    """A grant after `none` begins with all that was used, also in the seconds that PostgreSQL is behind Redis."""
+    acme = await operator.tenants.create_organization("acme")
+    await operator.credits.add(ACME, 100)
+    await use(operator, acme.id, OWN, 60)
+    await operator.redis.hset(f"tenant_limits:{{{acme.id}}}", "credits", "100")
+    assert (await operator.credits.show(ACME)).left == 0
+    await operator.credits.set(ACME, None)
+    again, _ = await operator.credits.add(ACME, 50)
+    assert (again.granted, again.used, again.left) == (150, 100, 50)
 
 
 async def test_a_key_has_credits_of_its_own(operator: ManagementClient) -> None:

@@ -13,6 +13,7 @@ from extauthz.backends.postgres.keys import PostgresKeys
 from extauthz.backends.postgres.pool import Pool
 from extauthz.backends.postgres.tenants import PostgresTenants
 from extauthz.backends.redis.invalidation import RedisInvalidations
+from extauthz.backends.redis.usage_reader import RedisUsageReader
 from extauthz.core.credentials import KeyFormat, Pepper
 from extauthz.core.limit_kinds import LIMIT_COLUMNS
 from extauthz.core.management import KeyDetails, KeyTerms
@@ -40,7 +41,9 @@ class ManagementClient:
         self.invalidations = RedisInvalidations(redis, seconds=120)
         self.keys = self.key_service(PEPPERS)
         self.tenants = TenantService(tenants=self.tenant_store, invalidations=self.invalidations)
-        self.credits = CreditService(store=PostgresCredits(pool, actor=ACTOR), invalidations=self.invalidations)
+        self.credits = CreditService(
+            store=PostgresCredits(pool, actor=ACTOR), live=RedisUsageReader(redis), invalidations=self.invalidations
+        )
         self.audit = AuditService(audit=PostgresAudit(pool), tenants=self.tenant_store)
 
     def key_service(

@@ -10,8 +10,9 @@ class Credits(AnswerModel):
     """A count of tokens that does not renew, of an organization or a key; null: without such a limit."""
 
     id: str = Field(description="Of the organization or the key.")
+    name: str
     granted: int | None = Field(description="In total, used or not.")
-    used: int = Field(description="As saved, some seconds ago.")
+    used: int = Field(description="Until now; while Redis is away, until some seconds ago.")
     left: int | None
     version: int = Field(description="Of the organization or the key: goes up with every change of it; the ETag.")
 

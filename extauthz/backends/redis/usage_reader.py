@@ -44,6 +44,18 @@ class RedisUsageReader:
                     raise
                 return NOTHING
 
+    async def count(self, tenant_id: str, field: str) -> int:
+        """One counter of an organization; 0 where there is none, or a malformed one. Raises StoreUnavailable."""
+        with translated():
+            try:
+                async with asyncio.timeout(READ_TIMEOUT_SECONDS):
+                    value = await self._client.hget(keyspace.tenant_limits(tenant_id), field)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                return 0
+        return 0 if value is None else one(_bytes(value).decode("utf-8", "replace"))
+
     async def _costs(self, name: str, fields: Sequence[str]) -> tuple[str, Mapping[str, tuple[int, int]]]:
         """What stands before a field that says what it began with, and the costs."""
         wanted = ["seeded", STATE, HOUR, *fields, *(_WAS + field for field in fields)]

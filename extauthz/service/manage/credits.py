@@ -1,11 +1,15 @@
 """Credits of organizations and keys, as operators grant them."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 from extauthz.core.changes import EntityRef
 from extauthz.core.credits import CREDITS_MAX, REASON_MAX, Credits, CreditStore, Edit
-from extauthz.core.errors import InvalidInput
+from extauthz.core.errors import InvalidInput, StoreUnavailable
 from extauthz.core.parsing import unfit
 from extauthz.core.ports import SharedInvalidations
 from extauthz.core.preconditions import Wanted
+from extauthz.core.usage_report import LiveUsage
 from extauthz.service.directory.invalidation import ChangeNotifier
 
 
@@ -17,15 +21,16 @@ class CreditService:
     grant that is sent twice is granted once: VersionMismatch where the holder has another by now.
     """
 
-    def __init__(self, *, store: CreditStore, invalidations: SharedInvalidations) -> None:
+    def __init__(self, *, store: CreditStore, live: LiveUsage, invalidations: SharedInvalidations) -> None:
+        """`live` has what was used and is not saved yet."""
         self._store = store
+        self._live = live
         self._notifier = ChangeNotifier(store, invalidations)
 
     async def show(self, holder: EntityRef) -> Credits:
         """What was granted and used."""
-        return await (
-            self._store.of_key(holder.id) if holder.kind == "api_key" else self._store.of_organization(holder.id)
-        )
+        of = self._store.of_key if holder.kind == "api_key" else self._store.of_organization
+        return await self._with_live(await of(holder.id))
 
     async def add(
         self, holder: EntityRef, amount: int, *, reason: str = "", version: Wanted = None
@@ -35,9 +40,10 @@ class CreditService:
         Raises InvalidInput, VersionMismatch; Conflict for a revoked key.
         """
         _check("add", amount, least=1)
+        used = (await self.show(holder)).used
 
         def edit(before: Credits) -> int:
-            total = (before.used if before.granted is None else before.granted) + amount
+            total = (max(before.used, used) if before.granted is None else before.granted) + amount
             if total > CREDITS_MAX:
                 raise InvalidInput(f"credits must be at most {CREDITS_MAX} in total (got {total})")
             return total
@@ -55,8 +61,14 @@ class CreditService:
     async def _grant(self, holder: EntityRef, edit: Edit, reason: str, version: Wanted) -> tuple[Credits, bool]:
         _check_reason(reason)
         grant = self._store.grant_to_key if holder.kind == "api_key" else self._store.grant_to_organization
-        granted = await grant(holder.id, edit, reason=reason, version=version)
+        granted = await self._with_live(await grant(holder.id, edit, reason=reason, version=version))
         return granted, await self._notifier.notify_change(EntityRef(holder.kind, granted.id))
+
+    async def _with_live(self, saved: Credits) -> Credits:
+        """With what was used until now; while Redis is away, with what is saved."""
+        with suppress(StoreUnavailable):
+            return replace(saved, used=max(saved.used, await self._live.count(saved.organization_id, saved.counter)))
+        return saved
 
 
 def _check(field: str, value: object, *, least: int) -> None:

@@ -117,8 +117,9 @@ def test_a_plan() -> None:
 
 def test_credits() -> None:
     """What is left is never below zero, and null where there is no such limit."""
-    assert Credits("2", 9, 4, 3).to_json() == {"id": "2", "granted": 9, "used": 4, "left": 5, "version": 3}
-    assert [Credits("2", granted, 4, 3).left for granted in (None, 3, 0)] == [None, 0, 0]
+    held = {"id": "2", "name": "ci", "granted": 9, "used": 4, "left": 5, "version": 3}
+    assert Credits("2", "ci", "1", 9, 4, 3).to_json() == held
+    assert [Credits("2", "ci", "1", granted, 4, 3).left for granted in (None, 3, 0)] == [None, 0, 0]
 
 
 def test_a_change() -> None:
