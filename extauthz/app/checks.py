@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from extauthz.app.authenticators import authentication
 from extauthz.app.decision_outputs import DecisionOutputs
 from extauthz.app.listeners import dialects
 from extauthz.app.management import key_format
@@ -11,7 +12,6 @@ from extauthz.app.usage import UsageWriters
 from extauthz.config import Settings
 from extauthz.core.failure import OnRedisDown
 from extauthz.core.observers import CheckWatcher
-from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.fast import FastChecks
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
@@ -43,11 +43,6 @@ class CheckParts:
     def watchers(self) -> Sequence[CheckWatcher]:
         """What may want to be told of every check, those of the fast path too."""
         return (*([self.metrics.tenants] if self.metrics.tenants.watching else []), *self.outputs.observers)
-
-
-def authentication(settings: Settings, lookup: Lookup) -> Authentication:
-    """What proves credentials: one authenticator for each kind, in the order in which they are asked."""
-    return Authentication([ApiKeys(key_format(settings), lookup)])
 
 
 class Checks:

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
+from extauthz.app.authenticators import authentication
 from extauthz.app.listeners import dialects
 from extauthz.app.lookup import cache_policies, oldest_record
 from extauthz.app.management import STORE_TIMEOUT_SECONDS, key_format
@@ -28,6 +30,7 @@ def explain_on(settings: Settings, opened: OpenStores, around: CacheContext, *, 
         Ground(
             routes=settings.routes,
             key_format=key_format(settings),
+            authentication=partial(authentication, settings),
             peppers=frozenset(pepper.name for pepper in settings.key_pepper),
             lookup=LookupParts(opened.readable, around, keys, tenants, settings.api_key_cache_enabled, live),
             limits=opened.limits,

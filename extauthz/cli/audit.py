@@ -84,15 +84,16 @@ def _subject(entry: "AuditEntry") -> str:
 
 def _changes(entry: "AuditEntry") -> str:
     """What was before and after, field by field; of something new or gone what it is or was."""
-    if "id" not in entry.diff:
-        return ", ".join(
-            f"{field}: {_text(before)} -> {_text(after)}" for field, (before, after) in sorted(entry.diff.items())
-        )
-    return ", ".join(
-        f"{field}: {_text(after if before is None else before)}"
-        for field, (before, after) in sorted(entry.diff.items())
-        if field not in _NOT_SAID_TWICE
-    )
+    fields = sorted(entry.diff.items())
+    if "id" in entry.diff:
+        said = [
+            f"{field}: {_text(after if before is None else before)}"
+            for field, (before, after) in fields
+            if field not in _NOT_SAID_TWICE
+        ]
+    else:
+        said = [f"{field}: {_text(before)} -> {_text(after)}" for field, (before, after) in fields]
+    return ", ".join([*said, f"because: {entry.reason}"] if entry.reason else said)
 
 
 def _text(value: object) -> str:

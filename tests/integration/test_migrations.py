@@ -225,7 +225,7 @@ async def test_a_schema_with_a_name_that_needs_quotes(empty_database: str) -> No
     assert value(inside, "SELECT count(*) FROM plans") == 1
 
 
-async def test_an_empty_table_of_the_version_is_no_schema(empty_database: str) -> None:
+async def test_an_empty_table_of_the_version(empty_database: str) -> None:
     """Status, upgrade and script agree that nothing is there."""
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")

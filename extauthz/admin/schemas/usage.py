@@ -12,7 +12,7 @@ class _Tally(AnswerModel):
     allowed: int = Field(description="Requests.")
     cost: int = Field(description="What they were charged, in tokens.")
     rate_limited: int = Field(description="Requests refused by a bucket.")
-    over_quota: int = Field(description="Requests refused by a quota.")
+    over_quota: int = Field(description="Requests refused by a quota or by credits.")
 
 
 class PeriodUsage(_Tally):

@@ -13,6 +13,7 @@ from extauthz.core.routes import Route, RouteTable
 from extauthz.core.spend import Spend
 from extauthz.core.token_bucket import State
 from extauthz.core.usage import Seed
+from extauthz.service.check.authenticate import ApiKeys, Authentication
 from extauthz.service.check.explain.explain import Explain, Ground
 from extauthz.service.check.explain.findings import LookupParts
 from extauthz.service.directory.local_cache import LocalCache
@@ -90,6 +91,7 @@ def explain_of(
         Ground(
             routes=RouteTable.compile(routes, {"customers": "customer"}),
             key_format=KEY_FORMAT,
+            authentication=lambda lookup: Authentication([ApiKeys(KEY_FORMAT, lookup)]),
             peppers=frozenset({"new", "old"}),
             lookup=LookupParts(
                 stores,

@@ -26,6 +26,7 @@ from extauthz.service.check.explain.request_steps import credential_step, host_s
 from extauthz.service.check.explain.seen import STEPS, Seen
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.check.rate_limit import RateLimit
+from extauthz.service.directory.lookup import Lookup
 
 TIMEOUT_SECONDS = 5.0  # for a store; a person waits longer than a check
 SECRET_MIN = 8  # characters of a key from which it is taken out of what is told
@@ -56,12 +57,14 @@ class KeyNames(Protocol):
 class Ground:
     """What a check stands on, to be read only.
 
-    `names` None: keys are in external tables, which have no names for them. `peppers` are the ids of those that are
-    set. `statuses` says for each dialect what its listener answers to a decision. `usage` None: no usage is kept.
+    `authentication` makes what proves credentials on a lookup. `names` None: keys are in external tables, which have no
+    names for them. `peppers` are the ids of those that are set. `statuses` says for each dialect what its listener
+    answers to a decision. `usage` None: no usage is kept.
     """
 
     routes: RouteTable
     key_format: KeyFormat
+    authentication: Callable[[Lookup], Authentication]
     peppers: frozenset[str]
     lookup: LookupParts
     limits: LimitStore
@@ -161,11 +164,10 @@ class Explain:
 
     def _authentication(self, lookup: RecordedLookup, named: NamedKey | None) -> Authentication:
         """What proves the credential; a named key whose pepper is not set any more is one that no digest leads to."""
-        keys = ApiKeys(self._ground.key_format, lookup)
         if named is None:
-            return Authentication([keys])
+            return self._ground.authentication(lookup)
         digest = named.digest if named.pepper_id in self._ground.peppers else NO_DIGEST
-        return _OfNamedKey(keys, Credential((digest,)))
+        return _OfNamedKey(ApiKeys(self._ground.key_format, lookup), Credential((digest,)))
 
     async def _named(self, key_id: str) -> NamedKey:
         if self._ground.names is None:
