@@ -51,16 +51,10 @@ local function read_calendar(words)
   return read
 end
 
--- An hourly quota, or nil.
-local function hourly_of(quota)
-  quota = within(quota, -1, 1e12, 'hourly quota')
-  return quota >= 0 and quota or nil
-end
-
--- Credits in total, or nil.
-local function credits_of(total)
-  total = within(total, -1, 1e12, 'credits')
-  return total >= 0 and total or nil
+-- An hourly quota, or credits in total; nil where there is no such limit.
+local function further_of(size, what)
+  size = within(size, -1, 1e12, what)
+  return size >= 0 and size or nil
 end
 
 -- Limits of an owner or a key from five numbers.

@@ -183,12 +183,6 @@ local function enter_hour(o, holder, field, start)
   holder.hour, holder.by_hour = start, 0
 end
 
--- The same of what has an hourly quota.
-local function enter_hours(o, k, asked, start)
-  if asked.owner.hourly then enter_hour(o, o, 'hour', start) end
-  if asked.own.hourly then enter_hour(o, k, 'hour:' .. k.id, start) end
-end
-
 local function take_of_hour(o, holder, field, cost)
   holder.by_hour = max(holder.by_hour + cost, 0)
   o.writes[field] = string.format(
@@ -196,13 +190,17 @@ local function take_of_hour(o, holder, field, cost)
   )
 end
 
--- Reads what is used of the credits of an owner or of a key. While counters are provisional it is not known.
-local function enter_credits(o, k, asked)
-  if asked.owner.credits and not o.used then o.used = stored(named(o, 'credits'), MOST) or 0 end
-  if asked.own.credits and not k.used then k.used = stored(named(o, 'credits:' .. k.id), MOST) or 0 end
-end
-
 local function take_of_credits(o, holder, field, cost)
   holder.used = min(holder.used + cost, MOST)
   o.writes[field] = string.format('%.0f', holder.used)
+end
+
+-- Reads the hours that begin at `start`, and what is used of credits, of what has such limits (asked.longer). While
+-- counters are provisional, what is used of credits is not known.
+local function enter_further(o, k, asked, start)
+  local owner, own = asked.owner, asked.own
+  if owner.hourly then enter_hour(o, o, 'hour', start) end
+  if own.hourly then enter_hour(o, k, 'hour:' .. k.id, start) end
+  if owner.credits and not o.used then o.used = stored(named(o, 'credits'), MOST) or 0 end
+  if own.credits and not k.used then k.used = stored(named(o, 'credits:' .. k.id), MOST) or 0 end
 end

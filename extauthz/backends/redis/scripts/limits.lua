@@ -2,6 +2,24 @@
 -- texts that scripts.CHARGING names, in that order.
 --
 --   if bits(o, k, asked, calendar, cost) == 0 then take(o, k, asked, calendar, cost, requests) end
+
+-- The bits of those limits that `cost` does not fit.
+local function further_bits(o, k, owner, own, cost)
+  local refused = 0
+  if owner.hourly and o.by_hour + cost > owner.hourly then refused = 64 end
+  if own.hourly and k.by_hour + cost > own.hourly then refused = refused + 128 end
+  if owner.credits and (o.unknown or o.used + cost > owner.credits) then refused = refused + 256 end
+  if own.credits and (o.unknown or k.used + cost > own.credits) then refused = refused + 512 end
+  return refused
+end
+
+local function take_further(o, k, owner, own, cost)
+  if owner.hourly then take_of_hour(o, o, 'hour', cost) end
+  if own.hourly then take_of_hour(o, k, 'hour:' .. k.id, cost) end
+  if owner.credits then take_of_credits(o, o, 'credits', cost) end
+  if own.credits then take_of_credits(o, k, 'credits:' .. k.id, cost) end
+end
+
 -- The limits that `cost` does not fit, a bit each; 0: it fits.
 local function bits(o, k, asked, calendar, cost)
   local refused, owner, own = 0, asked.owner, asked.own
@@ -12,10 +30,7 @@ local function bits(o, k, asked, calendar, cost)
     if owner.monthly >= 0 and o.by_month + cost > owner.monthly then refused = refused + 4 end
     if own.daily >= 0 and k.cost + cost > own.daily then refused = refused + 16 end
     if own.monthly >= 0 and k.by_month + cost > own.monthly then refused = refused + 32 end
-    if owner.hourly and o.by_hour + cost > owner.hourly then refused = refused + 64 end
-    if own.hourly and k.by_hour + cost > own.hourly then refused = refused + 128 end
-    if owner.credits and (o.unknown or o.used + cost > owner.credits) then refused = refused + 256 end
-    if own.credits and (o.unknown or k.used + cost > own.credits) then refused = refused + 512 end
+    if asked.longer then refused = refused + further_bits(o, k, owner, own, cost) end
   end
   return refused
 end
@@ -47,10 +62,7 @@ local function take(o, k, asked, calendar, cost, requests)
   o.by_day, o.by_month = max(o.by_day + cost, 0), max(o.by_month + cost, 0)
   k.cost, k.by_month = max(k.cost + cost, 0), max(k.by_month + cost, 0)
   k.requests, k.changes = max(k.requests + requests, 0), k.changes + 1
-  if asked.owner.hourly then take_of_hour(o, o, 'hour', cost) end
-  if asked.own.hourly then take_of_hour(o, k, 'hour:' .. k.id, cost) end
-  if asked.owner.credits then take_of_credits(o, o, 'credits', cost) end
-  if asked.own.credits then take_of_credits(o, k, 'credits:' .. k.id, cost) end
+  if asked.longer then take_further(o, k, asked.owner, asked.own, cost) end
   if not o.known then
     o.writes.days = with_day(o, o.day)
     o.known = true

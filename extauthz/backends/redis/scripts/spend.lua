@@ -51,13 +51,13 @@ local function read_asked(position)
     cost = within(cost, 1, 1e9, 'cost'),
     owner = limits_of(a, b, c, d, e),
     own = limits_of(f, g, h, i, j),
-    longer = longer, hourly = nil, credited = nil,
+    longer = longer,
   }
   position = position + NUMBERS_SIZE
   if longer then
     local of_owner, of_key, credits, key_credits = unpacked(NUMBERS, kinds, position)
-    asked.owner.hourly, asked.own.hourly = hourly_of(of_owner), hourly_of(of_key)
-    asked.owner.credits, asked.own.credits = credits_of(credits), credits_of(key_credits)
+    asked.owner.hourly, asked.own.hourly = further_of(of_owner, 'hourly quota'), further_of(of_key, 'hourly quota')
+    asked.owner.credits, asked.own.credits = further_of(credits, 'credits'), further_of(key_credits, 'credits')
     asked.hourly = asked.owner.hourly or asked.own.hourly
     asked.credited = asked.owner.credits or asked.own.credits
     position = position + NUMBERS_SIZE
@@ -78,7 +78,7 @@ local function charged_before(o, name)
 end
 
 -- What a longer row has behind all others.
-local function further_of(o, k, asked, hour)
+local function further_row(o, k, asked, hour)
   local owner, own = asked.owner, asked.own
   local row = pack(FURTHER, hour, owner.hourly and o.by_hour or 0, own.hourly and k.by_hour or 0)
   if not asked.credited then return row end
@@ -86,12 +86,12 @@ local function further_of(o, k, asked, hour)
 end
 
 local function run(i, o, id, asked, calendar, once_name)
-  local operation, cost = asked.operation, asked.cost
-  local day, month, hour = 1, 1, 1
-  if asked.longer then further[i] = pack(FURTHER, 0, 0, 0) .. (asked.credited and pack(CREDITS, 0, 0) or '') end
+  local operation, cost, longer = asked.operation, asked.cost, asked.longer
+  local day, month, hour = 1, 1, 2
+  if longer then further[i] = pack(FURTHER, 0, 0, 0) .. (asked.credited and pack(CREDITS, 0, 0) or '') end
   if calendar then
-    day, month, hour = calendar.day, calendar.month, 2
-    if asked.hourly then hour = calendar.hour end
+    day, month = calendar.day, calendar.month
+    if longer and asked.hourly then hour = calendar.hour end
     if not (day and month and hour) then return -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 end
   end
   local k = key_of(o, id, calendar and calendar.days[day])
@@ -105,11 +105,10 @@ local function run(i, o, id, asked, calendar, once_name)
       return -2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     end
     enter(o, k, calendar.days[day], calendar.months[month])
-    if asked.hourly then
-      enter_hours(o, k, asked, calendar.hour_bounds[hour])
+    if longer then
+      enter_further(o, k, asked, asked.hourly and calendar.hour_bounds[hour])
       if hour ~= 2 then flags = flags + 8 end
     end
-    if asked.credited then enter_credits(o, k, asked) end
   end
   stand(o, k, asked)
   if operation ~= 1 then lapse(o, k, asked) end
@@ -128,7 +127,7 @@ local function run(i, o, id, asked, calendar, once_name)
       set_back(o, k)
     end
   end
-  if asked.longer then further[i] = further_of(o, k, asked, hour) end
+  if longer then further[i] = further_row(o, k, asked, hour) end
   if not calendar then return refused, flags, day, month, o.left, o.part, 0, 0, k.left, k.part, 0, 0 end
   return refused, flags, day, month, o.left, o.part, o.by_day, o.by_month, k.left, k.part, k.cost, k.by_month
 end
@@ -146,8 +145,10 @@ local function asked_at(i)
   local kind, hash, id, calendar, once = unpacked(PLACES, places, PLACES_SIZE * (i - 1) + 1)
   local asked, name, key_id = all_asked[kind], KEYS[hash], id <= id_count and ARGV[4 + id]
   if not (asked and name and key_id) or calendar > #calendars or once > #KEYS then error('a place of nothing') end
-  if asked.longer and calendar == 0 then error('what a longer row counts needs a calendar') end
-  if asked.hourly and not calendars[calendar].hour_bounds then error('a calendar has no hours') end
+  if asked.longer then
+    if calendar == 0 then error('what a longer row counts needs a calendar') end
+    if asked.hourly and not calendars[calendar].hour_bounds then error('a calendar has no hours') end
+  end
   return owner_of(name), key_id, asked, calendars[calendar], KEYS[once]
 end
 
