@@ -51,7 +51,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *rejections.OPERATIONS,
     *explain.OPERATIONS,
     *tail.OPERATIONS,
-    Operation("GET", "/v1/openapi.json", describe, Document, needs_rooms=False, asks_stores=False),
+    Operation("GET", "/v1/openapi.json", describe, Document, needs_services=False, asks_stores=False),
 )
 
 
@@ -65,7 +65,7 @@ async def _no_workers(_: object) -> None:
 
 
 class _Elsewhere:
-    """The rooms of a service that only looks keys up."""
+    """The services of a process that only looks keys up."""
 
     places = 1
     highest_cost = 0
@@ -90,20 +90,20 @@ class AdminApi:
         tokens: Mapping[str, bytes],
         *,
         pause: Callable[[], Awaitable[None]] = one_second,
-        turns: ConcurrencyLimit | None = None,
+        concurrency: ConcurrencyLimit | None = None,
         explain: Explains | None = None,
         tails: Tails | None = None,
     ) -> None:
         """`services` None: keys are in external tables, and are not managed here.
 
         `tokens` are the tokens by their owners' names; with none, every call is refused. `pause` is what the answer
-        to a wrong token waits for, `turns` what operations wait for; by default as many at once as there are places.
+        to a wrong token waits for, `concurrency` what operations wait for, by default as many at once as the pool has.
         `explain` explains decisions. `tails` end with the API; None: nothing is decided here.
         """
         self._tails = tails or Tails(_no_workers)
-        self._rooms: AllServices = _Elsewhere() if services is None else services
+        self._services: AllServices = _Elsewhere() if services is None else services
         self._gate = BearerAuth(tokens, pause=pause)
-        self._turns = turns or ConcurrencyLimit(self._rooms.places)
+        self._concurrency = concurrency or ConcurrencyLimit(self._services.places)
         self._explain: Explains = explain or _Unexplained()
         self._paths = Paths(OPERATIONS)
 
@@ -116,7 +116,7 @@ class AdminApi:
         """Adds everything under `/v1/`, whatever the method."""
 
         async def close(_: web.Application) -> None:
-            await self._turns.close()
+            await self._concurrency.close()
 
         async def end_tails(_: web.Application) -> None:
             self._tails.close()
@@ -134,7 +134,7 @@ class AdminApi:
             answer = await self._perform(operation, ref, request, f"token:{actor}")
             if answer.stream is not None:
                 return await tail.send(request, answer.stream)
-            return _success(operation, answer, self._rooms.highest_cost)
+            return _success(operation, answer, self._services.highest_cost)
         except Problem as problem:
             return _refusal(problem)
         except Crowded:
@@ -163,8 +163,8 @@ class AdminApi:
         return None if "\0" in "".join(segments) else self._paths.find(segments)  # no name holds NUL
 
     async def _perform(self, operation: Operation, ref: str, request: web.Request, actor: str) -> Answer:
-        if operation.needs_rooms:
-            self._rooms.as_actor(actor)  # where there are none, nothing else is said
+        if operation.needs_services:
+            self._services.as_actor(actor)  # where there are none, nothing else is said
         query = parse_query(request, operation.query)
         conditional = operation.conditional
         version = parse_precondition(request, match=conditional, none_match=conditional or operation.versioned)
@@ -173,8 +173,8 @@ class AdminApi:
         raw = await read_body(request)
         body = parse_body(raw, operation.body or Nothing, optional=operation.body is None or operation.optional)
         try:
-            work = operation.handle(Call(self._rooms, self._tails, actor, ref, body, query, version, self._explain))
-            answer = await (self._turns.take(work) if operation.asks_stores else work)
+            work = operation.handle(Call(self._services, self._tails, actor, ref, body, query, version, self._explain))
+            answer = await (self._concurrency.take(work) if operation.asks_stores else work)
         except ExtauthzError as error:
             raise _problem(error, operation, body) from error
         known = operation.versioned and version is not None and not version.holds(answer.version or 0)

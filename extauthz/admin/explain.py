@@ -14,5 +14,5 @@ async def explain_decision(call: Call[ExplainedRequest, Nothing]) -> Answer:
 
 
 OPERATIONS = (
-    Operation("POST", "/v1/explain", explain_decision, Explanation, body=ExplainedRequest, needs_rooms=False),
+    Operation("POST", "/v1/explain", explain_decision, Explanation, body=ExplainedRequest, needs_services=False),
 )

@@ -74,7 +74,7 @@ async def delete_api_key(call: Call[Nothing, schemas.RevocationQuery]) -> Answer
 
 
 async def list_peppers(call: Call[Nothing, Nothing]) -> Answer:
-    """How many keys still hang on which pepper."""
+    """How many keys still depend on which pepper."""
     uses = await call.services.keys.peppers()
     return Answer({"items": [use.to_json() for use in uses], "next": None})
 

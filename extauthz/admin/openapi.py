@@ -124,7 +124,7 @@ def _success(operation: Operation) -> Json:
         headers["ETag"] = {"required": True, "schema": {"type": "string"}, "description": "The version, quoted."}
     if operation.status == 201:
         headers["Location"] = {"required": True, "schema": {"type": "string", "format": "uri-reference"}}
-    if operation.method not in ("GET", "HEAD") and operation.needs_rooms:
+    if operation.method not in ("GET", "HEAD") and operation.needs_services:
         headers[WARNING_HEADER] = _WARNING
     success: Json = {"description": HTTPStatus(operation.status).phrase, "headers": headers}
     if operation.answer is not None:
@@ -154,7 +154,7 @@ def _statuses(operation: Operation) -> Iterator[int]:
     yield from (400, 401, 403)
     if "{" in operation.path or operation.body is not None or "organization_id" in operation.query.model_fields:
         yield 404
-    if operation.needs_rooms:
+    if operation.needs_services:
         yield 409
     if operation.conditional:
         yield 412

@@ -67,10 +67,9 @@ class Operation:
     """What is answered to `method` on `path`, which may hold one `{name}`.
 
     `answer` None is an answer without a body, `body` None a request without one; an `optional` body may be absent.
-    `conditional` operations take If-Match and If-None-Match. Those that need no rooms are answered where keys are kept
-    elsewhere, too; those that ask no stores wait for no turn; one that `streams` answers a line of JSON for each
-    `answer`. `handle` may raise ExtauthzError and Problem; its
-    docstring describes it.
+    `conditional` operations take If-Match and If-None-Match. Those that need no services are answered where keys are
+    kept elsewhere, too; those that ask no store skip the concurrency limit; one that `streams` answers a line of JSON
+    for each `answer`. `handle` may raise ExtauthzError and Problem; its docstring describes it.
     """
 
     method: str
@@ -82,7 +81,7 @@ class Operation:
     status: int = 200
     optional: bool = False
     conditional: bool = False
-    needs_rooms: bool = True
+    needs_services: bool = True
     asks_stores: bool = True
     streams: bool = False
 

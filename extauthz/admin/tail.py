@@ -97,6 +97,12 @@ def _dropped(count: int) -> bytes:
 
 OPERATIONS = (
     Operation(
-        "GET", "/v1/tail", watch_decisions, schemas.Decision, query=schemas.TailQuery, needs_rooms=False, streams=True
+        "GET",
+        "/v1/tail",
+        watch_decisions,
+        schemas.Decision,
+        query=schemas.TailQuery,
+        needs_services=False,
+        streams=True,
     ),
 )

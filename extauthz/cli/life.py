@@ -1,4 +1,4 @@
-"""`extauthz keys`, how a key rests, moves on and ends: disable, enable, rotate, revoke, and what hangs on a pepper."""
+"""`extauthz keys`, the life of a key: disable, enable, rotate, revoke, and what depends on a pepper."""
 
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -78,7 +78,7 @@ def revoke(
 
 def repepper(
     report: Annotated[
-        bool, typer.Option("--report", metavar="", help="Say how many keys hang on each pepper; changes nothing.")
+        bool, typer.Option("--report", metavar="", help="Say how many keys depend on each pepper; changes nothing.")
     ] = False,
     config: options.Config = None,
     as_json: options.Json = False,

@@ -60,7 +60,7 @@ def plain(name: str) -> str:
 def suggestion(name: str, known: Collection[str]) -> str:
     """`; did you mean …?`, or nothing. Case and our prefixes do not count as a difference."""
     bare = {_PREFIX.sub("", other.upper()): other for other in known}
-    close = get_close_matches(_PREFIX.sub("", name.upper()), bare, 1)
+    close = get_close_matches(_PREFIX.sub("", name.upper()), bare, 1, cutoff=0.7)
     return f"; did you mean {bare[close[0]]}?" if close else ""
 
 

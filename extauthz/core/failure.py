@@ -1,4 +1,4 @@
-"""A store is away: what is decided then, in one place."""
+"""Redis or PostgreSQL is away: what is decided then, in one place."""
 
 from enum import StrEnum
 

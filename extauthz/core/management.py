@@ -239,7 +239,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class PepperUse:
-    """How many keys hang on a pepper, and how many of them are neither revoked, disabled nor expired.
+    """How many keys depend on a pepper, and how many of them are neither revoked, disabled nor expired.
 
     Keys of a pepper that is not `configured` any more are never admitted.
     """

@@ -1,8 +1,8 @@
-"""One spend: refill buckets, check every limit, take from all or from none. The reference of the Lua script in Redis.
+"""Token buckets and counters, one spend: refill, check every limit, take from all or from none.
 
-Integers only, the same steps in the same order; a property test compares both. A bucket is kept in micro-tokens and
-microseconds, so a rate of `tokens` in `seconds` adds tokens / seconds micro-tokens a microsecond; what that division
-leaves is carried, so nothing is lost over time.
+The reference of the Lua script in Redis: integers only, the same steps in the same order, which a property test
+compares. A bucket is kept in micro-tokens and microseconds, so a rate of `tokens` in `seconds` adds tokens / seconds
+micro-tokens a microsecond; what that division leaves is carried, so nothing is lost over time.
 """
 
 from dataclasses import dataclass, field

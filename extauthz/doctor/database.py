@@ -114,6 +114,8 @@ def _peppers(report: KeysReport, configured: set[str]) -> Finding:
     check = "keys pepper"
     lost = {name: count for name, count in report.peppers.items() if name not in configured}
     if lost:
-        detail = f"{sum(lost.values())} usable keys hang on a pepper that is not configured: {', '.join(sorted(lost))}"
+        detail = (
+            f"{sum(lost.values())} usable keys depend on a pepper that is not configured: {', '.join(sorted(lost))}"
+        )
         return Finding(check, False, detail, "put that pepper back into EXTAUTHZ_KEY_PEPPER, behind the first")
-    return Finding(check, True, "every usable key hangs on a pepper that is configured")
+    return Finding(check, True, "every usable key depends on a pepper that is configured")

@@ -11,46 +11,46 @@ class Unobserved(Observer):
     """An Observer that takes no notice of anything."""
 
     def cache_read(self, cache: Cache, layer: Layer | None, age: float | None, times: int = 1) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def store_failed(self, store: Store, reason: str) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def record_corrupt(self, error: StoreCorrupt) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def messages_flow(self, flows: bool) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def shadowed(self, reason: Reason) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def quota_threshold(self, event: QuotaEvent) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def rejections_written(self, rows: int) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def rejections_lost(self, refusals: int) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def limit_batch(self, checks: int) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def leased(self, operation: str, units: int) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def change_arrived(self, seconds: float) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def usage_saved(self, seconds: float, *, complete: bool) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def store_changed(self, store: Store, *, up: bool, reason: str) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def store_unfit(self, error: StoreUnavailable) -> None:
-        """Takes no notice."""
+        """Does nothing."""
 
     def usage_kept(self, error: StoreUnavailable | None) -> None:
-        """Takes no notice."""
+        """Does nothing."""

@@ -37,7 +37,7 @@ async def test_a_server_that_hangs_does_not_hold_callers(
     calls succeed again afterwards.
     """
     api = AdminApi(
-        services(pool, redis), TOKENS, turns=ConcurrencyLimit(PLACES, slot_timeout=0.2, operation_timeout=0.5)
+        services(pool, redis), TOKENS, concurrency=ConcurrencyLimit(PLACES, slot_timeout=0.2, operation_timeout=0.5)
     )
     async with serving(api) as port:
         ops = Caller(port)
@@ -74,7 +74,7 @@ async def test_a_server_that_hangs_does_not_hold_up_a_stop(
     async with asyncio.timeout(8), open_pool(database, size=1, wait=5, statement_timeout=5) as pool:
         with paused(postgres_server):
             async with serving(
-                AdminApi(services(pool, redis), TOKENS, turns=ConcurrencyLimit(1, operation_timeout=0.2))
+                AdminApi(services(pool, redis), TOKENS, concurrency=ConcurrencyLimit(1, operation_timeout=0.2))
             ) as port:
                 assert (await Caller(port)("GET", "/v1/plans")).status == 503
 

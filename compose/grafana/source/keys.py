@@ -1,4 +1,4 @@
-"""Keys and caches: where records are found and how old they are, which keys end, and which pepper they hang on."""
+"""Keys and caches: where records are found and how old they are, which keys end, and which pepper they depend on."""
 
 from compose.grafana.source.board import Row, address, board, instances
 from compose.grafana.source.panels import ORANGE, Note, listing, number, stack, trend
@@ -107,7 +107,7 @@ ENDS = Row(
         number(
             "Keys by pepper",
             Note(
-                "Keys that hang on each pepper.",
+                "Keys that depend on each pepper.",
                 "Two peppers: a rotation is under way. Keep the old one in EXTAUTHZ_KEY_PEPPER until it says 0.",
                 "pepper-retiring",
             ),
@@ -145,7 +145,7 @@ ENDS = Row(
 DASHBOARD = board(
     "keys",
     "Keys and caches",
-    "Where records are found, how old they are, which keys end, and the pepper that they hang on.",
+    "Where records are found, how old they are, which keys end, and the pepper that they depend on.",
     variables=[instances()],
     rows=[CACHES, ENDS],
 )

@@ -64,7 +64,7 @@ class RotatedApiKey(CreatedApiKey):
 
 
 class Pepper(AnswerModel):
-    """How many keys hang on a pepper. One that no setting has any more leaves keys that can never be used."""
+    """How many keys depend on a pepper. One that no setting has any more leaves keys that can never be used."""
 
     id: str
     configured: bool = Field(description="The service has it; without it, its keys are never admitted.")

@@ -45,7 +45,7 @@ class DatabaseReport(NamedTuple):
 
 
 class KeysReport(NamedTuple):
-    """How many usable keys end within 7 and 30 days, and how many usable keys hang on each pepper."""
+    """How many usable keys end within 7 and 30 days, and how many usable keys depend on each pepper."""
 
     week: int
     month: int

@@ -1,4 +1,4 @@
-"""How a command of a person reaches Redis: by the client library. Checks share a `redis_connection`."""
+"""The topology of Redis, today one server: how commands reach it. Checks share a `RedisConnection`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""A credential becomes a subject and its organization, or a refusal. Every door and every command asks here."""
+"""A credential becomes a subject and its organization, or a refusal. Listeners and commands use this."""
 
 from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar

@@ -67,11 +67,11 @@ class FastChecks:
     def conclude(self, found: Remembered, spend: Spend, now: int, row: Row) -> Decision:
         """The decision on the outcome of a spend that is a Spent."""
         spent = result_of(now, row)
-        assert isinstance(spent, Spent)  # noqa: S101 - of other rows `go_on` makes one
+        assert isinstance(spent, Spent)  # noqa: S101 - `go_on` handles other rows
         return self._limiting.concluded(spend, spent, found.identity, shadow=found.shadow)
 
     async def go_on(self, found: Remembered, spend: Spend, now: int, row: Row) -> Decision:
-        """The decision where nothing has happened at first."""
+        """The decision where the first call has charged nothing and returned no outcome."""
         try:
             spend, spent = await self._limiter.go_on(spend, (now, row))
         except StoreUnavailable:

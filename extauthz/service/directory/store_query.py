@@ -60,7 +60,7 @@ class StoreQuery(Generic[Asked, Told]):
         self._answer.cancel()
 
     async def answer(self, deadline: float, *, up: Callable[[], bool]) -> Told:
-        """Return the answer, not later than `deadline` (monotonic seconds) as far as that is for the store to keep.
+        """Return the answer, not later than `deadline` (monotonic seconds) unless this process is late.
 
         Where this process itself is late and the store is `up`, the request waits some seconds more, so that a crowd of
         requests does not look like an outage. Raises StoreUnavailable, `busy` where the query was not sent by then.

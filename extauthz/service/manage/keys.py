@@ -164,9 +164,9 @@ class KeyService:
         return key, await self._notifier.notify_change(EntityRef("api_key", key.id))
 
     async def peppers(self) -> list[PepperUse]:
-        """How many keys hang on each pepper: those of the settings in their order, then those that no setting has.
+        """How many keys depend on each pepper: those of the settings in their order, then those that no setting has.
 
-        Keys of the latter can never be used. Take a pepper away only when no key hangs on it: what was imported and
+        Keys of the latter can never be used. Take a pepper away only when no key depends on it: what was imported and
         revoked under it is not recognised any more, and could be imported again.
         """
         counted = await self._keys.peppers()

@@ -127,7 +127,7 @@ class TenantService:
 
         def edit(before: Organization) -> Organization:
             if anew:
-                before = _without_what_is_over(before, now)
+                before = _without_ended_limits(before, now)
             overrides = dict(before.overrides) | own
             _check_each(overrides)
             if own and not any(limit is not None for limit in overrides.values()):
@@ -146,8 +146,8 @@ class TenantService:
         return gone, await self._notifier.notify_change(EntityRef("organization", gone.id))
 
 
-def _without_what_is_over(organization: Organization, now: datetime) -> Organization:
-    """Own limits of the past do not come back by accident."""
+def _without_ended_limits(organization: Organization, now: datetime) -> Organization:
+    """The organization without limits of its own that have ended."""
     if organization.until is None or organization.until > now:
         return organization
     return replace(organization, overrides=dict.fromkeys(LIMIT_COLUMNS), until=None)

@@ -26,7 +26,7 @@ _FIELDS = ("name", "permissions", "expires_at", "metadata", *LIMIT_COLUMNS)
 def check(terms: KeyTerms, resources: Collection[str] | None, now: datetime) -> KeyTerms:
     """The terms as they are stored. Raises InvalidInput where a key cannot have them.
 
-    `resources` None: the routes know any name.
+    `resources` None: routes take any name.
     """
     check_permissions(terms.permissions, resources)
     check_expiry(terms.expires_at, now)

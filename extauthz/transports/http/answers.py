@@ -14,7 +14,7 @@ from extauthz.service.check.rate_limit import jitter
 from extauthz.service.check.remembered import Bounded, Remembered
 from extauthz.transports.http.dialect import in_lines
 from extauthz.transports.http.handler import STATUS_LINES, CheckHandler, head_of
-from extauthz.transports.http.render import OF_NOBODY, to_log
+from extauthz.transports.http.render import WITHOUT_SUBJECT, to_log
 from extauthz.transports.http.templates import Template, marked
 
 SHAPES_MAX = 2_048
@@ -108,7 +108,7 @@ class Kept:
     def log(self, subject: Subject | None) -> bytes:
         """What the proxy's log is told of a refusal of `subject`, which is always the same one here."""
         if not self._log:
-            said = OF_NOBODY if subject is None else to_log(subject.organization_id, subject.id)
+            said = WITHOUT_SUBJECT if subject is None else to_log(subject.organization_id, subject.id)
             self._log = in_lines(said).encode("latin-1")
         return self._log
 

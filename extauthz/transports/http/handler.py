@@ -17,7 +17,7 @@ from extauthz.core.trace import STATE_LONGEST, Trace
 from extauthz.service.check.pipeline import CheckService
 from extauthz.service.health import Health
 from extauthz.transports.http.dialect import Answer, Dialect, ReceivedHeaders, in_lines, only
-from extauthz.transports.http.render import OF_NOBODY, to_log
+from extauthz.transports.http.render import WITHOUT_SUBJECT, to_log
 
 # To a request that has met a bug; its connection ends.
 FAILED = Answer(500, ((headers.CACHE_CONTROL, "no-store"), (headers.SERVER, "extauthz")))
@@ -111,7 +111,7 @@ class CheckHandler:
         if isinstance(decision, Allow):
             return answer
         if subject is None or decision.reason is Reason.INVALID_CREDENTIALS:
-            return answer._replace(varying=[*answer.varying, *OF_NOBODY])
+            return answer._replace(varying=[*answer.varying, *WITHOUT_SUBJECT])
         return answer._replace(varying=[*answer.varying, *to_log(subject.organization_id, subject.id)])
 
 

@@ -56,7 +56,7 @@ def to_log(organization_id: str, subject_id: str) -> Headers:
     return [(headers.LOG_ORGANIZATION, organization_id), (headers.LOG_KEY, subject_id)]
 
 
-OF_NOBODY = to_log("", "")
+WITHOUT_SUBJECT = to_log("", "")
 
 _WITH_BODY = ((headers.CONTENT_TYPE, PROBLEM_JSON),)
 
@@ -71,18 +71,18 @@ def _common(reason: Reason) -> Headers:
 
 
 @lru_cache(maxsize=1024)  # at some 1,400 bytes each
-def _about(who: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixed:
+def _about(identity: Identity | None, unsaid: Unsaid, strip_credential: bool) -> Fixed:
     """That the request may pass, and its identity, for the upstream."""
     said: Headers = []
-    if who is not None:
+    if identity is not None:
         said = [
-            (headers.ORGANIZATION_ID, who.organization_id),
-            (headers.API_KEY_ID, who.subject_id),
-            (headers.PERMISSIONS, who.granted),
-            (headers.PLAN, who.plan),
+            (headers.ORGANIZATION_ID, identity.organization_id),
+            (headers.API_KEY_ID, identity.subject_id),
+            (headers.PERMISSIONS, identity.granted),
+            (headers.PLAN, identity.plan),
         ]
     told = {name for name, _ in said}
-    said += to_log(who.organization_id, who.subject_id) if who is not None else OF_NOBODY
+    said += to_log(identity.organization_id, identity.subject_id) if identity is not None else WITHOUT_SUBJECT
     names = [name for name in headers.IDENTITY if name not in told]
     if strip_credential:
         names.insert(0, headers.AUTHORIZATION)

@@ -30,7 +30,7 @@ class Reading(Generic[RecordT]):
 
 
 class Findings(Unobserved):
-    """Observes one check: it remembers what the check saw, and counts nothing."""
+    """Observes one check: it records what the check met, and counts nothing."""
 
     def __init__(self) -> None:
         self.layers: dict[Cache, ReadFrom] = {}
